@@ -1,0 +1,52 @@
+"""What a compilation is asked to do: `CompileOptions`, and the one that is in force now."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from diagc import debug
+
+__all__ = ["CompileOptions", "current", "use"]
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """Options that passes, targets and the pipeline read; the environment gives the defaults."""
+
+    target: str = "auto"
+    """Name of a target (`cpu`, `interp`), or `auto` for the one that fits the inputs."""
+    validate: bool = field(default_factory=debug.VALIDATE.get)
+    """Check every derived stream on random f64 data against the unstreamed meaning."""
+    verify_each: bool = True
+    """Verify the IR after every pass."""
+    print_ir_before: tuple[str, ...] = ()
+    """Names of passes before which the IR is printed on stderr; `all` for every pass."""
+    print_ir_after: tuple[str, ...] = ()
+    """Names of passes after which the IR is printed on stderr; `all` for every pass."""
+    dump_dir: Path | None = field(default_factory=debug.DUMP_DIR.get)
+    """Directory that gets one file with the IR after every pass."""
+    timing: bool = False
+    """Print a table with the time of every pass on stderr."""
+
+
+_CURRENT: ContextVar[CompileOptions | None] = ContextVar("diagc_options", default=None)
+
+
+def current() -> CompileOptions:
+    """Give the options in force: those of the innermost `use` block, else the defaults."""
+    return _CURRENT.get() or CompileOptions()
+
+
+@contextmanager
+def use(options: CompileOptions) -> Iterator[CompileOptions]:
+    """Put `options` in force inside the block.
+
+    Passes take no options object along; `derive-streams` asks `current().validate`.
+    """
+    token = _CURRENT.set(options)
+    try:
+        yield options
+    finally:
+        _CURRENT.reset(token)

@@ -1,0 +1,1 @@
+"""What the tests of diagc, and of passes written elsewhere, are run with."""
