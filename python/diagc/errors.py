@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 __all__ = [
     "CacheError",
@@ -42,8 +43,8 @@ class SourceLocation:
         if location is None or isinstance(location, cls):
             return location
         match = _LOCATION.search(str(location))
-        if match is None:
-            return None
+        if match is None or match["line"] == "0":
+            return None  # line 0 is MLIR's place for a module that was parsed from text
         return cls(match["file"], int(match["line"]), int(match["column"]))
 
     def __str__(self) -> str:
@@ -69,6 +70,7 @@ class DiagcError(Exception):
         found: what was there, without the word "found".
         remedy: what the user can do.
         notes: further facts, each shown as a line of its own.
+        source: the text that `location` points into, when it is not a readable file.
     """
 
     exit_code = 1
@@ -82,6 +84,7 @@ class DiagcError(Exception):
         found: object = None,
         remedy: str | None = None,
         notes: tuple[str, ...] = (),
+        source: str | None = None,
     ) -> None:
         """Keep the parts apart, so that tools can show them as they like."""
         super().__init__(message)
@@ -91,6 +94,12 @@ class DiagcError(Exception):
         self.found = found
         self.remedy = remedy
         self.notes = notes
+        self.source = source
+
+    def located(self, location: object) -> Self:
+        """Give this error the location, unless it has one already."""
+        self.location = self.location or SourceLocation.of(location)
+        return self
 
     @property
     def summary(self) -> str:
@@ -106,12 +115,13 @@ class DiagcError(Exception):
     def render(self, source: str | None = None) -> str:
         """Give the paragraph for a user: position, summary, source line with caret, notes.
 
-        `source` is the text that the location points into; without it the file is read when it
-        can be.
+        `source` stands for the text of the file "-", the name that MLIR gives to parsed text.
         """
         if self.location is None:
             return "\n".join([f"error: {self.summary}", *self._note_lines()])
-        text = source if source is not None else _read(self.location.file)
+        text = self.source
+        if text is None:
+            text = source if source and self.location.file == "-" else _read(self.location.file)
         head = f"{self.location}: error: {self.summary}{caret(text, self.location)}"
         return "\n".join([head, *self._note_lines()])
 
@@ -143,7 +153,7 @@ class DiagSyntaxError(UserError):
 
 
 class PassError(UserError):
-    """A pass cannot do what was asked of it; see also `diagc.passes.base.PassFailure`."""
+    """A pass cannot do what was asked of it; without a location that of the op it runs on."""
 
 
 class LoweringError(UserError):

@@ -1,0 +1,65 @@
+"""The passes of diagc, by name; each is imported on first use.
+
+A pass called `derive-streams` is the class `DeriveStreamsPass` in `derive_streams.py`. Passes that
+live elsewhere (tests, other packages) join with `register`.
+"""
+
+if __name__ != "diagc.passes":
+    raise ImportError("import diagc.passes, not passes: a second copy would hold a second registry")
+
+from importlib import import_module
+
+from diagc.passes.base import Pass
+
+__all__ = ["PASSES", "find_pass", "is_pass", "pass_names", "register"]
+
+# In the order of the pipeline.
+PASSES = (
+    "canonicalize-diag",
+    "expand-normalizers",
+    "fuse-normalization",
+    "reassociate-contractions",
+    "derive-streams",
+    "form-kernels",
+    "select-schedule",
+)
+
+_REGISTERED: dict[str, type[Pass]] = {}
+
+
+def register(pass_class: type[Pass]) -> type[Pass]:
+    """Make a pass of another package known by its name; usable as a decorator.
+
+    Raises:
+        ValueError: another pass already has that name.
+    """
+    if is_pass(pass_class.name) and _REGISTERED.get(pass_class.name) is not pass_class:
+        raise ValueError(f"there is already a pass '{pass_class.name}'")
+    _REGISTERED[pass_class.name] = pass_class
+    return pass_class
+
+
+def pass_names() -> list[str]:
+    """Names of all Python passes: ours in pipeline order, then the registered ones."""
+    return [*PASSES, *_REGISTERED]
+
+
+def is_pass(name: str) -> bool:
+    """Whether `name` is a Python pass; anything else is left to MLIR."""
+    return name in PASSES or name in _REGISTERED
+
+
+def find_pass(name: str) -> type[Pass]:
+    """Give the class of the pass called `name`, importing it if need be.
+
+    Raises:
+        KeyError: `is_pass(name)` does not hold.
+    """
+    if name in _REGISTERED:
+        return _REGISTERED[name]
+    if name not in PASSES:
+        raise KeyError(name)
+    words = name.split("-")
+    module = import_module(f"diagc.passes.{'_'.join(words)}")
+    pass_class: type[Pass] = getattr(module, "".join(word.capitalize() for word in words) + "Pass")
+    return pass_class
