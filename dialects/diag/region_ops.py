@@ -1,0 +1,289 @@
+"""Ops with regions: map (a scalar body), stream (init, body, combine, tail), and what stands inside."""
+
+from collections.abc import Iterator
+from typing import Any, Optional
+
+from diagc.dialects.diag.array_ops import check_has, check_result
+from diagc.dialects.diag.dialect import DiagOp
+from diagc.dialects.diag.types import (
+    DYNAMIC,
+    VerifyError,
+    dims,
+    element_type,
+    is_wire,
+    join_dims,
+    labels,
+    strings,
+)
+from diagc.mlir import ext, ir
+
+__all__ = [
+    "STREAM_RESULTS",
+    "ChunkOp",
+    "ElementOp",
+    "MapOp",
+    "StreamOp",
+    "YieldOp",
+    "outer_operands",
+]
+
+# An IRDL variadic group must be homogeneous in type; streams have this many optional results instead.
+STREAM_RESULTS = 8
+
+STREAM_PROPERTIES = ("monoid", "commutative", "ordered")
+
+
+def walk_ops(region: ir.Region) -> Iterator[ir.Operation]:
+    """Every op below `region`, outermost first."""
+    for block in region.blocks:
+        for op in block.operations:
+            yield op.operation
+            for nested in op.operation.regions:
+                yield from walk_ops(nested)
+
+
+def enclosing(op: ir.Operation, name: str) -> ir.Operation | None:
+    """The nearest parent op called `name`, or None."""
+    parent = op.parent
+    while parent is not None:
+        if parent.operation.name == name:
+            return parent.operation
+        parent = parent.operation.parent
+    return None
+
+
+def _defined_inside(value: ir.Value, owner: ir.Operation) -> bool:
+    """Whether `value` is defined below op `owner`."""
+    source = value.owner
+    op = source.owner.operation if isinstance(source, ir.Block) else source.operation
+    if isinstance(source, ir.Block):
+        return op == owner or _is_below(op, owner)
+    return _is_below(op, owner)
+
+
+def _is_below(op: ir.Operation, owner: ir.Operation) -> bool:
+    parent = op.parent
+    while parent is not None:
+        if parent.operation == owner:
+            return True
+        parent = parent.operation.parent
+    return False
+
+
+def outer_operands(owner: ir.Operation) -> list[ir.Value]:
+    """Values defined outside `owner` that its regions use, in order of first use, once each."""
+    found: list[ir.Value] = []
+    for region in owner.regions:
+        for op in walk_ops(region):
+            for value in op.operands:
+                if value not in found and not _defined_inside(value, owner):
+                    found.append(value)
+    return found
+
+
+class YieldOp(DiagOp, name="yield"):
+    """Gives one result of the enclosing region; several yields, in order, give several results."""
+
+    value: ext.Operand[Any]
+
+    def check(self) -> None:
+        parent = self.operation.parent
+        if parent is None or parent.operation.name not in ("diag.map", "diag.stream"):
+            raise VerifyError("expects parent op 'diag.map' or 'diag.stream'")
+
+
+class ElementOp(DiagOp, name="element", traits=[ext.Pure]):
+    """The scalar of an outer wire at the current position of the enclosing map."""
+
+    out: ext.Result[Any]
+    src: ext.Operand[Any]
+
+    def check(self) -> None:
+        parent = self.operation.parent
+        if parent is None or parent.operation.name != "diag.map":
+            raise VerifyError("expects parent op 'diag.map'")
+        if self.out.type != element_type(self.src):
+            raise VerifyError(f"result type {self.out.type}, expected {element_type(self.src)}")
+
+
+class ChunkOp(DiagOp, name="chunk", traits=[ext.Pure]):
+    """The current chunk, along the stream's axis, of a wire from outside the stream."""
+
+    out: ext.Result[Any]
+    src: ext.Operand[Any]
+
+    def check(self) -> None:
+        stream = enclosing(self.operation, "diag.stream")
+        if stream is None:
+            raise VerifyError("expects to stand inside 'diag.stream'")
+        axis = ir.StringAttr(stream.attributes["axis"]).value
+        check_has(labels(self.src), axis, "operand", self.src.type)
+        expected = {
+            label: DYNAMIC if label == axis else size for label, size in dims(self.src).items()
+        }
+        if element_type(self.out) != element_type(self.src):
+            raise VerifyError("the element type must not change")
+        check_result(self.out, expected)
+
+
+def _yields(block: ir.Block) -> list[ir.Operation]:
+    """The trailing yields of a block; a yield anywhere else is an error."""
+    ops = [op.operation for op in block.operations]
+    yields = [op for op in ops if op.name == "diag.yield"]
+    if not yields or ops[-len(yields) :] != yields:
+        raise VerifyError("a region must end with its 'diag.yield' ops, one per result")
+    return yields
+
+
+class MapOp(DiagOp, name="map", traits=[ext.Pure, ir.NoTerminatorTrait]):
+    """Elementwise: the body is arith and math on scalars; it runs at each position of the result.
+
+    The body captures outer wires through `diag.element`; broadcasting is by label.
+    """
+
+    out: ext.Result[Any]
+    body: ext.Region
+
+    def elements(self) -> list[ir.Operation]:
+        """The `diag.element` ops of the body."""
+        return [op for op in walk_ops(self.body) if op.name == "diag.element"]
+
+    def check(self) -> None:
+        if len(self.body.blocks) != 1 or len(self.body.blocks[0].arguments):
+            raise VerifyError("body must be one block without arguments")
+        yields = _yields(self.body.blocks[0])
+        if len(yields) != 1:
+            raise VerifyError(f"body must yield one scalar, found {len(yields)}")
+        if yields[0].operands[0].type != element_type(self.out):
+            raise VerifyError(
+                f"body yields {yields[0].operands[0].type}, result is {self.out.type}"
+            )
+        result = dims(self.out)
+        for element in self.elements():
+            for label in labels(element.operands[0]):
+                if label not in result:
+                    raise VerifyError(
+                        f'axis "{label}" of an element is missing in the result ({self.out.type})',
+                        element.location,
+                    )
+            join_dims((result, dims(element.operands[0])))
+        self._check_body()
+
+    def _check_body(self) -> None:
+        for op in walk_ops(self.body):
+            dialect = op.name.split(".")[0]
+            if dialect not in ("arith", "math") and op.name not in ("diag.element", "diag.yield"):
+                raise VerifyError(f"'{op.name}' may not stand in a scalar body", op.location)
+            if op.name == "diag.element":
+                continue
+            for value in op.operands:
+                if is_wire(value.type):
+                    raise VerifyError("wires are read through 'diag.element'", op.location)
+
+
+class StreamOp(DiagOp, name="stream", traits=[ext.Pure, ir.NoTerminatorTrait]):
+    """A streamed operation: init, then body for each chunk of `axis` in order, then tail.
+
+    Regions hold array-level ops and capture outer wires; one that carries `axis` is read through
+    `diag.chunk`. `combine`, when not empty, merges two states (a monoid). The optional operand
+    `where` (i1, labels not streamed) says where results are wanted at all.
+    """
+
+    OPTIONAL = {
+        "chunk": ir.IntegerAttr,
+        "law": ir.ArrayAttr,
+        "properties": ir.ArrayAttr,
+    }
+    r0: Optional[ext.Result[Any]]
+    r1: Optional[ext.Result[Any]]
+    r2: Optional[ext.Result[Any]]
+    r3: Optional[ext.Result[Any]]
+    r4: Optional[ext.Result[Any]]
+    r5: Optional[ext.Result[Any]]
+    r6: Optional[ext.Result[Any]]
+    r7: Optional[ext.Result[Any]]
+    where: Optional[ext.Operand[Any]]
+    axis: ir.StringAttr
+    init: ext.Region
+    body: ext.Region
+    combine: ext.Region
+    tail: ext.Region
+
+    @property
+    def condition(self) -> ir.Value | None:
+        """The `where` operand, or None."""
+        operands = self.operation.operands
+        return operands[0] if len(operands) else None
+
+    def check(self) -> None:
+        for region, name in zip(
+            self.operation.regions, ("init", "body", "combine", "tail"), strict=True
+        ):
+            blocks = len(region.blocks)
+            if blocks != 1 and not (name == "combine" and blocks == 0):
+                raise VerifyError(f"region '{name}' must be one block, found {blocks}")
+        states = [op.operands[0].type for op in _yields(self.init.blocks[0])]
+        self._check_state_types(states)
+        self._check_region("init", [], states)
+        self._check_region("body", states, states)
+        if len(self.combine.blocks):
+            self._check_region("combine", states + states, states)
+        results = [r.type for r in self.operation.results]
+        self._check_region("tail", states, results)
+        self._check_captures()
+        self._check_where()
+        for name in strings(self.optional("properties") or ir.ArrayAttr.get([])):
+            if name not in STREAM_PROPERTIES:
+                raise VerifyError(
+                    f"unknown property '{name}'; expected {', '.join(STREAM_PROPERTIES)}"
+                )
+
+    def _check_state_types(self, states: list[ir.Type]) -> None:
+        for type_ in states:
+            if self.axis.value in labels(type_):
+                raise VerifyError(f'state {type_} carries the streamed axis "{self.axis.value}"')
+
+    def _check_region(self, name: str, arguments: list[ir.Type], results: list[ir.Type]) -> None:
+        index = ("init", "body", "combine", "tail").index(name)
+        block = self.operation.regions[index].blocks[0]
+        found = [a.type for a in block.arguments]
+        if found != arguments:
+            raise VerifyError(
+                f"region '{name}' takes {_names(found)}, expected the state {_names(arguments)}"
+            )
+        yields = _yields(block)
+        given = [op.operands[0].type for op in yields]
+        if given != results:
+            raise VerifyError(
+                f"region '{name}' yields {_names(given)}, expected {_names(results)}",
+                yields[0].location,
+            )
+
+    def _check_captures(self) -> None:
+        """Outer wires with the streamed axis are only read chunk by chunk."""
+        axis = self.axis.value
+        for region in self.operation.regions:
+            for op in walk_ops(region):
+                if op.name == "diag.chunk":
+                    continue
+                for value in op.operands:
+                    outside = not _defined_inside(value, self.operation)
+                    if outside and is_wire(value.type) and axis in labels(value):
+                        raise VerifyError(
+                            f'outer wire with the streamed axis "{axis}" must be read through '
+                            f"'diag.chunk'",
+                            op.location,
+                        )
+
+    def _check_where(self) -> None:
+        where = self.condition
+        if where is None:
+            return
+        if str(element_type(where)) != "i1" or self.axis.value in labels(where):
+            raise VerifyError(
+                f"'where' must be an i1 wire without the streamed axis, found {where.type}"
+            )
+
+
+def _names(types: list[ir.Type]) -> str:
+    return "(" + ", ".join(str(t) for t in types) + ")"
