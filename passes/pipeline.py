@@ -11,13 +11,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from diagc.errors import DiagcError, InternalError, PassError
+from diagc.errors import DiagcError, InternalError, PassError, VerificationError
 from diagc.mlir import ir, passmanager
 from diagc.options import CompileOptions, current, use
 from diagc.passes import find_pass, is_pass
 from diagc.passes.base import ANY_OP, Pass
-from diagc.passes.instrumentation import Dumper, Instrumentation, IrPrinter, Timer
+from diagc.passes.instrumentation import Dumper, Instrumentation, IrPrinter, Timer, print_op
 from diagc.passes.pipeline_syntax import PassNode, parse_options, parse_pipeline, syntax_error
+from diagc.passes.verification import verify_module_labels
 
 __all__ = ["Pipeline"]
 
@@ -54,8 +55,14 @@ class Pipeline:
             ir.MLIRError: one of MLIR's passes failed, or the module did not verify to begin with.
             InternalError: a Python pass crashed or left IR that does not verify.
         """
-        with use(self.options):
-            self._run_children(self.root, module.operation)
+        original = module.operation.clone()
+        try:
+            with use(self.options):
+                self._run_module(module)
+        except InternalError as error:
+            error.files.setdefault("input.mlir", print_op(original))
+            error.files.setdefault("pipeline.txt", str(self.root))
+            raise
         if self.options.timing:
             print(self.timer.report(), file=sys.stderr)
 
@@ -98,13 +105,22 @@ class Pipeline:
 
     # ---- running -----------------------------------------------------------------------------
 
+    def _run_module(self, module: ir.Module) -> None:
+        for node in self.root.children or ():
+            self._run_node(node, module.operation)
+            if self.options.verify_each:
+                _verify_labels_after(str(node), module)
+
     def _run_children(self, parent: PassNode, op: ir.Operation) -> None:
         for node in parent.children or ():
-            if node.children is None:
-                self._run_pass(node, op)
-                continue
-            for child in _nested_ops(op, node.name):
-                self._run_children(node, child)
+            self._run_node(node, op)
+
+    def _run_node(self, node: PassNode, op: ir.Operation) -> None:
+        if node.children is None:
+            self._run_pass(node, op)
+            return
+        for child in _nested_ops(op, node.name):
+            self._run_children(node, child)
 
     def _run_pass(self, node: PassNode, op: ir.Operation) -> None:
         python_pass = self._python.get(node)
@@ -151,6 +167,14 @@ def _verify_after(name: str, op: ir.Operation) -> None:
         raise InternalError(
             f"pass '{name}' left IR that does not verify: {message}", location=location
         ) from error
+
+
+def _verify_labels_after(name: str, module: ir.Module) -> None:
+    try:
+        verify_module_labels(module)
+    except VerificationError as error:
+        message = f"'{name}' left IR that does not verify: {error.message}"
+        raise InternalError(message, location=error.location) from error
 
 
 def _mlir_reason(error: ValueError) -> str:

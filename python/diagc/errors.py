@@ -1,11 +1,13 @@
 """The errors that diagc raises: the user's mistakes, what is unsupported yet, and our own bugs."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 __all__ = [
+    "PARSED_TEXT",
     "CacheError",
     "DiagSyntaxError",
     "DiagcError",
@@ -21,6 +23,9 @@ __all__ = [
     "VerificationError",
     "caret",
 ]
+
+PARSED_TEXT = "-"
+"""The file name in locations of a module that MLIR parsed from text."""
 
 _LOCATION = re.compile(r'"(?P<file>[^"]*)":(?P<line>\d+):(?P<column>\d+)')
 
@@ -101,6 +106,13 @@ class DiagcError(Exception):
         self.location = self.location or SourceLocation.of(location)
         return self
 
+    def in_file(self, file: str, text: str) -> Self:
+        """Say that `text`, which MLIR knows as "-", was read from `file`."""
+        if self.location is not None and self.location.file in (PARSED_TEXT, file):
+            self.location = replace(self.location, file=file)
+            self.source = text
+        return self
+
     @property
     def summary(self) -> str:
         """One line: the message, what was expected, what was found, the remedy."""
@@ -112,16 +124,11 @@ class DiagcError(Exception):
         text = ", ".join(parts)
         return text if self.remedy is None else f"{text}; {self.remedy}"
 
-    def render(self, source: str | None = None) -> str:
-        """Give the paragraph for a user: position, summary, source line with caret, notes.
-
-        `source` stands for the text of the file "-", the name that MLIR gives to parsed text.
-        """
+    def render(self) -> str:
+        """Give the paragraph for a user: position, summary, source line with caret, notes."""
         if self.location is None:
             return "\n".join([f"error: {self.summary}", *self._note_lines()])
-        text = self.source
-        if text is None:
-            text = source if source and self.location.file == "-" else _read(self.location.file)
+        text = _read(self.location.file) if self.source is None else self.source
         head = f"{self.location}: error: {self.summary}{caret(text, self.location)}"
         return "\n".join([head, *self._note_lines()])
 
@@ -202,16 +209,32 @@ class UnsupportedError(DiagcError):
 
 
 class InternalError(DiagcError):
-    """Our bug; the message asks for a report and names the reproducer when one was written."""
+    """Our bug; the message asks for a report and names the reproducer when one was written.
+
+    Args:
+        message: what went wrong.
+        location: where in the user's program, if known.
+        reproducer: the directory with the reproducer, once there is one.
+        files: what a reproducer should hold, text by file name.
+    """
 
     exit_code = 70
 
     def __init__(
-        self, message: str, *, location: object = None, reproducer: Path | None = None
+        self,
+        message: str,
+        *,
+        location: object = None,
+        reproducer: Path | None = None,
+        files: Mapping[str, str] | None = None,
     ) -> None:
-        """Ask for a report, with the reproducer if there is one."""
-        remedy = "this is a bug in diagc, please report it"
-        if reproducer is not None:
-            remedy += f" with the files in {reproducer}"
-        super().__init__(message, location=location, remedy=remedy)
+        super().__init__(message, location=location)
+        self.files = dict(files or {})
+        self.attach(reproducer)
+
+    def attach(self, reproducer: Path | None) -> None:
+        """Name the directory with the reproducer in the message."""
         self.reproducer = reproducer
+        self.remedy = "this is a bug in diagc, please report it"
+        if reproducer is not None:
+            self.remedy += f" with the files in {reproducer}"

@@ -1,0 +1,80 @@
+"""What happens on a bug of ours: a reproducer is written, and the user is asked to report it."""
+
+import platform
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from diagc import debug
+from diagc.errors import DiagcError, InternalError
+
+__all__ = ["reproducible", "write_reproducer"]
+
+
+@contextmanager
+def reproducible(files: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Turn whatever goes wrong unexpectedly inside the block into an InternalError.
+
+    A directory with `files` (name to text), those of the error, and the traceback is written.
+    Errors that diagc raises on purpose pass unchanged.
+
+    Raises:
+        InternalError: names the directory.
+    """
+    try:
+        yield
+    except InternalError as error:
+        if error.reproducer is None:
+            error.attach(write_reproducer(error, {**(files or {}), **error.files}))
+        raise
+    except DiagcError:
+        raise
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}"
+        raise InternalError(message, reproducer=write_reproducer(error, files or {})) from error
+
+
+def write_reproducer(error: Exception, files: Mapping[str, str]) -> Path:
+    """Write `files` and the traceback of `error` to a new directory, and give its path.
+
+    It stands in `DIAGC_REPRODUCER_DIR`, or in the directory for temporary files when that cannot be
+    written.
+    """
+    debug.logger("crash").debug("%s", _traceback(error))
+    directory = _make_directory()
+    texts = {**files, "traceback.txt": _traceback(error), "versions.txt": _versions()}
+    for name, text in texts.items():
+        (directory / name).write_text(text, encoding="utf-8")
+    return directory
+
+
+def _make_directory() -> Path:
+    stamp = time.strftime("diagc-reproducer-%Y%m%d-%H%M%S-")
+    try:
+        parent = debug.REPRODUCER_DIR.get()
+        parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=stamp, dir=parent))
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix=stamp))
+
+
+def _traceback(error: Exception) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+def _versions() -> str:
+    packages = ("diagc", "torch", "torch-mlir", "llvmlite", "numpy", "sympy")
+    lines = [f"{name} {_version(name)}" for name in packages]
+    return "\n".join([f"python {sys.version}", platform.platform(), *lines, ""])
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
