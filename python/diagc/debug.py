@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CACHE",
     "CACHE_DIR",
+    "CPU_ISA",
     "DUMP_DIR",
     "LOG",
     "MLIR",
@@ -135,6 +136,12 @@ CACHE = Switch(
     _bool,
     "whether compiled kernels are kept on disk; default on",
 )
+CPU_ISA = Switch(
+    "DIAGC_CPU_ISA",
+    lambda: "native",
+    _choice("native", "avx512", "avx2", "sse2", "neon"),
+    "the vector instructions that CPU kernels may use; default native: all that the CPU has",
+)
 MLIR = Switch(
     "DIAGC_MLIR",
     _default_mlir,
@@ -160,7 +167,7 @@ VALIDATE = Switch(
     "whether every derived stream is checked on random f64 data against the unstreamed form",
 )
 
-SWITCHES = (LOG, CACHE_DIR, CACHE, MLIR, DUMP_DIR, REPRODUCER_DIR, VALIDATE)
+SWITCHES = (LOG, CACHE_DIR, CACHE, CPU_ISA, MLIR, DUMP_DIR, REPRODUCER_DIR, VALIDATE)
 
 
 def logger(area: str) -> "logging.Logger":
