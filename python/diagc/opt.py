@@ -226,7 +226,8 @@ class _Runner:
                 self.outputs.append(self._transform(text))
             except (DiagcError, ir.MLIRError) as error:
                 if isinstance(error, InternalError) and not self._args.verify_diagnostics:
-                    raise error.in_file(self._args.file, text)
+                    error.in_file(self._args.file, text)
+                    raise
                 found.extend(diagnostics.from_error(error))
                 return False
             finally:
