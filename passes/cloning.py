@@ -1,0 +1,52 @@
+"""Clones ops with a value mapping that also reaches what their regions capture.
+
+The Python bindings have no IRMapping: `Operation.clone` keeps all operands. Maps and streams capture
+outer wires, so the operands of nested ops must be looked up too.
+"""
+
+from collections.abc import Iterable, Iterator, MutableMapping
+
+from diagc.mlir import ir
+
+__all__ = ["Mapping", "clone", "clone_all", "nested_ops", "remap_operands"]
+
+Mapping = MutableMapping[ir.Value, ir.Value]
+
+
+def nested_ops(op: ir.Operation) -> Iterator[ir.Operation]:
+    """`op` itself and every op below it, outermost first."""
+    yield op
+    for region in op.regions:
+        for block in region.blocks:
+            for child in block.operations:
+                yield from nested_ops(child.operation)
+
+
+def remap_operands(op: ir.Operation, mapping: Mapping) -> None:
+    """Replace, in `op` and below it, every operand that `mapping` knows."""
+    for nested in nested_ops(op):
+        for number, value in enumerate(nested.operands):
+            if value in mapping:
+                nested.operands[number] = mapping[value]
+
+
+def clone(op: ir.Operation, mapping: Mapping, ip: ir.InsertionPoint | None = None) -> ir.Operation:
+    """Clone `op` at `ip` (default: the ambient insertion point) with mapped operands and captures.
+
+    Values that `mapping` lacks stay as they are. The results of `op` are added to `mapping`, so that
+    ops cloned in order refer to each other. Location and attributes are kept.
+    """
+    op = op.operation
+    with ip or ir.InsertionPoint.current:
+        copy = op.clone()
+    remap_operands(copy.operation, mapping)
+    for old, new in zip(op.results, copy.operation.results, strict=True):
+        mapping[old] = new
+    return copy.operation
+
+
+def clone_all(
+    ops: Iterable[ir.Operation], mapping: Mapping, ip: ir.InsertionPoint | None = None
+) -> list[ir.Operation]:
+    """Clone ops in order with one mapping."""
+    return [clone(op, mapping, ip) for op in ops]
