@@ -1,7 +1,7 @@
 """Clones ops with a value mapping that also reaches what their regions capture.
 
-The Python bindings have no IRMapping: `Operation.clone` keeps all operands. Maps and streams capture
-outer wires, so the operands of nested ops must be looked up too.
+The Python bindings have no IRMapping: `Operation.clone` keeps all operands. Maps and streams
+capture outer wires, so the operands of nested ops must be looked up too.
 """
 
 from collections.abc import Iterable, Iterator, MutableMapping
@@ -31,10 +31,10 @@ def remap_operands(op: ir.Operation, mapping: Mapping) -> None:
 
 
 def clone(op: ir.Operation, mapping: Mapping, ip: ir.InsertionPoint | None = None) -> ir.Operation:
-    """Clone `op` at `ip` (default: the ambient insertion point) with mapped operands and captures.
+    """Clone `op` at `ip` (default: the ambient one) with mapped operands and captures.
 
-    Values that `mapping` lacks stay as they are. The results of `op` are added to `mapping`, so that
-    ops cloned in order refer to each other. Location and attributes are kept.
+    Values that `mapping` lacks stay as they are. The results of `op` are added to `mapping`, so
+    that ops cloned in order refer to each other. Location and attributes are kept.
     """
     op = op.operation
     with ip or ir.InsertionPoint.current:
