@@ -1,0 +1,135 @@
+"""What each named normaliser means, written from its definition in float64 numpy.
+
+The reference that the interpreter judges all rewrites by, so nothing here is derived from the table
+of laws (`diagc.algebra`): every kind has a formula of its own.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from diagc.errors import UnsupportedError
+
+__all__ = ["normalize", "register_meaning"]
+
+Array: TypeAlias = npt.NDArray[Any]
+Axes: TypeAlias = tuple[int, ...]
+Meaning: TypeAlias = Callable[[Array, Axes, Array, float, str], Array]
+
+
+def normalize(
+    kind: str,
+    x: Array,
+    along: Axes,
+    *,
+    keep: Array,
+    eps: float = 0.0,
+    eps_place: str | None = None,
+) -> Array:
+    """Normalise float64 `x` along axes.
+
+    Args:
+        kind: name of the normaliser.
+        x: values, any shape.
+        along: positions of the axes that a statistic is taken over.
+        keep: bool, shape of `x`; excluded elements count in no statistic and become 0.
+        eps: added to the statistic, see `eps_place`.
+        eps_place: "inside" the root (the default where there is one) or "outside".
+
+    Returns:
+        Float64 of the shape of `x`. Rows whose statistic is 0 become 0; NaN propagates along rows.
+
+    Raises:
+        UnsupportedError: no meaning is known for `kind`.
+    """
+    if kind not in _MEANINGS:
+        raise UnsupportedError(f"diag.normalize {kind}", reason="it has no reference meaning")
+    with np.errstate(all="ignore"):
+        y = _MEANINGS[kind](x, along, keep, eps, eps_place or "inside")
+    return np.where(keep, y, 0.0)
+
+
+def _ratio(numerator: Array, denominator: Array) -> Array:
+    """Quotient that is 0 where the denominator is."""
+    quotient = numerator / np.where(denominator == 0, 1.0, denominator)
+    return np.where(denominator == 0, 0.0, quotient)
+
+
+def _sum(values: Array, along: Axes, keep: Array) -> Array:
+    return np.sum(np.where(keep, values, 0.0), axis=along, keepdims=True)
+
+
+def _root(total: Array, eps: float, place: str) -> Array:
+    return np.sqrt(total + eps) if place == "inside" else np.sqrt(total) + eps
+
+
+def _softmax(x: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
+    """exp(x_i) / Σ exp(x_j), with the largest x subtracted; a row of −∞ is empty."""
+    largest = np.max(np.where(keep, x, -np.inf), axis=along, keepdims=True, initial=-np.inf)
+    shifted = np.where(keep, x - np.where(largest == -np.inf, 0.0, largest), 0.0)
+    weights = np.where(keep, np.exp(shifted), 0.0)
+    return _ratio(weights, _sum(weights, along, keep) + eps)
+
+
+def _l2(x: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
+    return _ratio(x, _root(_sum(x * x, along, keep), eps, place))
+
+
+def _l1(x: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
+    return _ratio(x, _sum(np.abs(x), along, keep) + eps)
+
+
+def _relu_sum(x: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
+    positive = np.maximum(x, 0.0)
+    return _ratio(positive, _sum(positive, along, keep) + eps)
+
+
+def _sigmoid(x: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
+    return 0.5 * (1.0 + np.tanh(0.5 * x))
+
+
+def _none(x: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
+    return x
+
+
+def _size(x: Array, along: Axes) -> int:
+    return int(np.prod([x.shape[axis] for axis in along], dtype=int))
+
+
+def _rms(x: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
+    """Give x / √(mean x² + ε); the mean is over the whole axis, excluded elements count as 0."""
+    mean = _sum(x * x, along, keep) / max(_size(x, along), 1)
+    return _ratio(x, _root(mean, eps, place))
+
+
+def _layer(x: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
+    """(x − mean) / √(variance + ε), in two passes, with the biased variance."""
+    count = max(_size(x, along), 1)
+    centred = x - _sum(x, along, keep) / count
+    variance = _sum(centred * centred, along, keep) / count
+    return _ratio(centred, _root(variance, eps, place))
+
+
+_MEANINGS: dict[str, Meaning] = {
+    "l1": _l1,
+    "l2": _l2,
+    "layer": _layer,
+    "none": _none,
+    "relu-sum": _relu_sum,
+    "rms": _rms,
+    "sigmoid": _sigmoid,
+    "softmax": _softmax,
+}
+
+
+def register_meaning(kind: str, meaning: Meaning) -> None:
+    """Give a user's normaliser a reference meaning: a function of (x, along, keep, eps, place).
+
+    Raises:
+        ValueError: the kind has a meaning already.
+    """
+    if kind in _MEANINGS:
+        raise ValueError(f"normaliser '{kind}' has a meaning already")
+    _MEANINGS[kind] = meaning

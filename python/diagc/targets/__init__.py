@@ -1,0 +1,70 @@
+"""Targets by name; what a target needs is imported only when it is asked for."""
+
+import platform
+from importlib import import_module
+from importlib.util import find_spec
+
+from diagc.errors import TargetError
+from diagc.targets.base import Target, TargetInfo
+
+__all__ = ["DEFAULT_TARGET", "Target", "TargetInfo", "get_target", "list_targets"]
+
+DEFAULT_TARGET = "cpu"
+"""The target that `auto` stands for."""
+
+_ARCHITECTURES = ("x86_64", "AMD64", "aarch64", "arm64")
+
+
+def _always() -> str | None:
+    return None
+
+
+def _cpu_obstacle() -> str | None:
+    if platform.machine() not in _ARCHITECTURES:
+        return f"no code generator for the processor '{platform.machine()}'"
+    return None
+
+
+def _nvptx_obstacle() -> str | None:
+    if find_spec("diagc.targets.nvptx") is None:
+        return "this version of diagc has no NVIDIA code generator"
+    # `import_module`: a name that is not there must not be an error of the type checker
+    return str(import_module("diagc.targets.nvptx").obstacle() or "") or None
+
+
+_TARGETS = {
+    target.name: target
+    for target in (
+        Target("cpu", "vector code for this machine's processor", _cpu_obstacle),
+        Target("interp", "reference meaning of every op in float64, for tests", _always),
+        Target("nvptx", "kernels for NVIDIA GPUs", _nvptx_obstacle),
+    )
+}
+
+
+def list_targets() -> list[TargetInfo]:
+    """All targets, with the reason why one cannot be used on this machine."""
+    return [target.info() for target in _TARGETS.values()]
+
+
+def get_target(name: str) -> Target:
+    """The target called `name`; `auto` is the default target.
+
+    Raises:
+        TargetError: no such target, or this machine does not have it.
+    """
+    target = _TARGETS.get(DEFAULT_TARGET if name == "auto" else name)
+    if target is None:
+        raise TargetError(
+            "unknown target",
+            expected=f"one of auto, {', '.join(_TARGETS)}",
+            found=f"'{name}'",
+            remedy="'diagc targets' lists what this machine has",
+        )
+    why_not = target.info().why_not
+    if why_not is not None:
+        raise TargetError(
+            f"target '{target.name}' is not available on this machine: {why_not}",
+            remedy=f"use --target={DEFAULT_TARGET}, or run it where the target is available",
+        )
+    return target

@@ -1,0 +1,41 @@
+"""What a target is: a name, a test whether this machine has it, a module that is loaded late."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from types import ModuleType
+
+__all__ = ["Target", "TargetInfo"]
+
+
+@dataclass(frozen=True)
+class TargetInfo:
+    """One line of `diagc targets`."""
+
+    name: str
+    available: bool
+    why_not: str | None
+    """Why the target cannot be used here; None when it can."""
+    description: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """One kind of code that diagc makes.
+
+    `obstacle` says why this machine cannot use the target, or gives None; it must be quick and
+    must not raise. The code stands in the package `diagc.targets.<name>`.
+    """
+
+    name: str
+    description: str
+    obstacle: Callable[[], str | None]
+
+    def info(self) -> TargetInfo:
+        """Ask whether the target can be used on this machine."""
+        why_not = self.obstacle()
+        return TargetInfo(self.name, why_not is None, why_not, self.description)
+
+    def load(self) -> ModuleType:
+        """Import the package of the target."""
+        return import_module(f"diagc.targets.{self.name}")
