@@ -183,7 +183,7 @@ class ReindexOp(DiagOp, name="reindex", traits=[ext.Pure]):
     @property
     def affine_map(self) -> ir.AffineMap:
         """The map from result positions to source positions."""
-        return ir.AffineMap(self.map.value) if hasattr(self.map, "value") else self.map
+        return self.map.value
 
     def check(self) -> None:
         affine, src, out = self.affine_map, dims(self.src), dims(self.out)

@@ -146,8 +146,7 @@ def _relabel(op: ir.Operation, frame: Frame) -> list[Array]:
 
 @rule("diag.reindex")
 def _reindex(op: ir.Operation, frame: Frame) -> list[Array]:
-    attr = op.attributes["map"]
-    map_ = attr.value if hasattr(attr, "value") else attr
+    map_ = op.attributes["map"].value
     source = frame[op.operands[0]]
     shape = [frame.size(label, static) for label, static in diag.dims(op.results[0]).items()]
     if 0 in shape:

@@ -118,18 +118,13 @@ def _reindex(op: ir.Operation, sizes: Sizes) -> None:
         return
     extents = [sizes.get(label, 0) for label in target]
     found = largest_extent(
-        ir.AffineMap(_affine_map(op)),
+        op.attributes["map"].value,
         [sizes[label] for label in source],
         extents,
         target.index(unknown[0]),
     )
     if found < _UNBOUNDED:
         sizes[unknown[0]] = found
-
-
-def _affine_map(op: ir.Operation) -> ir.AffineMap:
-    attr = op.attributes["map"]
-    return attr.value if hasattr(attr, "value") else attr
 
 
 def largest_extent(
