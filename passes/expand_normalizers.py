@@ -1,0 +1,152 @@
+"""Replace `diag.normalize` by the maps and reductions that it stands for.
+
+Before -> after (softmax; the other rows of the table differ only in their scalar functions):
+
+    y  = normalize(x) {along = ["x"], kind = "softmax"}
+    ->
+    m  = reduce(x) {over = ["x"], kind = "max"}
+    ms = map select(m == -inf, 0, m)
+    e  = map exp(x - ms)
+    z  = reduce(e) {over = ["x"], kind = "add"}
+    r  = map select(z == 0, 0, 1 / z)
+    y  = map e * r
+
+Requires: nothing; any axes, any float type, `keep` and `eps` as the op has them. Statistics are
+computed in f32, in f64 for f64 operands. Empty rows give 0 (`empty-rows=eager`: what the formula
+gives, NaN for softmax).
+
+Declines: nothing; every row of the table expands.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import ClassVar
+
+from diagc.algebra import normalizers
+from diagc.algebra.expressions import Expr, constant, divide, maximum, replace, select, symbol
+from diagc.algebra.maps import full, map_expr, statistic_type
+from diagc.algebra.normalizers import Normalizer
+from diagc.dialects import diag
+from diagc.errors import InternalError, PassError
+from diagc.mlir import ir
+from diagc.passes.base import Pass
+
+__all__ = ["ExpandNormalizersPass"]
+
+EMPTY_ROWS = ("zero", "eager")
+
+
+@dataclass(frozen=True)
+class ExpandNormalizersPass(Pass):
+    """replace diag.normalize by the maps and reductions that it stands for."""
+
+    name: ClassVar[str] = "expand-normalizers"
+    empty_rows: str = "zero"
+
+    def run(self, op: ir.Operation) -> None:
+        """Expand every normaliser below `op`."""
+        if self.empty_rows not in EMPTY_ROWS:
+            raise PassError(
+                "bad value for option 'empty-rows' of pass 'expand-normalizers'",
+                expected=" or ".join(EMPTY_ROWS),
+                found=f"'{self.empty_rows}'",
+            )
+        found = [nested for region in op.regions for nested in diag.walk_ops(region)]
+        for nested in found:
+            if nested.name == "diag.normalize":
+                with ir.InsertionPoint(nested), nested.location:
+                    result = _Expansion(nested, self.empty_rows == "zero").result()
+                nested.results[0].replace_all_uses_with(result)
+                nested.erase()
+
+
+class _Expansion:
+    """The ops that replace one `diag.normalize`, built at the ambient insertion point."""
+
+    def __init__(self, op: ir.Operation, guarded: bool) -> None:
+        self.op = op
+        self.guarded = guarded
+        self.row: Normalizer = normalizers.find(op.attributes["kind"].value)
+        self.over = diag.strings(op.attributes["along"])
+        self.type = statistic_type(diag.element_type(op.operands[0]))
+        self.dims = diag.dims(op.operands[0])
+        self.wires: dict[str, ir.Value] = {"x": op.operands[0]}
+        if len(op.operands) > 1:
+            self.wires["keep"] = op.operands[1]
+        self.size = self._size() if self.row.needs_size() else constant(1.0)
+
+    # ---- the parts, in order ------------------------------------------------------------------
+
+    def result(self) -> ir.Value:
+        """The normalised wire."""
+        row, out = self.row, self.op.results[0]
+        x = self._shifted()
+        numerator = self._masked(row.numerator(x))
+        if row.statistic is None:
+            return self._map(numerator, diag.dims(out), diag.element_type(out))
+        self.wires["e"] = self._map(numerator, self.dims)
+        summand = self._masked(replace(row.statistic(x), row.numerator(x), symbol("e")))
+        terms = self._map(summand, self.dims)
+        self.wires["z"] = diag.reduce(terms, self.over, "add")
+        self.wires["r"] = self._map(self._reciprocal())
+        return self._map(symbol("e") * symbol("r"), diag.dims(out), diag.element_type(out))
+
+    def _shifted(self) -> Expr:
+        """The element that a1 and a2 apply to; the statistic of the shift is computed here."""
+        shift, x = self.row.shift, symbol("x")
+        if "keep" in self.wires and self.row.excluded is not None:
+            x = select(symbol("keep"), x, self.row.excluded)
+        if shift is None:
+            return x
+        self.wires["x"] = self._map(self._masked(x, _identity(shift.kind)), self.dims)
+        self.wires["m"] = diag.reduce(self.wires["x"], self.over, shift.kind)
+        guarded = self.guarded or shift.kind != "max"
+        self.wires["c"] = self._map(shift.value(symbol("m"), self.size) if guarded else symbol("m"))
+        return symbol("x") - symbol("c")
+
+    def _reciprocal(self) -> Expr:
+        """1 / b(z), by the policy for rows without mass."""
+        attributes = self.op.attributes
+        eps = constant(attributes["eps"].value) if "eps" in attributes else None
+        if eps is not None and self.row.shift is not None and self.row.shift.factor is not None:
+            eps = eps * self.row.shift.factor(symbol("c"))
+        place = attributes["eps_place"].value if "eps_place" in attributes else "inside"
+        b = self.row.aggregate(symbol("z"), self.size, eps, place)
+        return divide(1.0, b) if self.guarded else 1.0 / b
+
+    # ---- helpers ------------------------------------------------------------------------------
+
+    def _masked(self, expr: Expr, value: float = 0.0) -> Expr:
+        """`expr` where kept, unless an element value already stands for what is excluded."""
+        if "keep" not in self.wires or self.row.excluded is not None:
+            return expr
+        return select(symbol("keep"), expr, value)
+
+    def _map(
+        self, expr: Expr, result: Mapping[str, int] | None = None, dtype: ir.Type | None = None
+    ) -> ir.Value:
+        return map_expr(expr, self.wires, self.type, dtype=dtype, result=result)
+
+    def _size(self) -> Expr:
+        """The number of positions of a row, at least 1; wires are made for dynamic axes."""
+        known = [self.dims[axis] for axis in self.over if self.dims[axis] != diag.DYNAMIC]
+        size = constant(prod(max(1, n) for n in known))
+        for axis in self.over:
+            if self.dims[axis] == diag.DYNAMIC:
+                self.wires[f"n_{axis}"] = self._count(axis)
+                size = symbol(f"n_{axis}") if size == constant(1.0) else size * symbol(f"n_{axis}")
+        return size
+
+    def _count(self, axis: str) -> ir.Value:
+        """The size of a dynamic axis, at least 1, as a sum of ones."""
+        ones = full(1.0, {axis: diag.DYNAMIC}, self.type)
+        count = diag.reduce(ones, [axis], "add")
+        return map_expr(maximum(symbol("n"), 1.0), {"n": count}, self.type)
+
+
+def _identity(kind: str) -> float:
+    identity = diag.MONOIDS[kind].float_identity
+    if identity is None:
+        raise InternalError(f"reduction '{kind}' has no identity for floats")
+    return identity

@@ -1,0 +1,172 @@
+"""Scalar expressions from and to the arith and math ops of a map body.
+
+Reading keeps the real-number meaning only: casts between float types vanish. An op that the laws
+know nothing of becomes a function of its own, named for the op and its attributes.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+
+from diagc.algebra.expressions import CONSTANT, SYMBOL, Expr, call, constant
+from diagc.mlir import arith, ir, math_dialect
+
+__all__ = ["emit", "read", "read_map"]
+
+Leaf = Callable[[ir.Value], Expr]
+
+_SAME_NAME = {
+    "arith.addf": "add",
+    "arith.subf": "sub",
+    "arith.mulf": "mul",
+    "arith.divf": "div",
+    "arith.negf": "neg",
+    "arith.maximumf": "max",
+    "arith.maxnumf": "max",
+    "arith.minimumf": "min",
+    "arith.minnumf": "min",
+    "arith.select": "select",
+    "math.absf": "abs",
+    "math.cos": "cos",
+    "math.erf": "erf",
+    "math.exp": "exp",
+    "math.log": "log",
+    "math.powf": "pow",
+    "math.sin": "sin",
+    "math.sqrt": "sqrt",
+    "math.tanh": "tanh",
+}
+
+_REWRITTEN: dict[str, Callable[..., Expr]] = {
+    "math.exp2": lambda x: call("exp", x * math.log(2.0)),
+    "math.fma": lambda x, y, z: x * y + z,
+    "math.log1p": lambda x: call("log", x + 1.0),
+    "math.expm1": lambda x: call("exp", x) - 1.0,
+    "math.log2": lambda x: call("log", x) / math.log(2.0),
+    "math.rsqrt": lambda x: 1.0 / call("sqrt", x),
+    "math.fpowi": lambda x, n: call("pow", x, n),
+}
+
+_FLOAT_CASTS = ("arith.extf", "arith.truncf")
+
+_COMPARES: dict[str, Callable[[Expr, Expr], Expr]] = {
+    "eq": lambda x, y: call("eq", x, y),
+    "ne": lambda x, y: call("not", call("eq", x, y)),
+    "lt": lambda x, y: call("lt", x, y),
+    "le": lambda x, y: call("le", x, y),
+    "gt": lambda x, y: call("lt", y, x),
+    "ge": lambda x, y: call("le", y, x),
+}
+
+
+def read_map(op: ir.Operation, leaf: Leaf) -> Expr:
+    """The body of a `diag.map` as a term; `leaf` gives the term of a wire that it reads."""
+    block = op.regions[0].blocks[0]
+    last = list(block.operations)[-1].operation
+    return read(last.operands[0], leaf)
+
+
+def read(value: ir.Value, leaf: Leaf) -> Expr:
+    """The term of a scalar of a map body."""
+    return _read(value, leaf, {})
+
+
+def _read(value: ir.Value, leaf: Leaf, seen: dict[ir.Value, Expr]) -> Expr:
+    if value not in seen:
+        op = value.owner.operation
+        if op.name == "diag.element":
+            seen[value] = leaf(op.operands[0])
+        else:
+            seen[value] = _read_op(op, [_read(operand, leaf, seen) for operand in op.operands])
+    return seen[value]
+
+
+def _read_op(op: ir.Operation, args: list[Expr]) -> Expr:
+    name = op.name
+    if name in _SAME_NAME:
+        return Expr(_SAME_NAME[name], tuple(args))
+    if name in _REWRITTEN:
+        return _REWRITTEN[name](*args)
+    if name in _FLOAT_CASTS:
+        return args[0]
+    if name == "arith.constant":
+        return constant(_number(op.attributes["value"]))
+    predicate = _ordered_predicate(op) if name == "arith.cmpf" else None
+    if predicate is not None:
+        return _COMPARES[predicate](*args)
+    return Expr(_opaque_name(op), tuple(args))
+
+
+def _number(attr: ir.Attribute) -> float:
+    if isinstance(attr, ir.FloatAttr):
+        return float(attr.value)
+    return float(ir.IntegerAttr(attr).value) if not isinstance(attr, ir.BoolAttr) else attr.value
+
+
+def _ordered_predicate(op: ir.Operation) -> str | None:
+    """`eq` for oeq and ueq: the real numbers have no NaN."""
+    name = str(arith.CmpFPredicate(ir.IntegerAttr(op.attributes["predicate"]).value)).lower()
+    name = name.rsplit(".", 1)[-1]
+    return name[1:] if name[1:] in _COMPARES and name[0] in "ou" else None
+
+
+def _opaque_name(op: ir.Operation) -> str:
+    attributes = ",".join(f"{name}={op.attributes[name]}" for name in op.attributes)
+    return re.sub(r"[\s()]+", "", f"{op.name}:{op.results[0].type}:{attributes}")
+
+
+_BUILDERS: dict[str, Callable[..., ir.Value]] = {
+    "add": arith.addf,
+    "sub": arith.subf,
+    "mul": arith.mulf,
+    "div": arith.divf,
+    "neg": arith.negf,
+    "max": arith.maximumf,
+    "min": arith.minimumf,
+    "select": arith.select,
+    "abs": math_dialect.absf,
+    "cos": math_dialect.cos,
+    "erf": math_dialect.erf,
+    "exp": math_dialect.exp,
+    "log": math_dialect.log,
+    "pow": math_dialect.powf,
+    "sin": math_dialect.sin,
+    "sqrt": math_dialect.sqrt,
+    "tanh": math_dialect.tanh,
+    "eq": lambda x, y: arith.cmpf(arith.CmpFPredicate.OEQ, x, y),
+    "lt": lambda x, y: arith.cmpf(arith.CmpFPredicate.OLT, x, y),
+    "le": lambda x, y: arith.cmpf(arith.CmpFPredicate.OLE, x, y),
+    "and": arith.andi,
+    "or": arith.ori,
+    "not": lambda x: arith.xori(x, arith.constant(ir.IntegerType.get_signless(1), True)),
+}
+
+
+def emit(expr: Expr, values: Mapping[str, ir.Value], type_: ir.Type) -> ir.Value:
+    """Emit `expr` at the insertion point, computed in float type `type_`.
+
+    Args:
+        expr: the term; equal subterms are emitted once.
+        values: the scalar of every symbol: of `type_`, or i1 for a condition.
+        type_: type of constants, hence of the result.
+
+    Raises:
+        ValueError: a function that has no op.
+    """
+    return _emit(expr, values, type_, {})
+
+
+def _emit(
+    expr: Expr, values: Mapping[str, ir.Value], type_: ir.Type, done: dict[Expr, ir.Value]
+) -> ir.Value:
+    if expr.op == SYMBOL:
+        return values[str(expr.value)]
+    if expr not in done:
+        if expr.op == CONSTANT:
+            done[expr] = arith.constant(type_, float(expr.value or 0.0))
+        elif expr.op not in _BUILDERS:
+            raise ValueError(f"no op computes '{expr.op}'")
+        else:
+            args = [_emit(arg, values, type_, done) for arg in expr.args]
+            done[expr] = _BUILDERS[expr.op](*args)
+    return done[expr]
