@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, MutableMapping
 
 from diagc.mlir import ir
 
-__all__ = ["Mapping", "clone", "clone_all", "nested_ops", "remap_operands"]
+__all__ = ["Mapping", "clone", "clone_all", "nested_ops", "remap_operands", "used_values"]
 
 Mapping = MutableMapping[ir.Value, ir.Value]
 
@@ -20,6 +20,22 @@ def nested_ops(op: ir.Operation) -> Iterator[ir.Operation]:
         for block in region.blocks:
             for child in block.operations:
                 yield from nested_ops(child.operation)
+
+
+def used_values(op: ir.Operation) -> list[ir.Value]:
+    """Values that `op`, with its regions, uses and does not define: operands and captures.
+
+    In the order of first use, each once.
+    """
+    defined: set[ir.Value] = set()
+    used: dict[ir.Value, None] = {}
+    for nested in nested_ops(op):
+        used.update(dict.fromkeys(nested.operands))
+        defined.update(nested.results)
+        for region in nested.regions:
+            for block in region.blocks:
+                defined.update(block.arguments)
+    return [value for value in used if value not in defined]
 
 
 def remap_operands(op: ir.Operation, mapping: Mapping) -> None:

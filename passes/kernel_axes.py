@@ -1,0 +1,273 @@
+"""Analysis: the axes of ops and kernels. Woven, reduced, streamed, local; changes nothing.
+
+An axis is *woven* by an op when the op is independent at every position of it, so that it may be
+split into tasks or vector lanes. The axes that all ops of a kernel weave are the kernel's `common`
+axes; every other axis stays inside a task and is *local*.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+
+from diagc.cost import op_flops
+from diagc.dialects import diag
+from diagc.mlir import ir
+from diagc.passes.cloning import nested_ops, used_values
+
+__all__ = [
+    "LEAVES",
+    "VIEWS",
+    "ContractionAxes",
+    "KernelAxes",
+    "OpAxes",
+    "analyze_kernel",
+    "analyze_ops",
+    "contraction_axes",
+    "is_index_map",
+    "op_axes",
+]
+
+LEAVES = ("arith.constant", "diag.constant", "diag.index")
+"""Ops without operands: each kernel and region makes its own copy."""
+
+VIEWS = ("diag.relabel", "diag.reindex")
+"""Ops that only say where elements are found."""
+
+LANE_TILE = 64
+"""Positions of one task that share what they all read; bounds how often that is recomputed."""
+
+LARGEST_LOCAL = 512
+"""A static axis up to this size may stay inside a task."""
+
+LARGEST_STATE = 32 * 1024
+"""Elements of a state that one task may keep: 128 KiB in f32, an eighth of a usual second level."""
+
+
+@dataclass(frozen=True)
+class OpAxes:
+    """Axes of one op: `woven` in the order of its result, `reduced` with those of nested ops.
+
+    `streamed` are the axes of streams; they are no axes of the task at all.
+    """
+
+    name: str
+    woven: tuple[str, ...]
+    reduced: tuple[str, ...] = ()
+    streamed: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """Give one line, as `diag.reduce weaves b h q, reduces x`."""
+        parts = [f"{self.name} weaves {' '.join(self.woven) or 'nothing'}"]
+        parts += [f"reduces {' '.join(self.reduced)}"] if self.reduced else []
+        parts += [f"streams {' '.join(self.streamed)}"] if self.streamed else []
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class ContractionAxes:
+    """Axes of one contraction; an operand is broadcast over the result axes that it lacks."""
+
+    over: tuple[str, ...]
+    result: tuple[str, ...]
+    lhs_lacks: tuple[str, ...]
+    rhs_lacks: tuple[str, ...]
+
+    @property
+    def broadcast(self) -> tuple[str, ...]:
+        """Result axes that one of the operands lacks."""
+        return tuple(label for label in self.result if label in self.lhs_lacks + self.rhs_lacks)
+
+
+@dataclass(frozen=True)
+class KernelAxes:
+    """Axes of a kernel.
+
+    `common` axes are woven by every op and stand in every result, in the order of the first result;
+    `local` axes are the others that appear in values outside of streams. `sizes` are by label, in
+    order of appearance, `diag.DYNAMIC` where open.
+    """
+
+    sizes: tuple[tuple[str, int], ...]
+    common: tuple[str, ...]
+    local: tuple[str, ...]
+    streamed: tuple[str, ...]
+    reduced: tuple[str, ...]
+    results: tuple[tuple[str, ...], ...]
+    ops: tuple[OpAxes, ...]
+    contractions: tuple[ContractionAxes, ...]
+
+    def size(self, label: str) -> int:
+        """The size of an axis, `diag.DYNAMIC` where open.
+
+        Raises:
+            KeyError: the kernel has no such axis.
+        """
+        return dict(self.sizes)[label]
+
+    def __str__(self) -> str:
+        """Give a few lines for `explain` and for tests."""
+        sizes = " ".join(f"{k}={'?' if v == diag.DYNAMIC else v}" for k, v in self.sizes)
+        rows = (("common", self.common), ("local", self.local), ("streamed", self.streamed))
+        lines = [f"{name}: {' '.join(axes)}" for name, axes in rows if axes]
+        return "\n".join([f"sizes: {sizes}", *lines, *(str(op) for op in self.ops)])
+
+
+def is_index_map(op: ir.Operation) -> bool:
+    """Whether a map reads positions only (a mask): it costs no memory traffic, wherever it runs."""
+    if op.name != "diag.map":
+        return False
+    sources = [e.operands[0] for e in diag.walk_ops(op.regions[0]) if e.name == "diag.element"]
+    return bool(sources) and all(_is_position(source) for source in sources)
+
+
+def _is_position(value: ir.Value) -> bool:
+    owner = value.owner
+    if isinstance(owner, ir.Block):
+        return False
+    op = owner.operation
+    if op.name == "diag.chunk":
+        return _is_position(op.operands[0])
+    return op.name in LEAVES or is_index_map(op)
+
+
+def op_axes(op: ir.Operation) -> OpAxes:
+    """The axes of one array-level op."""
+    if op.name == "diag.stream":
+        return _stream_axes(op)
+    labels = diag.labels(op.results[0])
+    if op.name in ("diag.contract", "diag.reduce"):
+        return OpAxes(op.name, labels, tuple(diag.strings(op.attributes["over"])))
+    return OpAxes(op.name, labels)
+
+
+def contraction_axes(op: ir.Operation) -> ContractionAxes:
+    """The axes of a `diag.contract`."""
+    result = diag.labels(op.results[0])
+    lhs, rhs = (set(diag.labels(value)) for value in op.operands)
+    return ContractionAxes(
+        over=tuple(diag.strings(op.attributes["over"])),
+        result=result,
+        lhs_lacks=tuple(label for label in result if label not in lhs),
+        rhs_lacks=tuple(label for label in result if label not in rhs),
+    )
+
+
+def _stream_axes(stream: ir.Operation) -> OpAxes:
+    axis = ir.StringAttr(stream.attributes["axis"]).value
+    woven = _shared(diag.labels(result) for result in stream.results)
+    inner = [op for op in diag.walk_ops(stream.regions[1]) if op.name == "diag.contract"]
+    woven = tuple(label for label in woven if not _multiplies(label, inner, stream))
+    woven = _without_features(woven, stream)
+    nested = [op for op in nested_ops(stream) if op.name in ("diag.contract", "diag.reduce")]
+    over = [label for op in nested for label in diag.strings(op.attributes["over"])]
+    streams = [op for op in nested_ops(stream) if op.name == "diag.stream"]
+    streamed = [ir.StringAttr(op.attributes["axis"]).value for op in streams]
+    reduced = tuple(dict.fromkeys(label for label in over if label not in streamed))
+    return OpAxes("diag.stream", woven, reduced, tuple(dict.fromkeys([axis, *streamed])))
+
+
+def _multiplies(label: str, contractions: list[ir.Operation], stream: ir.Operation) -> bool:
+    """Whether splitting the stream over `label` would repeat the contractions that lack it.
+
+    Only a small static axis can be kept inside a task instead. Repeating is harmless when, shared
+    by a tile of lanes, it stays under a quarter of the work that the axis itself brings.
+    """
+    size = max(diag.dims(result).get(label, 0) for result in stream.results)
+    if size == diag.DYNAMIC or not 0 < size <= LARGEST_LOCAL:
+        return False
+    flops = {True: 0, False: 0}
+    for op in contractions:
+        flops[label in diag.labels(op.results[0])] += op_flops(op)
+    return flops[False] * size * 4 > flops[True] * LANE_TILE
+
+
+def _without_features(woven: tuple[str, ...], stream: ir.Operation) -> tuple[str, ...]:
+    """The woven axes without those that only chunks bring, where the states still fit a task.
+
+    Such an axis is a feature of what streams by (the two sides of a Gram matrix), while an axis
+    that also stands in a wire from outside (the queries of attention) tells instances apart.
+    """
+    chunked = [set(diag.labels(value)) for value in _chunk_wires(stream.regions[1])]
+    sources = {op.operands[0] for op in diag.walk_ops(stream.regions[1]) if op.name == "diag.chunk"}
+    outside = {
+        label
+        for value in used_values(stream)
+        if diag.is_wire(value.type) and value not in sources
+        for label in diag.labels(value)
+    }
+    batch = set.intersection(*chunked) if chunked else set()
+    features = set().union(*chunked) - outside - batch
+    kept = tuple(label for label in woven if label not in features)
+    states = [op.operands[0] for op in diag.walk_ops(stream.regions[0]) if op.name == "diag.yield"]
+    wires = [diag.dims(value) for value in states if diag.is_wire(value.type)]
+    fits = all(_fits({k: v for k, v in wire.items() if k not in kept}) for wire in wires)
+    return kept if fits else woven
+
+
+def _chunk_wires(body: ir.Region) -> list[ir.Value]:
+    """Results of chunks, also under other labels."""
+    wires: list[ir.Value] = []
+    for op in diag.walk_ops(body):
+        if op.name == "diag.chunk" or (op.name in VIEWS and op.operands[0] in wires):
+            wires.append(op.results[0])
+    return wires
+
+
+def _fits(local: dict[str, int]) -> bool:
+    sizes = list(local.values())
+    return diag.DYNAMIC not in sizes and prod(sizes) <= LARGEST_STATE
+
+
+def _shared(label_sets: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """Labels in all of the sets, in the order of the first."""
+    sets = list(label_sets)
+    if not sets:
+        return ()
+    return tuple(label for label in sets[0] if all(label in other for other in sets))
+
+
+def analyze_ops(ops: Iterable[ir.Operation], results: Iterable[ir.Value]) -> KernelAxes:
+    """The axes of the kernel that `ops` would make with these results.
+
+    Leaves, views and maps of positions fit any split, so they do not bound the common axes.
+    """
+    ops, results = list(ops), list(results)
+    found = [op_axes(op) for op in ops if op.name not in LEAVES + VIEWS and not is_index_map(op)]
+    outputs = tuple(diag.labels(value) for value in results)
+    common = _shared([*outputs, *(axes.woven for axes in found)])
+    produced = [value for op in ops if op.name not in LEAVES for value in op.results]
+    streamed = tuple(dict.fromkeys(s for axes in found for s in axes.streamed))
+    seen = dict.fromkeys(label for value in produced for label in diag.labels(value))
+    contractions = [
+        contraction_axes(inner)
+        for op in ops
+        for inner in nested_ops(op)
+        if inner.name == "diag.contract"
+    ]
+    return KernelAxes(
+        sizes=tuple(_sizes(ops).items()),
+        common=common,
+        local=tuple(label for label in seen if label not in common),
+        streamed=streamed,
+        reduced=tuple(dict.fromkeys(r for axes in found for r in axes.reduced)),
+        results=outputs,
+        ops=tuple(found),
+        contractions=tuple(contractions),
+    )
+
+
+def _sizes(ops: list[ir.Operation]) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    for op in ops:
+        for nested in nested_ops(op):
+            for value in (*nested.operands, *nested.results):
+                if diag.is_wire(value.type):
+                    for label, size in diag.dims(value).items():
+                        sizes[label] = diag.join_size(label, sizes.get(label, diag.DYNAMIC), size)
+    return sizes
+
+
+def analyze_kernel(kernel: ir.Operation) -> KernelAxes:
+    """The axes of a kernel function."""
+    ops = [op.operation for op in diag.function_body(kernel).operations]
+    return analyze_ops(ops[:-1], ops[-1].operands)

@@ -1,0 +1,30 @@
+"""What ops and kernels cost on a described device: FLOPs, bytes, and the time they bound.
+
+Passes ask it to decide, `explain` asks it to report; it imports dialects only.
+"""
+
+from diagc.cost.device import Device, Level, cpu_device
+from diagc.cost.kernels import Cost, kernel_cost, sizes_of_call
+from diagc.cost.ops import (
+    UNKNOWN_SIZE,
+    body_weight,
+    element_bytes,
+    elements,
+    op_flops,
+    value_bytes,
+)
+
+__all__ = [
+    "UNKNOWN_SIZE",
+    "Cost",
+    "Device",
+    "Level",
+    "body_weight",
+    "cpu_device",
+    "element_bytes",
+    "elements",
+    "kernel_cost",
+    "op_flops",
+    "sizes_of_call",
+    "value_bytes",
+]
