@@ -66,11 +66,11 @@ def _root(total: Array, eps: float, place: str) -> Array:
 
 
 def _softmax(x: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
-    """Give exp(x_i) / (Σ exp(x_j) + ε), all divided by the largest exp; a row of −∞ is empty."""
+    """Give exp(x_i − m) / (Σ exp(x_j − m) + ε), m the largest x; a row of −∞ is empty."""
     largest = np.max(np.where(keep, x, -np.inf), axis=along, keepdims=True, initial=-np.inf)
     shift = np.where(largest == -np.inf, 0.0, largest)
     weights = np.where(keep, np.exp(np.where(keep, x - shift, 0.0)), 0.0)
-    return _ratio(weights, _sum(weights, along, keep) + eps * np.exp(-shift))
+    return _ratio(weights, _sum(weights, along, keep) + eps)
 
 
 def _l2(x: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:

@@ -52,11 +52,16 @@ def row_reference(kind: str, row: list[float], kept: list[bool], eps: float, pla
     mean = math.fsum(values) / n if n else 0.0
     variance = math.fsum((v - mean) ** 2 for v in values) / n if n else 0.0
 
+    top = max(values, default=0.0)
+
     def root(z: float) -> float:
         return math.sqrt(z + eps) if place == "inside" else math.sqrt(z) + eps
 
     numerator, denominator = {
-        "softmax": (math.exp, math.fsum(math.exp(v) for v in values) + eps),
+        "softmax": (
+            lambda v: math.exp(v - top),
+            math.fsum(math.exp(v - top) for v in values) + eps,
+        ),
         "l2": (lambda v: v, root(square)),
         "l1": (lambda v: v, math.fsum(abs(v) for v in values) + eps),
         "relu-sum": (lambda v: max(v, 0.0), math.fsum(max(v, 0.0) for v in values) + eps),
