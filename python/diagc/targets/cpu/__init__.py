@@ -1,0 +1,1 @@
+"""The CPU target: vector code for this machine, its threads, its calling convention."""

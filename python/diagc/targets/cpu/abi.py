@@ -1,0 +1,240 @@
+"""The frame around a kernel's tasks: entry, worker threads, and access to arguments.
+
+    llvm.func @<symbol>(%ctx)            counts the tasks, then runs the worker on every thread
+    llvm.func internal @<symbol>.worker  takes tasks from the atomic counter until there are none
+    func.func private @<symbol>.task     one task: its body is what the code generator emits
+
+`%ctx` is the block of slots that `KernelSignature` lays out. One thread calls the worker directly,
+several go through `GOMP_parallel(worker, ctx, threads, 0)` of the OpenMP run time that torch uses.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from diagc.mlir import arith, builtin, func, ir, llvm, scf
+from diagc.runtime.signature import KernelSignature, Slot, Wire
+
+__all__ = ["TaskContext", "build_entry", "element_type", "memref_type"]
+
+_GOMP = "GOMP_parallel"
+_INTERNAL = "#llvm.linkage<internal>"
+_MONOTONIC = 2  # llvm.AtomicOrdering
+_ADD = 1  # llvm.AtomicBinOp
+# in memory: one byte for a bool, 64 bits for an index
+_MEMORY_TYPES = {"i1": "i8", "ui8": "i8", "index": "i64"}
+
+
+@dataclass(frozen=True)
+class TaskContext:
+    """What the body of a task can read; all values dominate the body.
+
+    Args:
+        signature: of the kernel.
+        task: number of this task, an index below the task count.
+        sizes: the size of every axis (index; a constant for static axes).
+        pointers: data pointer of every wire (`!llvm.ptr`), arguments first.
+        strides: for every wire, the stride in elements along each of its labels (index).
+        memrefs: every wire as a memref of type `memref_type`.
+    """
+
+    signature: KernelSignature
+    task: ir.Value
+    sizes: Mapping[str, ir.Value]
+    pointers: tuple[ir.Value, ...]
+    strides: tuple[Mapping[str, ir.Value], ...]
+    memrefs: tuple[ir.Value, ...]
+
+    def memref(self, name: str) -> ir.Value:
+        """The wire of this name as a memref."""
+        names = [wire.name for wire in self.signature.wires]
+        return self.memrefs[names.index(name)]
+
+
+CountTasks = Callable[[Mapping[str, ir.Value]], ir.Value]
+EmitTask = Callable[[TaskContext], None]
+
+
+def element_type(dtype: str) -> ir.Type:
+    """Type of an element in memory: i8 for `i1` (0 or 1), i64 for `index`, else the dtype."""
+    return ir.Type.parse(_MEMORY_TYPES.get(dtype, dtype))
+
+
+def memref_type(signature: KernelSignature, wire: Wire) -> ir.MemRefType:
+    """`memref<?x64xf32, strided<[?, 1], offset: ?>>`: static sizes of static axes, dynamic strides.
+
+    The innermost stride is 1 when the wire says `unit_stride`.
+    """
+    dynamic = ir.ShapedType.get_dynamic_stride_or_offset()
+    sizes = [signature.static_sizes[label] for label in wire.labels]
+    shape = [ir.ShapedType.get_dynamic_size() if size is None else size for size in sizes]
+    strides = [dynamic] * len(shape)
+    if wire.unit_stride and strides:
+        strides[-1] = 1
+    layout = ir.StridedLayoutAttr.get(dynamic, strides)
+    return ir.MemRefType.get(shape, element_type(wire.dtype), layout)
+
+
+def build_entry(
+    module: ir.Module, signature: KernelSignature, count_tasks: CountTasks, emit_task: EmitTask
+) -> None:
+    """Append a kernel to a module; needs an ambient Location.
+
+    Args:
+        module: gets the three functions, and the declaration of GOMP_parallel.
+        signature: interface of the kernel.
+        count_tasks: emits the number of tasks (index) from the sizes (label to index value).
+        emit_task: emits the body of one task; the terminator is added after it.
+    """
+    with ir.InsertionPoint(module.body):
+        _declare_gomp(module)
+        _build_task(signature, emit_task)
+        _build_worker(signature)
+        _build_main(signature, count_tasks)
+
+
+def _declare_gomp(module: ir.Module) -> None:
+    if _GOMP in ir.SymbolTable(module.operation):
+        return
+    _llvm_func(_GOMP, "void (ptr, ptr, i32, i32)", sym_visibility="private")
+
+
+def _llvm_func(name: str, function_type: str, **attributes: object) -> llvm.LLVMFuncOp:
+    function = ir.TypeAttr.get(ir.Type.parse(f"!llvm.func<{function_type}>"))
+    return llvm.LLVMFuncOp(name, function, **attributes)
+
+
+def _pointer() -> ir.Type:
+    return ir.Type.parse("!llvm.ptr")
+
+
+def _i64() -> ir.Type:
+    return ir.IntegerType.get_signless(64)
+
+
+def _index(value: ir.Value) -> ir.Value:
+    return arith.index_cast(ir.IndexType.get(), value)
+
+
+class _Block:
+    """Reads and writes the slots of one `ctx` value at the current insertion point."""
+
+    def __init__(self, ctx: ir.Value) -> None:
+        self.ctx = ctx
+
+    def address(self, slot: int) -> ir.Value:
+        constant = ir.DenseI32ArrayAttr.get([slot])
+        return llvm.GEPOp(_pointer(), self.ctx, [], constant, ir.TypeAttr.get(_i64()), 0).result
+
+    def load(self, slot: int, slot_type: ir.Type | None = None) -> ir.Value:
+        return llvm.LoadOp(slot_type or _i64(), self.address(slot)).result
+
+    def store(self, slot: int, value: ir.Value) -> None:
+        llvm.StoreOp(value, self.address(slot))
+
+    def sizes(self, signature: KernelSignature) -> dict[str, ir.Value]:
+        """The size of every axis as an index; a constant for static ones."""
+        return {
+            axis.label: _index(self.load(signature.slot_of_size(axis.label)))
+            if axis.size is None
+            else arith.constant(ir.IndexType.get(), axis.size)
+            for axis in signature.axes
+        }
+
+
+def _build_task(signature: KernelSignature, emit_task: EmitTask) -> None:
+    function_type = ir.FunctionType.get([_pointer(), ir.IndexType.get()], [])
+    task = func.FuncOp(f"{signature.symbol}.task", function_type, visibility="private")
+    task.attributes["llvm.linkage"] = ir.Attribute.parse(_INTERNAL)
+    entry = task.add_entry_block()
+    with ir.InsertionPoint(entry):
+        emit_task(_task_context(signature, _Block(entry.arguments[0]), entry.arguments[1]))
+        func.return_([])
+
+
+def _task_context(signature: KernelSignature, block: _Block, task: ir.Value) -> TaskContext:
+    pointers, strides, memrefs = [], [], []
+    for i, wire in enumerate(signature.wires):
+        pointers.append(block.load(signature.slot_of_pointer(i), _pointer()))
+        steps = [block.load(signature.slot_of_stride(i, label)) for label in wire.labels]
+        strides.append(dict(zip(wire.labels, map(_index, steps), strict=True)))
+        sizes = [block.load(signature.slot_of_size(label)) for label in wire.labels]
+        memrefs.append(_memref(memref_type(signature, wire), pointers[-1], sizes, steps))
+    return TaskContext(
+        signature, task, block.sizes(signature), tuple(pointers), tuple(strides), tuple(memrefs)
+    )
+
+
+def _memref(
+    memref_type: ir.MemRefType, pointer: ir.Value, sizes: list[ir.Value], strides: list[ir.Value]
+) -> ir.Value:
+    """Build a descriptor: allocated and aligned pointer, offset, sizes, strides."""
+    rank = len(sizes)
+    arrays = f", array<{rank} x i64>, array<{rank} x i64>" if rank else ""
+    descriptor = llvm.UndefOp(ir.Type.parse(f"!llvm.struct<(ptr, ptr, i64{arrays})>")).result
+    zero = arith.constant(_i64(), 0)
+    fields: list[tuple[tuple[int, ...], ir.Value]]
+    fields = [((0,), pointer), ((1,), pointer), ((2,), zero)]
+    fields += [((3, i), size) for i, size in enumerate(sizes)]
+    fields += [((4, i), stride) for i, stride in enumerate(strides)]
+    for position, value in fields:
+        where = ir.DenseI64ArrayAttr.get(list(position))
+        descriptor = llvm.InsertValueOp(descriptor, value, where).result
+    return builtin.unrealized_conversion_cast([memref_type], [descriptor])
+
+
+def _build_worker(signature: KernelSignature) -> None:
+    worker = _llvm_func(
+        f"{signature.symbol}.worker",
+        "void (ptr)",
+        linkage=ir.Attribute.parse(_INTERNAL),
+        # called from two places: inlined, all code of the kernel would be compiled twice
+        passthrough=ir.ArrayAttr.get([ir.StringAttr.get("noinline")]),
+    )
+    entry = worker.body.blocks.append(_pointer())
+    with ir.InsertionPoint(entry):
+        block = _Block(entry.arguments[0])
+        count = block.load(Slot.TASKS)
+        loop = scf.WhileOp([_i64()], [arith.constant(_i64(), 0)])
+        before = loop.before.blocks.append(_i64())
+        after = loop.after.blocks.append(_i64())
+        with ir.InsertionPoint(before):
+            task = _next_task(block)
+            scf.condition(arith.cmpi(arith.CmpIPredicate.slt, task, count), [task])
+        with ir.InsertionPoint(after):
+            task = after.arguments[0]
+            func.call([], f"{signature.symbol}.task", [block.ctx, _index(task)])
+            scf.yield_([task])
+        llvm.ReturnOp()
+
+
+def _next_task(block: _Block) -> ir.Value:
+    one = arith.constant(_i64(), 1)
+    add, order = (ir.IntegerAttr.get(_i64(), value) for value in (_ADD, _MONOTONIC))
+    return llvm.AtomicRMWOp(add, block.address(Slot.COUNTER), one, order).res
+
+
+def _build_main(signature: KernelSignature, count_tasks: CountTasks) -> None:
+    main = _llvm_func(signature.symbol, "void (ptr)")
+    entry = main.body.blocks.append(_pointer())
+    with ir.InsertionPoint(entry):
+        block = _Block(entry.arguments[0])
+        tasks = arith.index_cast(_i64(), count_tasks(block.sizes(signature)))
+        block.store(Slot.TASKS, tasks)
+        block.store(Slot.COUNTER, arith.constant(_i64(), 0))
+        threads = arith.minsi(block.load(Slot.THREADS), tasks)
+        several = arith.cmpi(arith.CmpIPredicate.sgt, threads, arith.constant(_i64(), 1))
+        branch = scf.IfOp(several, has_else=True)
+        with ir.InsertionPoint(branch.then_block):
+            _call_gomp(signature, block.ctx, threads)
+            scf.yield_([])
+        with ir.InsertionPoint(branch.else_block):
+            llvm.CallOp(None, [block.ctx], [], [], callee=f"{signature.symbol}.worker")
+            scf.yield_([])
+        llvm.ReturnOp()
+
+
+def _call_gomp(signature: KernelSignature, ctx: ir.Value, threads: ir.Value) -> None:
+    i32 = ir.IntegerType.get_signless(32)
+    worker = llvm.AddressOfOp(_pointer(), f"{signature.symbol}.worker").result
+    arguments = [worker, ctx, arith.trunci(i32, threads), arith.constant(i32, 0)]
+    llvm.CallOp(None, arguments, [], [], callee=_GOMP)

@@ -1,0 +1,230 @@
+"""f32 elementary functions as polynomials on vectors, since libm calls would split them into scalars.
+
+Coefficients are least-squares fits, reweighted towards the smallest largest relative error, on the
+reduced range named beside each; `test_approximations` measures the error of each against f64.
+NaN goes through all of them.
+"""
+
+from collections.abc import Callable, Sequence
+
+from diagc.mlir import arith, ir
+from diagc.targets.cpu.code import Code
+
+__all__ = ["F32_FUNCTIONS", "exp", "exp_nonpositive"]
+
+# exp on [-ln2/2, ln2/2]: relative error 9.2e-8 (degree 5) and 2.0e-9 (degree 6)
+EXP5 = (
+    1.0,
+    0.9999997019767761,
+    0.4999915063381195,
+    0.1666763573884964,
+    0.04189793020486832,
+    0.008290314115583897,
+)
+EXP6 = (
+    1.0,
+    1.0,
+    0.4999999403953552,
+    0.16666431725025177,
+    0.04166800156235695,
+    0.00837415549904108,
+    0.0013843653723597527,
+)
+# (log(1+t) - t + t^2/2) / t^3 on [sqrt(1/2)-1, sqrt(2)-1]: 5.8e-9
+LOG = (
+    0.3333333134651184,
+    -0.2500081956386566,
+    0.20001226663589478,
+    -0.16623356938362122,
+    0.14201758801937103,
+    -0.13160182535648346,
+    0.12761574983596802,
+    -0.07634492963552475,
+)
+# (tanh(x) - x) / x^3 in x^2 for |x| < 0.625: 4.1e-9
+TANH = (
+    -0.3333328366279602,
+    0.13331490755081177,
+    -0.05374349653720856,
+    0.020650586113333702,
+    -0.005717044696211815,
+)
+# erf(x) / x in x^2 for |x| < 1: 1.2e-9
+ERF = (
+    1.1283791065216064,
+    -0.3761262595653534,
+    0.1128358542919159,
+    -0.026853812858462334,
+    0.005188327748328447,
+    -0.0008010193705558777,
+    7.853860734030604e-05,
+)
+# erfc(x) exp(x^2) in 1 / (1 + x/2) for 1 <= x <= 4: 3.7e-10
+ERFC = (
+    -0.00015318748774006963,
+    0.28489625453948975,
+    0.2598017156124115,
+    0.34736090898513794,
+    -0.10259242355823517,
+    0.5618730783462524,
+    -0.4701516926288605,
+    0.11901602894067764,
+)
+LOG2_E, LN2_HIGH, LN2_LOW = 1.44269504088896341, 0.693145751953125, 1.42860682030941723e-06
+ROUND = 12582912.0  # 1.5 * 2^23: adding it rounds to an integer, which its low bits then hold
+EXP_UNDERFLOW = -87.33654
+
+
+def polynomial(code: Code, coefficients: Sequence[float], x: ir.Value) -> ir.Value:
+    """Horner's rule; the constant term comes first."""
+    value = code.like(x, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        value = code.fma(value, x, code.like(x, coefficient))
+    return value
+
+
+def _ordered(predicate: str, a: ir.Value, b: ir.Value) -> ir.Value:
+    return arith.cmpf(getattr(arith.CmpFPredicate, predicate), a, b)
+
+
+def _at_least(code: Code, x: ir.Value, low: float) -> ir.Value:
+    """max(x, low) that keeps NaN in x (one instruction on x86)."""
+    bound = code.like(x, low)
+    return code.select(_ordered("OLT", x, bound), bound, x)
+
+
+def _bits(code: Code, x: ir.Value) -> ir.Value:
+    type_ = (
+        code.i32
+        if not isinstance(x.type, ir.VectorType)
+        else ir.VectorType.get(x.type.shape, code.i32)
+    )
+    return arith.bitcast(type_, x)
+
+
+def _floats(code: Code, bits: ir.Value) -> ir.Value:
+    type_ = (
+        code.f32
+        if not isinstance(bits.type, ir.VectorType)
+        else ir.VectorType.get(bits.type.shape, code.f32)
+    )
+    return arith.bitcast(type_, bits)
+
+
+def _reduce_exp(code: Code, x: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """n = round(x / ln 2) as a float and in the low bits of another, and r = x - n ln 2."""
+    rounded = code.fma(x, code.like(x, LOG2_E), code.like(x, ROUND))
+    n = arith.subf(rounded, code.like(x, ROUND))
+    return n, rounded, code.fma(n, code.like(x, -LN2_HIGH), x)
+
+
+def exp_nonpositive(code: Code, x: ir.Value) -> ir.Value:
+    """exp of x <= 0 (or slightly above): 12 operations; results below 2^-126 become 0 or 2^-126.
+
+    The two-part ln 2 is left out: where n is large the result is small, and the absolute error
+    stays below 1e-8.
+    """
+    x = _at_least(code, x, EXP_UNDERFLOW)
+    rounded = code.fma(x, code.like(x, LOG2_E), code.like(x, ROUND))
+    n = arith.subf(rounded, code.like(x, ROUND))
+    r = code.fma(n, code.like(x, -0.69314718055994531), x)
+    value = polynomial(code, EXP5, r)
+    shifted = arith.shli(_bits(code, rounded), code.like(_bits(code, rounded), 23))
+    return _floats(code, arith.addi(_bits(code, value), shifted))
+
+
+def exp(code: Code, x: ir.Value) -> ir.Value:
+    """exp over the whole range: inf above 88.73, 0 below -104, relative error 2e-7."""
+    high = code.like(x, 89.0)
+    clamped = _at_least(code, x, -104.0)
+    clamped = code.select(_ordered("OGT", clamped, high), high, clamped)
+    n, rounded, r = _reduce_exp(code, clamped)
+    r = code.fma(n, code.like(x, -LN2_LOW), r)
+    value = polynomial(code, EXP6, r)
+    # 2^n in two factors, because n reaches 128 and -150
+    exponent = _bits(code, rounded)
+    exponent = arith.subi(exponent, code.like(exponent, 0x4B400000))
+    half = arith.shrsi(exponent, code.like(exponent, 1))
+    rest = arith.subi(exponent, half)
+    scaled = arith.mulf(arith.mulf(value, _power_of_two(code, half)), _power_of_two(code, rest))
+    return code.select(_ordered("UNO", x, x), x, scaled)
+
+
+def _power_of_two(code: Code, exponent: ir.Value) -> ir.Value:
+    biased = arith.addi(exponent, code.like(exponent, 127))
+    return _floats(code, arith.shli(biased, code.like(exponent, 23)))
+
+
+def log(code: Code, x: ir.Value) -> ir.Value:
+    """Natural logarithm: -inf at 0, NaN below, relative error 2e-7."""
+    tiny = _ordered("OLT", x, code.like(x, 1.17549435e-38))
+    scaled = code.select(tiny, arith.mulf(x, code.like(x, 2.0**25)), x)
+    bits = _bits(code, scaled)
+    # mantissa in [sqrt(1/2), sqrt(2))
+    shifted = arith.subi(bits, code.like(bits, 0x3F3504F3))
+    exponent = arith.shrsi(shifted, code.like(bits, 23))
+    mantissa = _floats(code, arith.subi(bits, arith.shli(exponent, code.like(bits, 23))))
+    exponent_float = arith.sitofp(x.type, exponent)
+    exponent_float = code.select(
+        tiny, arith.subf(exponent_float, code.like(x, 25.0)), exponent_float
+    )
+    t = arith.subf(mantissa, code.like(x, 1.0))
+    square = arith.mulf(t, t)
+    tail = arith.mulf(arith.mulf(square, t), polynomial(code, LOG, t))
+    tail = code.fma(exponent_float, code.like(x, LN2_LOW), tail)
+    tail = code.fma(square, code.like(x, -0.5), tail)
+    value = code.fma(exponent_float, code.like(x, LN2_HIGH), arith.addf(t, tail))
+    infinite = _ordered("OEQ", x, code.like(x, float("inf")))
+    value = code.select(infinite, x, value)
+    value = code.select(_ordered("OEQ", x, code.like(x, 0.0)), code.like(x, float("-inf")), value)
+    return code.select(_ordered("ULT", x, code.like(x, 0.0)), code.like(x, float("nan")), value)
+
+
+def _absolute(x: ir.Value) -> ir.Value:
+    from diagc.mlir import math_dialect
+
+    return math_dialect.absf(x)
+
+
+def _with_sign(magnitude: ir.Value, x: ir.Value) -> ir.Value:
+    from diagc.mlir import math_dialect
+
+    return math_dialect.copysign(magnitude, x)
+
+
+def tanh(code: Code, x: ir.Value) -> ir.Value:
+    """Hyperbolic tangent, relative error 3e-7."""
+    size = _absolute(x)
+    square = arith.mulf(x, x)
+    small = code.fma(arith.mulf(square, x), polynomial(code, TANH, square), x)
+    decay = exp_nonpositive(code, arith.mulf(size, code.like(x, -2.0)))
+    one = code.like(x, 1.0)
+    large = arith.divf(arith.subf(one, decay), arith.addf(one, decay))
+    return code.select(_ordered("OLT", size, code.like(x, 0.625)), small, _with_sign(large, x))
+
+
+def erf(code: Code, x: ir.Value) -> ir.Value:
+    """Error function, absolute error 2e-7, relative near 0."""
+    size, one = _absolute(x), code.like(x, 1.0)
+    square = arith.mulf(x, x)
+    small = arith.mulf(x, polynomial(code, ERF, square))
+    t = arith.divf(one, code.fma(size, code.like(x, 0.5), one))
+    decay = exp_nonpositive(code, arith.negf(square))
+    large = arith.subf(one, arith.mulf(polynomial(code, ERFC, t), decay))
+    large = code.select(_ordered("OGT", size, code.like(x, 4.0)), one, large)
+    value = code.select(_ordered("OLT", size, one), small, _with_sign(large, x))
+    return code.select(_ordered("UNO", x, x), x, value)
+
+
+def exp2(code: Code, x: ir.Value) -> ir.Value:
+    """2 to the x."""
+    return exp(code, arith.mulf(x, code.like(x, 0.69314718055994531)))
+
+
+F32_FUNCTIONS: dict[str, Callable[[Code, ir.Value], ir.Value]] = {
+    "math.exp": exp,
+    "math.exp2": exp2,
+    "math.log": log,
+    "math.tanh": tanh,
+    "math.erf": erf,
+}

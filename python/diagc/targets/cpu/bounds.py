@@ -1,0 +1,90 @@
+"""The part of a streamed axis that a task visits: masks that are monotone in position are bounds."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from diagc.mlir import arith, ir
+from diagc.targets.cpu.code import Code, Index
+from diagc.targets.cpu.frame import Frame
+
+__all__ = ["StreamBounds", "stream_bounds"]
+
+
+@dataclass(frozen=True)
+class StreamBounds:
+    """Positions low <= x < high are visited; below `whole` every lane keeps every position."""
+
+    code: Code
+    high: Index
+    whole: Index | None
+
+    def ranges(self, chunk: int) -> Iterator[tuple[Index, Index, bool]]:
+        """(low, high, whether masks are all true) in order."""
+        if self.whole is None:
+            yield 0, self.high, False
+            return
+        middle = self.code.floor_to(self.whole, chunk)
+        yield 0, middle, True
+        yield middle, self.high, False
+
+
+def stream_bounds(
+    frame: Frame, op: ir.Operation, axis: str, condition: ir.Value | None
+) -> StreamBounds:
+    """Bounds from the attributes `diag.upper`, `diag.bound_axes`, `diag.bound_sizes` of a stream.
+
+    `diag.upper` maps positions (symbols: sizes) to the first excluded position of `axis`; it grows
+    with every position, so its value at the last lane bounds the tile, at the first lane the part
+    without masks.
+    """
+    code = frame.code
+    size = frame.sizes[axis]
+    high: Index = size
+    whole: Index | None = None
+    if "diag.upper" in op.attributes:
+        at_last = _evaluate(frame, op, last=True)
+        at_first = _evaluate(frame, op, last=False)
+        high = code.max(code.min(size, at_last), 0)
+        whole = code.max(code.min(high, at_first), 0)
+    if condition is not None:
+        high = arith.select(condition, code.index(high), code.index(0))
+        whole = None if whole is None else arith.select(condition, code.index(whole), code.index(0))
+    return StreamBounds(code, high, whole)
+
+
+def _evaluate(frame: Frame, op: ir.Operation, *, last: bool) -> Index:
+    """The bound at the first or last existing position of each of its axes in this task."""
+    code = frame.code
+    affine = ir.AffineMapAttr(op.attributes["diag.upper"]).value
+    axes = [ir.StringAttr(a).value for a in op.attributes["diag.bound_axes"]]
+    positions = [_end(frame, label, last=last) for label in axes]
+    sizes = []
+    if "diag.bound_sizes" in op.attributes:
+        sizes = [frame.sizes[ir.StringAttr(a).value] for a in op.attributes["diag.bound_sizes"]]
+    return _value(code, affine.results[0], positions, sizes)
+
+
+def _end(frame: Frame, label: str, *, last: bool) -> Index:
+    code, base = frame.code, frame.base(label)
+    if not last:
+        return base
+    if label in frame.grid:
+        return base
+    if label in frame.spans:
+        span = frame.spans[label]
+        return code.add(base, code.sub(code.min(span.count, span.tile), 1))
+    return frame.static[label] - 1
+
+
+def _value(code: Code, expr: ir.AffineExpr, positions: list[Index], sizes: list[Index]) -> Index:
+    if isinstance(expr, ir.AffineConstantExpr):
+        return int(expr.value)
+    if isinstance(expr, ir.AffineDimExpr):
+        return positions[expr.position]
+    if isinstance(expr, ir.AffineSymbolExpr):
+        return sizes[expr.position]
+    for kind, combine in ((ir.AffineAddExpr, code.add), (ir.AffineMulExpr, code.mul)):
+        if isinstance(expr, kind):
+            sides = [_value(code, side, positions, sizes) for side in (expr.lhs, expr.rhs)]
+            return combine(*sides)
+    raise ValueError(f"bound {expr} is not linear")

@@ -1,0 +1,254 @@
+"""The register-blocked inner loop of a contraction.
+
+A block holds `rows` positions of the blocked axes times `vectors` vectors in registers while the
+summed axes run inside. An operand without the vector axis is broadcast scalar by scalar from where
+it lives; one with it is loaded as vectors. When the vectors run along a summed axis, both operands
+are vectors and the lanes are combined at the end.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from diagc.mlir import arith, ir
+from diagc.targets.cpu.code import Code, Index, is_float_type, is_vector
+from diagc.targets.cpu.frame import Frame
+from diagc.targets.cpu.groups import Group
+from diagc.targets.cpu.places import Place
+from diagc.targets.cpu.scalars import compute_type
+
+__all__ = ["Blocks", "choose_blocks", "contract_block", "widen_to"]
+
+# Accumulators that fit beside operands: half of 32 vector registers, 3/4 of 16 (measured flat on
+# AVX-512 between 8 and 24; cpu_backend recipe, schedule table).
+ACCUMULATORS = {32: 16, 16: 12}
+POINTWISE_VECTORS = 4
+UNROLL = 4
+
+Positions = dict[str, Index]
+PlaceOf = Callable[[ir.Value], Place]
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Shape of the register block: vectors side by side, and block size per blocked axis."""
+
+    vectors: int
+    sizes: Mapping[str, int]
+
+
+def _vector_block(total: int, limit: int) -> int:
+    """The largest divisor of `total` up to `limit`; the limit itself when that would be 1."""
+    for block in range(min(total, limit), 1, -1):
+        if total % block == 0:
+            return block
+    return min(total, limit)
+
+
+def choose_blocks(frame: Frame, group: Group, place_of: PlaceOf) -> Blocks:
+    """Block the axis that only the broadcast operand has, so that vector loads are reused."""
+    total = frame.vectors(group.vector)
+    head = group.head
+    if head is None:
+        return Blocks(_vector_block(total, POINTWISE_VECTORS), {})
+    vectors = _vector_block(total, 4)
+    budget = ACCUMULATORS[32 if frame.code.lanes == 16 else 16]
+    rows = max(1, budget // vectors)
+    over = group.over or frozenset()
+    reduced = [label for label in group.domain if label in over]
+    candidates = reduced or list(group.domain)
+    sizes: dict[str, int] = {}
+    for label in _by_reuse(candidates, head.inputs, place_of, group.vector):
+        if rows < 2:
+            break
+        block = _row_block(frame, label, rows)
+        if block > 1:
+            sizes[label] = block
+            rows //= block
+    ordered = [label for label in group.domain if label in sizes]
+    return Blocks(vectors, {label: sizes[label] for label in ordered})
+
+
+def _row_block(frame: Frame, label: str, rows: int) -> int:
+    extent = frame.extent(label)
+    if label not in frame.spans and extent <= rows:
+        return extent
+    for block in (8, 4, 3, 2):
+        if block <= min(rows, 4 if rows < 16 else 8) and (
+            label in frame.spans or extent % block == 0
+        ):
+            return block
+    return min(4, rows)
+
+
+def _by_reuse(
+    labels: Sequence[str], inputs: Sequence[ir.Value], place_of: PlaceOf, vector: str | None
+) -> list[str]:
+    """Axes of exactly one operand first: blocking them reuses the other operand's loads."""
+    places = [place_of(value) for value in inputs]
+
+    def score(label: str) -> tuple[int, int]:
+        holders = [p for p in places if label in p.labels]
+        scalar = sum(1 for p in holders if vector not in p.labels)
+        return (0 if len(holders) == 1 else 1, -scalar)
+
+    return sorted(labels, key=score)
+
+
+def contract_block(
+    frame: Frame,
+    group: Group,
+    place_of: PlaceOf,
+    points: Sequence[Positions],
+    offset: Index,
+    count: int,
+) -> list[ir.Value]:
+    """Sums for each point and vector, point-major; scalars when the vectors are summed away."""
+    head = group.head
+    assert head is not None
+    block = _Block(frame, group, place_of, points, offset, count)
+    if group.inner_vector is not None:
+        return block.along_vectors(group.inner_vector)
+    return block.across(head.inner)
+
+
+class _Block:
+    """State of one register block while its code is emitted."""
+
+    def __init__(
+        self,
+        frame: Frame,
+        group: Group,
+        place_of: PlaceOf,
+        points: Sequence[Positions],
+        offset: Index,
+        count: int,
+    ) -> None:
+        head = group.head
+        assert head is not None
+        self.frame, self.code, self.group, self.head = frame, frame.code, group, head
+        self.places = [place_of(value) for value in head.inputs]
+        self.points, self.offset, self.count = points, offset, count
+        self.type = compute_type(head.op.opview.acc_type)
+
+    def across(self, inner: Sequence[str]) -> list[ir.Value]:
+        """Summed axes as loops; the innermost unrolled."""
+        vector = self.group.vector is not None
+        zero = self.code.splat(self.type, 0.0) if vector else self.code.scalar(self.type, 0.0)
+        start = [zero] * (len(self.points) * self.count)
+        return self._loops(list(inner), {}, start)
+
+    def _loops(self, labels: list[str], at: Positions, sums: list[ir.Value]) -> list[ir.Value]:
+        label, rest = labels[0], labels[1:]
+        size = self.frame.count(label)
+        if rest:
+            return self.code.loop(
+                0, size, 1, sums, lambda i, c: self._loops(rest, {**at, label: i}, c)
+            )
+
+        def step(i: Index, repeat: int, values: list[ir.Value]) -> list[ir.Value]:
+            for k in range(repeat):
+                values = self._multiply({**at, label: self.code.add(i, k)}, values)
+            return values
+
+        return self.code.blocked_loop(0, size, UNROLL, sums, step)
+
+    def _multiply(self, at: Positions, sums: list[ir.Value]) -> list[ir.Value]:
+        """One step of the innermost loop: each operand element is loaded once."""
+        loaded: dict[tuple[object, ...], ir.Value] = {}
+        result = list(sums)
+        for p, point in enumerate(self.points):
+            for v in range(self.count):
+                a, b = (self._operand(k, {**point, **at}, p, v, loaded) for k in (0, 1))
+                i = p * self.count + v
+                result[i] = self.code.fma(a, b, result[i])
+        return result
+
+    def _operand(
+        self, k: int, at: Positions, p: int, v: int, loaded: dict[tuple[object, ...], ir.Value]
+    ) -> ir.Value:
+        place, vector = self.places[k], self.group.vector
+        varies = vector is not None and vector in place.labels
+        own = tuple(at[label] for label in place.labels if label in at)
+        key = (k, v if varies else -1, *own)
+        if key not in loaded:
+            offset = self.code.add(self.offset, v * self.code.lanes)
+            value = place.read(self.frame, at, vector if varies else None, offset)
+            value = widen_to(self.code, value, self.type)
+            loaded[key] = self.code.broadcast(value) if vector is not None else value
+        return loaded[key]
+
+    def along_vectors(self, label: str) -> list[ir.Value]:
+        """Vectors along the summed axis `label`; returns scalars."""
+        zero = self.code.splat(self.type, 0.0)
+        rest = [name for name in self.head.inner if name != label]
+        sums = self._vector_loops(rest, label, {}, [zero] * len(self.points))
+        return [self.code.reduce_vector("add", value) for value in sums]
+
+    def _vector_loops(
+        self, rest: list[str], label: str, at: Positions, sums: list[ir.Value]
+    ) -> list[ir.Value]:
+        if rest:
+            size = self.frame.count(rest[0])
+            return self.code.loop(
+                0,
+                size,
+                1,
+                sums,
+                lambda i, c: self._vector_loops(rest[1:], label, {**at, rest[0]: i}, c),
+            )
+        lanes, total = self.code.lanes, self.frame.vectors(label)
+        if total <= 2 * UNROLL:
+            for i in range(total):
+                sums = self._multiply_vectors(label, i * lanes, at, sums)
+            return sums
+        # the last vector may have a tail mask: it is peeled, so that the loop has none
+        sums = self.code.loop(
+            0,
+            (total - 1) * lanes,
+            lanes,
+            sums,
+            lambda i, c: self._multiply_vectors(label, i, at, c, whole=True),
+        )
+        return self._multiply_vectors(label, (total - 1) * lanes, at, sums)
+
+    def _multiply_vectors(
+        self, label: str, offset: Index, at: Positions, sums: list[ir.Value], *, whole: bool = False
+    ) -> list[ir.Value]:
+        mask = (
+            None if whole and label not in self.frame.spans else self.frame.tail_mask(label, offset)
+        )
+        loaded: dict[tuple[object, ...], ir.Value] = {}
+        result = []
+        for point, total in zip(self.points, sums, strict=True):
+            position = {**point, **at}
+            a, b = (self._vector_operand(k, position, label, offset, mask, loaded) for k in (0, 1))
+            result.append(self.code.fma(a, b, total))
+        return result
+
+    def _vector_operand(
+        self,
+        k: int,
+        at: Positions,
+        label: str,
+        offset: Index,
+        mask: ir.Value | None,
+        loaded: dict[tuple[object, ...], ir.Value],
+    ) -> ir.Value:
+        place = self.places[k]
+        own = tuple(at[name] for name in place.labels if name in at)
+        if (k, *own) not in loaded:
+            value = place.read(self.frame, at, label if label in place.labels else None, offset)
+            value = self.code.broadcast(widen_to(self.code, value, self.type))
+            if mask is not None:  # scratch padding holds anything, NaN included
+                value = self.code.select(mask, value, self.code.splat(self.type, 0.0))
+            loaded[k, *own] = value
+        return loaded[k, *own]
+
+
+def widen_to(code: Code, value: ir.Value, wide: ir.Type) -> ir.Value:
+    """From f32 to f64, or from a narrow to a wider integer, where sums are kept wider."""
+    found = value.type.element_type if is_vector(value) else value.type
+    if found == wide:
+        return value
+    type_ = code.vector_type(wide) if is_vector(value) else wide
+    return arith.extf(type_, value) if is_float_type(wide) else arith.extui(type_, value)

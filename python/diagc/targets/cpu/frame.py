@@ -1,0 +1,78 @@
+"""Where a task stands: which positions of each axis it works on, and masks of what lies beyond."""
+
+from dataclasses import dataclass, field
+
+from diagc.mlir import arith, ir
+from diagc.targets.cpu.code import Code, Index
+
+__all__ = ["Frame", "Span"]
+
+
+@dataclass
+class Span:
+    """A tile of an axis that is longer than a task: the lane tile, or the current chunk.
+
+    `base` is the first position, `count` how many of the `tile` positions exist.
+    """
+
+    base: Index
+    count: Index
+    tile: int
+
+
+@dataclass
+class Frame:
+    """The axes of one task.
+
+    `grid` gives the one position of each grid axis, `spans` the tiles of lanes and stream axes,
+    `static` the sizes of local axes, `sizes` the run-time size of every axis. `open_keep` says
+    that the current chunk lies wholly inside the stream's bounds.
+    """
+
+    code: Code
+    grid: dict[str, ir.Value]
+    static: dict[str, int]
+    sizes: dict[str, Index]
+    spans: dict[str, Span] = field(default_factory=dict)
+    open_keep: bool = False
+
+    def base(self, label: str) -> Index:
+        """What is added to a position in the task to give the position in memory."""
+        if label in self.grid:
+            return self.grid[label]
+        return self.spans[label].base if label in self.spans else 0
+
+    def extent(self, label: str) -> int:
+        """The static number of positions that scratch memory must hold along an axis."""
+        if label in self.grid:
+            return 1
+        return self.spans[label].tile if label in self.spans else self.static[label]
+
+    def count(self, label: str) -> Index:
+        """How many positions along an axis exist in this task."""
+        if label in self.grid:
+            return 1
+        return self.spans[label].count if label in self.spans else self.static[label]
+
+    def vectors(self, label: str | None) -> int:
+        """The number of vectors along a label; 1 for scalars."""
+        return 1 if label is None else max(1, -(-self.extent(label) // self.code.lanes))
+
+    def padded(self, label: str) -> int:
+        """The extent, rounded up to whole vectors."""
+        return self.vectors(label) * self.code.lanes
+
+    def tail_mask(self, label: str, offset: Index) -> ir.Value | None:
+        """Which lanes of the vector at `offset` exist; None when all do."""
+        if label in self.spans:
+            return self._mask(self.code.sub(self.spans[label].count, offset))
+        size = self.static[label]
+        if size and size % self.code.lanes == 0:
+            return None
+        if isinstance(offset, int) and offset + self.code.lanes <= size:
+            return None
+        return self._mask(self.code.sub(size, offset))
+
+    def _mask(self, remaining: Index) -> ir.Value:
+        limit = self.code.broadcast(self.code.to_i32(remaining))
+        return arith.cmpi(arith.CmpIPredicate.slt, self.code.iota(), limit)

@@ -1,0 +1,122 @@
+"""Lowering of one scheduled kernel, op by op, to an object file."""
+
+from collections.abc import Mapping
+
+from diagc.dialects import diag
+from diagc.mlir import arith, ir
+from diagc.runtime.signature import Axis, KernelSignature, Wire
+from diagc.targets.cpu.abi import TaskContext, build_entry
+from diagc.targets.cpu.code import Code, Index
+from diagc.targets.cpu.features import CpuFeatures
+from diagc.targets.cpu.frame import Frame, Span
+from diagc.targets.cpu.places import Form, Memory
+from diagc.targets.cpu.schedule import CpuSchedule, read_schedule
+from diagc.targets.cpu.tasks import Task
+
+__all__ = ["build_module", "kernel_signature", "vector_lanes"]
+
+
+def kernel_signature(kernel: ir.Operation, symbol: str = "kernel") -> KernelSignature:
+    """The calling convention of a kernel function; its labels become axes."""
+    body = diag.function_body(kernel)
+    returned = list(body.operations[len(body.operations) - 1].operation.operands)
+    sizes: dict[str, int] = {}
+    args = [_wire(f"arg{i}", value, sizes) for i, value in enumerate(body.arguments)]
+    results = [_wire(f"result{i}", value, sizes) for i, value in enumerate(returned)]
+    for op in diag.walk_ops(kernel.regions[0]):
+        for value in op.results:
+            if diag.is_wire(value.type):
+                _collect(value, sizes)
+    axes = [Axis(label, None if size == diag.DYNAMIC else size) for label, size in sizes.items()]
+    return KernelSignature(symbol, tuple(args), tuple(results), tuple(axes))
+
+
+def _wire(name: str, value: ir.Value, sizes: dict[str, int]) -> Wire:
+    _collect(value, sizes)
+    return Wire(name, str(diag.element_type(value)), diag.labels(value))
+
+
+def _collect(value: ir.Value, sizes: dict[str, int]) -> None:
+    for label, size in diag.dims(value).items():
+        known = sizes.get(label, diag.DYNAMIC)
+        sizes[label] = size if known == diag.DYNAMIC else known
+
+
+def vector_lanes(kernel: ir.Operation, features: CpuFeatures) -> int:
+    """Lanes per vector: half as many when anything is computed in f64."""
+    for op in diag.walk_ops(kernel.regions[0]):
+        for value in (*op.results, *op.operands):
+            type_ = value.type
+            element = type_.element_type if isinstance(type_, ir.RankedTensorType) else type_
+            if isinstance(element, ir.F64Type):
+                return max(features.lanes // 2, 2)
+    return features.lanes
+
+
+def build_module(kernel: ir.Operation, features: CpuFeatures) -> tuple[ir.Module, KernelSignature]:
+    """A module of upstream ops that holds the kernel with its entry and workers."""
+    lanes = vector_lanes(kernel, features)
+    schedule = read_schedule(kernel, lanes)
+    signature = kernel_signature(kernel)
+    with kernel.context, ir.Location.unknown():
+        module = ir.Module.create()
+        code = Code(lanes)
+
+        def count(sizes: Mapping[str, ir.Value]) -> ir.Value:
+            return _count_tasks(code, schedule, sizes)
+
+        build_entry(module, signature, count, lambda context: _emit(code, kernel, schedule, context))
+    return module, signature
+
+
+def _lane_tiles(code: Code, schedule: CpuSchedule, sizes: Mapping[str, ir.Value]) -> Index:
+    if schedule.lanes is None:
+        return 1
+    return arith.ceildivui(sizes[schedule.lanes], code.index(schedule.lane_tile))
+
+
+def _count_tasks(code: Code, schedule: CpuSchedule, sizes: Mapping[str, ir.Value]) -> ir.Value:
+    total = _lane_tiles(code, schedule, sizes)
+    for label in schedule.grid:
+        total = code.mul(total, sizes[label])
+    return code.index(total)
+
+
+def _emit(code: Code, kernel: ir.Operation, schedule: CpuSchedule, context: TaskContext) -> None:
+    frame = _frame(code, schedule, context)
+    body = diag.function_body(kernel)
+    count = len(context.signature.args)
+    wires = [
+        _memory(buffer, wire, value)
+        for buffer, wire, value in zip(
+            context.memrefs,
+            context.signature.wires,
+            [*body.arguments, *body.operations[len(body.operations) - 1].operation.operands],
+            strict=True,
+        )
+    ]
+    places = dict(zip(body.arguments, wires[:count], strict=True))
+    Task(frame, schedule, dict(places), wires[count:]).emit(kernel)
+
+
+def _memory(buffer: ir.Value, wire: Wire, value: ir.Value) -> Memory:
+    forms = tuple(Form(((label, 1),)) for label in wire.labels)
+    return Memory(buffer, forms, diag.element_type(value), wire.unit_stride)
+
+
+def _frame(code: Code, schedule: CpuSchedule, context: TaskContext) -> Frame:
+    """Split the task number into grid positions and a lane tile."""
+    static = {axis.label: axis.size for axis in context.signature.axes if axis.size is not None}
+    sizes: dict[str, Index] = {label: static.get(label, size) for label, size in context.sizes.items()}
+    number: Index = context.task
+    spans: dict[str, Span] = {}
+    if schedule.lanes is not None:
+        tiles = code.index(_lane_tiles(code, schedule, context.sizes))
+        base = code.mul(arith.remui(number, tiles), schedule.lane_tile)
+        spans[schedule.lanes] = Span(base, code.sub(sizes[schedule.lanes], base), schedule.lane_tile)
+        number = arith.divui(number, tiles)
+    grid: dict[str, ir.Value] = {}
+    for label in reversed(schedule.grid):
+        grid[label] = arith.remui(number, context.sizes[label])
+        number = arith.divui(number, context.sizes[label])
+    return Frame(code, grid, static, sizes, spans)

@@ -1,0 +1,316 @@
+"""Emission of one fused loop nest: loops, the register-blocked contraction, reductions, stores."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from diagc.dialects import diag
+from diagc.mlir import arith, ir
+from diagc.targets.cpu.code import Code, Index, is_float_type, is_vector
+from diagc.targets.cpu.contraction import choose_blocks, contract_block, widen_to
+from diagc.targets.cpu.frame import Frame
+from diagc.targets.cpu.groups import Group
+from diagc.targets.cpu.nodes import LoopNode
+from diagc.targets.cpu.places import Place
+from diagc.targets.cpu.scalars import compute_type, emit_body
+
+__all__ = ["Nest", "Sink"]
+
+Positions = dict[str, Index]
+
+
+class Sink:
+    """A place that can be written."""
+
+    def write(
+        self,
+        frame: Frame,
+        value: ir.Value,
+        at: Mapping[str, Index],
+        along: str | None,
+        offset: Index,
+    ) -> None:
+        """Store a scalar or a vector."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """One running reduction of the nest: a node, and the vector it belongs to."""
+
+    node: LoopNode
+    vector: int
+
+
+class Nest:
+    """Emits one group at the current insertion point.
+
+    Args:
+        frame: the task.
+        group: what to compute.
+        place_of: where an input wire lives.
+        sinks: where each computed wire that is needed outside the nest goes.
+    """
+
+    def __init__(
+        self,
+        frame: Frame,
+        group: Group,
+        place_of: Callable[[ir.Value], Place],
+        sinks: Mapping[ir.Value, Sequence[Sink]],
+    ) -> None:
+        self.frame, self.group, self.code = frame, group, frame.code
+        self.place_of, self.sinks = place_of, sinks
+        self.reductions = [n for n in group.nodes if n.over]
+        self.over = group.over or frozenset()
+        self.blocks = choose_blocks(frame, group, place_of)
+
+    # -- loops -----------------------------------------------------------------------------------
+    def emit(self) -> None:
+        """Kept axes outside, reduced axes inside, vectors where they belong."""
+        kept = [label for label in self.group.domain if label not in self.over]
+        if self.group.vector is not None and self.group.vector in self.over:
+            self._kept(kept, {}, self._reduce_across_vectors)
+        else:
+            self._each_vector_block(
+                lambda offset, count: self._kept(
+                    kept, {}, lambda at: self._reduce(at, offset, count)
+                )
+            )
+
+    def _each_vector_block(self, body: Callable[[Index, int], None]) -> None:
+        total, block = self.frame.vectors(self.group.vector), self.blocks.vectors
+        lanes = self.code.lanes
+
+        def step(i: Index, _carried: list[ir.Value]) -> Sequence[ir.Value]:
+            body(i, block)
+            return []
+
+        main = total - total % block
+        self.code.loop(0, main * lanes, block * lanes, [], step)
+        for extra in range(main, total):
+            body(extra * lanes, 1)
+
+    def _kept(
+        self, labels: Sequence[str], at: Positions, body: Callable[[Positions], None]
+    ) -> None:
+        """Loops over kept axes; without a reduction the innermost is blocked inside `_reduce`."""
+        if not self.over and labels and labels[-1] in self.blocks.sizes:
+            labels = [label for label in labels if label not in self.blocks.sizes]
+        if not labels:
+            body(at)
+            return
+
+        def step(i: Index, _carried: list[ir.Value]) -> Sequence[ir.Value]:
+            self._kept(labels[1:], {**at, labels[0]: i}, body)
+            return []
+
+        self.code.loop(0, self.frame.count(labels[0]), 1, [], step)
+
+    def _reduce(self, at: Positions, offset: Index, count: int) -> None:
+        """Loops over reduced (and blocked) axes with accumulators, then store the totals."""
+        accumulators = [Accumulator(n, v) for n in self.reductions for v in range(count)]
+        start = [self._identity(a.node, vector=self.group.vector is not None) for a in accumulators]
+        inner = [label for label in self.group.domain if label in self.over and label not in at]
+        inner = [label for label in inner if label not in self.blocks.sizes]
+        inner += [label for label in self.blocks.sizes if label not in at]
+        totals = self._inner(inner, at, offset, count, start)
+        for accumulator, total in zip(accumulators, totals, strict=True):
+            lane_offset = self.code.add(offset, accumulator.vector * self.code.lanes)
+            self._store(accumulator.node.result, total, at, lane_offset)
+
+    def _reduce_across_vectors(self, at: Positions) -> None:
+        """The vector axis itself is reduced: vectors are an inner loop, lanes are combined last."""
+        total, block = self.frame.vectors(self.group.vector), self.blocks.vectors
+        lanes = self.code.lanes
+        inner = [label for label in self.group.domain if label in self.over]
+        start = [self._identity(n, vector=True) for n in self.reductions for _ in range(block)]
+
+        def step(i: Index, carried: list[ir.Value]) -> Sequence[ir.Value]:
+            return self._inner(inner, at, i, block, carried)
+
+        main = total - total % block
+        totals = self.code.loop(0, main * lanes, block * lanes, start, step)
+        for extra in range(main, total):
+            firsts = totals[::block]
+            updated = self._inner(inner, at, extra * lanes, 1, firsts)
+            totals[::block] = updated
+        for i, node in enumerate(self.reductions):
+            vectors = totals[i * block : (i + 1) * block]
+            merged = vectors[0]
+            for other in vectors[1:]:
+                merged = self._combine(node, merged, other)
+            self._store(node.result, self.code.reduce_vector(_kind(node), merged), at, 0)
+
+    def _inner(
+        self,
+        labels: Sequence[str],
+        at: Positions,
+        offset: Index,
+        count: int,
+        carried: list[ir.Value],
+    ) -> list[ir.Value]:
+        if all(label in self.blocks.sizes for label in labels):
+            return self._block_loops(labels, at, {}, offset, count, carried)
+
+        def step(i: Index, values: list[ir.Value]) -> Sequence[ir.Value]:
+            return self._inner(labels[1:], {**at, labels[0]: i}, offset, count, values)
+
+        return self.code.loop(0, self.frame.count(labels[0]), 1, carried, step)
+
+    def _block_loops(
+        self,
+        labels: Sequence[str],
+        at: Positions,
+        shape: dict[str, int],
+        offset: Index,
+        count: int,
+        carried: list[ir.Value],
+    ) -> list[ir.Value]:
+        """Loops over the blocked axes; the body handles a whole register block."""
+        if not labels:
+            return self._body(at, shape, offset, count, carried)
+        label = labels[0]
+
+        def step(i: Index, size: int, values: list[ir.Value]) -> Sequence[ir.Value]:
+            return self._block_loops(
+                labels[1:], {**at, label: i}, {**shape, label: size}, offset, count, values
+            )
+
+        return self.code.blocked_loop(
+            0, self.frame.count(label), self.blocks.sizes[label], carried, step
+        )
+
+    # -- one register block ------------------------------------------------------------------------
+    def _body(
+        self,
+        at: Positions,
+        shape: dict[str, int],
+        offset: Index,
+        count: int,
+        carried: list[ir.Value],
+    ) -> list[ir.Value]:
+        head = self.group.head
+        points = _points(self.code, at, shape)
+        if head is None:
+            for point in points:
+                carried = self._elements(point, offset, count, {}, carried)
+            return carried
+        sums = contract_block(self.frame, self.group, self.place_of, points, offset, count)
+        for i, point in enumerate(points):
+            values = {head.result: sums[i * count : (i + 1) * count]}
+            carried = self._elements(point, offset, count, values, carried)
+        return carried
+
+    def _elements(
+        self,
+        at: Positions,
+        offset: Index,
+        count: int,
+        known: dict[ir.Value, list[ir.Value]],
+        carried: list[ir.Value],
+    ) -> list[ir.Value]:
+        """All nodes at one position: maps, running reductions, then every store."""
+        values: dict[ir.Value, list[ir.Value]] = dict(known)
+        carried = list(carried)
+        offsets = [self.code.add(offset, v * self.code.lanes) for v in range(count)]
+        reads: dict[tuple[ir.Value, int], ir.Value] = {}
+
+        def read(value: ir.Value, v: int) -> ir.Value:
+            if value in values:
+                return values[value][v]
+            if (value, v) not in reads:
+                place = self.place_of(value)
+                reads[value, v] = place.read(self.frame, at, self.group.vector, offsets[v])
+            return reads[value, v]
+
+        slot = 0
+        for node in self.group.nodes:
+            if node is self.group.head:
+                continue
+            if node.over:
+                for v in range(count):
+                    term = self._term(node, read, v, offsets[v])
+                    carried[slot + v] = self._accumulate(node, carried[slot + v], term)
+                slot += count
+            else:
+                values[node.result] = [self._map(node, read, v) for v in range(count)]
+        for value, vectors in values.items():
+            for v, vector_value in enumerate(vectors):
+                self._store(value, vector_value, at, offsets[v])
+        return carried
+
+    def _map(self, node: LoopNode, read: Callable[[ir.Value, int], ir.Value], v: int) -> ir.Value:
+        if self.frame.open_keep and "diag.keep" in node.op.attributes:
+            return self.code.scalar(self.code.i1, 1)
+        block = node.op.regions[0].blocks[0]
+        value = emit_body(self.code, block, lambda element: read(element.operands[0], v))
+        return self.code.broadcast(value) if self.group.vector in node.domain else value
+
+    # -- reductions ----------------------------------------------------------------------------------
+    def _term(
+        self, node: LoopNode, read: Callable[[ir.Value, int], ir.Value], v: int, offset: Index
+    ) -> tuple[ir.Value, ...]:
+        """The factors of what is accumulated, with lanes that do not exist made neutral."""
+        factors = [read(value, v) for value in node.inputs]
+        if len(node.inputs) == 1 and node.op.name == "diag.contract":
+            factors = factors * 2  # the same wire twice
+        if self.group.vector is not None:
+            factors = [self.code.broadcast(f) for f in factors]
+        wide = compute_type(_accumulator_type(node))
+        factors = [widen_to(self.code, f, wide) for f in factors]
+        vector = self.group.vector
+        if vector is not None and vector in node.over:
+            mask = self.frame.tail_mask(vector, offset)
+            if mask is not None:
+                neutral = self._identity(node, vector=True)
+                factors[0] = self.code.select(mask, factors[0], neutral)
+        return tuple(factors)
+
+    def _accumulate(
+        self, node: LoopNode, total: ir.Value, factors: tuple[ir.Value, ...]
+    ) -> ir.Value:
+        if len(factors) == 2:
+            return self.code.fma(factors[0], factors[1], total)
+        return self._combine(node, total, factors[0])
+
+    def _combine(self, node: LoopNode, total: ir.Value, term: ir.Value) -> ir.Value:
+        kind = _kind(node)
+        if kind == "max" and "diag.reference" in node.op.attributes:
+            larger = arith.cmpf(arith.CmpFPredicate.OGT, term, total)
+            return self.code.select(larger, term, total)
+        return diag.MONOIDS[kind].combine(total, term)
+
+    def _identity(self, node: LoopNode, *, vector: bool) -> ir.Value:
+        type_ = compute_type(_accumulator_type(node))
+        attr = diag.identity_attr(_kind(node), type_)
+        number = ir.FloatAttr(attr).value if is_float_type(type_) else ir.IntegerAttr(attr).value
+        return self.code.splat(type_, number) if vector else self.code.scalar(type_, number)
+
+    def _store(self, value: ir.Value, result: ir.Value, at: Positions, offset: Index) -> None:
+        for sink in self.sinks.get(value, ()):
+            along = self.group.vector if is_vector(result) else None
+            sink.write(self.frame, result, at, along, offset)
+
+
+def _kind(node: LoopNode) -> str:
+    return (
+        "add"
+        if node.op.name == "diag.contract"
+        else ir.StringAttr(node.op.attributes["kind"]).value
+    )
+
+
+def _accumulator_type(node: LoopNode) -> ir.Type:
+    if node.op.name != "diag.contract":
+        return diag.element_type(node.result)
+    acc: ir.Type = node.op.opview.acc_type
+    return acc
+
+
+def _points(code: Code, at: Positions, shape: dict[str, int]) -> list[Positions]:
+    """The positions of a register block, last label fastest; equal positions are one value."""
+    points: list[Positions] = [dict(at)]
+    for label, size in shape.items():
+        steps = [code.add(at[label], i) for i in range(size)]
+        points = [{**p, label: step} for p in points for step in steps]
+    return points

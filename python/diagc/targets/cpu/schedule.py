@@ -1,0 +1,56 @@
+"""The schedule attributes of a kernel as the cpu target reads them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from diagc.dialects import diag
+from diagc.errors import InternalError
+from diagc.mlir import ir
+
+__all__ = ["CpuSchedule", "read_schedule"]
+
+DEFAULT_CHUNK = 64
+DEFAULT_LANE_TILE = 64
+
+
+@dataclass(frozen=True)
+class CpuSchedule:
+    """How tasks are cut.
+
+    Args:
+        grid: axes with one task per position.
+        lanes: the grouped axis with one position per vector lane, or None (vectors along features).
+        lane_tile: positions of `lanes` per task, a multiple of the vector length.
+        chunk: positions of a streamed axis that are worked on at a time.
+    """
+
+    grid: tuple[str, ...]
+    lanes: str | None
+    lane_tile: int
+    chunk: Mapping[str, int]
+
+    def chunk_of(self, axis: str) -> int:
+        """Chunk of a streamed axis."""
+        return self.chunk.get(axis, DEFAULT_CHUNK)
+
+
+def read_schedule(kernel: ir.Operation, vector_lanes: int) -> CpuSchedule:
+    """The `diag.schedule` of a kernel; tiles are rounded up to whole vectors.
+
+    Raises:
+        InternalError: there is none: select-schedule was not run.
+    """
+    if "diag.schedule" not in kernel.attributes:
+        raise InternalError("a kernel without 'diag.schedule' reached the cpu target")
+    entries = ir.DictAttr(kernel.attributes["diag.schedule"])
+    grid = tuple(diag.strings(entries["grid"])) if "grid" in entries else ()
+    lanes = ir.StringAttr(entries["lanes"]).value if "lanes" in entries else None
+    tile = ir.IntegerAttr(entries["lane_tile"]).value if "lane_tile" in entries else DEFAULT_LANE_TILE
+    chunks = ir.DictAttr(entries["chunk"]) if "chunk" in entries else {}
+    chunk = {named.name: ir.IntegerAttr(named.attr).value for named in chunks}
+    rounded = {k: _whole(v, vector_lanes) for k, v in chunk.items()}
+    return CpuSchedule(grid, lanes, _whole(tile, vector_lanes), rounded)
+
+
+def _whole(size: int, lanes: int) -> int:
+    return -(-size // lanes) * lanes

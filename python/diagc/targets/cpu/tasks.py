@@ -1,0 +1,461 @@
+"""The body of one task: the kernel's ops in order, grouped into nests, streams as chunked loops."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from diagc.dialects import diag
+from diagc.errors import InternalError
+from diagc.mlir import arith, ir
+from diagc.targets.cpu.bounds import StreamBounds, stream_bounds
+from diagc.targets.cpu.code import Index
+from diagc.targets.cpu.frame import Frame, Span
+from diagc.targets.cpu.groups import Group, group_nodes
+from diagc.targets.cpu.nests import Nest
+from diagc.targets.cpu.nodes import ALIASES, LoopNode, VectorChoice, make_node
+from diagc.targets.cpu.packing import copy, pack
+from diagc.targets.cpu.places import Constant, Form, Memory, Place, Position, Scratch
+from diagc.targets.cpu.schedule import CpuSchedule
+
+__all__ = ["Task"]
+
+Sinks = dict[ir.Value, list[Scratch | Memory]]
+
+
+@dataclass
+class Task:
+    """Emits a kernel's body at the insertion point.
+
+    Args:
+        frame: the axes of this task.
+        schedule: mode and tile sizes.
+        places: where each known value lives; arguments at first.
+        results: where the kernel's results go, in order.
+    """
+
+    frame: Frame
+    schedule: CpuSchedule
+    places: dict[ir.Value, Place]
+    results: Sequence[Memory]
+    same: dict[ir.Value, ir.Value] = field(default_factory=dict)
+    packed: dict[tuple[ir.Value, str], Scratch] = field(default_factory=dict)
+    units: dict[ir.Value, str | None] = field(default_factory=dict)
+
+    # -- whole kernel --------------------------------------------------------------------------------
+    def emit(self, kernel: ir.Operation) -> None:
+        """Every op of the kernel, then the results that are not written yet."""
+        ops = [op.operation for op in diag.function_body(kernel).operations]
+        returned = list(ops[-1].operands)
+        self._link_streams(ops)
+        wanted: Sinks = {}
+        for value, memory in zip(returned, self.results, strict=True):
+            wanted.setdefault(self.canonical(value), []).append(memory)
+        self.run(ops[:-1], wanted)
+        for value, memories in wanted.items():
+            for memory in memories:
+                copy(self.frame, self.place(value), memory)
+
+    def _link_streams(self, ops: Sequence[ir.Operation]) -> None:
+        """A stream's results are what its tail yields; the tail's arguments are the states."""
+        for op in ops:
+            if op.name != "diag.stream":
+                continue
+            body, tail = op.regions[1].blocks[0], op.regions[3].blocks[0]
+            for argument, state in zip(tail.arguments, body.arguments, strict=True):
+                self.same[argument] = state
+            for result, value in zip(op.results, _yielded(tail), strict=True):
+                self.same[result] = value
+
+    def canonical(self, value: ir.Value) -> ir.Value:
+        """The one value that stands for this one."""
+        while value in self.same:
+            value = self.same[value]
+        return value
+
+    # -- straight lists of ops -------------------------------------------------------------------------
+    def run(self, ops: Sequence[ir.Operation], wanted: Sinks) -> None:
+        """Emit ops; values in `wanted` go to the places listed there, which are then taken out."""
+        pending: list[LoopNode] = []
+        for op in ops:
+            if op.name in ALIASES or op.name == "diag.yield":
+                continue
+            if op.name == "diag.stream":
+                self._nests(pending, wanted)
+                self._stream(op)
+                pending = self._tail_nodes(op)
+            else:
+                pending.append(make_node(op))
+        self._nests(pending, wanted)
+
+    def _tail_nodes(self, stream: ir.Operation) -> list[LoopNode]:
+        """Ops of a stream's tail are fused with what follows the stream."""
+        tail = [op.operation for op in stream.regions[3].blocks[0].operations]
+        return [make_node(op) for op in tail if op.name not in (*ALIASES, "diag.yield")]
+
+    def _nests(self, nodes: Sequence[LoopNode], wanted: Sinks) -> None:
+        groups = self._plan(nodes)
+        self._pack_inputs(groups, nodes)
+        for group in groups:
+            self._nest(group, wanted)
+
+    def _plan(self, nodes: Sequence[LoopNode]) -> list[Group]:
+        outside = frozenset(self.frame.grid)
+        choice = VectorChoice(self.schedule.lanes, self.unit, self.frame.extent, outside)
+
+        def choose(node: LoopNode) -> str | None:
+            vector = choice(node)
+            self.units[node.result] = self._result_unit(node, vector)
+            return vector
+
+        nodes = [self._canonical_inputs(node) for node in nodes]
+        return group_nodes(nodes, choose, outside, self._origin)
+
+    def _canonical_inputs(self, node: LoopNode) -> LoopNode:
+        inputs = tuple(self.canonical(v) for v in node.inputs)
+        return LoopNode(node.op, inputs, node.domain, node.over, node.inner)
+
+    def _result_unit(self, node: LoopNode, vector: str | None) -> str | None:
+        labels = [x for x in diag.labels(node.result) if x not in self.frame.grid]
+        if vector in labels:
+            return vector
+        return self._widest(labels)
+
+    def _widest(self, labels: Sequence[str]) -> str | None:
+        if self.schedule.lanes in labels:
+            return self.schedule.lanes
+        return max(reversed(labels), key=self.frame.extent, default=None)
+
+    # -- places ------------------------------------------------------------------------------------------
+    def place(self, value: ir.Value) -> Place:
+        """Where a value lives; views are made on the way."""
+        value = self.canonical(value)
+        if value not in self.places:
+            self.places[value] = self._view(value)
+        return self.places[value]
+
+    def _view(self, value: ir.Value) -> Place:
+        op = value.owner.operation if not isinstance(value.owner, ir.Block) else None
+        if op is None or op.name not in ALIASES:
+            raise InternalError(f"value of type {value.type} has no place in the task")
+        element = diag.element_type(value)
+        if op.name == "diag.index":
+            return Position(diag.labels(value)[0], element)
+        if op.name == "diag.constant":
+            return _constant(op, element)
+        source = self.place(op.operands[0])
+        if op.name == "diag.chunk":
+            return source
+        if op.name == "diag.relabel":
+            return source.renamed(op.opview.names)
+        return _reindexed(source, op)
+
+    def _origin(self, value: ir.Value) -> ir.Value:
+        """The value that a view looks at."""
+        value = self.canonical(value)
+        owner = value.owner
+        while not isinstance(owner, ir.Block) and owner.operation.name in ALIASES:
+            if not len(owner.operation.operands):
+                break
+            value = self.canonical(owner.operation.operands[0])
+            owner = value.owner
+        return value
+
+    def unit(self, value: ir.Value) -> str | None:
+        """The contiguous axis that a value has, or will have."""
+        value = self.canonical(value)
+        if value in self.units:
+            return self.units[value]
+        owner = value.owner
+        if not isinstance(owner, ir.Block) and owner.operation.name in ("diag.relabel", "diag.chunk"):
+            inner = self.unit(owner.operation.operands[0])
+            names = owner.opview.names if owner.operation.name == "diag.relabel" else {}
+            return names.get(inner, inner) if inner is not None else None
+        place = self.place(value)
+        if isinstance(place, (Position, Constant)):
+            return None
+        return place.unit if place.unit not in self.frame.grid else None
+
+    # -- packing -----------------------------------------------------------------------------------------
+    def _pack_inputs(self, groups: Sequence[Group], nodes: Sequence[LoopNode]) -> None:
+        """Copies that inputs from memory need before their nests."""
+        produced = {node.result for node in nodes}
+        for group in groups:
+            for node in group.nodes:
+                for value in node.inputs:
+                    if self._origin(value) not in produced:
+                        self._pack_input(group, node, value)
+
+    def _pack_input(self, group: Group, node: LoopNode, value: ir.Value) -> None:
+        unit = self._packed_unit(group, node, value)
+        if unit is None:
+            return
+        key = (value, unit)
+        if key not in self.packed:
+            self.packed[key] = pack(self.frame, self.place(value), unit)
+
+    def _packed_unit(self, group: Group, node: LoopNode, value: ir.Value) -> str | None:
+        """The axis along which a node needs a contiguous copy of an input, or None."""
+        place = self.place(value)
+        if isinstance(place, (Position, Constant)):
+            return None
+        vector = group.inner_vector or group.vector
+        if vector in place.labels:
+            return None if place.unit == vector else vector
+        narrow = isinstance(place, Memory) and diag.is_float(place.element)
+        narrow = narrow and str(place.element) in ("bf16", "f16")
+        if node.is_contraction and narrow and place.unit not in self.frame.grid:
+            return place.unit
+        return None
+
+    def _input_place(self, group: Group, node_inputs: set[ir.Value], value: ir.Value) -> Place:
+        for unit in (group.inner_vector or group.vector, None):
+            if unit is not None and (value, unit) in self.packed:
+                return self.packed[value, unit]
+        place = self.place(value)
+        if group.head is not None and value in group.head.inputs and place.unit is not None:
+            return self.packed.get((value, place.unit), place)
+        del node_inputs
+        return place
+
+    # -- one nest ----------------------------------------------------------------------------------------
+    def _nest(self, group: Group, wanted: Sinks) -> None:
+        sinks: Sinks = {}
+        for node in group.nodes:
+            sinks[node.result] = self._sinks_of(node.result, group, wanted)
+        inputs = {value for node in group.nodes for value in node.inputs}
+
+        def place_of(value: ir.Value) -> Place:
+            return self._input_place(group, inputs, self.canonical(value))
+
+        Nest(self.frame, group, place_of, sinks).emit()
+
+    def _sinks_of(self, value: ir.Value, group: Group, wanted: Sinks) -> list[Scratch | Memory]:
+        """Scratch when something outside the nest reads it, and results that can be written here."""
+        asked = wanted.get(value, [])
+        direct = [place for place in asked if self._writable(value, place, group)]
+        later = [place for place in asked if place not in direct]
+        if later:
+            wanted[value] = later
+        else:
+            wanted.pop(value, None)
+        own = next((place for place in direct if isinstance(place, Scratch)), None)
+        if own is not None:
+            self.places[value] = own
+        elif later or self._read_outside(value, group):
+            own = self._allocate(value)
+            self.places[value] = own
+            direct.append(own)
+        return list(direct)
+
+    def _writable(self, value: ir.Value, place: Scratch | Memory, group: Group) -> bool:
+        vector = group.vector if group.vector in diag.labels(value) else None
+        return vector is None or place.unit == vector
+
+    def _allocate(self, value: ir.Value) -> Scratch:
+        labels = [x for x in diag.labels(value) if x not in self.frame.grid]
+        unit = self.units.get(value) or self._widest(labels)
+        ordered = [x for x in labels if x != unit] + ([unit] if unit is not None else [])
+        return Scratch.allocate(self.frame, ordered, diag.element_type(value))
+
+    def _read_outside(self, value: ir.Value, group: Group) -> bool:
+        inside = [node.op for node in group.nodes if node is not group.head]
+        return any(reader not in inside for reader in self._readers(value))
+
+    def _readers(self, value: ir.Value) -> Iterator[ir.Operation]:
+        """Ops that read a value, through tails and stream results."""
+        for use in value.uses:
+            op = use.owner.operation
+            if op.name == "diag.element":
+                yield op.parent.operation
+            elif op.name == "diag.yield" and self._tail_results(op, value):
+                for result in self._tail_results(op, value):
+                    yield from self._readers(result)
+            elif op.name != "func.return":
+                yield op
+
+    def _tail_results(self, yield_op: ir.Operation, value: ir.Value) -> list[ir.Value]:
+        stream = yield_op.parent.operation
+        if stream.name != "diag.stream":
+            return []
+        return [r for r in stream.results if self.same.get(r) == value]
+
+    # -- streams -----------------------------------------------------------------------------------------
+    def _stream(self, op: ir.Operation) -> None:
+        axis = ir.StringAttr(op.attributes["axis"]).value
+        init, body = op.regions[0].blocks[0], op.regions[1].blocks[0]
+        chunk = self.schedule.chunk_of(axis)
+        self.frame.spans[axis] = Span(0, 0, chunk)  # scratch needs the extent before the loop
+        states = [self._state(argument) for argument in body.arguments]
+        self._into(init, states)
+        bounds = stream_bounds(self.frame, op, axis, self._condition(op))
+        self._hoist_packing(body, axis)
+        for low, high, whole in bounds.ranges(chunk):
+            self._chunks(body, axis, low, high, chunk, states, open_keep=whole)
+        del self.frame.spans[axis]
+
+    def _condition(self, op: ir.Operation) -> ir.Value | None:
+        """Whether any lane of the tile wants the stream's results."""
+        if not len(op.operands):
+            return None
+        place = self.place(op.operands[0])
+        lanes = self.schedule.lanes
+        if lanes not in place.labels:
+            return place.read(self.frame, {}, None, 0)
+        found: ir.Value | None = None
+        for i in range(self.frame.vectors(lanes)):
+            offset = i * self.frame.code.lanes
+            flags = place.read(self.frame, {}, lanes, offset)
+            mask = self.frame.tail_mask(lanes, offset)
+            flags = flags if mask is None else arith.andi(flags, mask)
+            found = flags if found is None else arith.ori(found, flags)
+        assert found is not None
+        return self.frame.code.reduce_vector("or", found)
+
+    def _state(self, argument: ir.Value) -> Scratch:
+        self.units[argument] = self._widest(
+            [x for x in diag.labels(argument) if x not in self.frame.grid]
+        )
+        place = self._allocate(argument)
+        self.places[argument] = place
+        return place
+
+    def _into(self, block: ir.Block, states: Sequence[Scratch]) -> None:
+        """Run a block and put what it yields into the states."""
+        ops = [op.operation for op in block.operations]
+        wanted: Sinks = {}
+        late: list[tuple[ir.Value, Scratch]] = []
+        for value, state in zip(_yielded(block), states, strict=True):
+            value = self.canonical(value)
+            if value in wanted or not self._is_node_of(value, ops) or self._read_late(value, state, ops):
+                late.append((value, state))
+            else:
+                wanted[value] = [state]
+        self._preset_units(wanted)
+        self.run(ops, wanted)
+        staged = [(self._snapshot(value, state), state) for value, state in late]
+        leftovers = [(self.place(value), p) for value, places in wanted.items() for p in places]
+        for place, state in (*staged, *leftovers):
+            copy(self.frame, place, state)
+
+    def _preset_units(self, wanted: Sinks) -> None:
+        for value, places in wanted.items():
+            self.units[value] = places[0].unit
+
+    def _snapshot(self, value: ir.Value, state: Scratch) -> Place:
+        """A yielded value that another state's update could overwrite is copied first."""
+        place = self.place(value)
+        if not isinstance(place, Scratch) or place is state:
+            return place
+        copied = Scratch.allocate(self.frame, place.labels, place.element)
+        copy(self.frame, place, copied)
+        return copied
+
+    def _is_node_of(self, value: ir.Value, ops: Sequence[ir.Operation]) -> bool:
+        owner = value.owner
+        return not isinstance(owner, ir.Block) and owner.operation in ops and owner.operation.name not in ALIASES
+
+    def _read_late(self, value: ir.Value, state: Scratch, ops: Sequence[ir.Operation]) -> bool:
+        """Whether the old state is still read by an op that may run after the new one is written."""
+        argument = next((a for a, place in self.places.items() if place is state), None)
+        if argument is None or argument == value:
+            return False
+        writer = ops.index(value.owner.operation)
+        for reader in self._readers(argument):
+            if reader.name in ALIASES or reader.name == "diag.contract":
+                return True
+            if reader in ops and ops.index(reader) > writer:
+                return True
+        return False
+
+    def _hoist_packing(self, body: ir.Block, axis: str) -> None:
+        """Copies of operands that do not change along the stream are made before the loop."""
+        nodes = [make_node(op.operation) for op in body.operations if self._has_loops(op.operation)]
+        groups = self._plan(nodes)
+        produced = {node.result for node in nodes}
+        states = set(body.arguments)
+        for group in groups:
+            for node in group.nodes:
+                for value in node.inputs:
+                    origin = self._origin(value)
+                    fixed = axis not in diag.labels(value) and origin not in states
+                    if fixed and origin not in produced:
+                        self._pack_input(group, node, value)
+
+    def _has_loops(self, op: ir.Operation) -> bool:
+        return op.name not in (*ALIASES, "diag.yield", "diag.stream", "arith.constant")
+
+    def _chunks(
+        self,
+        body: ir.Block,
+        axis: str,
+        low: Index,
+        high: Index,
+        chunk: int,
+        states: Sequence[Scratch],
+        *,
+        open_keep: bool,
+    ) -> None:
+        code = self.frame.code
+
+        def step(start: Index, _carried: list[ir.Value]) -> list[ir.Value]:
+            count = chunk if open_keep else code.min(chunk, code.sub(high, start))
+            self.frame.spans[axis] = Span(start, count, chunk)
+            self.frame.open_keep = open_keep
+            outer = (dict(self.packed), dict(self.places), dict(self.units))
+            self._into(body, states)
+            self.packed, self.places, self.units = outer
+            self.frame.open_keep = False
+            return []
+
+        code.loop(low, high, chunk, [], step)
+
+
+def _yielded(block: ir.Block) -> list[ir.Value]:
+    return [op.operation.operands[0] for op in block.operations if op.operation.name == "diag.yield"]
+
+
+def _constant(op: ir.Operation, element: ir.Type) -> Constant:
+    value = ir.DenseElementsAttr(op.attributes["value"])
+    if not value.is_splat:
+        raise InternalError("a table constant reached the cpu target; it should be an argument")
+    splat = value.get_splat_value()
+    number = ir.FloatAttr(splat).value if diag.is_float(element) else ir.IntegerAttr(splat).value
+    return Constant(float(number), element)
+
+
+def _reindexed(source: Place, op: ir.Operation) -> Place:
+    """Linear maps become linear forms of memory addresses."""
+    labels = diag.labels(op.results[0])
+    affine = op.opview.affine_map
+    if not isinstance(source, Memory):
+        raise InternalError("diag.reindex of a computed value reached the cpu target")
+    zero = [0] * len(labels)
+    forms = []
+    for expr in affine.results:
+        constant = diag.evaluate_affine(expr, zero)
+        terms = []
+        for i, label in enumerate(labels):
+            unit = [1 if k == i else 0 for k in range(len(labels))]
+            factor = diag.evaluate_affine(expr, unit) - constant
+            if factor:
+                terms.append((label, factor))
+        forms.append(Form(tuple(terms), constant))
+    by_source = dict(zip(diag.labels(op.operands[0]), forms, strict=True))
+    return Memory(
+        source.buffer,
+        tuple(_substitute(form, by_source) for form in source.forms),
+        source.element,
+        source.unit_stride,
+    )
+
+
+def _substitute(form: Form, by_label: Mapping[str, Form]) -> Form:
+    constant, terms = form.constant, dict[str, int]()
+    for label, factor in form.terms:
+        inner = by_label[label]
+        constant += factor * inner.constant
+        for name, step in inner.terms:
+            terms[name] = terms.get(name, 0) + factor * step
+    return Form(tuple(terms.items()), constant)
+
+
+__all__ += ["StreamBounds"]
