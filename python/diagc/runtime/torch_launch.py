@@ -1,0 +1,73 @@
+"""Launch CPU kernels on torch tensors."""
+
+from collections.abc import Sequence
+
+import torch
+
+from diagc.errors import LaunchError
+from diagc.runtime.cpu_kernel import CpuKernel
+from diagc.runtime.launch_plan import ArrayInfo, check_overlap
+
+__all__ = ["TORCH_DTYPES", "call"]
+
+TORCH_DTYPES = {
+    "i1": torch.bool,
+    "i8": torch.int8,
+    "ui8": torch.uint8,
+    "i16": torch.int16,
+    "i32": torch.int32,
+    "i64": torch.int64,
+    "f16": torch.float16,
+    "bf16": torch.bfloat16,
+    "f32": torch.float32,
+    "f64": torch.float64,
+    "index": torch.int64,
+}
+_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items() if name != "index"}
+
+
+def call(
+    kernel: CpuKernel,
+    tensors: Sequence[torch.Tensor],
+    out: Sequence[torch.Tensor] = (),
+    threads: int | None = None,
+) -> list[torch.Tensor]:
+    """Run a kernel and give its results.
+
+    Strided tensors are read in place; only one whose last dimension is not dense is copied.
+    Gradients are not recorded here.
+
+    Args:
+        kernel: what to run.
+        tensors: one per argument of its signature, dims in the order of the labels.
+        out: result tensors to write to; fresh ones by default.
+        threads: None for `torch.get_num_threads()`.
+
+    Raises:
+        LaunchError: wrong count, device, dtype, rank, size, or results that overlap in memory.
+    """
+    try:
+        key = tuple([(t.shape, t.stride(), t.dtype, t.is_cpu) for t in (*tensors, *out)])
+    except RuntimeError as error:  # sparse and nested tensors have no strides
+        raise LaunchError(f"a tensor has no dense layout: {error}") from None
+    plan = kernel.plans.get(key)
+    if plan is None:
+        plan = kernel.plan(key, [_info(t) for t in tensors], [_info(t) for t in out])
+    results = list(out) or [
+        torch.empty(shape, dtype=TORCH_DTYPES[dtype]) for shape, dtype in plan.results
+    ]
+    if plan.empty:
+        return results
+    arrays = [*tensors, *results]
+    for i in plan.copies:
+        arrays[i] = arrays[i].contiguous()
+    pointers = [t.data_ptr() for t in arrays]
+    if out:
+        check_overlap(kernel.signature, [_info(t) for t in arrays], pointers)
+    kernel.launch(plan, pointers, threads)
+    return results
+
+
+def _info(tensor: torch.Tensor) -> ArrayInfo:
+    dtype = _NAMES.get(tensor.dtype, str(tensor.dtype))
+    return ArrayInfo(tuple(tensor.shape), tensor.stride(), dtype, tensor.device.type)
