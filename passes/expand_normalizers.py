@@ -109,8 +109,6 @@ class _Expansion:
         """1 / b(z), by the policy for rows without mass."""
         attributes = self.op.attributes
         eps = constant(attributes["eps"].value) if "eps" in attributes else None
-        if eps is not None and self.row.shift is not None and self.row.shift.factor is not None:
-            eps = eps * self.row.shift.factor(symbol("c"))
         place = attributes["eps_place"].value if "eps_place" in attributes else "inside"
         b = self.row.aggregate(symbol("z"), self.size, eps, place)
         return divide(1.0, b) if self.guarded else 1.0 / b

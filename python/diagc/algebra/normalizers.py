@@ -43,13 +43,10 @@ class Shift:
     Args:
         kind: the reduction of the row that gives the statistic.
         value: from the statistic and n to what is subtracted; must be finite on an empty row.
-        factor: for a shift that only keeps numbers in range, so that N(x) does not depend on it:
-            the factor r(c) by which it multiplies a1, a2 and therefore must multiply eps.
     """
 
     kind: str
     value: Binary
-    factor: Unary | None = None
 
 
 def _first(z: Expr, _n: Expr) -> Expr:
@@ -129,7 +126,7 @@ _ROWS = (
         "softmax",
         numerator=exp,
         statistic=exp,
-        shift=Shift("max", _finite_maximum, factor=lambda c: exp(-c)),
+        shift=Shift("max", _finite_maximum),
         excluded=NEGATIVE_INFINITY,
     ),
     Normalizer("l2", numerator=_identity, statistic=_square, outer=sqrt, excluded=0.0),

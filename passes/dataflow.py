@@ -1,0 +1,119 @@
+"""Questions about values of a function: who makes them, what they depend on, how large they are."""
+
+from collections.abc import Callable, Iterator
+
+from diagc.dialects import diag
+from diagc.mlir import ir
+
+__all__ = [
+    "carries",
+    "defining_op",
+    "depends_on",
+    "elements",
+    "erase_dead",
+    "from_parameters",
+    "inputs",
+    "is_constant",
+    "reduced_axes",
+    "scalar_result",
+]
+
+_PARAMETER_KINDS = ("param", "buffer")
+
+
+def defining_op(value: ir.Value) -> ir.Operation | None:
+    """The op that gives `value`, or None for a block argument."""
+    return None if isinstance(value.owner, ir.Block) else value.owner.operation
+
+
+def carries(value: ir.Value, axis: str) -> bool:
+    """Whether `value` is a wire with axis `axis`."""
+    return diag.is_wire(value.type) and axis in diag.labels(value)
+
+
+def elements(op: ir.Operation) -> list[ir.Operation]:
+    """The `diag.element` ops of a map."""
+    return [o for o in diag.walk_ops(op.regions[0]) if o.name == "diag.element"]
+
+
+def scalar_result(op: ir.Operation) -> ir.Value:
+    """The scalar that the body of a map yields."""
+    return list(op.regions[0].blocks[0].operations)[-1].operation.operands[0]
+
+
+def inputs(op: ir.Operation) -> list[ir.Value]:
+    """Operands of `op` and outer values that its regions use, once each."""
+    found = list(dict.fromkeys(op.operands))
+    if len(op.regions):
+        found += [value for value in diag.outer_operands(op) if value not in found]
+    return found
+
+
+def is_constant(value: ir.Value, number: float) -> bool:
+    """Whether a scalar is the float constant `number`."""
+    op = defining_op(value)
+    if op is None or op.name != "arith.constant":
+        return False
+    attr = op.attributes["value"]
+    return isinstance(attr, ir.FloatAttr) and attr.value == number
+
+
+def reduced_axes(op: ir.Operation) -> list[str]:
+    """The axes that a contraction or reduction sums over; none for other ops."""
+    if op.name not in ("diag.contract", "diag.reduce"):
+        return []
+    return diag.strings(op.attributes["over"])
+
+
+def depends_on(value: ir.Value, test: Callable[[ir.Operation], bool]) -> bool:
+    """Whether an op that passes `test` is `value`'s producer or comes before it."""
+    return any(test(op) for op in _ancestors(value))
+
+
+def _ancestors(value: ir.Value) -> Iterator[ir.Operation]:
+    stack, seen = [value], set()
+    while stack:
+        op = defining_op(stack.pop())
+        if op is not None and op not in seen:
+            seen.add(op)
+            yield op
+            stack.extend(inputs(op))
+
+
+def from_parameters(value: ir.Value) -> bool:
+    """Whether `value` is computed from parameters of the model alone, and from at least one."""
+    stack, seen, found = [value], set(), False
+    while stack:
+        current = stack.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        op = defining_op(current)
+        if op is not None:
+            stack.extend(inputs(op))
+        elif not _is_parameter(current):
+            return False
+        else:
+            found = True
+    return found
+
+
+def _is_parameter(argument: ir.Value) -> bool:
+    function = ir.Block(argument.owner).owner.operation
+    if "arg_attrs" not in function.attributes:
+        return False
+    attributes = ir.DictAttr(
+        function.attributes["arg_attrs"][ir.BlockArgument(argument).arg_number]
+    )
+    return "diag.kind" in attributes and attributes["diag.kind"].value in _PARAMETER_KINDS
+
+
+def erase_dead(op: ir.Operation) -> None:
+    """Erase a pure op without users, and the producers that lose their last user by that."""
+    if any(len(list(result.uses)) for result in op.results):
+        return
+    producers = [defining_op(value) for value in inputs(op)]
+    op.erase()
+    for producer in dict.fromkeys(p for p in producers if p is not None):
+        if producer.name.startswith("diag."):
+            erase_dead(producer)

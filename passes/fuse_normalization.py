@@ -1,0 +1,194 @@
+"""Move factors that are constant along a contracted axis out of the contraction.
+
+Before -> after (`r` lacks the axis "x"; so for division, negation, casts, and for `reduce` by add):
+
+    p = map e * r
+    o = contract(p, v) {over = ["x"]}
+    ->
+    c = contract(e, v) {over = ["x"]}
+    o = map c * r
+
+Requires: the body of the map is a product, by the rules of linearity. A division by a statistic of
+the contracted axis becomes a multiplication by its reciprocal, and by 0 where the statistic is 0
+(`empty-rows=eager` keeps the division).
+
+Declines: a factor that carries a contracted axis or stands under a nonlinear function; a factor
+that is added (the two sums would cancel); a result that is larger than the operand, when the
+factor is no statistic of the contracted axis or the other operand is a parameter (then the factor
+costs less where it is); a rest with math functions that the map's other users would compute again.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from diagc.algebra.expressions import Expr, divide, symbol
+from diagc.algebra.maps import map_expr, statistic_type
+from diagc.cost import elements as element_count
+from diagc.dialects import diag
+from diagc.mlir import ir
+from diagc.passes.base import Pass
+from diagc.passes.cloning import nested_ops
+from diagc.passes.dataflow import (
+    carries,
+    defining_op,
+    depends_on,
+    erase_dead,
+    from_parameters,
+    inputs,
+    reduced_axes,
+)
+from diagc.passes.products import Factor, Product, take_factors
+
+__all__ = ["FuseNormalizationPass"]
+
+
+@dataclass(frozen=True)
+class FuseNormalizationPass(Pass):
+    """Move factors that are constant along a contracted axis out of the contraction."""
+
+    name: ClassVar[str] = "fuse-normalization"
+    empty_rows: str = "zero"
+
+    def run(self, op: ir.Operation) -> None:
+        """Rewrite every linear op of the function, in order, so that factors move on."""
+        for block in op.regions[0].blocks:
+            for view in list(block.operations):
+                _slide_all(view.operation, self.empty_rows == "zero")
+
+
+def _slide_all(op: ir.Operation, guarded: bool) -> None:
+    """Move factors of the operands of `op` behind it until none is left that pays."""
+    current: ir.Operation | None = op
+    while current is not None:
+        current = next(
+            (
+                new
+                for number in _linear_operands(current)
+                if (new := _slide(current, number, guarded))
+            ),
+            None,
+        )
+
+
+def _linear_operands(op: ir.Operation) -> range:
+    """Operands in which `op` is linear."""
+    if op.name == "diag.contract":
+        return range(2)
+    is_sum = op.name == "diag.reduce" and op.attributes["kind"].value == "add"
+    return range(1 if is_sum and diag.is_float(diag.element_type(op.results[0])) else 0)
+
+
+def _slide(op: ir.Operation, number: int, guarded: bool) -> ir.Operation | None:
+    """Move the factors of one operand behind `op`; gives the op that replaces it, if any."""
+    source = op.operands[number]
+    producer = defining_op(source)
+    if producer is None or producer.name != "diag.map":
+        return None
+    shrinks = element_count(op.results[0]) < element_count(source)
+    if not shrinks and not _feeds_from_contraction(op, number):
+        return None
+    product = take_factors(producer, reduced_axes(op))
+    if product is None:
+        return None
+    if not (shrinks or _has_statistic(product, op)) or _repeats_work(product, producer):
+        _discard(product)
+        return None
+    with ir.InsertionPoint(op), op.location:
+        new = _apply_linear(op, number, product.rest)
+        result = _times(new, product, op, guarded)
+    op.results[0].replace_all_uses_with(result)
+    op.erase()
+    erase_dead(producer)
+    return new.owner.operation
+
+
+# ---- when it pays -------------------------------------------------------------------------------
+
+
+def _feeds_from_contraction(op: ir.Operation, number: int) -> bool:
+    """Whether the operand comes, through maps, from a contraction, and the other is no parameter.
+
+    Then both contractions will be one kernel (attention), else this one is a linear layer.
+    """
+    if op.name != "diag.contract" or from_parameters(op.operands[1 - number]):
+        return False
+    axes = reduced_axes(op)
+    stack = [op.operands[number]]
+    while stack:
+        producer = defining_op(stack.pop())
+        if producer is None or not any(carries(producer.results[0], axis) for axis in axes):
+            continue
+        if producer.name == "diag.contract":
+            return not any(map(from_parameters, producer.operands))
+        if producer.name == "diag.map":
+            stack.extend(inputs(producer))
+    return False
+
+
+def _is_statistic(factor: Factor, op: ir.Operation) -> bool:
+    """Whether a factor depends on a reduction over an axis that `op` contracts."""
+    axes = set(reduced_axes(op))
+    return depends_on(factor.wire, lambda other: bool(axes & set(reduced_axes(other))))
+
+
+def _has_statistic(product: Product, op: ir.Operation) -> bool:
+    return any(_is_statistic(factor, op) for factor in product.factors)
+
+
+def _repeats_work(product: Product, producer: ir.Operation) -> bool:
+    """Whether other users of the product would compute math functions of the rest again."""
+    rest = defining_op(product.rest)
+    if len(list(producer.results[0].uses)) == 1 or rest is None or rest.name != "diag.map":
+        return False
+    is_new = not len(list(product.rest.uses))
+    return is_new and any(o.name.startswith("math.") for o in nested_ops(rest))
+
+
+def _discard(product: Product) -> None:
+    """Erase the ops of a product that nobody uses."""
+    for wire in (product.rest, *(factor.wire for factor in product.factors)):
+        made_by = defining_op(wire)
+        if made_by is not None:
+            erase_dead(made_by)
+
+
+# ---- rewriting ----------------------------------------------------------------------------------
+
+
+def _apply_linear(op: ir.Operation, number: int, rest: ir.Value) -> ir.Value:
+    """`op` applied to the rest; its result is in the type that sums are kept in."""
+    axes = reduced_axes(op)
+    if op.name == "diag.reduce":
+        return diag.reduce(rest, axes, "add")
+    operands = list(op.operands)
+    operands[number] = rest
+    wide = any(isinstance(diag.element_type(o), ir.F64Type) for o in operands)
+    acc = ir.TypeAttr(op.attributes["acc"]).value if "acc" in op.attributes else None
+    result = ir.F64Type.get() if wide else ir.F32Type.get()
+    return diag.contract(operands[0], operands[1], axes, dtype=result, acc=acc)
+
+
+def _times(value: ir.Value, product: Product, op: ir.Operation, guarded: bool) -> ir.Value:
+    """`value` times the factors, in the type and order of the result of `op`."""
+    wires = {"o": value}
+    expr: Expr = symbol("o")
+    for number, factor in enumerate(product.factors):
+        name = f"c{number}"
+        wires[name] = factor.wire
+        if not factor.inverse:
+            expr = expr * symbol(name)
+            continue
+        if guarded and _is_statistic(factor, op):
+            type_ = statistic_type(diag.element_type(factor.wire))
+            wires[name] = map_expr(divide(1.0, symbol(name)), {name: factor.wire}, type_)
+            expr = expr * symbol(name)
+        else:
+            expr = expr / symbol(name)
+    result = op.results[0]
+    return map_expr(
+        expr,
+        wires,
+        statistic_type(diag.element_type(value)),
+        dtype=diag.element_type(result),
+        result=diag.dims(result),
+    )
