@@ -16,7 +16,6 @@ from diagc.passes.cloning import used_values
 from diagc.passes.kernel_axes import (
     LARGEST_LOCAL,
     LARGEST_STATE,
-    LEAVES,
     VIEWS,
     contraction_axes,
     is_index_map,
@@ -41,16 +40,18 @@ class ClusterOptions:
 
 @dataclass(frozen=True)
 class KernelPlan:
-    """Kernels as tuples of ops in program order; an op that is recomputed stands in several.
+    """Kernels as places in `ops`, in program order; an op that is recomputed stands in several.
 
-    Ops in none of them stay in the function.
+    `ops` are all ops of the block but its terminator; those in no kernel stay in the function.
+    Places and not ops, because the hash of an op changes with its operands.
     """
 
-    kernels: tuple[tuple[ir.Operation, ...], ...]
+    ops: tuple[ir.Operation, ...]
+    kernels: tuple[tuple[int, ...], ...]
 
     def __str__(self) -> str:
         """Give one line a kernel: the names of its ops."""
-        return "\n".join(" ".join(op.name for op in kernel) for kernel in self.kernels)
+        return "\n".join(" ".join(self.ops[n].name for n in kernel) for kernel in self.kernels)
 
 
 @dataclass(frozen=True)
@@ -247,8 +248,8 @@ class _Planner:
         for name, cluster in sorted(self.clusters.items(), key=lambda item: item[1].ops[0]):
             numbers = sorted(cluster.ops + self.copies.get(name, []))
             if cluster.axes is not None and self._is_kernel(numbers):
-                kernels.append(tuple(self.ops[n] for n in numbers))
-        return KernelPlan(tuple(kernels))
+                kernels.append(tuple(numbers))
+        return KernelPlan(tuple(self.ops), tuple(kernels))
 
     def _is_kernel(self, numbers: list[int]) -> bool:
         lone = len(numbers) == 1 and self.ops[numbers[0]].name == "diag.contract"
@@ -321,7 +322,7 @@ def _is_cheap(op: ir.Operation) -> bool:
 
 def plan_kernels(block: ir.Block, options: ClusterOptions | None = None) -> KernelPlan:
     """Say which ops of `block` form kernels."""
-    ops = [op.operation for op in block.operations if op.operation.name not in LEAVES]
+    ops = [op.operation for op in block.operations][:-1]
     planner = _Planner(ops, options or ClusterOptions())
     if not planner.options.single:
         planner.merge_all()
