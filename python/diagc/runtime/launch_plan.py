@@ -30,13 +30,13 @@ class LaunchPlan:
     Args:
         slots: the kernel's slots with zeros for counters, threads and pointers.
         copies: arguments that must be copied to a contiguous array first.
-        results: shape and dtype of every result; fresh ones are row major.
+        results: shape, strides and dtype of every result that is allocated for the launch.
         empty: whether no result has elements, so that there is nothing to run.
     """
 
     slots: list[int]
     copies: tuple[int, ...]
-    results: tuple[tuple[tuple[int, ...], str], ...]
+    results: tuple[ArrayInfo, ...]
     empty: bool
 
 
@@ -62,14 +62,18 @@ def make_plan(
     for wire, info in zip(signature.results, outs, strict=False):
         _check_result(signature, wire, info, sizes)
     copies = tuple(i for i, wire in enumerate(signature.args) if _needs_copy(wire, args[i]))
-    shapes = tuple(tuple(sizes[x] for x in wire.labels) for wire in signature.results)
+    results = tuple(_fresh(wire, sizes) for wire in signature.results)
     strides = [
         row_major(info.shape) if i in copies else info.strides for i, info in enumerate(args)
     ]
-    strides += [info.strides for info in outs] or [row_major(shape) for shape in shapes]
-    empty = bool(shapes) and all(0 in shape for shape in shapes)
-    results = tuple(zip(shapes, (wire.dtype for wire in signature.results), strict=True))
+    strides += [info.strides for info in outs or results]
+    empty = bool(results) and all(0 in info.shape for info in results)
     return LaunchPlan(_slots(signature, sizes, strides), copies, results, empty)
+
+
+def _fresh(wire: Wire, sizes: Mapping[str, int]) -> ArrayInfo:
+    shape = tuple(sizes[label] for label in wire.labels)
+    return ArrayInfo(shape, row_major(shape), wire.dtype)
 
 
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:

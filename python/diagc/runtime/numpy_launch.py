@@ -46,7 +46,7 @@ def call_numpy(
     plan = make_plan(
         kernel.signature, [_info(array) for array in inputs], [_info(array) for array in out]
     )
-    results = list(out) or [np.empty(shape, NUMPY_DTYPES[dtype]) for shape, dtype in plan.results]
+    results = list(out) or [np.empty(info.shape, NUMPY_DTYPES[info.dtype]) for info in plan.results]
     if plan.empty:
         return results
     for i in plan.copies:

@@ -54,7 +54,8 @@ def call(
     if plan is None:
         plan = kernel.plan(key, [_info(t) for t in tensors], [_info(t) for t in out])
     results = list(out) or [
-        torch.empty(shape, dtype=TORCH_DTYPES[dtype]) for shape, dtype in plan.results
+        torch.empty_strided(shape, strides, dtype=TORCH_DTYPES[dtype])  # 0.5 us less than empty
+        for shape, strides, dtype, _ in plan.results
     ]
     if plan.empty:
         return results
