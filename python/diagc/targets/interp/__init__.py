@@ -7,7 +7,8 @@ shares no code with the passes and targets that it judges.
 """
 
 from diagc.targets.interp.evaluate import evaluate, evaluate_function
+from diagc.targets.interp.noise import Noise
 from diagc.targets.interp.rounding import round_to
 from diagc.targets.interp.rules import rule, rule_names
 
-__all__ = ["evaluate", "evaluate_function", "round_to", "rule", "rule_names"]
+__all__ = ["Noise", "evaluate", "evaluate_function", "round_to", "rule", "rule_names"]

@@ -173,15 +173,20 @@ def _index(op: ir.Operation, frame: Frame) -> list[Array]:
 
 @rule("diag.constant")
 def _constant(op: ir.Operation, frame: Frame) -> list[Array]:
+    return [constant_elements(op)]
+
+
+def constant_elements(op: ir.Operation) -> Array:
+    """The elements of a `diag.constant`, as float64, int64 or bool."""
     attr = op.attributes["value"]
     dtype = numpy_dtype(diag.element_type(op.results[0]))
     shape = list(diag.dims(op.results[0]).values())
     if attr.is_splat:
         value = attr.get_splat_value()
-        return [np.full(shape, value.value, dtype=dtype)]
+        return np.full(shape, value.value, dtype=dtype)
     if str(diag.element_type(op.results[0])) == "bf16":
-        return [_bf16_elements(str(attr)).reshape(shape)]
-    return [np.array(attr).astype(dtype)]
+        return _bf16_elements(str(attr)).reshape(shape)
+    return np.array(attr).astype(dtype)
 
 
 _NUMBER = re.compile(r"0x[0-9A-Fa-f]+|[-+]?\d[\d.]*(?:[eE][-+]?\d+)?")

@@ -8,6 +8,7 @@ from diagc.mlir import ir
 from diagc.targets.interp import array_rules, scalars, stream_rules
 from diagc.targets.interp.call_rules import evaluate_call, find_function
 from diagc.targets.interp.frame import Externs, Options
+from diagc.targets.interp.noise import Noise
 from diagc.targets.interp.rounding import Array
 
 __all__ = ["evaluate", "evaluate_function"]
@@ -25,6 +26,7 @@ def evaluate(
     chunk: int | None = None,
     tree: bool = False,
     round_casts: bool = False,
+    noise: Noise | None = None,
 ) -> list[Array]:
     """Evaluate `function` of `module` in float64.
 
@@ -38,6 +40,7 @@ def evaluate(
         chunk: positions per step of every stream, instead of what the streams say.
         tree: fold chunks of streams apart and merge the states with their combine region.
         round_casts: round where a value becomes bf16, f16 or f32, instead of computing exactly.
+        noise: random rounding errors, to see how much they matter.
 
     Returns:
         One array per result: float64, int64 or bool, axes in the order of the result's type.
@@ -47,7 +50,7 @@ def evaluate(
         UnsupportedError: an op that has no reference meaning.
         InternalError: IR whose sizes contradict each other.
     """
-    options = Options(module, externs or {}, chunk, tree, round_casts)
+    options = Options(module, externs or {}, chunk, tree, round_casts, noise)
     return _evaluate(find_function(module, function), inputs, options)
 
 

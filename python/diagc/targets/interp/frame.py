@@ -8,6 +8,7 @@ import numpy as np
 
 from diagc.dialects import diag
 from diagc.mlir import ir
+from diagc.targets.interp.noise import Noise
 from diagc.targets.interp.rounding import Array, numpy_dtype
 
 __all__ = ["DEFAULT_CHUNK", "Externs", "Frame", "Options"]
@@ -24,7 +25,8 @@ class Options:
 
     `chunk` overrides the chunk size of every stream. With `tree`, streams that have a combine
     region fold every chunk from the initial state and merge the states pairwise. With
-    `round_casts`, results of narrower element types are rounded, else they are exact.
+    `round_casts`, results of narrower element types are rounded, else they are exact. `noise` adds
+    random rounding errors.
     """
 
     module: ir.Module | None
@@ -32,6 +34,7 @@ class Options:
     chunk: int | None = None
     tree: bool = False
     round_casts: bool = False
+    noise: Noise | None = None
 
 
 @dataclass
@@ -64,14 +67,17 @@ class Frame:
             raise ValueError(f'nothing says how long axis "{label}" is')
         return self.sizes[label]
 
-    def define(self, value: ir.Value, array: Array) -> None:
-        """Give `value` its array; the sizes must fit those known.
+    def define(self, value: ir.Value, array: Array, op: ir.Operation | None = None) -> None:
+        """Give `value` its array, the result of `op` if any; the sizes must fit those known.
 
         Raises:
             ValueError: a wire whose array has the wrong rank, or a size that contradicts its axis.
         """
-        dtype = numpy_dtype(_element(value.type))
-        self.values[value] = np.asarray(array, dtype=dtype)
+        element = _element(value.type)
+        array = np.asarray(array, dtype=numpy_dtype(element))
+        if self.options.noise is not None and op is not None:
+            array = self.options.noise.result(op, array, element)
+        self.values[value] = array
         if not diag.is_wire(value.type):
             return
         sizes = diag.dims(value.type)
@@ -87,6 +93,18 @@ class Frame:
             raise ValueError(f'axis "{label}" has size {found}, expected {expected[0]}')
         if label not in self.chunks:
             self.sizes[label] = found
+
+    @contextmanager
+    def noisy_operands(self, op: ir.Operation) -> Iterator[None]:
+        """Inside the block, the operands of `op` have the rounding errors of its sums."""
+        exact = {operand: self.values[operand] for operand in op.operands}
+        if self.options.noise is not None:
+            for number, operand in enumerate(op.operands):
+                self.values[operand] = self.options.noise.operand(op, number, exact[operand])
+        try:
+            yield
+        finally:
+            self.values.update(exact)
 
     @contextmanager
     def chunk(self, axis: str, start: int, stop: int) -> Iterator[None]:

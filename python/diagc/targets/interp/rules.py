@@ -61,9 +61,10 @@ def _evaluate_op(op: ir.Operation, frame: Frame) -> None:
     if op.name not in _RULES:
         raise UnsupportedError(op.name, reason="it has no reference meaning", location=op.location)
     try:
-        arrays = _RULES[op.name](op, frame)
+        with frame.noisy_operands(op):
+            arrays = _RULES[op.name](op, frame)
         for result, array in zip(op.results, arrays, strict=True):
-            frame.define(result, array)
+            frame.define(result, array, op)
     except (ValueError, IndexError, TypeError) as error:
         raise InternalError(
             f"the interpreter cannot evaluate '{op.name}': {error}", location=op.location
