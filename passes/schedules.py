@@ -1,0 +1,207 @@
+"""What a schedule is: the decoration `diag.schedule` of a kernel, and the rules that choose it.
+
+A task works on one position of every `grid` axis; in mode `lanes` on `lane_tile` positions of the
+axis `lanes` as well, one for each vector lane. In mode `features` vectors run along each op's own
+contiguous axis. `rows` are small axes of every result that stay inside the task, because what a
+stream reads is shared by them. Streamed axes are worked on `chunk` positions at a time.
+"""
+
+from dataclasses import dataclass
+from math import prod
+
+from diagc.cost import Device, element_bytes
+from diagc.dialects import diag
+from diagc.mlir import ir
+from diagc.passes.kernel_axes import KernelAxes, analyze_kernel
+
+__all__ = ["SCHEDULE", "Schedule", "choose_schedule", "read_schedule"]
+
+SCHEDULE = "diag.schedule"
+"""Attribute of a kernel that holds its schedule."""
+
+MODES = ("lanes", "features")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a kernel is cut into tasks; see the module."""
+
+    mode: str
+    grid: tuple[str, ...]
+    lanes: str | None = None
+    lane_tile: int = 0
+    rows: tuple[str, ...] = ()
+    chunk: tuple[tuple[str, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what no target could read."""
+        if self.mode not in MODES:
+            raise ValueError(f"unknown mode '{self.mode}', expected one of {', '.join(MODES)}")
+        if (self.mode == "lanes") != (self.lanes is not None and self.lane_tile > 0):
+            raise ValueError("mode lanes, and no other, needs an axis and a tile")
+        if self.lanes in self.grid or set(self.rows) & {*self.grid, self.lanes}:
+            raise ValueError("grid, lanes and rows must be different axes")
+
+    def to_attr(self) -> ir.DictAttr:
+        """The dictionary attribute; needs an ambient context."""
+        i64 = ir.IntegerType.get_signless(64)
+        entries: dict[str, ir.Attribute] = {"mode": ir.StringAttr.get(self.mode)}
+        entries["grid"] = diag.string_array(self.grid)
+        if self.lanes is not None:
+            entries["lanes"] = ir.StringAttr.get(self.lanes)
+            entries["lane_tile"] = ir.IntegerAttr.get(i64, self.lane_tile)
+        if self.rows:
+            entries["rows"] = diag.string_array(self.rows)
+        if self.chunk:
+            sizes = {label: ir.IntegerAttr.get(i64, size) for label, size in self.chunk}
+            entries["chunk"] = ir.DictAttr.get(sizes)
+        return ir.DictAttr.get(entries)
+
+    def renamed(self, names: dict[str, str]) -> "Schedule":
+        """The schedule under other labels, all of which `names` knows."""
+        return Schedule(
+            self.mode,
+            tuple(names[label] for label in self.grid),
+            None if self.lanes is None else names[self.lanes],
+            self.lane_tile,
+            tuple(names[label] for label in self.rows),
+            tuple((names[label], size) for label, size in self.chunk),
+        )
+
+
+def read_schedule(kernel: ir.Operation) -> Schedule | None:
+    """The schedule that a kernel carries, or None."""
+    if SCHEDULE not in kernel.attributes:
+        return None
+    entries = ir.DictAttr(kernel.attributes[SCHEDULE])
+    chunk = ir.DictAttr(entries["chunk"]) if "chunk" in entries else ()
+    return Schedule(
+        ir.StringAttr(entries["mode"]).value,
+        tuple(diag.strings(entries["grid"])),
+        ir.StringAttr(entries["lanes"]).value if "lanes" in entries else None,
+        ir.IntegerAttr(entries["lane_tile"]).value if "lane_tile" in entries else 0,
+        tuple(diag.strings(entries["rows"])) if "rows" in entries else (),
+        tuple((named.name, ir.IntegerAttr(named.attr).value) for named in chunk),
+    )
+
+
+# ---- the first table ---------------------------------------------------------------------------
+
+# Vectors of the grouped axis a task works on. 14 tile shapes were within 8 % of each other on
+# AVX-512 (W=16, tiles of 32 to 64, chunks of 32 to 256), so one row a device is enough: 4 vectors
+# and blocks of 64; the ViT shape (197 queries) was 5 % faster with tiles of 32.
+VECTORS_PER_TILE = 4
+SMALL_VECTORS_PER_TILE = 2
+CHUNK = 64
+
+LEAST_LANES = 8
+"""A static axis shorter than this leaves most of a vector empty."""
+
+MOST_ROWS = 32
+"""Positions of row axes that one task keeps, all with their own state."""
+
+LONGEST_ROW = 4096
+"""Elements of a contiguous axis that one task works through; longer ones are cut."""
+
+ROW_VECTORS = 16
+"""Vectors of a long contiguous axis a task works on: 1 KiB in f32 on AVX-512."""
+
+
+def choose_schedule(kernel: ir.Operation, device: Device) -> Schedule:
+    """Choose by rule: lanes over a broadcast axis, else over a contiguous one, else features.
+
+    - With contractions, `lanes` is a common axis of at least `LEAST_LANES` positions that some
+      operand lacks, so that this operand is broadcast from where it lies.
+    - Without, a common axis that is contiguous in memory is cut into tiles of lanes when it is
+      open or long, and stays inside the task otherwise.
+    - Else rows are reduced along their own contiguous axis.
+    """
+    axes = analyze_kernel(kernel)
+    chunk = tuple((axis, CHUNK) for axis in axes.streamed)
+    tile = device.lanes(_widest_element(kernel))
+    grouped = _broadcast_axis(axes)
+    if grouped is not None:
+        vectors = VECTORS_PER_TILE
+        if 0 < axes.size(grouped) <= SMALL_VECTORS_PER_TILE * tile:
+            vectors = SMALL_VECTORS_PER_TILE
+        return _with_lanes(axes, grouped, vectors * tile, chunk)
+    if axes.contractions:
+        return _features(axes, chunk)
+    inner = _contiguous_axis(kernel, axes)
+    if inner is None:
+        return _features(axes, chunk)
+    if _is_cut(axes, inner):
+        vectors = ROW_VECTORS if _is_pointwise(axes) else VECTORS_PER_TILE
+        return _with_lanes(axes, inner, vectors * tile, chunk)
+    return Schedule("features", tuple(a for a in axes.common if a != inner), chunk=chunk)
+
+
+def _with_lanes(
+    axes: KernelAxes, lanes: str, tile: int, chunk: tuple[tuple[str, int], ...]
+) -> Schedule:
+    grid = tuple(label for label in axes.common if label != lanes)
+    return Schedule("lanes", grid, lanes, tile, chunk=chunk)
+
+
+def _features(axes: KernelAxes, chunk: tuple[tuple[str, int], ...]) -> Schedule:
+    """Vectors along features; small axes that share what is streamed stay inside the task."""
+    shared = [label for label in axes.common if _is_broadcast(axes, label) and axes.size(label) > 1]
+    rows: list[str] = []
+    for label in reversed(shared):
+        sizes = [axes.size(row) for row in (*rows, label)]
+        if diag.DYNAMIC not in sizes and prod(sizes) <= MOST_ROWS:
+            rows.insert(0, label)
+    grid = tuple(label for label in axes.common if label not in rows)
+    return Schedule("features", grid, rows=tuple(rows), chunk=chunk)
+
+
+def _is_broadcast(axes: KernelAxes, label: str) -> bool:
+    return any(label in contraction.broadcast for contraction in axes.contractions)
+
+
+def _broadcast_axis(axes: KernelAxes) -> str | None:
+    """The axis for lanes: common, not short, lacked by an operand; open axes before long ones."""
+    found = [
+        label
+        for label in axes.common
+        if _is_broadcast(axes, label)
+        and (axes.size(label) == diag.DYNAMIC or axes.size(label) >= LEAST_LANES)
+    ]
+    if not found:
+        return None
+    return max(reversed(found), key=lambda label: (axes.size(label) < 0, axes.size(label)))
+
+
+def _contiguous_axis(kernel: ir.Operation, axes: KernelAxes) -> str | None:
+    """The common axis that most bytes are contiguous along, or None when that axis is local."""
+    block = diag.function_body(kernel)
+    votes: dict[str, int] = {}
+    for value in (*block.arguments, *list(block.operations)[-1].operands):
+        labels = diag.labels(value)
+        if labels:
+            votes[labels[-1]] = votes.get(labels[-1], 0) + len(labels)
+    if not votes:
+        return None
+    inner = max(votes, key=lambda label: votes[label])
+    return inner if inner in axes.common else None
+
+
+def _is_pointwise(axes: KernelAxes) -> bool:
+    return not axes.reduced and not axes.streamed
+
+
+def _is_cut(axes: KernelAxes, inner: str) -> bool:
+    """Whether a contiguous axis is cut into tiles: open, long, or all that can be shared out."""
+    size = axes.size(inner)
+    if size == diag.DYNAMIC or not _is_pointwise(axes):
+        return size == diag.DYNAMIC or size >= LEAST_LANES
+    others = [axes.size(label) for label in axes.common if label != inner]
+    alone = diag.DYNAMIC not in others and prod(others) < LEAST_LANES
+    return size > (LONGEST_ROW // LEAST_LANES if alone else LONGEST_ROW)
+
+
+def _widest_element(kernel: ir.Operation) -> int:
+    """Bytes of the type that vectors are computed in: 8 when anything is f64, else 4."""
+    types = [diag.element_type(v) for v in diag.function_body(kernel).arguments]
+    widths = [element_bytes(type_) for type_ in types if diag.is_float(type_)]
+    return max([4, *widths])

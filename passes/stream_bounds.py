@@ -1,0 +1,92 @@
+"""Turns masks of streams that are monotone in position into bounds of the loop."""
+
+from dataclasses import dataclass
+
+from diagc.dialects import diag
+from diagc.mlir import ir
+from diagc.passes.cloning import nested_ops
+from diagc.passes.exclusion import excludes
+from diagc.passes.position_forms import Conjunction, Linear, mask_conditions
+
+__all__ = ["KEEP", "LOWER", "UPPER", "Bound", "bound_streams", "find_bounds"]
+
+UPPER, LOWER, AXES, KEEP = "diag.upper", "diag.lower", "diag.bound_axes", "diag.keep"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Positions of the streamed axis that a mask lets through: `lower <= x < upper`.
+
+    `exact` when the mask is true for all of these and there is no `lower`.
+    """
+
+    mask: ir.Operation
+    upper: Linear | None
+    lower: Linear | None
+    exact: bool
+
+    def __str__(self) -> str:
+        """Give both ends."""
+        return f"{self.lower or 0} <= x < {self.upper or 'end'}{' exactly' if self.exact else ''}"
+
+
+def find_bounds(stream: ir.Operation) -> list[Bound]:
+    """Bounds from the masks in the body of a stream whose excluded positions change nothing."""
+    axis = ir.StringAttr(stream.attributes["axis"]).value
+    found = []
+    for block in stream.regions[1].blocks:
+        for op in block.operations:
+            conditions = mask_conditions(op.operation)
+            bound = None if conditions is None else _bound(op.operation, conditions, axis)
+            if bound is not None and excludes(stream, op.operation):
+                found.append(bound)
+    return found
+
+
+def _bound(mask: ir.Operation, conditions: Conjunction, axis: str) -> Bound | None:
+    """The first upper and lower bounds among the conditions, if they grow with every position."""
+    uppers = [f.without(axis) + Linear((), 1) for f in conditions.forms if f.factor(axis) == -1]
+    lowers = [f.without(axis).scaled(-1) for f in conditions.forms if f.factor(axis) == 1]
+    upper = next((form for form in uppers if _grows(form)), None)
+    lower = next((form for form in lowers if _grows(form)), None)
+    if upper is None and lower is None:
+        return None
+    exact = conditions.exact and len(conditions.forms) == 1 and upper is not None
+    return Bound(mask, upper, lower, exact)
+
+
+def _grows(form: Linear) -> bool:
+    return all(factor > 0 for _, factor in form.factors)
+
+
+def bound_streams(kernel: ir.Operation) -> None:
+    """Set the bounds of every stream of a kernel and mark masks that they make true."""
+    for op in nested_ops(kernel):
+        if op.name == "diag.stream" and UPPER not in op.attributes and LOWER not in op.attributes:
+            _set_bounds(op, find_bounds(op))
+
+
+def _set_bounds(stream: ir.Operation, bounds: list[Bound]) -> None:
+    """One bound of each end is enough; an exact one is best, because it frees whole chunks."""
+    ordered = sorted(bounds, key=lambda bound: not bound.exact)
+    ends = {
+        UPPER: next((bound.upper for bound in ordered if bound.upper is not None), None),
+        LOWER: next((bound.lower for bound in ordered if bound.lower is not None), None),
+    }
+    forms = {name: form for name, form in ends.items() if form is not None}
+    if not forms:
+        return
+    labels = sorted({label for form in forms.values() for label, _ in form.factors})
+    stream.attributes[AXES] = diag.string_array(labels)
+    for name, form in forms.items():
+        stream.attributes[name] = _affine(form, labels)
+    for bound in bounds:
+        if bound.exact and bound.upper == ends[UPPER]:
+            bound.mask.attributes[KEEP] = ir.UnitAttr.get()
+
+
+def _affine(form: Linear, labels: list[str]) -> ir.AffineMapAttr:
+    expr = ir.AffineExpr.get_constant(form.constant)
+    for number, label in enumerate(labels):
+        expr = expr + ir.AffineExpr.get_dim(number) * form.factor(label)
+    return ir.AffineMapAttr.get(ir.AffineMap.get(len(labels), 0, [expr]))
