@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diagc import diagnostics
+from diagc.arguments import add_pass_arguments, pass_options
 from diagc.crash import reproducible
 from diagc.errors import DiagcError, InternalError, UserError
 from diagc.options import CompileOptions
@@ -49,7 +50,7 @@ def _main(arguments: list[str]) -> int:
         print(_list_passes())
         return 0
     pipeline_text = _pipeline_text(args.pass_pipeline, flags, parser)
-    runner = _Runner(args, _make_pipeline(pipeline_text, _compile_options(args)))
+    runner = _Runner(args, _make_pipeline(pipeline_text, CompileOptions(**pass_options(args))))
     ok = True
     for number, chunk in enumerate(_split(_read(args.file), args.split_input_file)):
         ok &= runner.process(number, chunk)
@@ -81,30 +82,6 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--show-passes", action="store_true", help="list the passes of diagc")
     add_pass_arguments(parser)
     return parser
-
-
-def add_pass_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments about passes that `diagc opt` shares with other commands."""
-    add = parser.add_argument
-    for when in ("before", "after"):
-        text = f"print the IR {when} this pass, or 'all'; may be repeated"
-        add(f"--print-ir-{when}", action="append", default=[], metavar="PASS", help=text)
-    add("--dump-dir", type=Path, metavar="DIR", help="write the IR after every pass to a file")
-    add("--timing", action="store_true", help="print the time of every pass")
-    add("--validate", action="store_true", help="check derived streams on random f64 data")
-    add("--no-verify-each", action="store_true", help="do not verify after every pass")
-
-
-def _compile_options(args: argparse.Namespace) -> CompileOptions:
-    defaults = CompileOptions()
-    return CompileOptions(
-        validate=args.validate or defaults.validate,
-        verify_each=not args.no_verify_each,
-        print_ir_before=tuple(args.print_ir_before),
-        print_ir_after=tuple(args.print_ir_after),
-        dump_dir=args.dump_dir or defaults.dump_dir,
-        timing=args.timing,
-    )
 
 
 def _pipeline_text(pipeline: str, flags: list[str], parser: argparse.ArgumentParser) -> str:

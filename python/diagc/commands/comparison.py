@@ -1,0 +1,143 @@
+"""Compares a compiled function with eager torch: error against float64, and time."""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+__all__ = ["Comparison", "Timing", "compare", "max_error", "time_both"]
+
+_MIN_ROUNDS = 9
+_MAX_ROUNDS = 200
+_TIME_BUDGET_SECONDS = 2.0
+
+# Our error may be this many times eager's before a result counts as wrong: two correct orders of
+# summation differ by less, a wrong term by far more.
+_ERROR_FACTOR = 4.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Largest absolute errors against the same program in float64."""
+
+    error: float
+    eager_error: float
+    floor: float
+    """What rounding alone may cost: a few units in the last place of the largest value."""
+    reference: str
+    """`float64`, or why eager's own dtype had to serve."""
+
+    @property
+    def equal(self) -> bool:
+        """Whether the compiled result is as good as eager's."""
+        return self.error <= max(_ERROR_FACTOR * self.eager_error, self.floor)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Median seconds of a call, measured in turns."""
+
+    compiled: float
+    eager: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster than eager."""
+        return self.eager / self.compiled
+
+
+def compare(
+    function: Callable[..., Any], compiled: Callable[..., Any], inputs: tuple[Any, ...]
+) -> Comparison:
+    """Run all three on `inputs` and compare every tensor of the results."""
+    with torch.no_grad():
+        ours = _tensors(compiled(*inputs))
+        eager = _tensors(function(*inputs))
+        reference, kind = _reference(function, inputs, eager)
+    return Comparison(
+        error=_largest(ours, reference),
+        eager_error=_largest(eager, reference),
+        floor=max((_rounding_floor(t) for t in eager), default=0.0),
+        reference=kind,
+    )
+
+
+def max_error(actual: torch.Tensor, reference: torch.Tensor) -> float:
+    """Largest absolute difference where the reference is finite; infinite for another shape.
+
+    A reference of NaN or infinity says nothing: eager gives NaN for rows that are masked out whole,
+    where diagc gives zeros.
+    """
+    if actual.shape != reference.shape:
+        return math.inf
+    if not reference.is_floating_point():
+        return float((actual != reference).sum().item())
+    exact = reference.double()
+    finite = exact.isfinite()
+    difference = (actual.double() - exact)[finite].abs()
+    if difference.isnan().any():
+        return math.inf
+    return float(difference.max().item()) if difference.numel() else 0.0
+
+
+def time_both(
+    function: Callable[..., Any], compiled: Callable[..., Any], inputs: tuple[Any, ...]
+) -> Timing:
+    """Time both in turns, so that a slow spell of the machine hits both alike."""
+    ours: list[float] = []
+    eager: list[float] = []
+    with torch.no_grad():
+        start = perf_counter()
+        for _ in range(_MAX_ROUNDS):
+            ours.append(_seconds(compiled, inputs))
+            eager.append(_seconds(function, inputs))
+            if len(ours) >= _MIN_ROUNDS and perf_counter() - start > _TIME_BUDGET_SECONDS:
+                break
+    return Timing(median(ours), median(eager))
+
+
+def _seconds(function: Callable[..., Any], inputs: tuple[Any, ...]) -> float:
+    start = perf_counter()
+    function(*inputs)
+    return perf_counter() - start
+
+
+def _tensors(result: Any) -> list[torch.Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+
+
+def _largest(actual: list[torch.Tensor], reference: list[torch.Tensor]) -> float:
+    if len(actual) != len(reference):
+        return math.inf
+    return max(map(max_error, actual, reference), default=0.0)
+
+
+def _rounding_floor(result: torch.Tensor) -> float:
+    if not result.is_floating_point() or not result.numel():
+        return 0.0
+    magnitude = result.double().nan_to_num(0.0, 0.0, 0.0).abs().max().item()
+    return float(8 * torch.finfo(result.dtype).eps * magnitude)
+
+
+def _reference(
+    function: Callable[..., Any], inputs: tuple[Any, ...], eager: list[torch.Tensor]
+) -> tuple[list[torch.Tensor], str]:
+    """Run `function` in float64; a program that insists on its own dtype is its own reference."""
+    try:
+        wide = _double(copy.deepcopy(function))
+        return _tensors(wide(*(_double(value) for value in inputs))), "float64"
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        return eager, f"eager in its own dtype (float64 failed: {reason})"
+
+
+def _double(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.double() if value.is_floating_point() else value
+    return value.double() if isinstance(value, torch.nn.Module) else value

@@ -1,0 +1,117 @@
+"""The `diagc` command: arguments in, a subcommand called, diagnostics and exit status out.
+
+Exit status: 0; 1 for the user's mistakes and for results that differ from eager; 2 for arguments
+that argparse refuses; 70 for bugs of ours; 130 when interrupted.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from diagc import __version__, opt
+from diagc.arguments import add_pass_arguments, pass_options
+from diagc.crash import reproducible
+from diagc.errors import DiagcError
+
+__all__ = ["main"]
+
+# argparse gives the type of `add_subparsers()` no public name
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+_INTERRUPTED = 130
+
+_PROGRAM_HELP = "FILE.py, FILE.py:name or FILE.diag"
+_EPILOG = """\
+a program is a public function or torch.nn.Module in a Python file that also defines
+example_inputs(), a function that gives the tuple of arguments; without ':name' all public
+functions and Modules of the file are taken. In a class or a function without parameters
+that makes a Module, the Module is taken.
+
+exit status: 0, 1 (bad input, or a result that differs), 70 (a bug in diagc)"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; the result is the exit status."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == ["opt"]:
+        return opt.main(words[1:])
+    args = _make_parser().parse_args(words)
+    try:
+        with reproducible({"command.txt": " ".join(["diagc", *words])}):
+            return _dispatch(args)
+    except DiagcError as error:
+        print(f"diagc {args.command}: {error.render()}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _dispatch(args: argparse.Namespace) -> int:
+    if args.command == "targets":
+        from diagc.commands.inspect import show_targets
+
+        return show_targets()
+    options = {**pass_options(args), "target": args.target}
+    if args.command == "run":
+        from diagc.commands.run import run
+
+        return run(args, options)
+    from diagc.commands.inspect import compile_program, explain
+
+    return {"explain": explain, "compile": compile_program}[args.command](args, options)
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="diagc",
+        description="compile diagrams of tensor programs to streamed, fused kernels",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"diagc {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_compile(commands)
+    _add_explain(commands)
+    commands.add_parser("targets", help="list the targets and what this machine has")
+    commands.add_parser("opt", help="run passes over .mlir or .diag text; see diagc opt --help")
+    return parser
+
+
+def _add_program_command(commands: Subparsers, name: str, text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=text,
+        description=text,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("program", metavar="FILE[:NAME]", help=_PROGRAM_HELP)
+    parser.add_argument("--target", default="auto", help="see diagc targets; default auto")
+    add_pass_arguments(parser)
+    return parser
+
+
+def _add_run(commands: Subparsers) -> None:
+    text = "compile, run, compare with eager torch; show kernels, streams, errors and times"
+    parser = _add_program_command(commands, "run", text)
+    parser.add_argument("--no-time", action="store_true", help="do not measure times")
+    parser.add_argument("--json", action="store_true", help="print one line of JSON a program")
+
+
+def _add_compile(commands: Subparsers) -> None:
+    parser = _add_program_command(commands, "compile", "print a program as it is after a stage")
+    parser.add_argument("--emit", default="kernels", metavar="STAGE", help="which stage")
+    parser.add_argument("-o", dest="output", default="-", metavar="FILE", help="where it goes")
+
+
+def _add_explain(commands: Subparsers) -> None:
+    text = "say what was fused and why, and what stays outside"
+    parser = _add_program_command(commands, "explain", text)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
