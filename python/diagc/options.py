@@ -17,6 +17,12 @@ class CompileOptions:
 
     target: str = "auto"
     """Name of a target (`cpu`, `interp`), or `auto` for the one that fits the inputs."""
+    reassociate: str = "auto"
+    """Reorder chains of contractions: `auto` (by cost), `exact` (if rounding allows), `off`."""
+    library: str = "auto"
+    """Who computes lone contractions: the framework's library (`auto`), or kernels (`none`)."""
+    empty_rows: str = "zero"
+    """What a row gives that a normaliser has nothing of: `zero`, or what `eager` gives (NaN)."""
     validate: bool = field(default_factory=debug.VALIDATE.get)
     """Check every derived stream on random f64 data against the unstreamed meaning."""
     verify_each: bool = True

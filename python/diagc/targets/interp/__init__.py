@@ -7,6 +7,7 @@ shares no code with the passes and targets that it judges.
 """
 
 from diagc.targets.interp.evaluate import evaluate, evaluate_function
+from diagc.targets.interp.kernel import lower_kernel
 from diagc.targets.interp.noise import Noise
 from diagc.targets.interp.rounding import round_to
 from diagc.targets.interp.rules import rule, rule_names

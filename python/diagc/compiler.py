@@ -1,0 +1,291 @@
+"""The whole compiler as one list: named stages from a diagram to loaded kernels and a program.
+
+Everything that is done to a module stands in `DIAG_STAGES`, in order; a target then lowers each
+kernel, and what is left of the entry function becomes the steps of a `Program`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from diagc.debug import logger
+from diagc.dialects import diag
+from diagc.errors import LoweringError, UnsupportedError, UserError
+from diagc.host_program import translate_entry
+from diagc.mlir import ir
+from diagc.options import CompileOptions, current, use
+from diagc.passes import find_pass, is_pass, register
+from diagc.passes.base import Pass
+from diagc.passes.pipeline import Pipeline
+from diagc.passes.verification import verify_module, verify_module_labels
+from diagc.targets import Target, get_target
+
+if TYPE_CHECKING:
+    from diagc.explain.report import Report
+    from diagc.runtime.program import Program
+
+__all__ = [
+    "DIAG_STAGES",
+    "Stage",
+    "compile_module",
+    "find_entry",
+    "pipeline_text",
+    "run_pipeline",
+    "stage_names",
+]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A level of the IR, called by what it holds, and the passes that lead to it."""
+
+    name: str
+    passes: tuple[str, ...]
+
+
+DIAG_STAGES = (
+    # what a front end made: normalisers are whole, every op is located in the user's source
+    Stage("diag", ()),
+    Stage("canonical", ("canonicalize-diag",)),
+    # normalisers become maps and reductions in their safe forms
+    Stage("expanded", ("expand-normalizers", "canonicalize-diag")),
+    # divisions leave contractions: they join the tail, where they are cheap
+    Stage("fused", ("fuse-normalization", "canonicalize-diag")),
+    # before streams are derived: a chain that is cheap another way round needs none
+    Stage("reassociated", ("reassociate-contractions", "canonicalize-diag")),
+    Stage("streams", ("derive-streams", "canonicalize-diag")),
+    # kernels are private functions; a schedule decorates a formed kernel
+    Stage("kernels", ("form-kernels",)),
+    Stage("schedules", ("select-schedule",)),
+    # last: equal kernels are told by their text, so nothing may change it any more
+    Stage("general", ("generalize-kernels",)),
+)
+
+
+@register
+@dataclass(frozen=True)
+class VerifyLabelsPass(Pass):
+    """check that every label has one size in each function."""
+
+    name: ClassVar[str] = "verify-labels"
+    anchor: ClassVar[str] = "builtin.module"
+
+    def run(self, op: ir.Operation) -> None:
+        """Check all functions; the module is not changed."""
+        verify_module_labels(op.opview)
+
+
+# ---- the pipeline ------------------------------------------------------------------------------
+
+
+def stage_names() -> tuple[str, ...]:
+    """Names of the stages that every target goes through, in order."""
+    return tuple(stage.name for stage in DIAG_STAGES)
+
+
+def pipeline_text(options: CompileOptions, last: str = DIAG_STAGES[-1].name) -> str:
+    """The text of the pipeline up to a stage, as `diagc opt --pass-pipeline` takes it.
+
+    Raises:
+        UserError: no such stage.
+    """
+    if last not in stage_names():
+        raise UserError("no such stage", expected=", ".join(stage_names()), found=last)
+    parts: list[str] = []
+    for stage in DIAG_STAGES:
+        parts += [_nested(name, options) for name in stage.passes]
+        if options.validate and stage.passes:
+            parts.append(VerifyLabelsPass.name)
+        if stage.name == last:
+            break
+    return f"builtin.module({','.join(parts)})"
+
+
+def _nested(name: str, options: CompileOptions) -> str:
+    """A pass with its options, nested under the op that it runs on."""
+    if not is_pass(name):
+        return name
+    pass_class = find_pass(name)
+    wanted = {
+        field.name: getattr(options, field.name)
+        for field in fields(pass_class)
+        if field.name in PASS_OPTIONS
+    }
+    text = str(pass_class(**wanted))
+    return text if pass_class.anchor == "builtin.module" else f"{pass_class.anchor}({text})"
+
+
+PASS_OPTIONS = ("reassociate", "library", "empty_rows")
+"""Compile options that are options of passes too, under the same names."""
+
+
+def run_pipeline(
+    module: ir.Module, options: CompileOptions | None = None, last: str = DIAG_STAGES[-1].name
+) -> None:
+    """Take a module to a stage, in place.
+
+    Raises:
+        UserError: no such stage, or the module does not verify.
+        DiagcError: a pass failed; carries a location.
+    """
+    options = options or current()
+    with module.context:
+        Pipeline(pipeline_text(options, last), options).run(module)
+
+
+# ---- from kernels to a program -----------------------------------------------------------------
+
+
+def find_entry(module: ir.Module) -> ir.Operation:
+    """The one public function that has a body and is no kernel.
+
+    Raises:
+        UserError: there is none, or several.
+    """
+    found = [op for op in diag.functions(module) if _is_entry(op)]
+    if len(found) != 1:
+        names = ", ".join(_symbol(op) for op in found) or "none"
+        raise UserError("a module needs one public function", expected="one", found=names)
+    return found[0]
+
+
+def _is_entry(function: ir.Operation) -> bool:
+    private = "sym_visibility" in function.attributes
+    return bool(len(function.regions[0].blocks)) and not private and not diag.is_kernel(function)
+
+
+def _symbol(function: ir.Operation) -> str:
+    return str(ir.StringAttr(function.attributes["sym_name"]).value)
+
+
+def compile_module(
+    module: ir.Module,
+    target: str = "cpu",
+    options: CompileOptions | None = None,
+    *,
+    externs: Mapping[str, Callable[..., Any]] | None = None,
+    name: str | None = None,
+) -> "Program":
+    """Compile a module of diag IR with one public function.
+
+    Args:
+        module: verified diag IR; it is lowered in place, to the stage `general`.
+        target: name of a target, or "auto".
+        options: default: those in force.
+        externs: the host's callables on tensors, by the symbols of the module's externs.
+        name: of the program, for explain().
+
+    Returns:
+        A program that runs on torch tensors; its `report` says what was done.
+
+    Raises:
+        TargetError: no such target on this machine.
+        DiagcError: a pass failed.
+    """
+    options = options or current()
+    chosen = get_target(target)
+    clock = _Clock()
+    with use(options), module.context, ir.Location.unknown():
+        verify_module(module)
+        entry_name = _symbol(find_entry(module))
+        run_pipeline(module, options)
+        clock.lap("passes")
+        kernels = _lower_kernels(module, chosen, options)
+        clock.lap("kernels")
+        program = _assemble(module, kernels, externs or {}, chosen.name == "interp")
+        program.report = _report(module, kernels, name or entry_name, chosen.name)
+        clock.lap("program")
+    program.report.seconds.update(clock.seconds)
+    return program
+
+
+class _Clock:
+    """Seconds of each part of a compilation."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = perf_counter()
+
+    def lap(self, name: str) -> None:
+        """The time since the last lap was spent on `name`."""
+        now = perf_counter()
+        self.seconds[name] = now - self._last
+        self._last = now
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    """A kernel, loaded."""
+
+    function: ir.Operation
+    kernel: Any
+    cache: str
+    seconds: float
+    fall_back: str | None = None
+
+
+def _lower_kernels(module: ir.Module, target: Target, options: CompileOptions) -> list[_Compiled]:
+    kernels = [op for op in diag.functions(module) if diag.is_kernel(op)]
+    return [_lower_kernel(op, target, options) for op in kernels]
+
+
+def _lower_kernel(function: ir.Operation, target: Target, options: CompileOptions) -> _Compiled:
+    """Lower and load one kernel; what the target cannot lower is interpreted, and reported."""
+    start = perf_counter()
+    fall_back = None
+    try:
+        kernel = target.load().lower_kernel(function, options)
+    except (UnsupportedError, LoweringError) as error:
+        fall_back = str(error)
+        message = "kernel '%s' is interpreted, which is slow: %s"
+        logger("compiler").warning(message, _symbol(function), fall_back)
+        kernel = get_target("interp").load().lower_kernel(function, options)
+    seconds = perf_counter() - start
+    return _Compiled(function, kernel, getattr(kernel, "cache", "none"), seconds, fall_back)
+
+
+def _assemble(
+    module: ir.Module,
+    kernels: Sequence[_Compiled],
+    externs: Mapping[str, Callable[..., Any]],
+    float64: bool,
+) -> "Program":
+    from diagc.runtime.program import Program  # torch
+
+    numbers = {_symbol(compiled.function): i for i, compiled in enumerate(kernels)}
+    host = translate_entry(find_entry(module), numbers)
+    loaded = [compiled.kernel for compiled in kernels]
+    return Program(host.inputs, host.steps, host.outputs, loaded, externs, float64)
+
+
+def _report(module: ir.Module, kernels: Sequence[_Compiled], name: str, target: str) -> "Report":
+    from diagc.explain import collect
+    from diagc.explain.report import Report
+
+    entry = find_entry(module)
+    calls: dict[str, list[ir.Operation]] = {}
+    for view in diag.function_body(entry).operations:
+        if view.operation.name == "func.call":
+            calls.setdefault(_callee(view.operation), []).append(view.operation)
+    reports = []
+    for compiled in kernels:
+        called = calls.get(_symbol(compiled.function), [])
+        report = collect.kernel_report(
+            compiled.function, called, target, compiled.cache, compiled.seconds
+        )
+        report.fall_back = compiled.fall_back
+        reports.append(report)
+    functions = {_symbol(op): op for op in diag.functions(module)}
+    return Report(
+        name,
+        target,
+        reports,
+        collect.outside(entry, functions),
+        collect.notes(module, collect.DONE),
+        collect.notes(module, collect.DECLINED),
+    )
+
+
+def _callee(call: ir.Operation) -> str:
+    return str(ir.FlatSymbolRefAttr(call.attributes["callee"]).value)

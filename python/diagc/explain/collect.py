@@ -1,0 +1,151 @@
+"""Read a report off the IR that the passes left: streams with laws, notes, schedules, costs."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from diagc.cost import kernel_cost, sizes_of_call
+from diagc.dialects import diag
+from diagc.errors import SourceLocation
+from diagc.explain.report import KernelReport, Note, OutsideReport, StreamReport
+from diagc.mlir import ir
+
+__all__ = ["DECLINED", "DONE", "ORIGIN", "kernel_report", "notes", "outside"]
+
+DONE = "diag.done"
+DECLINED = "diag.declined"
+ORIGIN = "diag.origin"
+
+_LIBRARY = "the library's matrix product is as good as a kernel here"
+_NO_MEANING = "has no meaning as a diagram"
+_MOVES = ("diag.concat", "diag.pad")
+
+
+def kernel_report(
+    kernel: ir.Operation, calls: list[ir.Operation], target: str, cache: str, seconds: float
+) -> KernelReport:
+    """Describe a kernel function and how it is called."""
+    ops = list(diag.walk_ops(kernel.regions[0]))
+    flops, moved = _cost(kernel, calls)
+    return KernelReport(
+        name=_symbol(kernel),
+        target=target,
+        calls=len(calls),
+        streams=tuple(_stream(op) for op in ops if op.name == "diag.stream"),
+        ops=_counts(ops),
+        origins=_strings(kernel, ORIGIN),
+        schedule=_plain(kernel.attributes["diag.schedule"]) if _scheduled(kernel) else {},
+        cache=cache,
+        seconds=seconds,
+        flops=flops,
+        bytes=moved,
+    )
+
+
+def _scheduled(kernel: ir.Operation) -> bool:
+    return "diag.schedule" in kernel.attributes
+
+
+def _symbol(function: ir.Operation) -> str:
+    return str(ir.StringAttr(function.attributes["sym_name"]).value)
+
+
+def _strings(op: ir.Operation, name: str) -> tuple[str, ...]:
+    if name not in op.attributes:
+        return ()
+    attr = op.attributes[name]
+    if isinstance(attr, ir.StringAttr):
+        return (str(attr.value),)
+    return tuple(diag.strings(attr))
+
+
+def _stream(op: ir.Operation) -> StreamReport:
+    axis = str(ir.StringAttr(op.attributes["axis"]).value)
+    return StreamReport(axis, _strings(op, "law"), _strings(op, "properties"))
+
+
+_ARRAY_OPS = ("contract", "map", "reduce", "stream", "concat", "pad", "index", "reindex")
+
+
+def _counts(ops: list[ir.Operation]) -> Mapping[str, int]:
+    names = (op.name.removeprefix("diag.") for op in ops if op.name.startswith("diag."))
+    return dict(Counter(name for name in names if name in _ARRAY_OPS))
+
+
+def _cost(kernel: ir.Operation, calls: list[ir.Operation]) -> tuple[int | None, int | None]:
+    """FLOPs and bytes of one call, when its sizes are all known."""
+    if not calls:
+        return None, None
+    sizes = sizes_of_call(calls[0], kernel)
+    arguments = diag.function_body(kernel).arguments
+    open_sizes = {label for value in arguments for label, n in diag.dims(value).items() if n < 0}
+    if not open_sizes <= sizes.keys():
+        return None, None
+    cost = kernel_cost(kernel, sizes)
+    return cost.flops, cost.bytes
+
+
+def _plain(attr: Any) -> Any:
+    """An attribute as Python data."""
+    if isinstance(attr, ir.DictAttr):
+        return {entry.name: _plain(entry.attr) for entry in attr}
+    if isinstance(attr, ir.ArrayAttr):
+        return [_plain(item) for item in attr]
+    if isinstance(attr, ir.UnitAttr):
+        return True
+    return attr.value if hasattr(attr, "value") else str(attr)
+
+
+def notes(module: ir.Module, name: str) -> list[Note]:
+    """What passes wrote under an attribute (`DONE`, `DECLINED`) of any op, each text once.
+
+    A text is `rewrite: what`, or just `what`.
+    """
+    found: dict[Note, None] = {}
+    for op in _all_ops(module):
+        for text in _strings(op, name):
+            rewrite, colon, rest = text.partition(": ")
+            place = SourceLocation.of(op.location)
+            where = None if place is None else str(place)
+            note = Note(rewrite, rest, where) if colon else Note(op.name, text, where)
+            found.setdefault(note)
+    return list(found)
+
+
+def _all_ops(module: ir.Module) -> Iterator[ir.Operation]:
+    for view in module.body.operations:
+        yield view.operation
+        for region in view.operation.regions:
+            yield from diag.walk_ops(region)
+
+
+def outside(entry: ir.Operation, functions: Mapping[str, ir.Operation]) -> list[OutsideReport]:
+    """What the entry leaves to the library and to the host framework."""
+    groups: dict[tuple[str, str], list[ir.Operation]] = {}
+    for view in diag.function_body(entry).operations:
+        key = _reason(view.operation, functions)
+        if key is not None:
+            groups.setdefault(key, []).append(view.operation)
+    return [
+        OutsideReport(what, len(ops), reason, _places(ops))
+        for (what, reason), ops in groups.items()
+    ]
+
+
+def _reason(op: ir.Operation, functions: Mapping[str, ir.Operation]) -> tuple[str, str] | None:
+    if op.name == "diag.contract":
+        return "diag.contract", _LIBRARY
+    if op.name in _MOVES:
+        return op.name, "moves data, computes nothing"
+    if op.name != "func.call":
+        return None
+    callee = functions[str(ir.FlatSymbolRefAttr(op.attributes["callee"]).value)]
+    if not diag.is_extern(callee):
+        return None
+    reasons = _strings(callee, "diag.reason")
+    return _strings(callee, diag.EXTERN)[0], reasons[0] if reasons else _NO_MEANING
+
+
+def _places(ops: list[ir.Operation]) -> tuple[str, ...]:
+    places = (SourceLocation.of(op.location) for op in ops)
+    return tuple(dict.fromkeys(str(place) for place in places if place is not None))[:3]

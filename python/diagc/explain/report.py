@@ -1,0 +1,113 @@
+"""What a compilation did, as plain data: kernels, rewrites, and what stayed outside and why."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = ["KernelReport", "Note", "OutsideReport", "Report", "StreamReport"]
+
+
+@dataclass(frozen=True)
+class Note:
+    """A rewrite that was done or declined.
+
+    Args:
+        rewrite: name of the pass or of the rewrite.
+        text: what was done, or why not.
+        location: the user's line, when it is known.
+    """
+
+    rewrite: str
+    text: str
+    location: str | None = None
+
+
+@dataclass(frozen=True)
+class StreamReport:
+    """A derived stream: its axis, its law line by line, what may be done with its states."""
+
+    axis: str
+    law: tuple[str, ...]
+    properties: tuple[str, ...]
+
+
+@dataclass
+class KernelReport:
+    """One kernel.
+
+    Args:
+        name: symbol of the kernel.
+        target: what it was compiled for.
+        calls: how often the program launches it.
+        streams: those inside.
+        ops: number of ops of each kind.
+        origins: which ops of the user's program it came from.
+        schedule: as chosen.
+        cache: "hit", "miss", "memory" (used before in this process) or "none" (not cached).
+        seconds: time to compile or to load it.
+        flops: at the sizes of the first call, when the cost model knows them.
+        bytes: that must cross the memory boundary, likewise.
+        fall_back: why the kernel is not code of the target, or None.
+    """
+
+    name: str
+    target: str
+    calls: int
+    streams: tuple[StreamReport, ...]
+    ops: Mapping[str, int]
+    origins: tuple[str, ...]
+    schedule: Mapping[str, Any]
+    cache: str
+    seconds: float
+    flops: int | None = None
+    bytes: int | None = None
+    fall_back: str | None = None
+
+
+@dataclass(frozen=True)
+class OutsideReport:
+    """Work of the program that is in no kernel.
+
+    Args:
+        what: the op: "diag.contract" for the library's matrix products, else the host's name.
+        calls: how often.
+        reason: why.
+        places: the user's lines, when they are known.
+    """
+
+    what: str
+    calls: int
+    reason: str
+    places: tuple[str, ...] = ()
+
+
+@dataclass
+class Report:
+    """All that explain() shows.
+
+    Args:
+        name: of the user's function or module.
+        target: name of the target.
+        kernels: in the order of their first calls.
+        outside: what is in no kernel.
+        done: rewrites.
+        declined: rewrites that were not made, with reasons.
+        seconds: time of each stage of the compilation.
+    """
+
+    name: str
+    target: str
+    kernels: list[KernelReport] = field(default_factory=list)
+    outside: list[OutsideReport] = field(default_factory=list)
+    done: list[Note] = field(default_factory=list)
+    declined: list[Note] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def fall_back(self) -> bool:
+        """Whether anything that belongs into a kernel is run by other means."""
+        return any(kernel.fall_back for kernel in self.kernels)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give a dictionary of plain data, for `json.dumps`."""
+        return {"version": 1, **asdict(self), "fall_back": self.fall_back}

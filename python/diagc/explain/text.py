@@ -1,0 +1,107 @@
+"""A report as text for people; colours only where the reader is a terminal."""
+
+from collections.abc import Iterator
+from itertools import chain
+
+from diagc.explain.report import KernelReport, Note, OutsideReport, Report, StreamReport
+
+__all__ = ["render_text"]
+
+
+def render_text(report: Report) -> str:
+    """Give the report as lines of plain text."""
+    lines = chain(
+        [_headline(report)],
+        *(_kernel(kernel) for kernel in report.kernels),
+        _outside(report.outside),
+        _notes("rewrites", report.done),
+        _notes("declined", report.declined),
+        _times(report),
+    )
+    return "\n".join(lines)
+
+
+def _headline(report: Report) -> str:
+    launches = sum(kernel.calls for kernel in report.kernels)
+    kinds = len(report.kernels)
+    outside = sum(item.calls for item in report.outside)
+    text = f"{report.name} on {report.target}: {_count(kinds, 'kernel')}"
+    text += f", {_count(launches, 'launch', 'launches')}, {_count(outside, 'op')} outside"
+    return text + (" (FALL BACK: not all regions are kernels)" if report.fall_back else "")
+
+
+def _count(number: int, noun: str, plural: str | None = None) -> str:
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def _kernel(kernel: KernelReport) -> Iterator[str]:
+    times = f" x {kernel.calls}" if kernel.calls != 1 else ""
+    yield ""
+    yield f"kernel {kernel.name}{times}"
+    for stream in kernel.streams:
+        yield from _stream(stream)
+    if kernel.origins:
+        yield f"  from     {'; '.join(kernel.origins)}"
+    yield f"  ops      {', '.join(f'{n} {name}' for name, n in kernel.ops.items())}"
+    if kernel.schedule:
+        yield f"  schedule {_schedule(kernel)}"
+    if kernel.flops is not None and kernel.bytes:
+        intensity = kernel.flops / kernel.bytes
+        yield f"  cost     {_si(kernel.flops)}FLOP, {_si(kernel.bytes)}B, {intensity:.1f} FLOP/B"
+    yield f"  compile  {kernel.seconds * 1e3:.1f} ms, cache {kernel.cache}"
+    if kernel.fall_back:
+        yield f"  FALL BACK: {kernel.fall_back}"
+
+
+def _stream(stream: StreamReport) -> Iterator[str]:
+    properties = f" ({', '.join(stream.properties)})" if stream.properties else ""
+    yield f"  stream   along {stream.axis}{properties}"
+    for line in stream.law:
+        yield f"           {line}"
+
+
+def _schedule(kernel: KernelReport) -> str:
+    return ", ".join(f"{key}={_value(value)}" for key, value in kernel.schedule.items())
+
+
+def _value(value: object) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {item}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return " ".join(str(item) for item in value) or "-"
+    return str(value)
+
+
+def _si(number: float) -> str:
+    """1234567 as `1.23 M`."""
+    for unit in ("", "k", "M", "G", "T"):
+        if abs(number) < 1000 or unit == "T":
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    raise AssertionError
+
+
+def _outside(items: list[OutsideReport]) -> Iterator[str]:
+    if items:
+        yield ""
+        yield "outside kernels"
+    for item in items:
+        times = f" x {item.calls}" if item.calls != 1 else ""
+        places = f" ({', '.join(item.places)})" if item.places else ""
+        yield f"  {item.what}{times}: {item.reason}{places}"
+
+
+def _notes(title: str, notes: list[Note]) -> Iterator[str]:
+    if notes:
+        yield ""
+        yield title
+    for note in notes:
+        place = f" ({note.location})" if note.location else ""
+        yield f"  {note.rewrite}: {note.text}{place}"
+
+
+def _times(report: Report) -> Iterator[str]:
+    if report.seconds:
+        yield ""
+        parts = [f"{name} {seconds * 1e3:.0f} ms" for name, seconds in report.seconds.items()]
+        yield "time " + ", ".join(parts)

@@ -1,0 +1,86 @@
+"""Check the tensors of a call against the inputs of a program, in the user's words."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from diagc.errors import LaunchError
+from diagc.runtime.sizes import label_sizes
+from diagc.runtime.steps import Dims, Input
+from diagc.runtime.torch_launch import TORCH_DTYPES
+
+__all__ = ["SizeMismatch", "check_inputs"]
+
+
+class SizeMismatch(LaunchError):
+    """Tensors whose sizes this program was not compiled for, or that contradict each other."""
+
+
+def check_inputs(
+    inputs: Sequence[Input], tensors: Sequence[Any], float64: bool = False
+) -> dict[str, int]:
+    """Check number, kind, device, dtype, rank and sizes; give the size of every label.
+
+    With `float64`, floats are expected as f64 whatever the inputs say.
+
+    Raises:
+        SizeMismatch: only sizes are wrong.
+        LaunchError: anything else is wrong.
+    """
+    if len(inputs) != len(tensors):
+        names = ", ".join(entry.name for entry in inputs)
+        raise LaunchError(
+            "wrong number of tensors", expected=f"{len(inputs)} ({names})", found=len(tensors)
+        )
+    for entry, tensor in zip(inputs, tensors, strict=True):
+        _check_tensor(entry, tensor, float64)
+    sizes = label_sizes(inputs, [tuple(tensor.shape) for tensor in tensors])
+    for entry, tensor in zip(inputs, tensors, strict=True):
+        _check_sizes(entry, tuple(tensor.shape), sizes)
+    return sizes
+
+
+def _check_tensor(entry: Input, tensor: Any, float64: bool) -> None:
+    if not isinstance(tensor, torch.Tensor):
+        raise _refuse(entry, "is no tensor", "torch.Tensor", type(tensor).__name__)
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        raise _refuse(entry, "has no dense layout", "torch.strided", tensor.layout)
+    if not tensor.is_cpu:
+        remedy = "move it with .cpu(), or compile for that device"
+        raise _refuse(entry, "is on the wrong device", "cpu", tensor.device, remedy)
+    dtype = TORCH_DTYPES[entry.type.dtype]
+    if float64 and dtype.is_floating_point:
+        dtype = torch.float64
+    if tensor.dtype != dtype:
+        remedy = f"convert it with .to({dtype}), or compile again with such an example"
+        raise _refuse(entry, "has the wrong dtype", dtype, tensor.dtype, remedy)
+    if tensor.dim() != len(entry.dims):
+        expected = f"{len(entry.dims)} dimensions ({_show(entry.dims)})"
+        found = f"{tensor.dim()}, shape {tuple(tensor.shape)}"
+        raise _refuse(entry, "has the wrong rank", expected, found)
+
+
+def _check_sizes(entry: Input, shape: tuple[int, ...], sizes: dict[str, int]) -> None:
+    for dim, (group, found) in enumerate(zip(entry.dims, shape, strict=True)):
+        expected = 1
+        for label in group:
+            expected *= sizes[label]
+        if found != expected:
+            message = f"{_noun(entry)} has the wrong size in dimension {dim} ({' * '.join(group)})"
+            raise SizeMismatch(message, expected=expected, found=f"{found}, shape {shape}")
+
+
+def _refuse(
+    entry: Input, problem: str, expected: object, found: object, remedy: str | None = None
+) -> LaunchError:
+    return LaunchError(f"{_noun(entry)} {problem}", expected=expected, found=found, remedy=remedy)
+
+
+def _noun(entry: Input) -> str:
+    words = {"user": "argument", "param": "parameter", "buffer": "buffer"}
+    return f"{words[entry.kind]} '{entry.name}'"
+
+
+def _show(dims: Dims) -> str:
+    return ", ".join("*".join(group) or "1" for group in dims)

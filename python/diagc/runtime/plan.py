@@ -1,0 +1,161 @@
+"""A program laid out for inputs of given shapes and strides: views, buffers, launches are fixed.
+
+A plan is a list of actions on a list of tensors, by slot: inputs first, then constants and buffers.
+An array is a description of memory in a slot, so views cost nothing at a call. A buffer is
+forgotten after the last action that uses it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+
+from diagc.runtime.strides import collapse, nests, permuted_strides
+
+__all__ = ["Action", "Array", "Plan", "Planner", "Shape", "Values"]
+
+Values: TypeAlias = list[Any]
+Action: TypeAlias = Callable[[Values], None]
+Shape: TypeAlias = tuple[int, ...]
+
+
+class Array(NamedTuple):
+    """A strided array in a slot; offset and strides count elements."""
+
+    slot: int
+    offset: int
+    shape: Shape
+    strides: Shape
+    dtype: torch.dtype
+
+    def permuted(self, order: Sequence[int]) -> "Array":
+        """The same memory with axis i where axis `order[i]` was."""
+        shape, strides = ([seq[axis] for axis in order] for seq in (self.shape, self.strides))
+        return self._replace(shape=tuple(shape), strides=tuple(strides))
+
+    def grouped(self, groups: Sequence[Sequence[int]]) -> "Array | None":
+        """The same memory with groups of axes merged, or None where a group does not nest."""
+        merged = []
+        for group in groups:
+            sizes, strides = [self.shape[a] for a in group], [self.strides[a] for a in group]
+            if not nests(sizes, strides):
+                return None
+            merged.append(collapse(sizes, strides))
+        shape, steps = (tuple(part) for part in zip(*merged, strict=True)) if merged else ((), ())
+        return self._replace(shape=shape, strides=steps)
+
+
+class Plan:
+    """Actions in order, with the buffers that each uses last, and where the results are."""
+
+    def __init__(self, planner: "Planner", results: Sequence[Callable[[Values], Any]]) -> None:
+        """Take over what a planner has gathered."""
+        self._tail = planner.initial_values()
+        self._actions = planner.actions_with_last_uses()
+        self._results = tuple(results)
+
+    def run(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Run on tensors that have the shapes, strides and dtypes of the plan."""
+        values = [*tensors, *self._tail]
+        for action, dead in self._actions:
+            action(values)
+            for slot in dead:
+                values[slot] = None
+        return [result(values) for result in self._results]
+
+
+class Planner:
+    """Gathers slots and actions; the rules of the steps (`plan_steps`) fill it.
+
+    Args:
+        tensors: example inputs; only shapes, strides and dtypes are read.
+    """
+
+    def __init__(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Give every input its slot."""
+        self.input_count = len(tensors)
+        self._bases = [(tuple(t.shape), t.stride()) for t in tensors]
+        self._constants: dict[int, torch.Tensor] = {}
+        self._actions: list[tuple[Action, tuple[int, ...]]] = []
+        self._kept: set[int] = set()
+
+    # ---- slots -------------------------------------------------------------------------------
+
+    def new_slot(self, shape: Sequence[int]) -> int:
+        """A slot for a dense tensor that an action will make."""
+        dense = permuted_strides(shape, range(len(shape)))
+        self._bases.append((tuple(shape), dense))
+        return len(self._bases) - 1
+
+    def buffer(self, sizes: Shape, order: Sequence[int], dtype: torch.dtype) -> Array:
+        """A new array whose axes lie in memory in `order`, slowest first."""
+        slot = self.new_slot([sizes[axis] for axis in order])
+        return Array(slot, 0, sizes, permuted_strides(sizes, order), dtype)
+
+    def constant(self, tensor: torch.Tensor) -> Array:
+        """An array that holds the same at every call."""
+        slot = self.new_slot(tensor.shape)
+        self._constants[slot] = tensor.contiguous()
+        dense = permuted_strides(tensor.shape, range(tensor.dim()))
+        return Array(slot, 0, tuple(tensor.shape), dense, tensor.dtype)
+
+    def slot_shape(self, slot: int) -> Shape:
+        """Shape that the tensor in a slot has."""
+        return self._bases[slot][0]
+
+    def is_input(self, array: Array) -> bool:
+        """Whether an array is memory of the caller's."""
+        return array.slot < self.input_count
+
+    def is_constant(self, array: Array) -> bool:
+        """Whether an array is memory that later calls read again."""
+        return array.slot in self._constants
+
+    # ---- actions -----------------------------------------------------------------------------
+
+    def emit(self, action: Action, reads: Sequence[Array], writes: Sequence[Array] = ()) -> None:
+        """Append an action."""
+        self._actions.append((action, tuple(a.slot for a in (*reads, *writes))))
+
+    def getter(self, array: Array) -> Callable[[Values], Any]:
+        """A function from values to the array as a tensor: the slot's own, or a view of it."""
+        slot, offset, shape, strides, _ = array
+        if offset == 0 and (shape, strides) == self._bases[slot]:
+            return lambda values: values[slot]
+        if offset == 0:
+            return lambda values: values[slot].as_strided(shape, strides)
+        return lambda values: values[slot].as_strided(
+            shape, strides, values[slot].storage_offset() + offset
+        )
+
+    def copy(self, array: Array, order: Sequence[int], dtype: torch.dtype | None = None) -> Array:
+        """A dense copy whose axes lie in memory in `order`; converted to `dtype`."""
+        result = self.buffer(array.shape, order, dtype or array.dtype)
+        slot, shape, kind = result.slot, self.slot_shape(result.slot), result.dtype
+        get = self.getter(array.permuted(order))
+
+        def action(values: Values) -> None:
+            values[slot] = torch.empty(shape, dtype=kind).copy_(get(values))
+
+        self.emit(action, [array], [result])
+        return result
+
+    def keep(self, array: Array) -> None:
+        """Do not forget the memory of an array: it is a result."""
+        self._kept.add(array.slot)
+
+    # ---- for Plan ----------------------------------------------------------------------------
+
+    def initial_values(self) -> Values:
+        """What the slots after the inputs hold at the start."""
+        slots = range(self.input_count, len(self._bases))
+        return [self._constants.get(slot) for slot in slots]
+
+    def actions_with_last_uses(self) -> tuple[tuple[Action, tuple[int, ...]], ...]:
+        """Each action with the slots that nobody uses after it."""
+        alive = set(self._kept)
+        found: list[tuple[Action, tuple[int, ...]]] = []
+        for action, slots in reversed(self._actions):
+            found.append((action, tuple(sorted(set(slots) - alive))))
+            alive.update(slots)
+        return tuple(reversed(found))

@@ -1,0 +1,105 @@
+"""Kernel launches: slots and strides are checked and fixed, a call only fills in addresses."""
+
+from collections.abc import Sequence
+
+import torch
+
+from diagc.runtime.cpu_kernel import CpuKernel
+from diagc.runtime.host_kernel import HostKernel
+from diagc.runtime.launch_plan import ArrayInfo, make_plan
+from diagc.runtime.plan import Array, Values
+from diagc.runtime.plan_scope import Scope
+from diagc.runtime.signature import Wire
+from diagc.runtime.steps import KernelCall
+
+__all__ = ["lay_out_launch"]
+
+
+def lay_out_launch(scope: Scope, step: KernelCall) -> list[Array]:
+    """Append the action of a launch, after copies of arguments that are not dense enough."""
+    kernel = scope.kernels[step.kernel]
+    wires = kernel.signature.args
+    args = [
+        _dense_enough(scope, wire, scope.arrays[i])
+        for wire, i in zip(wires, step.args, strict=True)
+    ]
+    first = len(scope.arrays)
+    orders = [
+        _result_order(scope, wire, first + i) for i, wire in enumerate(kernel.signature.results)
+    ]
+    results = [_result(scope, order, first + i) for i, order in enumerate(orders)]
+    if isinstance(kernel, HostKernel):
+        _call(scope, kernel, args, list(zip(results, orders, strict=True)))
+    else:
+        _launch(scope, kernel, args, results)
+    return results
+
+
+def _is_dense_enough(wire: Wire, array: Array) -> bool:
+    if not wire.unit_stride or not array.shape:
+        return True
+    return array.strides[-1] == 1 or array.shape[-1] <= 1
+
+
+def _dense_enough(scope: Scope, wire: Wire, array: Array) -> Array:
+    if _is_dense_enough(wire, array):
+        return array
+    return scope.planner.copy(array, range(len(array.shape)))
+
+
+def _result_order(scope: Scope, wire: Wire, number: int) -> tuple[int, ...]:
+    """As consumers like it, unless the kernel needs its last axis dense."""
+    order = scope.orders[number]
+    long = [axis for axis in order if scope.sizes[number][axis] != 1]
+    if not wire.unit_stride or not long or long[-1] == len(order) - 1:
+        return order
+    return tuple(range(len(order)))
+
+
+def _result(scope: Scope, order: Sequence[int], number: int) -> Array:
+    dtype = scope.dtype(scope.types[number].dtype)
+    return scope.planner.buffer(scope.sizes[number], order, dtype)
+
+
+def _info(wire: Wire, array: Array) -> ArrayInfo:
+    return ArrayInfo(array.shape, array.strides, {"index": "i64"}.get(wire.dtype, wire.dtype))
+
+
+def _launch(
+    scope: Scope, kernel: CpuKernel, args: Sequence[Array], results: Sequence[Array]
+) -> None:
+    signature = kernel.signature
+    infos = [_info(*pair) for pair in zip(signature.wires, (*args, *results), strict=True)]
+    plan = make_plan(signature, infos[: len(args)], infos[len(args) :])
+    fresh = [(a.slot, scope.planner.slot_shape(a.slot), a.dtype) for a in results]
+    places = [(a.slot, a.offset * a.dtype.itemsize) for a in (*args, *results)]
+    launch = kernel.launch
+
+    def allocate(values: Values) -> None:
+        for slot, shape, dtype in fresh:
+            values[slot] = torch.empty(shape, dtype=dtype)
+
+    def action(values: Values) -> None:
+        for slot, shape, dtype in fresh:
+            values[slot] = torch.empty(shape, dtype=dtype)
+        launch(plan, [values[slot].data_ptr() + offset for slot, offset in places])
+
+    scope.planner.emit(allocate if plan.empty else action, args, results)
+
+
+def _call(
+    scope: Scope,
+    kernel: HostKernel,
+    args: Sequence[Array],
+    results: Sequence[tuple[Array, tuple[int, ...]]],
+) -> None:
+    getters = [scope.planner.getter(array) for array in args]
+    function = kernel.function
+
+    def action(values: Values) -> None:
+        outputs = function([get(values).numpy() for get in getters])
+        for (array, order), output in zip(results, outputs, strict=True):
+            tensor = torch.tensor(output, dtype=array.dtype)  # a copy: outputs may be read-only
+            values[array.slot] = tensor.permute(order).contiguous()
+
+    scope.planner.emit(action, args, [array for array, _ in results])

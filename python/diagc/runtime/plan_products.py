@@ -1,0 +1,125 @@
+"""Contractions that the library runs: a matrix product of views, or a product by broadcasting."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from diagc.runtime.contraction import Labelled, Operand, plan_product
+from diagc.runtime.plan import Array, Values
+from diagc.runtime.plan_scope import Scope
+from diagc.runtime.steps import Contract
+from diagc.runtime.strides import permuted_strides
+
+__all__ = ["lay_out_contract"]
+
+
+def lay_out_contract(scope: Scope, step: Contract) -> list[Array]:
+    """Append the actions of a contraction; its sums are kept in f32, or f64 for f64."""
+    number = len(scope.arrays)
+    result = scope.types[number]
+    dtype = scope.dtype(result.dtype)
+    operands = [(i, scope.arrays[i], scope.types[i].labels) for i in (step.lhs, step.rhs)]
+    compute = _widest([dtype, *(array.dtype for _, array, _ in operands)])
+    lhs, rhs = (
+        _Factor(_converted(scope, i, array, compute), labels) for i, array, labels in operands
+    )
+    if step.over:
+        product = _matrix_product(scope, step, lhs, rhs)
+    else:
+        product = _outer_product(scope, lhs, rhs)
+    if compute == dtype:
+        return [product]
+    return [scope.planner.copy(product, scope.orders[number], dtype)]
+
+
+class _Factor:
+    """An array with its labels."""
+
+    def __init__(self, array: Array, labels: Sequence[str]) -> None:
+        self.array = array
+        self.labels = tuple(labels)
+        self.by_label = Labelled(
+            dict(zip(labels, array.shape, strict=True)),
+            dict(zip(labels, array.strides, strict=True)),
+        )
+
+    def axes(self, labels: Sequence[str]) -> tuple[int, ...]:
+        return tuple(self.labels.index(label) for label in labels)
+
+
+def _widest(dtypes: Sequence[torch.dtype]) -> torch.dtype:
+    found = dtypes[0]
+    for dtype in dtypes[1:]:
+        found = torch.promote_types(found, dtype)
+    return found
+
+
+def _converted(scope: Scope, number: int, array: Array, dtype: torch.dtype) -> Array:
+    if array.dtype == dtype:
+        return array
+    return scope.planner.copy(array, scope.orders[number], dtype)
+
+
+def _matrix_product(scope: Scope, step: Contract, lhs: _Factor, rhs: _Factor) -> Array:
+    number = len(scope.arrays)
+    labels = scope.types[number].labels
+    sizes = dict(zip(labels, scope.sizes[number], strict=True))
+    wanted = [labels[axis] for axis in scope.orders[number]]
+    product = plan_product(lhs.by_label, rhs.by_label, step.over, wanted)
+    factors = (rhs, lhs) if product.swapped else (lhs, rhs)
+    arrays = [
+        _view(scope, factor, operand)
+        for factor, operand in zip(factors, (product.first, product.second), strict=True)
+    ]
+    batch, rows, _ = product.first.shape
+    order = [labels.index(label) for label in product.out]
+    shape = (batch, rows, product.second.shape[2])
+    single = batch == 1
+    if single:
+        arrays = [a._replace(shape=a.shape[1:], strides=a.strides[1:]) for a in arrays]
+    slot = scope.planner.new_slot(shape[1:] if single else shape)
+    array = Array(
+        slot,
+        0,
+        tuple(sizes[x] for x in labels),
+        permuted_strides([sizes[x] for x in labels], order),
+        arrays[0].dtype,
+    )
+    first, second = (scope.planner.getter(a) for a in arrays)
+    multiply: Callable[[Any, Any], Any] = torch.mm if single else torch.bmm
+
+    def action(values: Values) -> None:
+        values[slot] = multiply(first(values), second(values))
+
+    scope.planner.emit(action, arrays, [array])
+    return array
+
+
+def _view(scope: Scope, factor: _Factor, operand: Operand) -> Array:
+    array = factor.array
+    if operand.copy is not None:
+        array = scope.planner.copy(array, factor.axes(operand.copy))
+    return array._replace(shape=operand.shape, strides=operand.strides)
+
+
+def _outer_product(scope: Scope, lhs: _Factor, rhs: _Factor) -> Array:
+    """Nothing is summed: an elementwise product of two broadcast views."""
+    result = scope.buffer(len(scope.arrays))
+    labels = scope.types[len(scope.arrays)].labels
+    order = scope.orders[len(scope.arrays)]
+    views = [_broadcast(factor, labels, result.shape).permuted(order) for factor in (lhs, rhs)]
+    first, second = (scope.planner.getter(view) for view in views)
+    slot = result.slot
+
+    def action(values: Values) -> None:
+        values[slot] = torch.mul(first(values), second(values))
+
+    dtype = views[0].dtype
+    scope.planner.emit(action, views, [result])
+    return result._replace(dtype=dtype)
+
+
+def _broadcast(factor: _Factor, labels: Sequence[str], shape: Sequence[int]) -> Array:
+    strides = tuple(factor.by_label.strides.get(label, 0) for label in labels)
+    return factor.array._replace(shape=tuple(shape), strides=strides)

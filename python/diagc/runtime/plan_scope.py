@@ -1,0 +1,54 @@
+"""What the rules that lay out steps share: types, sizes and arrays by number."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import torch
+
+from diagc.runtime.cpu_kernel import CpuKernel
+from diagc.runtime.host_kernel import HostKernel
+from diagc.runtime.plan import Array, Planner
+from diagc.runtime.sizes import Sizes
+from diagc.runtime.steps import ArrayType
+from diagc.runtime.torch_launch import TORCH_DTYPES
+
+__all__ = ["Externs", "Kernel", "Scope"]
+
+Kernel: TypeAlias = CpuKernel | HostKernel
+Externs: TypeAlias = Mapping[str, Callable[..., Any]]
+
+
+@dataclass
+class Scope:
+    """State while one program is laid out.
+
+    Args:
+        planner: gathers actions.
+        types: of all arrays of the program.
+        sizes: of all arrays, for these inputs.
+        orders: of all arrays, as their consumers like them.
+        kernels: of the program.
+        externs: callables by symbol.
+        float64: whether every float is computed as f64, whatever the types say.
+        arrays: those laid out so far.
+    """
+
+    planner: Planner
+    types: Sequence[ArrayType]
+    sizes: Sequence[Sizes]
+    orders: Sequence[tuple[int, ...]]
+    kernels: Sequence[Kernel]
+    externs: Externs
+    float64: bool
+    arrays: list[Array] = field(default_factory=list)
+
+    def dtype(self, name: str) -> torch.dtype:
+        """The torch dtype of an element type."""
+        dtype = TORCH_DTYPES[name]
+        return torch.float64 if self.float64 and dtype.is_floating_point else dtype
+
+    def buffer(self, number: int) -> Array:
+        """A new buffer for array `number`, as its consumers like it."""
+        dtype = self.dtype(self.types[number].dtype)
+        return self.planner.buffer(self.sizes[number], self.orders[number], dtype)

@@ -1,0 +1,170 @@
+"""A compiled program: runs on torch tensors or numpy arrays, and tells its results' shapes."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from diagc.errors import UserError
+from diagc.runtime.guards import check_inputs
+from diagc.runtime.layout import array_types, preferred_orders
+from diagc.runtime.plan import Array, Plan, Planner, Values
+from diagc.runtime.plan_scope import Externs, Kernel, Scope
+from diagc.runtime.plan_steps import as_tensor, lay_out
+from diagc.runtime.sizes import Sizes, array_sizes, label_sizes, tensor_shape
+from diagc.runtime.steps import Input, Output, Step
+from diagc.runtime.strides import permuted_strides
+from diagc.runtime.torch_launch import TORCH_DTYPES
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from diagc.explain.report import Report
+
+__all__ = ["Program"]
+
+_MAX_PLANS = 64  # a decoder sees a new length at every step; plans must not pile up
+
+
+class Program:
+    """Steps on labelled arrays, with loaded kernels.
+
+    Results are fresh and dense in the order that each output asks for; one that is a mere view of
+    an input stays a view of it. Gradients are not recorded here.
+
+    Args:
+        inputs: arguments in order.
+        steps: what to do.
+        outputs: results in order.
+        kernels: what `KernelCall` steps number.
+        externs: callables on tensors, by the symbols of `ExternCall` steps.
+        float64: compute every float in f64, whatever the types say (the interpreter's mode).
+    """
+
+    def __init__(
+        self,
+        inputs: Sequence[Input],
+        steps: Sequence[Step],
+        outputs: Sequence[Output],
+        kernels: Sequence[Kernel] = (),
+        externs: Externs | None = None,
+        float64: bool = False,
+    ) -> None:
+        """Work out what does not depend on sizes."""
+        self.inputs = tuple(inputs)
+        self.steps = tuple(steps)
+        self.outputs = tuple(outputs)
+        self.kernels = tuple(kernels)
+        self.externs = dict(externs or {})
+        self.float64 = float64
+        self.report: Report | None = None  # what was done, from the compiler
+        self.types = array_types(self.inputs, self.steps)
+        self._orders = preferred_orders(self.inputs, self.steps, self.outputs)
+        self._plans: dict[tuple[Any, ...], Plan] = {}
+
+    def __call__(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Run on tensors.
+
+        Raises:
+            LaunchError: they do not fit the inputs.
+        """
+        if not self.float64:
+            return self._run(tensors)
+        results = self._run(self._as_float64(tensors))
+        return [
+            result.to(TORCH_DTYPES[self.types[output.source].dtype])
+            for result, output in zip(results, self.outputs, strict=True)
+        ]
+
+    def run(self, arrays: Sequence["np.ndarray[Any, Any]"]) -> list["np.ndarray[Any, Any]"]:
+        """Run on numpy arrays, which are converted to the dtypes of the inputs.
+
+        Results are float64 when the program computes so; bf16 comes as float32.
+        """
+        if len(arrays) != len(self.inputs):
+            raise UserError("wrong number of arrays", expected=len(self.inputs), found=len(arrays))
+        tensors = [
+            torch.tensor(array, dtype=TORCH_DTYPES[entry.type.dtype])
+            if not self.float64
+            else torch.tensor(array)
+            for entry, array in zip(self.inputs, arrays, strict=True)
+        ]
+        results = self._run(self._as_float64(tensors) if self.float64 else tensors)
+        return [(r.float() if r.dtype == torch.bfloat16 else r).numpy() for r in results]
+
+    def result_shapes(self, shapes: Sequence[Sizes]) -> list[Sizes]:
+        """Shapes of the results for inputs of these shapes, which may be symbolic."""
+        known = label_sizes(self.inputs, shapes)
+        sizes = array_sizes(
+            [tuple(known[label] for label in entry.type.labels) for entry in self.inputs],
+            self.steps,
+        )
+        return [
+            tensor_shape(self.types[output.source].labels, sizes[output.source], output.dims)
+            for output in self.outputs
+        ]
+
+    def result_dtypes(self) -> list[torch.dtype]:
+        """Dtypes of the results."""
+        return [TORCH_DTYPES[self.types[output.source].dtype] for output in self.outputs]
+
+    # ---- running -----------------------------------------------------------------------------
+
+    def _as_float64(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        return [t.to(torch.float64) if t.is_floating_point() else t for t in tensors]
+
+    def _run(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        key = tuple([(t.shape, t.stride(), t.dtype) for t in tensors])
+        plan = self._plans.get(key)
+        # below autograd: nothing is recorded, and views of parameters may be written about
+        with torch._C._AutoDispatchBelowAutograd():
+            if plan is None:
+                plan = self._plan(tensors)
+                if len(self._plans) >= _MAX_PLANS:
+                    self._plans.clear()
+                self._plans[key] = plan
+            return plan.run(tensors)
+
+    def _plan(self, tensors: Sequence[torch.Tensor]) -> Plan:
+        known = check_inputs(self.inputs, tensors, self.float64)
+        inputs = [tuple(known[label] for label in entry.type.labels) for entry in self.inputs]
+        sizes = array_sizes(inputs, self.steps)
+        planner = Planner(tensors)
+        scope = Scope(
+            planner, self.types, sizes, self._orders, self.kernels, self.externs, self.float64
+        )
+        for slot, (entry, tensor) in enumerate(zip(self.inputs, tensors, strict=True)):
+            scope.arrays.append(_input_array(slot, entry, tensor, inputs[slot]))
+        for step in self.steps:
+            lay_out(scope, step)
+        return Plan(planner, [self._result(scope, output) for output in self.outputs])
+
+    def _result(self, scope: Scope, output: Output) -> Callable[[Values], Any]:
+        """Give the tensor that a result is: fresh and dense in its order, or a view of an input."""
+        planner, array = scope.planner, scope.arrays[output.source]
+        labels = self.types[output.source].labels
+        order = [labels.index(label) for dim in output.order for label in output.dims[dim]]
+        dense = permuted_strides(array.shape, order)
+        if planner.is_constant(array) or not (planner.is_input(array) or _same(array, dense)):
+            array = planner.copy(array, order)
+        result = as_tensor(scope, array, labels, output.dims)
+        planner.keep(result)
+        return planner.getter(result)
+
+
+def _same(array: Array, strides: Sequence[int]) -> bool:
+    """Whether strides are these, but for axes of size 1."""
+    triples = zip(array.shape, array.strides, strides, strict=True)
+    return 0 in array.shape or all(size == 1 or a == b for size, a, b in triples)
+
+
+def _input_array(slot: int, entry: Input, tensor: torch.Tensor, sizes: Sizes) -> Array:
+    """Split the dims of a user's tensor into labelled axes: always a view."""
+    known = dict(zip(entry.type.labels, sizes, strict=True))
+    strides: dict[str, int] = {}
+    for group, step in zip(entry.dims, tensor.stride(), strict=True):
+        for label in reversed(group):
+            strides[label] = step
+            step *= known[label]
+    axes = tuple(strides[label] for label in entry.type.labels)
+    return Array(slot, 0, tuple(sizes), axes, tensor.dtype)
