@@ -1,0 +1,140 @@
+"""What must hold of every diagram: passes keep its meaning, and compiled code has that meaning.
+
+Each property is a function from a diagram and a seed to a complaint, or None when it holds; the
+property suite and the search for mutants both run them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from diagc.compiler import compile_module, pipeline_text
+from diagc.context import make_context
+from diagc.errors import DiagcError
+from diagc.mlir import ir
+from diagc.options import CompileOptions
+from diagc.passes import PASSES, find_pass
+from diagc.passes.pipeline import Pipeline
+from diagc.targets import interp
+from diagc.testing.oracle import ELEVEN_DIGITS, Expectation, expect
+from diagc.testing.random_diagrams import Diagram
+
+if TYPE_CHECKING:
+    from diagc.runtime.program import Program
+
+__all__ = [
+    "STREAM_MODES",
+    "pass_keeps_meaning",
+    "pipeline_keeps_meaning",
+    "program_gives_meaning",
+    "single_passes",
+    "target_gives_meaning",
+]
+
+STREAM_MODES: Sequence[Mapping[str, Any]] = ({}, {"chunk": 3}, {"chunk": 7, "tree": True})
+"""Ways to evaluate streams: as they say, in short chunks, and as a tree."""
+
+
+def single_passes() -> list[str]:
+    """A pipeline for each pass alone, by the names of the passes."""
+    return [_alone(name) for name in PASSES]
+
+
+def _alone(name: str) -> str:
+    anchor = find_pass(name).anchor
+    return f"builtin.module({name if anchor == 'builtin.module' else f'{anchor}({name})'})"
+
+
+def pass_keeps_meaning(diagram: Diagram, seed: int, pipeline: str) -> str | None:
+    """A pipeline leaves the diagram as it was, up to the order of float64 arithmetic."""
+    inputs = diagram.inputs(seed)
+    with make_context(), ir.Location.unknown():
+        expected = expect(diagram.parse(), inputs, ELEVEN_DIGITS)
+        module = diagram.parse()
+        complaint = _run(module, pipeline) or _compare(module, inputs, expected)
+    return complaint and f"{pipeline}: {complaint}"
+
+
+def pipeline_keeps_meaning(
+    diagram: Diagram, seed: int, options: CompileOptions | None = None
+) -> str | None:
+    """Every pass of the whole pipeline, after those before it, leaves the diagram as it was.
+
+    The stages run on one module, and the first that changes the meaning is named.
+    """
+    options = options or CompileOptions()
+    inputs = diagram.inputs(seed)
+    with make_context(), ir.Location.unknown():
+        expected = expect(diagram.parse(), inputs, ELEVEN_DIGITS)
+        module = diagram.parse()
+        for step in _steps(pipeline_text(options)):
+            before = str(module)
+            complaint = _run(module, f"builtin.module({step})", options)
+            if complaint is None and str(module) != before:
+                complaint = _compare(module, inputs, expected)
+            if complaint is not None:
+                return f"{step}: {complaint}"
+    return None
+
+
+def _steps(pipeline: str) -> Iterator[str]:
+    """The passes of `builtin.module(a,func.func(b{c=1}),d)`, one by one."""
+    depth, start = 0, len("builtin.module(")
+    text = pipeline[start:-1]
+    start = 0
+    for position, sign in enumerate(text):
+        depth += (sign in "({") - (sign in ")}")
+        if sign == "," and depth == 0:
+            yield text[start:position]
+            start = position + 1
+    yield text[start:]
+
+
+def _run(module: ir.Module, pipeline: str, options: CompileOptions | None = None) -> str | None:
+    try:
+        Pipeline(pipeline, options).run(module)
+    except (DiagcError, ir.MLIRError) as error:
+        return f"fails with {error}"
+    return None
+
+
+def _compare(module: ir.Module, inputs: Sequence[Any], expected: Expectation) -> str | None:
+    for mode in STREAM_MODES if "diag.stream" in str(module) else STREAM_MODES[:1]:
+        try:
+            found = interp.evaluate(module, inputs, **mode)
+        except DiagcError as error:
+            return f"gives IR without meaning: {error}"
+        complaint = expected.complaint(found)
+        if complaint is not None:
+            return f"{complaint} (streams evaluated with {dict(mode) or 'their own chunks'})"
+    return None
+
+
+def target_gives_meaning(
+    diagram: Diagram,
+    seed: int,
+    target: str = "cpu",
+    *,
+    options: CompileOptions | None = None,
+) -> str | None:
+    """The compiled program gives what the interpreter gives, within what rounding explains."""
+    with make_context(), ir.Location.unknown():
+        try:
+            program = compile_module(diagram.parse(), target, options)
+        except DiagcError as error:
+            return f"does not compile: {error}"
+        return program_gives_meaning(program, diagram, diagram.inputs(seed))
+
+
+def program_gives_meaning(
+    program: "Program", diagram: Diagram, inputs: Sequence[Any]
+) -> str | None:
+    """As `target_gives_meaning`, for a program that is compiled already; needs a context."""
+    expected = expect(diagram.parse(), inputs)
+    found = program.run([_typed(array) for array in inputs])
+    return expected.complaint(found)
+
+
+def _typed(array: Any) -> Any:
+    return array if array.dtype == np.bool_ else array.astype(np.float64)
