@@ -24,6 +24,14 @@ def is_float_type(type_: ir.Type) -> bool:
     return isinstance(scalar_of(type_), (ir.F16Type, ir.BF16Type, ir.F32Type, ir.F64Type))
 
 
+def _entry_block() -> ir.Block:
+    """The entry block of the function that the insertion point is in."""
+    block = ir.InsertionPoint.current.block
+    while block.owner.operation.name != "func.func":
+        block = block.owner.operation.block
+    return block
+
+
 class Code:
     """Emits index arithmetic, loops and vectors of `lanes` elements."""
 
@@ -182,9 +190,13 @@ class Code:
         return arith.index_cast(self.i32, value)
 
     def scratch(self, shape: Sequence[int], element: ir.Type) -> ir.Value:
-        """Memory of the current task, aligned to a cache line; small blocks live on the stack."""
+        """Memory of the current task, aligned to a cache line.
+
+        It is allocated once, where the task begins: inside a loop the stack would grow.
+        """
         type_ = ir.MemRefType.get(list(shape), element)
-        return memref.alloca(type_, [], [], alignment=64)
+        with ir.InsertionPoint.at_block_begin(_entry_block()):
+            return memref.alloca(type_, [], [], alignment=64)
 
     def load(self, buffer: ir.Value, at: Sequence[Index]) -> ir.Value:
         """One scalar."""

@@ -70,9 +70,9 @@ def build_module(kernel: ir.Operation, features: CpuFeatures) -> tuple[ir.Module
 
 
 def _lane_tiles(code: Code, schedule: CpuSchedule, sizes: Mapping[str, ir.Value]) -> Index:
-    if schedule.lanes is None:
+    if schedule.tiled is None:
         return 1
-    return arith.ceildivui(sizes[schedule.lanes], code.index(schedule.lane_tile))
+    return arith.ceildivui(sizes[schedule.tiled], code.index(schedule.lane_tile))
 
 
 def _count_tasks(code: Code, schedule: CpuSchedule, sizes: Mapping[str, ir.Value]) -> ir.Value:
@@ -110,10 +110,12 @@ def _frame(code: Code, schedule: CpuSchedule, context: TaskContext) -> Frame:
     sizes: dict[str, Index] = {label: static.get(label, size) for label, size in context.sizes.items()}
     number: Index = context.task
     spans: dict[str, Span] = {}
-    if schedule.lanes is not None:
+    if schedule.tiled is not None:
         tiles = code.index(_lane_tiles(code, schedule, context.sizes))
         base = code.mul(arith.remui(number, tiles), schedule.lane_tile)
-        spans[schedule.lanes] = Span(base, code.sub(sizes[schedule.lanes], base), schedule.lane_tile)
+        left = code.sub(sizes[schedule.tiled], base)
+        count = code.min(left, schedule.lane_tile)
+        spans[schedule.tiled] = Span(base, count, schedule.lane_tile)
         number = arith.divui(number, tiles)
     grid: dict[str, ir.Value] = {}
     for label in reversed(schedule.grid):

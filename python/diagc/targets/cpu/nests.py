@@ -1,7 +1,6 @@
 """Emission of one fused loop nest: loops, the register-blocked contraction, reductions, stores."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
@@ -33,14 +32,6 @@ class Sink:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
-class Accumulator:
-    """One running reduction of the nest: a node, and the vector it belongs to."""
-
-    node: LoopNode
-    vector: int
-
-
 class Nest:
     """Emits one group at the current insertion point.
 
@@ -68,14 +59,21 @@ class Nest:
     def emit(self) -> None:
         """Kept axes outside, reduced axes inside, vectors where they belong."""
         kept = [label for label in self.group.domain if label not in self.over]
-        if self.group.vector is not None and self.group.vector in self.over:
-            self._kept(kept, {}, self._reduce_across_vectors)
-        else:
-            self._each_vector_block(
-                lambda offset, count: self._kept(
-                    kept, {}, lambda at: self._reduce(at, offset, count)
-                )
-            )
+        free = [label for label in kept if label not in self.blocks.sizes]
+        if self.across:
+            self._kept(free, {}, lambda at: self._kept_blocks(self._blocked(kept), at, {}))
+            return
+        self._each_vector_block(
+            lambda offset, count: self._kept(free, {}, lambda at: self._reduce(at, offset, count))
+        )
+
+    @property
+    def across(self) -> bool:
+        """Whether a reduction runs along the vectors themselves."""
+        return self.group.vector is not None and self.group.vector in self.over
+
+    def _blocked(self, labels: Sequence[str]) -> list[str]:
+        return [label for label in labels if label in self.blocks.sizes]
 
     def _each_vector_block(self, body: Callable[[Index, int], None]) -> None:
         total, block = self.frame.vectors(self.group.vector), self.blocks.vectors
@@ -93,9 +91,6 @@ class Nest:
     def _kept(
         self, labels: Sequence[str], at: Positions, body: Callable[[Positions], None]
     ) -> None:
-        """Loops over kept axes; without a reduction the innermost is blocked inside `_reduce`."""
-        if not self.over and labels and labels[-1] in self.blocks.sizes:
-            labels = [label for label in labels if label not in self.blocks.sizes]
         if not labels:
             body(at)
             return
@@ -106,58 +101,62 @@ class Nest:
 
         self.code.loop(0, self.frame.count(labels[0]), 1, [], step)
 
+    def _kept_blocks(self, labels: Sequence[str], at: Positions, shape: dict[str, int]) -> None:
+        """Register blocks of kept axes around a reduction along the vectors."""
+        if not labels:
+            self._reduce_across(at, shape)
+            return
+
+        def step(i: Index, size: int, _carried: list[ir.Value]) -> Sequence[ir.Value]:
+            self._kept_blocks(labels[1:], {**at, labels[0]: i}, {**shape, labels[0]: size})
+            return []
+
+        count = self.frame.count(labels[0])
+        self.code.blocked_loop(0, count, self.blocks.sizes[labels[0]], [], step)
+
     def _reduce(self, at: Positions, offset: Index, count: int) -> None:
         """Loops over reduced (and blocked) axes with accumulators, then store the totals."""
-        accumulators = [Accumulator(n, v) for n in self.reductions for v in range(count)]
-        start = [self._identity(a.node, vector=self.group.vector is not None) for a in accumulators]
-        inner = [label for label in self.group.domain if label in self.over and label not in at]
-        inner = [label for label in inner if label not in self.blocks.sizes]
-        inner += [label for label in self.blocks.sizes if label not in at]
-        totals = self._inner(inner, at, offset, count, start)
-        for accumulator, total in zip(accumulators, totals, strict=True):
-            lane_offset = self.code.add(offset, accumulator.vector * self.code.lanes)
-            self._store(accumulator.node.result, total, at, lane_offset)
+        start = [
+            self._identity(node, vector=self.group.vector is not None)
+            for node in self.reductions
+            for _ in range(count)
+        ]
+        reduced = [label for label in self.group.domain if label in self.over]
+        inner = [label for label in reduced if label not in self.blocks.sizes]
+        totals = self._inner([*inner, *self.blocks.sizes], at, {}, offset, count, start)
+        for i, total in enumerate(totals):
+            lane_offset = self.code.add(offset, i % count * self.code.lanes)
+            self._store(self.reductions[i // count].result, total, at, lane_offset)
 
-    def _reduce_across_vectors(self, at: Positions) -> None:
+    def _reduce_across(self, at: Positions, shape: dict[str, int]) -> None:
         """The vector axis itself is reduced: vectors are an inner loop, lanes are combined last."""
         total, block = self.frame.vectors(self.group.vector), self.blocks.vectors
-        lanes = self.code.lanes
+        lanes, points = self.code.lanes, _points(self.code, at, shape)
         inner = [label for label in self.group.domain if label in self.over]
-        start = [self._identity(n, vector=True) for n in self.reductions for _ in range(block)]
+        slots = len(self.reductions) * len(points)
+        start = [
+            self._identity(node, vector=True)
+            for node in self.reductions
+            for _ in range(len(points) * block)
+        ]
 
         def step(i: Index, carried: list[ir.Value]) -> Sequence[ir.Value]:
-            return self._inner(inner, at, i, block, carried)
+            return self._inner(inner, at, shape, i, block, carried)
 
         main = total - total % block
         totals = self.code.loop(0, main * lanes, block * lanes, start, step)
         for extra in range(main, total):
             firsts = totals[::block]
-            updated = self._inner(inner, at, extra * lanes, 1, firsts)
-            totals[::block] = updated
-        for i, node in enumerate(self.reductions):
-            vectors = totals[i * block : (i + 1) * block]
-            merged = vectors[0]
-            for other in vectors[1:]:
+            totals[::block] = self._inner(inner, at, shape, extra * lanes, 1, firsts)
+        for slot in range(slots):
+            node = self.reductions[slot // len(points)]
+            merged = totals[slot * block]
+            for other in totals[slot * block + 1 : (slot + 1) * block]:
                 merged = self._combine(node, merged, other)
-            self._store(node.result, self.code.reduce_vector(_kind(node), merged), at, 0)
+            value = self.code.reduce_vector(_kind(node), merged)
+            self._store(node.result, value, points[slot % len(points)], 0)
 
     def _inner(
-        self,
-        labels: Sequence[str],
-        at: Positions,
-        offset: Index,
-        count: int,
-        carried: list[ir.Value],
-    ) -> list[ir.Value]:
-        if all(label in self.blocks.sizes for label in labels):
-            return self._block_loops(labels, at, {}, offset, count, carried)
-
-        def step(i: Index, values: list[ir.Value]) -> Sequence[ir.Value]:
-            return self._inner(labels[1:], {**at, labels[0]: i}, offset, count, values)
-
-        return self.code.loop(0, self.frame.count(labels[0]), 1, carried, step)
-
-    def _block_loops(
         self,
         labels: Sequence[str],
         at: Positions,
@@ -166,19 +165,17 @@ class Nest:
         count: int,
         carried: list[ir.Value],
     ) -> list[ir.Value]:
-        """Loops over the blocked axes; the body handles a whole register block."""
+        """Loops that carry accumulators; blocked axes, the last ones, step by register blocks."""
         if not labels:
             return self._body(at, shape, offset, count, carried)
         label = labels[0]
+        block = self.blocks.sizes.get(label, 1)
 
         def step(i: Index, size: int, values: list[ir.Value]) -> Sequence[ir.Value]:
-            return self._block_loops(
-                labels[1:], {**at, label: i}, {**shape, label: size}, offset, count, values
-            )
+            grown = {**shape, label: size} if label in self.blocks.sizes else shape
+            return self._inner(labels[1:], {**at, label: i}, grown, offset, count, values)
 
-        return self.code.blocked_loop(
-            0, self.frame.count(label), self.blocks.sizes[label], carried, step
-        )
+        return self.code.blocked_loop(0, self.frame.count(label), block, carried, step)
 
     # -- one register block ------------------------------------------------------------------------
     def _body(
@@ -191,15 +188,21 @@ class Nest:
     ) -> list[ir.Value]:
         head = self.group.head
         points = _points(self.code, at, shape)
-        if head is None:
-            for point in points:
-                carried = self._elements(point, offset, count, {}, carried)
-            return carried
-        sums = contract_block(self.frame, self.group, self.place_of, points, offset, count)
+        sums: list[ir.Value] = []
+        if head is not None:
+            sums = contract_block(self.frame, self.group, self.place_of, points, offset, count)
         for i, point in enumerate(points):
-            values = {head.result: sums[i * count : (i + 1) * count]}
-            carried = self._elements(point, offset, count, values, carried)
+            known = {} if head is None else {head.result: sums[i * count : (i + 1) * count]}
+            own = self._slots(i, len(points), count)
+            updated = self._elements(point, offset, count, known, [carried[k] for k in own])
+            for k, value in zip(own, updated, strict=True):
+                carried[k] = value
         return carried
+
+    def _slots(self, point: int, points: int, count: int) -> list[int]:
+        """Accumulators of one point: its own along vectors, else shared by all points."""
+        stride, first = (points * count, point * count) if self.across else (count, 0)
+        return [r * stride + first + v for r in range(len(self.reductions)) for v in range(count)]
 
     def _elements(
         self,
@@ -211,7 +214,6 @@ class Nest:
     ) -> list[ir.Value]:
         """All nodes at one position: maps, running reductions, then every store."""
         values: dict[ir.Value, list[ir.Value]] = dict(known)
-        carried = list(carried)
         offsets = [self.code.add(offset, v * self.code.lanes) for v in range(count)]
         reads: dict[tuple[ir.Value, int], ir.Value] = {}
 

@@ -126,7 +126,7 @@ class VectorChoice:
     def _contraction(self, node: LoopNode) -> str:
         """A free contiguous axis if there is one, else the summed axis that both walk along."""
         local = [label for label in node.labels if label not in self.outside]
-        units = [u for u in map(self.unit, node.inputs) if u in local]
+        units = [u for u in map(self.unit, reversed(node.inputs)) if u in local]
         free = [u for u in units if u not in node.inner]
         if free:
             return self._widest(free)

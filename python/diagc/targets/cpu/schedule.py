@@ -19,12 +19,15 @@ class CpuSchedule:
 
     Args:
         grid: axes with one task per position.
-        lanes: the grouped axis with one position per vector lane, or None (vectors along features).
-        lane_tile: positions of `lanes` per task, a multiple of the vector length.
+        tiled: the grouped axis, cut into tiles of `lane_tile` positions per task, or None.
+        lanes: `tiled` when there is one position per vector lane; None when vectors run along
+            each op's own contiguous axis.
+        lane_tile: positions of `tiled` per task, a multiple of the vector length.
         chunk: positions of a streamed axis that are worked on at a time.
     """
 
     grid: tuple[str, ...]
+    tiled: str | None
     lanes: str | None
     lane_tile: int
     chunk: Mapping[str, int]
@@ -44,12 +47,14 @@ def read_schedule(kernel: ir.Operation, vector_lanes: int) -> CpuSchedule:
         raise InternalError("a kernel without 'diag.schedule' reached the cpu target")
     entries = ir.DictAttr(kernel.attributes["diag.schedule"])
     grid = tuple(diag.strings(entries["grid"])) if "grid" in entries else ()
-    lanes = ir.StringAttr(entries["lanes"]).value if "lanes" in entries else None
+    tiled = ir.StringAttr(entries["lanes"]).value if "lanes" in entries else None
+    by_lanes = "mode" not in entries or ir.StringAttr(entries["mode"]).value == "lanes"
     tile = ir.IntegerAttr(entries["lane_tile"]).value if "lane_tile" in entries else DEFAULT_LANE_TILE
     chunks = ir.DictAttr(entries["chunk"]) if "chunk" in entries else {}
     chunk = {named.name: ir.IntegerAttr(named.attr).value for named in chunks}
     rounded = {k: _whole(v, vector_lanes) for k, v in chunk.items()}
-    return CpuSchedule(grid, lanes, _whole(tile, vector_lanes), rounded)
+    lanes = tiled if by_lanes else None
+    return CpuSchedule(grid, tiled, lanes, _whole(tile, vector_lanes), rounded)
 
 
 def _whole(size: int, lanes: int) -> int:
