@@ -22,6 +22,7 @@ PASSES = (
     "derive-streams",
     "form-kernels",
     "select-schedule",
+    "generalize-kernels",
 )
 
 _REGISTERED: dict[str, type[Pass]] = {}

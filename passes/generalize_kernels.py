@@ -1,0 +1,193 @@
+"""Open the sizes that a kernel's code does not depend on, so that equal kernels become one.
+
+Before:
+
+    %o = call @stream_0(%q, ...) : (tensor<2x4x128x64xf32, ["b", "h", "q", "d"]>, ...) -> ...
+    func.func private @stream_0(%q: tensor<2x4x128x64xf32, ["b", "h", "q", "d"]>, ...) ...
+
+After:
+
+    %1 = builtin.unrealized_conversion_cast %q : tensor<2x4x128x64xf32, ["b", "h", "q", "d"]>
+         to tensor<?x?x?x64xf32, ["g0", "g1", "l", "d.64"]>
+    %2 = call @stream_max_exp_d64_f32(%1, ...) : ...
+    %o = builtin.unrealized_conversion_cast %2 : ... to tensor<2x4x128x64xf32, ["b", "h", "q", "e"]>
+    func.func private @stream_max_exp_d64_f32(%q: tensor<?x?x?x64xf32, ["g0", ...]>, ...) ...
+
+Axes of the grid (`g0`, `g1`, ...), of lanes (`l`) and streamed ones (`s`, `s.1`, ...) get size `?`;
+axes inside a task keep their size and are named for it (`d.64`; `d.64.1` for a second one), so that
+a label still has one size in all of the calling function. Kernels whose text is equal then, but for
+name, origin and locations, are merged: twelve equal layers call one kernel. The casts only rename
+axes and open sizes, no data moves.
+
+Requires: kernels carry schedules; run on the module.
+
+Declines: kernels without a schedule are left alone.
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import ClassVar
+
+from diagc.dialects import diag
+from diagc.mlir import builtin, func, ir
+from diagc.passes.axis_renaming import rename_axes
+from diagc.passes.base import Pass
+from diagc.passes.cloning import nested_ops
+from diagc.passes.kernel_axes import analyze_kernel
+from diagc.passes.kernel_names import ORIGIN, kernel_name
+from diagc.passes.outlining import AXES, unique_symbol
+from diagc.passes.schedules import SCHEDULE, Schedule, read_schedule
+
+__all__ = ["GeneralizeKernelsPass", "generalize_kernels", "kernel_key"]
+
+
+@dataclass(frozen=True)
+class GeneralizeKernelsPass(Pass):
+    """open sizes of grid, lane and stream axes, rename axes, merge equal kernels."""
+
+    name: ClassVar[str] = "generalize-kernels"
+    anchor: ClassVar[str] = "builtin.module"
+
+    def run(self, op: ir.Operation) -> None:
+        """Generalise and merge the kernels of the module."""
+        generalize_kernels(op)
+
+
+def generalize_kernels(module: ir.Operation) -> None:
+    """Generalise every scheduled kernel of a module, and let equal ones share one function."""
+    with module.context, module.location:
+        functions = [
+            op.operation
+            for op in module.regions[0].blocks[0].operations
+            if op.operation.name == "func.func"
+        ]
+        kernels = [op for op in functions if diag.is_kernel(op) and SCHEDULE in op.attributes]
+        calls = _calls(functions)
+        known: dict[str, ir.Operation] = {}
+        for kernel in kernels:
+            callers = calls.get(_symbol(kernel), [])
+            _generalize(kernel)
+            first = known.setdefault(_text(kernel), kernel)
+            if first == kernel:
+                _rename(kernel)
+            else:
+                _merge_origins(first, kernel)
+                kernel.erase()
+            for call in callers:
+                _redirect(call, first)
+
+
+def _symbol(function: ir.Operation) -> str:
+    return ir.StringAttr(function.attributes["sym_name"]).value
+
+
+def _calls(functions: list[ir.Operation]) -> dict[str, list[ir.Operation]]:
+    """Calls by the name of what they call, also those inside regions."""
+    found: dict[str, list[ir.Operation]] = {}
+    for function in functions:
+        for op in nested_ops(function):
+            if op.name == "func.call":
+                callee = ir.FlatSymbolRefAttr(op.attributes["callee"]).value
+                found.setdefault(callee, []).append(op)
+    return found
+
+
+# ---- one kernel --------------------------------------------------------------------------------
+
+
+def _generalize(kernel: ir.Operation) -> None:
+    schedule = read_schedule(kernel)
+    assert schedule is not None
+    names, opened = _canonical_names(kernel, schedule)
+    rename_axes(kernel, names, opened)
+    kernel.attributes[SCHEDULE] = schedule.renamed(names).to_attr()
+    if AXES in kernel.attributes:
+        del kernel.attributes[AXES]
+
+
+def _canonical_names(kernel: ir.Operation, schedule: Schedule) -> tuple[dict[str, str], set[str]]:
+    """New names of all axes, and which (by old name) are opened."""
+    axes = analyze_kernel(kernel)
+    names = {label: f"g{number}" for number, label in enumerate(schedule.grid)}
+    if schedule.lanes is not None:
+        names[schedule.lanes] = "l"
+    for label in axes.streamed:
+        names.setdefault(label, _unused("s", names))
+    opened = set(names)
+    for label, size in _in_order(kernel).items():
+        stem = "v" if size == diag.DYNAMIC else f"d.{size}"
+        names.setdefault(label, _unused(stem, names))
+    return names, opened
+
+
+def _in_order(kernel: ir.Operation) -> dict[str, int]:
+    """Sizes by label, arguments first, so that the order follows the calling convention."""
+    sizes = diag.join_dims(diag.dims(v) for v in diag.function_body(kernel).arguments)
+    return diag.join_dims((sizes, dict(analyze_kernel(kernel).sizes)))
+
+
+def _unused(stem: str, names: dict[str, str]) -> str:
+    """`stem`, or `stem.1`, `stem.2`, ...; a point stands in no label that a user can write."""
+    taken = set(names.values())
+    candidates = (stem, *(f"{stem}.{number}" for number in range(1, len(taken) + 1)))
+    return next(name for name in candidates if name not in taken)
+
+
+def _rename(kernel: ir.Operation) -> None:
+    """Give the final name; it depends on the kernel's text only, but for a clash."""
+    kernel.attributes["sym_name"] = ir.StringAttr.get("")
+    name = unique_symbol(kernel_name(kernel), kernel)
+    kernel.attributes["sym_name"] = ir.StringAttr.get(name)
+
+
+# ---- equal kernels -----------------------------------------------------------------------------
+
+
+def _text(kernel: ir.Operation) -> str:
+    """The text of a kernel without name, origin and locations."""
+    hidden = {
+        name: kernel.attributes[name] for name in ("sym_name", ORIGIN) if name in kernel.attributes
+    }
+    kernel.attributes["sym_name"] = ir.StringAttr.get("kernel")
+    if ORIGIN in hidden:
+        del kernel.attributes[ORIGIN]
+    try:
+        return str(kernel.get_asm(assume_verified=True))
+    finally:
+        for name, attr in hidden.items():
+            kernel.attributes[name] = attr
+
+
+def kernel_key(kernel: ir.Operation, features: str = "") -> str:
+    """The cache key of a kernel: a hash of its text and of what the target adds, `features`.
+
+    Name, origin and locations do not count, so that a comment in the source misses nothing.
+    """
+    with kernel.context:
+        return sha256(f"{features}\n{_text(kernel)}".encode()).hexdigest()
+
+
+def _merge_origins(first: ir.Operation, other: ir.Operation) -> None:
+    found = [
+        diag.strings(op.attributes[ORIGIN]) for op in (first, other) if ORIGIN in op.attributes
+    ]
+    merged = dict.fromkeys(text for texts in found for text in texts)
+    first.attributes[ORIGIN] = diag.string_array(merged)
+
+
+def _redirect(call: ir.Operation, kernel: ir.Operation) -> None:
+    """Call the generalised kernel through casts of what goes in and comes out."""
+    type_ = ir.FunctionType(ir.TypeAttr(kernel.attributes["function_type"]).value)
+    with ir.InsertionPoint(call), call.location:
+        operands = [_cast(v, t) for v, t in zip(call.operands, type_.inputs, strict=True)]
+        callee = ir.FlatSymbolRefAttr.get(_symbol(kernel))
+        made = func.CallOp(type_.results, callee, operands)
+        for old, new in zip(call.results, made.results, strict=True):
+            old.replace_all_uses_with(_cast(new, old.type))
+    call.erase()
+
+
+def _cast(value: ir.Value, type_: ir.Type) -> ir.Value:
+    if value.type == type_:
+        return value
+    return builtin.UnrealizedConversionCastOp([type_], [value]).results[0]
