@@ -146,7 +146,8 @@ class _Planner:
             self.home.append(number)
 
     def _connect(self) -> None:
-        place = {r: n for n, op in enumerate(self.ops) for r in op.results}
+        results = [(r, n) for n, op in enumerate(self.ops) for r in op.results]
+        place = {r: n for r, n in results if diag.is_wire(r.type)}  # literals are copied
         for number, op in enumerate(self.ops):
             wires = [(place[value], value) for value in used_values(op) if value in place]
             self.producers.append(wires)

@@ -115,6 +115,8 @@ def _outline(
     function: ir.Operation, ops: list[ir.Operation], results: list[ir.Value], before: ir.Operation
 ) -> ir.Operation:
     inputs = _inputs(ops)
+    with ir.InsertionPoint(before):  # so that the kernel knows how long these axes are
+        inputs += [diag.index(label) for label in _unbound_axes(ops, inputs)]
     loc = ir.Location.fused(list(dict.fromkeys(op.location for op in ops)))
     kernel = _make_function(function, inputs, results, loc)
     mapping: Mapping = dict(zip(inputs, diag.function_body(kernel).arguments, strict=True))
@@ -151,6 +153,15 @@ def _inputs(ops: list[ir.Operation]) -> list[ir.Value]:
     defined = {value for op in ops for value in op.results}
     used = dict.fromkeys(value for op in ops for value in used_values(op))
     return [value for value in used if value not in defined and not _is_leaf(value)]
+
+
+def _unbound_axes(ops: list[ir.Operation], inputs: list[ir.Value]) -> list[str]:
+    """Dynamic axes of the kernel that no input has: those of positions, or that a map makes."""
+    bound = {label for value in inputs for label in diag.labels(value)}
+    made = [value for op in ops for value in (*op.results, *filter(_is_leaf, used_values(op)))]
+    wires = [diag.dims(value) for value in made if diag.is_wire(value.type)]
+    dynamic = dict.fromkeys(k for dims in wires for k, size in dims.items() if size == diag.DYNAMIC)
+    return [label for label in dynamic if label not in bound]
 
 
 def _is_leaf(value: ir.Value) -> bool:
