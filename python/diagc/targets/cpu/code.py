@@ -152,16 +152,22 @@ class Code:
         self,
         low: Index,
         high: Index,
-        block: int,
+        blocks: Sequence[int],
         carried: Sequence[ir.Value],
         body: Callable[[Index, int, list[ir.Value]], Sequence[ir.Value]],
     ) -> list[ir.Value]:
-        """A loop by blocks of `block` and then one by one; body(i, count, carried)."""
-        if block == 1:
-            return self.loop(low, high, 1, carried, lambda i, c: body(i, 1, c))
-        middle = self.add(low, self.floor_to(self.sub(high, low), block))
-        values = self.loop(low, middle, block, carried, lambda i, c: body(i, block, c))
-        return self.loop(middle, high, 1, values, lambda i, c: body(i, 1, c))
+        """Loops by falling block sizes, each a multiple of the next, then one by one.
+
+        The body gets (i, block size, carried).
+        """
+        values = list(carried)
+        for block in blocks:
+            if block == 1:
+                continue
+            middle = self.add(low, self.floor_to(self.sub(high, low), block))
+            values = self.loop(low, middle, block, values, lambda i, c, n=block: body(i, n, c))
+            low = middle
+        return self.loop(low, high, 1, values, lambda i, c: body(i, 1, c))
 
     def when(self, condition: ir.Value, then: Callable[[], None]) -> None:
         """scf.if without results."""

@@ -6,17 +6,18 @@ it lives; one with it is loaded as vectors. When the vectors run along a summed 
 are vectors and the lanes are combined at the end.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from diagc.mlir import arith, ir
 from diagc.targets.cpu.code import Code, Index, is_float_type, is_vector
 from diagc.targets.cpu.frame import Frame
 from diagc.targets.cpu.groups import Group
+from diagc.targets.cpu.pairs import PairMemory, PairScratch, dot, half
 from diagc.targets.cpu.places import Memory, Place
 from diagc.targets.cpu.scalars import compute_type
 
-__all__ = ["Blocks", "choose_blocks", "contract_block", "widen_to"]
+__all__ = ["Blocks", "Operand", "choose_blocks", "contract_block", "widen_to"]
 
 # Accumulators that fit beside operands: half of 32 vector registers, 3/4 of 16 (measured flat on
 # AVX-512 between 8 and 24; cpu_backend recipe, schedule table).
@@ -27,7 +28,7 @@ POINTWISE_VECTORS = 4
 UNROLL, UNROLL_FROM_MEMORY = 4, 2
 
 Positions = dict[str, Index]
-PlaceOf = Callable[[ir.Value], Place]
+Operand = Place | PairScratch | PairMemory
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,12 @@ class Blocks:
 
     vectors: int
     sizes: Mapping[str, int]
+    paired: frozenset[str] = frozenset()
+
+    def steps(self, label: str) -> tuple[int, ...]:
+        """Falling block sizes of an axis; halves keep the two elements of a pair together."""
+        size = self.sizes.get(label, 1)
+        return (size, 2) if size > 2 and label in self.paired else (size,)
 
 
 def _vector_block(total: int, limit: int) -> int:
@@ -46,12 +53,17 @@ def _vector_block(total: int, limit: int) -> int:
     return min(total, limit)
 
 
-def choose_blocks(frame: Frame, group: Group, place_of: PlaceOf) -> Blocks:
-    """Block the axis that only the broadcast operand has, so that vector loads are reused."""
+def choose_blocks(
+    frame: Frame, group: Group, operands: Sequence[Operand], paired: Sequence[str] = ()
+) -> Blocks:
+    """Block the axis that only the broadcast operand has, so that vector loads are reused.
+
+    Axes in `paired` need an even block: their elements are stored two by two.
+    """
     total = frame.vectors(group.vector)
     head = group.head
     if head is None:
-        return Blocks(_vector_block(total, POINTWISE_VECTORS), {})
+        return Blocks(_vector_block(total, POINTWISE_VECTORS), dict.fromkeys(paired, 2), frozenset(paired))
     vectors = _vector_block(total, 4)
     budget = ACCUMULATORS[32 if frame.code.lanes == 16 else 16]
     rows = max(1, budget // vectors)
@@ -59,15 +71,17 @@ def choose_blocks(frame: Frame, group: Group, place_of: PlaceOf) -> Blocks:
     reduced = [label for label in group.domain if label in over]
     candidates = reduced or list(group.domain)
     sizes: dict[str, int] = {}
-    for label in _by_reuse(candidates, head.inputs, place_of, group.vector):
+    for label in _by_reuse(candidates, operands, group.vector):
         if rows < 2:
             break
         block = _row_block(frame, label, rows)
         if block > 1:
             sizes[label] = block
             rows //= block
+    for label in paired:
+        sizes[label] = sizes.get(label, 2) // 2 * 2 or 2
     ordered = [label for label in group.domain if label in sizes]
-    return Blocks(vectors, {label: sizes[label] for label in ordered})
+    return Blocks(vectors, {label: sizes[label] for label in ordered}, frozenset(paired))
 
 
 def _row_block(frame: Frame, label: str, rows: int) -> int:
@@ -83,13 +97,12 @@ def _row_block(frame: Frame, label: str, rows: int) -> int:
 
 
 def _by_reuse(
-    labels: Sequence[str], inputs: Sequence[ir.Value], place_of: PlaceOf, vector: str | None
+    labels: Sequence[str], operands: Sequence[Operand], vector: str | None
 ) -> list[str]:
     """Axes of exactly one operand first: blocking them reuses the other operand's loads."""
-    places = [place_of(value) for value in inputs]
 
     def score(label: str) -> tuple[int, int]:
-        holders = [p for p in places if label in p.labels]
+        holders = [p for p in operands if label in p.labels]
         scalar = sum(1 for p in holders if vector not in p.labels)
         return (0 if len(holders) == 1 else 1, -scalar)
 
@@ -99,7 +112,7 @@ def _by_reuse(
 def contract_block(
     frame: Frame,
     group: Group,
-    place_of: PlaceOf,
+    operands: Sequence[Operand],
     points: Sequence[Positions],
     offset: Index,
     count: int,
@@ -107,7 +120,7 @@ def contract_block(
     """Sums for each point and vector, point-major; scalars when the vectors are summed away."""
     head = group.head
     assert head is not None
-    block = _Block(frame, group, place_of, points, offset, count)
+    block = _Block(frame, group, operands, points, offset, count)
     if group.inner_vector is not None:
         return block.along_vectors(group.inner_vector)
     return block.across(head.inner)
@@ -120,7 +133,7 @@ class _Block:
         self,
         frame: Frame,
         group: Group,
-        place_of: PlaceOf,
+        operands: Sequence[Operand],
         points: Sequence[Positions],
         offset: Index,
         count: int,
@@ -128,12 +141,14 @@ class _Block:
         head = group.head
         assert head is not None
         self.frame, self.code, self.group, self.head = frame, frame.code, group, head
-        self.places = [place_of(value) for value in head.inputs]
+        self.places = list(operands)
         self.points, self.offset, self.count = points, offset, count
         self.type = compute_type(head.op.opview.acc_type)
 
     def across(self, inner: Sequence[str]) -> list[ir.Value]:
         """Summed axes as loops; the innermost unrolled."""
+        if self.group.pairs is not None:
+            return self._pair_loop(self.group.pairs)
         vector = self.group.vector is not None
         zero = self.code.splat(self.type, 0.0) if vector else self.code.scalar(self.type, 0.0)
         start = [zero] * (len(self.points) * self.count)
@@ -152,7 +167,7 @@ class _Block:
                 values = self._multiply({**at, label: self.code.add(i, k)}, values)
             return values
 
-        return self.code.blocked_loop(0, size, self._unroll(), sums, step)
+        return self.code.blocked_loop(0, size, (self._unroll(),), sums, step)
 
     def _unroll(self) -> int:
         vector = self.group.vector
@@ -165,13 +180,13 @@ class _Block:
         result = list(sums)
         for p, point in enumerate(self.points):
             for v in range(self.count):
-                a, b = (self._operand(k, {**point, **at}, p, v, loaded) for k in (0, 1))
+                a, b = (self._operand(k, {**point, **at}, v, loaded) for k in (0, 1))
                 i = p * self.count + v
                 result[i] = self.code.fma(a, b, result[i])
         return result
 
     def _operand(
-        self, k: int, at: Positions, p: int, v: int, loaded: dict[tuple[object, ...], ir.Value]
+        self, k: int, at: Positions, v: int, loaded: dict[tuple[object, ...], ir.Value]
     ) -> ir.Value:
         place, vector = self.places[k], self.group.vector
         varies = vector is not None and vector in place.labels
@@ -179,10 +194,37 @@ class _Block:
         key = (k, v if varies else -1, *own)
         if key not in loaded:
             offset = self.code.add(self.offset, v * self.code.lanes)
-            value = place.read(self.frame, at, vector if varies else None, offset)
-            value = widen_to(self.code, value, self.type)
+            along = vector if varies else None
+            if isinstance(place, Place):
+                value = widen_to(self.code, place.read(self.frame, at, along, offset), self.type)
+            else:
+                value = place.read_words(self.frame, at, along, offset)
             loaded[key] = self.code.broadcast(value) if vector is not None else value
         return loaded[key]
+
+    def _pair_loop(self, label: str) -> list[ir.Value]:
+        """bf16 dot products: two elements of the summed axis per step."""
+        zero = self.code.splat(self.type, 0.0)
+        size = self.frame.count(label)
+        words = half(self.code, self.code.add(size, 1))
+
+        def step(i: Index, repeat: int, values: list[ir.Value]) -> list[ir.Value]:
+            for k in range(repeat):
+                values = self._dot({label: self.code.mul(self.code.add(i, k), 2)}, values)
+            return values
+
+        start = [zero] * (len(self.points) * self.count)
+        return self.code.blocked_loop(0, words, (UNROLL,), start, step)
+
+    def _dot(self, at: Positions, sums: list[ir.Value]) -> list[ir.Value]:
+        loaded: dict[tuple[object, ...], ir.Value] = {}
+        result = list(sums)
+        for p, point in enumerate(self.points):
+            for v in range(self.count):
+                a, b = (self._operand(k, {**point, **at}, v, loaded) for k in (0, 1))
+                i = p * self.count + v
+                result[i] = dot(self.code, result[i], a, b)
+        return result
 
     def along_vectors(self, label: str) -> list[ir.Value]:
         """Vectors along the summed axis `label`; returns scalars."""
@@ -242,6 +284,7 @@ class _Block:
         loaded: dict[tuple[object, ...], ir.Value],
     ) -> ir.Value:
         place = self.places[k]
+        assert isinstance(place, Place)
         own = tuple(at[name] for name in place.labels if name in at)
         if (k, *own) not in loaded:
             value = place.read(self.frame, at, label if label in place.labels else None, offset)

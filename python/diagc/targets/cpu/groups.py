@@ -15,6 +15,7 @@ class Group:
 
     Args:
         vector: the axis that vectors run along, None for a scalar nest.
+        pairs: for a head contraction by bf16 dot products: the summed axis.
         inner_vector: for a head contraction that sums along its vectors: that axis.
         domain: labels of the nest, without the vector axis.
         over: labels that the reductions of the nest sum away (may include the vector axis).
@@ -26,6 +27,7 @@ class Group:
     over: frozenset[str] | None = None
     head: LoopNode | None = None
     inner_vector: str | None = None
+    pairs: str | None = None
 
     def accepts(self, node: LoopNode, vector: str | None) -> bool:
         """Whether a pointwise or reducing node fits this nest."""
@@ -40,6 +42,11 @@ class Group:
         self.nodes.append(node)
         if node.over:
             self.over = frozenset(node.over)
+
+    @property
+    def head_inputs(self) -> tuple[ir.Value, ...]:
+        """Operands of the head contraction, if there is one."""
+        return () if self.head is None else self.head.inputs
 
     @property
     def results(self) -> list[ir.Value]:

@@ -56,7 +56,8 @@ def vector_lanes(kernel: ir.Operation, features: CpuFeatures) -> int:
 def build_module(kernel: ir.Operation, features: CpuFeatures) -> tuple[ir.Module, KernelSignature]:
     """A module of upstream ops that holds the kernel with its entry and workers."""
     lanes = vector_lanes(kernel, features)
-    schedule = read_schedule(kernel, lanes)
+    dots = features.bf16_dot and lanes == features.lanes
+    schedule = read_schedule(kernel, lanes, bf16_dot=dots)
     signature = kernel_signature(kernel)
     with kernel.context, ir.Location.unknown():
         module = ir.Module.create()

@@ -5,31 +5,18 @@ from collections.abc import Callable, Mapping, Sequence
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
 from diagc.targets.cpu.code import Code, Index, is_float_type, is_vector
-from diagc.targets.cpu.contraction import choose_blocks, contract_block, widen_to
+from diagc.targets.cpu.contraction import Operand, choose_blocks, contract_block, widen_to
 from diagc.targets.cpu.frame import Frame
 from diagc.targets.cpu.groups import Group
 from diagc.targets.cpu.nodes import LoopNode
-from diagc.targets.cpu.places import Place
+from diagc.targets.cpu.pairs import PairScratch
+from diagc.targets.cpu.places import Memory, Place, Scratch
 from diagc.targets.cpu.scalars import compute_type, emit_body
 
 __all__ = ["Nest", "Sink"]
 
 Positions = dict[str, Index]
-
-
-class Sink:
-    """A place that can be written."""
-
-    def write(
-        self,
-        frame: Frame,
-        value: ir.Value,
-        at: Mapping[str, Index],
-        along: str | None,
-        offset: Index,
-    ) -> None:
-        """Store a scalar or a vector."""
-        raise NotImplementedError
+Sink = Scratch | Memory | PairScratch
 
 
 class Nest:
@@ -39,6 +26,7 @@ class Nest:
         frame: the task.
         group: what to compute.
         place_of: where an input wire lives.
+        operands: where the operands of the head contraction live.
         sinks: where each computed wire that is needed outside the nest goes.
     """
 
@@ -47,13 +35,16 @@ class Nest:
         frame: Frame,
         group: Group,
         place_of: Callable[[ir.Value], Place],
+        operands: Sequence[Operand],
         sinks: Mapping[ir.Value, Sequence[Sink]],
     ) -> None:
         self.frame, self.group, self.code = frame, group, frame.code
-        self.place_of, self.sinks = place_of, sinks
+        self.place_of, self.operands, self.sinks = place_of, operands, sinks
         self.reductions = [n for n in group.nodes if n.over]
         self.over = group.over or frozenset()
-        self.blocks = choose_blocks(frame, group, place_of)
+        self.pair_sinks = [s for all_ in sinks.values() for s in all_ if isinstance(s, PairScratch)]
+        paired = dict.fromkeys(sink.pairs for sink in self.pair_sinks)
+        self.blocks = choose_blocks(frame, group, operands, tuple(paired))
 
     # -- loops -----------------------------------------------------------------------------------
     def emit(self) -> None:
@@ -112,7 +103,7 @@ class Nest:
             return []
 
         count = self.frame.count(labels[0])
-        self.code.blocked_loop(0, count, self.blocks.sizes[labels[0]], [], step)
+        self.code.blocked_loop(0, count, self.blocks.steps(labels[0]), [], step)
 
     def _reduce(self, at: Positions, offset: Index, count: int) -> None:
         """Loops over reduced (and blocked) axes with accumulators, then store the totals."""
@@ -169,13 +160,12 @@ class Nest:
         if not labels:
             return self._body(at, shape, offset, count, carried)
         label = labels[0]
-        block = self.blocks.sizes.get(label, 1)
-
         def step(i: Index, size: int, values: list[ir.Value]) -> Sequence[ir.Value]:
             grown = {**shape, label: size} if label in self.blocks.sizes else shape
             return self._inner(labels[1:], {**at, label: i}, grown, offset, count, values)
 
-        return self.code.blocked_loop(0, self.frame.count(label), block, carried, step)
+        count_along = self.frame.count(label)
+        return self.code.blocked_loop(0, count_along, self.blocks.steps(label), carried, step)
 
     # -- one register block ------------------------------------------------------------------------
     def _body(
@@ -190,13 +180,15 @@ class Nest:
         points = _points(self.code, at, shape)
         sums: list[ir.Value] = []
         if head is not None:
-            sums = contract_block(self.frame, self.group, self.place_of, points, offset, count)
+            sums = contract_block(self.frame, self.group, self.operands, points, offset, count)
         for i, point in enumerate(points):
             known = {} if head is None else {head.result: sums[i * count : (i + 1) * count]}
             own = self._slots(i, len(points), count)
             updated = self._elements(point, offset, count, known, [carried[k] for k in own])
             for k, value in zip(own, updated, strict=True):
                 carried[k] = value
+        for sink in self.pair_sinks:
+            sink.flush(self.frame)
         return carried
 
     def _slots(self, point: int, points: int, count: int) -> list[int]:

@@ -1,10 +1,9 @@
 """Copies between layouts: an operand transposed so that lanes are contiguous, results turned back."""
 
-from collections.abc import Callable, Sequence
-
 from diagc.mlir import ir
 from diagc.targets.cpu.code import Index
 from diagc.targets.cpu.frame import Frame
+from diagc.targets.cpu.loops import each_position, each_vector
 from diagc.targets.cpu.places import Memory, Place, Scratch, narrow, stored_type
 
 __all__ = ["copy", "pack"]
@@ -30,9 +29,9 @@ def copy(frame: Frame, source: Place, target: Scratch | Memory) -> None:
     outer = [label for label in target.labels if label != along and label not in frame.grid]
 
     def body(at: Positions) -> None:
-        _each_vector(frame, along, lambda offset: _move(frame, source, target, at, along, offset))
+        each_vector(frame, along, lambda offset: _move(frame, source, target, at, along, offset))
 
-    _loops(frame, outer, {}, body)
+    each_position(frame, outer, body)
 
 
 def _move(
@@ -49,33 +48,6 @@ def _move(
     target.write(frame, value, at, along, offset)
 
 
-def _loops(
-    frame: Frame, labels: Sequence[str], at: Positions, body: Callable[[Positions], None]
-) -> None:
-    if not labels:
-        body(at)
-        return
-
-    def step(i: Index, _carried: list[ir.Value]) -> list[ir.Value]:
-        _loops(frame, labels[1:], {**at, labels[0]: i}, body)
-        return []
-
-    frame.code.loop(0, frame.count(labels[0]), 1, [], step)
-
-
-def _each_vector(frame: Frame, along: str | None, body: Callable[[Index], None]) -> None:
-    if along is None:
-        body(0)
-        return
-
-    def step(i: Index, _carried: list[ir.Value]) -> list[ir.Value]:
-        body(i)
-        return []
-
-    lanes = frame.code.lanes
-    frame.code.loop(0, frame.vectors(along) * lanes, lanes, [], step)
-
-
 def _turn(frame: Frame, source: Place, target: Scratch | Memory, old: str, new: str) -> None:
     """Squares of lanes x lanes: vectors along `old` are read, vectors along `new` written."""
     outer = [
@@ -83,15 +55,15 @@ def _turn(frame: Frame, source: Place, target: Scratch | Memory, old: str, new: 
     ]
 
     def square(at: Positions) -> None:
-        _each_vector(
+        each_vector(
             frame,
             new,
-            lambda b: _each_vector(
+            lambda b: each_vector(
                 frame, old, lambda a: _turn_square(frame, source, target, at, (old, a), (new, b))
             ),
         )
 
-    _loops(frame, outer, {}, square)
+    each_position(frame, outer, square)
 
 
 def _turn_square(

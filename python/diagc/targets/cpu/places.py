@@ -125,6 +125,10 @@ class Memory(Place):
         forms = tuple(form.renamed(names) for form in self.forms)
         return Memory(self.buffer, forms, self.element, self.unit_stride)
 
+    def address(self, frame: Frame, at: Positions) -> list[Index]:
+        """Indices of one element."""
+        return self._at(frame, at, None, 0)
+
     def _at(self, frame: Frame, at: Positions, along: str | None, offset: Index) -> list[Index]:
         code = frame.code
         where: list[Index] = []

@@ -23,6 +23,7 @@ class CpuSchedule:
         lanes: `tiled` when there is one position per vector lane; None when vectors run along
             each op's own contiguous axis.
         lane_tile: positions of `tiled` per task, a multiple of the vector length.
+        bf16_dot: whether sums of bf16 products may use the CPU's dot instruction.
         chunk: positions of a streamed axis that are worked on at a time.
     """
 
@@ -31,13 +32,16 @@ class CpuSchedule:
     lanes: str | None
     lane_tile: int
     chunk: Mapping[str, int]
+    bf16_dot: bool = False
 
     def chunk_of(self, axis: str) -> int:
         """Chunk of a streamed axis."""
         return self.chunk.get(axis, DEFAULT_CHUNK)
 
 
-def read_schedule(kernel: ir.Operation, vector_lanes: int) -> CpuSchedule:
+def read_schedule(
+    kernel: ir.Operation, vector_lanes: int, *, bf16_dot: bool = False
+) -> CpuSchedule:
     """The `diag.schedule` of a kernel; tiles are rounded up to whole vectors.
 
     Raises:
@@ -54,7 +58,7 @@ def read_schedule(kernel: ir.Operation, vector_lanes: int) -> CpuSchedule:
     chunk = {named.name: ir.IntegerAttr(named.attr).value for named in chunks}
     rounded = {k: _whole(v, vector_lanes) for k, v in chunk.items()}
     lanes = tiled if by_lanes else None
-    return CpuSchedule(grid, tiled, lanes, _whole(tile, vector_lanes), rounded)
+    return CpuSchedule(grid, tiled, lanes, _whole(tile, vector_lanes), rounded, bf16_dot)
 
 
 def _whole(size: int, lanes: int) -> int:

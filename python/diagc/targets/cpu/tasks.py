@@ -6,13 +6,15 @@ from dataclasses import dataclass, field
 from diagc.dialects import diag
 from diagc.errors import InternalError
 from diagc.mlir import arith, ir
-from diagc.targets.cpu.bounds import StreamBounds, stream_bounds
+from diagc.targets.cpu.bounds import stream_bounds
 from diagc.targets.cpu.code import Index
 from diagc.targets.cpu.frame import Frame, Span
 from diagc.targets.cpu.groups import Group, group_nodes
-from diagc.targets.cpu.nests import Nest
+from diagc.targets.cpu.nests import Nest, Sink
 from diagc.targets.cpu.nodes import ALIASES, LoopNode, VectorChoice, make_node
-from diagc.targets.cpu.packing import copy, pack
+from diagc.targets.cpu.operands import Operands, group_pair_key
+from diagc.targets.cpu.packing import copy
+from diagc.targets.cpu.pairs import PairScratch
 from diagc.targets.cpu.places import Constant, Form, Memory, Place, Position, Scratch
 from diagc.targets.cpu.schedule import CpuSchedule
 
@@ -37,8 +39,11 @@ class Task:
     places: dict[ir.Value, Place]
     results: Sequence[Memory]
     same: dict[ir.Value, ir.Value] = field(default_factory=dict)
-    packed: dict[tuple[ir.Value, str], Scratch] = field(default_factory=dict)
     units: dict[ir.Value, str | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Operands are packed on behalf of this task."""
+        self.operands = Operands(self.frame, self.schedule, self.place, self.origin)
 
     # -- whole kernel --------------------------------------------------------------------------------
     def emit(self, kernel: ir.Operation) -> None:
@@ -93,9 +98,16 @@ class Task:
 
     def _nests(self, nodes: Sequence[LoopNode], wanted: Sinks) -> None:
         groups = self._plan(nodes)
-        self._pack_inputs(groups, nodes)
+        produced = {node.result for node in nodes}
         for group in groups:
-            self._nest(group, wanted)
+            group.pairs = self.operands.pair_axis(group, produced)
+            for node in group.nodes:
+                for value in node.inputs:
+                    if self.origin(value) not in produced:
+                        self.operands.pack(group, node, value)
+        paired = self.operands.paired_results(groups, produced)
+        for group in groups:
+            self._nest(group, wanted, paired)
 
     def _plan(self, nodes: Sequence[LoopNode]) -> list[Group]:
         outside = frozenset(self.frame.grid)
@@ -107,7 +119,7 @@ class Task:
             return vector
 
         nodes = [self._canonical_inputs(node) for node in nodes]
-        return group_nodes(nodes, choose, outside, self._origin)
+        return group_nodes(nodes, choose, outside, self.origin)
 
     def _canonical_inputs(self, node: LoopNode) -> LoopNode:
         inputs = tuple(self.canonical(v) for v in node.inputs)
@@ -148,7 +160,7 @@ class Task:
             return source.renamed(op.opview.names)
         return _reindexed(source, op)
 
-    def _origin(self, value: ir.Value) -> ir.Value:
+    def origin(self, value: ir.Value) -> ir.Value:
         """The value that a view looks at."""
         value = self.canonical(value)
         owner = value.owner
@@ -174,59 +186,21 @@ class Task:
             return None
         return place.unit if place.unit not in self.frame.grid else None
 
-    # -- packing -----------------------------------------------------------------------------------------
-    def _pack_inputs(self, groups: Sequence[Group], nodes: Sequence[LoopNode]) -> None:
-        """Copies that inputs from memory need before their nests."""
-        produced = {node.result for node in nodes}
-        for group in groups:
-            for node in group.nodes:
-                for value in node.inputs:
-                    if self._origin(value) not in produced:
-                        self._pack_input(group, node, value)
-
-    def _pack_input(self, group: Group, node: LoopNode, value: ir.Value) -> None:
-        unit = self._packed_unit(group, node, value)
-        if unit is None:
-            return
-        key = (value, unit)
-        if key not in self.packed:
-            self.packed[key] = pack(self.frame, self.place(value), unit)
-
-    def _packed_unit(self, group: Group, node: LoopNode, value: ir.Value) -> str | None:
-        """The axis along which a node needs a contiguous copy of an input, or None."""
-        place = self.place(value)
-        if isinstance(place, (Position, Constant)):
-            return None
-        vector = group.inner_vector or group.vector
-        if vector in place.labels:
-            return None if place.unit == vector else vector
-        narrow = isinstance(place, Memory) and diag.is_float(place.element)
-        narrow = narrow and str(place.element) in ("bf16", "f16")
-        if node.is_contraction and narrow and place.unit not in self.frame.grid:
-            return place.unit
-        return None
-
-    def _input_place(self, group: Group, node_inputs: set[ir.Value], value: ir.Value) -> Place:
-        for unit in (group.inner_vector or group.vector, None):
-            if unit is not None and (value, unit) in self.packed:
-                return self.packed[value, unit]
-        place = self.place(value)
-        if group.head is not None and value in group.head.inputs and place.unit is not None:
-            return self.packed.get((value, place.unit), place)
-        del node_inputs
-        return place
-
     # -- one nest ----------------------------------------------------------------------------------------
-    def _nest(self, group: Group, wanted: Sinks) -> None:
-        sinks: Sinks = {}
+    def _nest(self, group: Group, wanted: Sinks, paired: Mapping[ir.Value, PairScratch]) -> None:
+        sinks: dict[ir.Value, list[Sink]] = {}
         for node in group.nodes:
-            sinks[node.result] = self._sinks_of(node.result, group, wanted)
-        inputs = {value for node in group.nodes for value in node.inputs}
+            value = node.result
+            sinks[value] = list(self._sinks_of(value, group, wanted))
+            if value in paired:
+                sinks[value].append(paired[value])
+                self.operands.packed[value, group_pair_key(paired[value])] = paired[value]
+        operands = [self.operands.operand(group, value) for value in group.head_inputs]
 
         def place_of(value: ir.Value) -> Place:
-            return self._input_place(group, inputs, self.canonical(value))
+            return self.operands.input(group, self.canonical(value))
 
-        Nest(self.frame, group, place_of, sinks).emit()
+        Nest(self.frame, group, place_of, operands, sinks).emit()
 
     def _sinks_of(self, value: ir.Value, group: Group, wanted: Sinks) -> list[Scratch | Memory]:
         """Scratch when something outside the nest reads it, and results that can be written here."""
@@ -258,6 +232,7 @@ class Task:
 
     def _read_outside(self, value: ir.Value, group: Group) -> bool:
         inside = [node.op for node in group.nodes if node is not group.head]
+        inside += self.operands.pair_readers.get(value, [])
         return any(reader not in inside for reader in self._readers(value))
 
     def _readers(self, value: ir.Value) -> Iterator[ir.Operation]:
@@ -370,15 +345,13 @@ class Task:
         """Copies of operands that do not change along the stream are made before the loop."""
         nodes = [make_node(op.operation) for op in body.operations if self._has_loops(op.operation)]
         groups = self._plan(nodes)
-        produced = {node.result for node in nodes}
-        states = set(body.arguments)
+        varying = {node.result for node in nodes} | set(body.arguments)
         for group in groups:
+            group.pairs = self.operands.pair_axis(group, {node.result for node in nodes})
             for node in group.nodes:
                 for value in node.inputs:
-                    origin = self._origin(value)
-                    fixed = axis not in diag.labels(value) and origin not in states
-                    if fixed and origin not in produced:
-                        self._pack_input(group, node, value)
+                    if axis not in diag.labels(value) and self.origin(value) not in varying:
+                        self.operands.pack(group, node, value)
 
     def _has_loops(self, op: ir.Operation) -> bool:
         return op.name not in (*ALIASES, "diag.yield", "diag.stream", "arith.constant")
@@ -400,9 +373,9 @@ class Task:
             count = chunk if open_keep else code.min(chunk, code.sub(high, start))
             self.frame.spans[axis] = Span(start, count, chunk)
             self.frame.open_keep = open_keep
-            outer = (dict(self.packed), dict(self.places), dict(self.units))
+            outer = (dict(self.operands.packed), dict(self.places), dict(self.units))
             self._into(body, states)
-            self.packed, self.places, self.units = outer
+            self.operands.packed, self.places, self.units = outer
             self.frame.open_keep = False
             return []
 
@@ -457,5 +430,3 @@ def _substitute(form: Form, by_label: Mapping[str, Form]) -> Form:
             terms[name] = terms.get(name, 0) + factor * step
     return Form(tuple(terms.items()), constant)
 
-
-__all__ += ["StreamBounds"]
