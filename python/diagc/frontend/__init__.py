@@ -1,0 +1,1 @@
+"""Front ends: text, Python and torch programs become diag IR."""
