@@ -13,6 +13,7 @@ from diagc import __version__, opt
 from diagc.arguments import add_pass_arguments, pass_options
 from diagc.crash import reproducible
 from diagc.errors import DiagcError
+from diagc.options import CompileOptions
 
 __all__ = ["main"]
 
@@ -21,12 +22,12 @@ Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 _INTERRUPTED = 130
 
-_PROGRAM_HELP = "FILE.py, FILE.py:name or FILE.diag"
+_PROGRAM_HELP = "FILE.py or FILE.diag, with :NAME for one program of it"
 _EPILOG = """\
-a program is a public function or torch.nn.Module in a Python file that also defines
-example_inputs(), a function that gives the tuple of arguments; without ':name' all public
-functions and Modules of the file are taken. In a class or a function without parameters
-that makes a Module, the Module is taken.
+a program is a diagram of a .diag file, or a public function or torch.nn.Module of a Python
+file, which must also define example_inputs(), a function that gives the tuple of arguments.
+A class or function without parameters that makes a Module stands for that Module. Without
+':NAME' all programs of the file are taken; names with an underscore do not count.
 
 exit status: 0, 1 (bad input, or a result that differs), 70 (a bug in diagc)"""
 
@@ -53,7 +54,13 @@ def _dispatch(args: argparse.Namespace) -> int:
         from diagc.commands.inspect import show_targets
 
         return show_targets()
-    options = {**pass_options(args), "target": args.target}
+    options = CompileOptions(
+        target=args.target,
+        reassociate=args.reassociate,
+        library=args.library,
+        empty_rows=args.empty_rows,
+        **pass_options(args),
+    )
     if args.command == "run":
         from diagc.commands.run import run
 
@@ -88,10 +95,26 @@ def _add_program_command(commands: Subparsers, name: str, text: str) -> argparse
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("program", metavar="FILE[:NAME]", help=_PROGRAM_HELP)
+    parser.add_argument("program", metavar="FILE", help=_PROGRAM_HELP)
     parser.add_argument("--target", default="auto", help="see diagc targets; default auto")
+    choices = {"auto": "by cost", "exact": "where rounding allows", "off": "never"}
+    _add_choice(parser, "--reassociate", choices, "reorder chains of contractions")
+    choices = {"auto": "the library of torch", "none": "kernels"}
+    _add_choice(parser, "--library", choices, "what computes lone contractions")
+    choices = {"zero": "zeros", "eager": "what torch gives, NaN"}
+    _add_choice(parser, "--empty-rows", choices, "results of rows that are masked out whole")
     add_pass_arguments(parser)
     return parser
+
+
+def _add_choice(
+    parser: argparse.ArgumentParser, name: str, choices: dict[str, str], text: str
+) -> None:
+    """Add an option with named values, the first of which is the default."""
+    listing = "; ".join(f"{choice}: {meaning}" for choice, meaning in choices.items())
+    parser.add_argument(
+        name, choices=list(choices), default=next(iter(choices)), help=f"{text} ({listing})"
+    )
 
 
 def _add_run(commands: Subparsers) -> None:

@@ -1,4 +1,4 @@
-"""Compares a compiled function with eager torch: error against float64, and time."""
+"""Compares a compiled program with eager torch: errors against float64, and times."""
 
 import copy
 import math
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-__all__ = ["Comparison", "Timing", "compare", "max_error", "time_both"]
+__all__ = ["Comparison", "Timing", "compare", "compare_with", "max_error", "time_calls"]
 
 _MIN_ROUNDS = 9
 _MAX_ROUNDS = 200
@@ -21,35 +21,57 @@ _TIME_BUDGET_SECONDS = 2.0
 # summation differ by less, a wrong term by far more.
 _ERROR_FACTOR = 4.0
 
+# Eager may be exact by luck: so many units in the last place of the largest value are no error.
+_ULPS = 8
+
+
+# Where there is no eager result to compare with, so many units in the last place are granted.
+_LONE_ULPS = 64
+
 
 @dataclass(frozen=True)
 class Comparison:
     """Largest absolute errors against the same program in float64."""
 
     error: float
-    eager_error: float
+    eager_error: float | None
+    """Of eager torch in its own dtype; None for a diagram, which has no eager form."""
     floor: float
-    """What rounding alone may cost: a few units in the last place of the largest value."""
+    """What rounding alone may cost: some units in the last place of the largest value."""
     reference: str
     """`float64`, or why eager's own dtype had to serve."""
 
     @property
     def equal(self) -> bool:
         """Whether the compiled result is as good as eager's."""
-        return self.error <= max(_ERROR_FACTOR * self.eager_error, self.floor)
+        return self.error <= max(_ERROR_FACTOR * (self.eager_error or 0.0), self.floor)
+
+    def text(self) -> str:
+        """Give one line."""
+        eager = "" if self.eager_error is None else f", eager {self.eager_error:.2e}"
+        peer = "the reference" if self.eager_error is None else "eager"
+        verdict = f"equal to {peer}" if self.equal else f"DIFFERS FROM {peer.upper()}"
+        return f"max error {self.error:.2e}{eager}, against {self.reference}: {verdict}"
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Median seconds of a call, measured in turns."""
+    """Median seconds of a call, measured in turns; `eager` is None where there is no peer."""
 
     compiled: float
-    eager: float
+    eager: float | None
 
     @property
-    def ratio(self) -> float:
+    def ratio(self) -> float | None:
         """How many times faster than eager."""
-        return self.eager / self.compiled
+        return None if self.eager is None else self.eager / self.compiled
+
+    def text(self) -> str:
+        """Give one line."""
+        text = f"time {self.compiled * 1e3:.3f} ms"
+        if self.eager is None:
+            return text
+        return f"{text}, eager {self.eager * 1e3:.3f} ms, time ratio {self.ratio:.2f}"
 
 
 def compare(
@@ -63,7 +85,7 @@ def compare(
     return Comparison(
         error=_largest(ours, reference),
         eager_error=_largest(eager, reference),
-        floor=max((_rounding_floor(t) for t in eager), default=0.0),
+        floor=max((_rounding_floor(tensor, _ULPS) for tensor in eager), default=0.0),
         reference=kind,
     )
 
@@ -86,20 +108,26 @@ def max_error(actual: torch.Tensor, reference: torch.Tensor) -> float:
     return float(difference.max().item()) if difference.numel() else 0.0
 
 
-def time_both(
-    function: Callable[..., Any], compiled: Callable[..., Any], inputs: tuple[Any, ...]
+def compare_with(reference: list[torch.Tensor], results: list[torch.Tensor]) -> Comparison:
+    """Compare results with a reference in float64."""
+    floor = max((_rounding_floor(tensor, _LONE_ULPS) for tensor in results), default=0.0)
+    return Comparison(_largest(results, reference), None, floor, "float64")
+
+
+def time_calls(
+    compiled: Callable[..., Any], eager: Callable[..., Any] | None, inputs: tuple[Any, ...]
 ) -> Timing:
     """Time both in turns, so that a slow spell of the machine hits both alike."""
-    ours: list[float] = []
-    eager: list[float] = []
+    functions = [compiled] if eager is None else [compiled, eager]
+    rounds: list[list[float]] = []
     with torch.no_grad():
         start = perf_counter()
-        for _ in range(_MAX_ROUNDS):
-            ours.append(_seconds(compiled, inputs))
-            eager.append(_seconds(function, inputs))
-            if len(ours) >= _MIN_ROUNDS and perf_counter() - start > _TIME_BUDGET_SECONDS:
+        while len(rounds) < _MAX_ROUNDS:
+            rounds.append([_seconds(function, inputs) for function in functions])
+            if len(rounds) >= _MIN_ROUNDS and perf_counter() - start > _TIME_BUDGET_SECONDS:
                 break
-    return Timing(median(ours), median(eager))
+    medians = [median(times) for times in zip(*rounds, strict=True)]
+    return Timing(medians[0], None if eager is None else medians[1])
 
 
 def _seconds(function: Callable[..., Any], inputs: tuple[Any, ...]) -> float:
@@ -118,11 +146,11 @@ def _largest(actual: list[torch.Tensor], reference: list[torch.Tensor]) -> float
     return max(map(max_error, actual, reference), default=0.0)
 
 
-def _rounding_floor(result: torch.Tensor) -> float:
+def _rounding_floor(result: torch.Tensor, ulps: int) -> float:
     if not result.is_floating_point() or not result.numel():
         return 0.0
     magnitude = result.double().nan_to_num(0.0, 0.0, 0.0).abs().max().item()
-    return float(8 * torch.finfo(result.dtype).eps * magnitude)
+    return float(ulps * torch.finfo(result.dtype).eps * magnitude)
 
 
 def _reference(

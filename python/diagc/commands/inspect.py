@@ -3,38 +3,36 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
-import diagc
-from diagc.commands.program import load_programs
+from diagc.commands.load import load_programs
 from diagc.commands.progress import progress
 from diagc.errors import UserError
+from diagc.options import CompileOptions
 
 __all__ = ["compile_program", "explain", "show_targets"]
 
 
-def explain(args: argparse.Namespace, options: dict[str, Any]) -> int:
+def explain(args: argparse.Namespace, options: CompileOptions) -> int:
     """Print what was fused and why."""
     for program in load_programs(args.program):
         with progress(f"compiling {program.name}"):
-            compiled = diagc.compile(program.function, *program.inputs, **options)
+            compiled = program.compile(options)
         print(compiled.explain(format="json" if args.json else "text"))
     return 0
 
 
-def compile_program(args: argparse.Namespace, options: dict[str, Any]) -> int:
+def compile_program(args: argparse.Namespace, options: CompileOptions) -> int:
     """Write the program as it is after a stage."""
     programs = load_programs(args.program)
     if len(programs) > 1:
-        names = ", ".join(program.name for program in programs)
         raise UserError(
             f"{args.program} holds {len(programs)} programs",
-            expected=f"one: {args.program}:NAME",
-            found=names,
+            expected=f"one, {args.program}:NAME",
+            found=", ".join(program.name for program in programs),
         )
     with progress(f"compiling {programs[0].name}"):
-        compiled = diagc.compile(programs[0].function, *programs[0].inputs, **options)
-    _write(args.output, compiled.emit(args.emit))
+        text = programs[0].compile(options).emit(args.emit)
+    _write(args.output, text if text.endswith("\n") else f"{text}\n")
     return 0
 
 

@@ -1,148 +1,108 @@
-"""Programs named on the command line: `FILE.py`, `FILE.py:name`, `FILE.diag`.
+"""What the commands work on: something that can be compiled, with arguments for it."""
 
-A Python file holds public functions or `torch.nn.Module`s, and a function `example_inputs()` that
-gives the tuple of arguments. A Module may stand there as an instance, as a class that needs no
-arguments, or as a function without parameters that makes one. Without `:name` all of them count;
-names with an underscore do not, nor does what the file has only imported.
-"""
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Protocol
 
-import inspect
-import sys
-import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
-from types import ModuleType
-from typing import Any
+import diagc
+from diagc.mlir import ir
+from diagc.options import CompileOptions
 
-from diagc.errors import SourceLocation, UserError
+if TYPE_CHECKING:
+    from diagc.runtime.program import Program as LoweredProgram
 
-__all__ = ["EXAMPLE_INPUTS", "Program", "load_programs", "split_spec"]
+__all__ = ["Compiled", "CompiledDiagram", "DiagramProgram", "Program", "TorchProgram"]
 
-EXAMPLE_INPUTS = "example_inputs"
+
+class Compiled(Protocol):
+    """What comes out of a compilation, whatever went in."""
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Run it."""
+
+    def explain(self, format: str = "text") -> str:
+        """Say what was fused and why; `format` is `text` or `json`."""
+
+    def emit(self, stage: str) -> str:
+        """Give the IR of a stage of the pipeline.
+
+        Raises:
+            UserError: no such stage.
+        """
 
 
 @dataclass(frozen=True)
-class Program:
-    """Something to compile: a function or a torch Module, with arguments for it."""
+class Program(ABC):
+    """Something to compile."""
 
     name: str
-    function: Callable[..., Any]
     inputs: tuple[Any, ...]
 
-
-def split_spec(spec: str) -> tuple[Path, str | None]:
-    """Take `FILE:name` apart; a colon inside an existing file's name belongs to the file.
-
-    Raises:
-        UserError: there is no such file.
-    """
-    file, colon, name = spec.rpartition(":")
-    path = Path(file) if colon and not Path(spec).exists() else Path(spec)
-    if not path.is_file():
-        found = "a directory" if path.is_dir() else "no such file"
-        raise UserError(f"cannot read {path}", expected="FILE.py or FILE.py:name", found=found)
-    return path, name if path != Path(spec) else None
+    @abstractmethod
+    def compile(self, options: CompileOptions) -> Compiled:
+        """Compile for the target of the options."""
 
 
-def load_programs(spec: str) -> list[Program]:
-    """Import the Python file that `spec` names and collect its programs.
+@dataclass(frozen=True)
+class TorchProgram(Program):
+    """A function on tensors, or a torch Module."""
 
-    Raises:
-        UserError: the file cannot be read or imported, lacks the name or `example_inputs`.
-    """
-    path, name = split_spec(spec)
-    module = _import_file(path)
-    found = _public_callables(module)
-    if name is not None:
-        found = {name: _named(module, name, path, found)}
-    if not found:
-        expected = "a public function or torch.nn.Module beside example_inputs()"
-        raise UserError(f"nothing to compile in {path}", expected=expected)
-    inputs = _example_inputs(module, path)
-    return [Program(n, _instance(value, path), inputs) for n, value in found.items()]
+    function: Callable[..., Any]
+
+    def compile(self, options: CompileOptions) -> Compiled:
+        """Compile through the torch front end."""
+        values = {field.name: getattr(options, field.name) for field in fields(options)}
+        return diagc.compile(self.function, *self.inputs, **values)
 
 
-def _import_file(path: Path) -> ModuleType:
-    spec = spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise UserError(f"cannot import {path}", expected="a Python file, FILE.py")
-    module = module_from_spec(spec)
-    sys.modules[path.stem] = module  # dataclasses and pickles look their module up
-    sys.path.insert(0, str(path.parent.resolve()))
-    return _guarded(path, "importing it", lambda: _execute(module))
+@dataclass(frozen=True)
+class DiagramProgram(Program):
+    """A diagram; `make_module` parses it anew, because compiling changes the module."""
+
+    make_module: Callable[[], ir.Module]
+
+    def compile(self, options: CompileOptions) -> "CompiledDiagram":
+        """Compile the diagram."""
+        from diagc.compiler import compile_module
+
+        lowered = compile_module(self.make_module(), options.target, options, name=self.name)
+        return CompiledDiagram(lowered, self.make_module, options)
+
+    def reference(self) -> Sequence[Any]:
+        """Evaluate in float64, by the meaning of every op."""
+        from diagc.compiler import compile_module
+
+        program = compile_module(self.make_module(), "interp", name=self.name)
+        return program.run([tensor.numpy() for tensor in self.inputs])
 
 
-def _execute(module: ModuleType) -> ModuleType:
-    assert module.__spec__ is not None
-    assert module.__spec__.loader is not None
-    module.__spec__.loader.exec_module(module)
-    return module
+@dataclass(frozen=True)
+class CompiledDiagram:
+    """A lowered diagram behind the interface of a compiled function."""
 
+    program: "LoweredProgram"
+    make_module: Callable[[], ir.Module]
+    options: CompileOptions
 
-def _guarded(path: Path, doing: str, action: Callable[[], Any]) -> Any:
-    """Run code of the user; what it raises is shown as the user's error, at the user's line."""
-    try:
-        return action()
-    except Exception as error:
-        message = f"{doing} raised {type(error).__name__}: {error}"
-        raise UserError(message, location=_line_in(path, error)) from error
+    def __call__(self, *inputs: Any) -> Any:
+        """Run on tensors; gives the list of results."""
+        return self.program(inputs)
 
+    def explain(self, format: str = "text") -> str:
+        """Say what was fused and why; `format` is `text` or `json`."""
+        from diagc.explain.text import render_text
 
-def _line_in(path: Path, error: Exception) -> SourceLocation:
-    if isinstance(error, SyntaxError) and error.filename is not None:
-        return SourceLocation(error.filename, error.lineno or 1, error.offset or 1)
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [f.lineno for f in frames if f.lineno and Path(f.filename).resolve() == path.resolve()]
-    return SourceLocation(str(path), lines[-1] if lines else 1, 1)
+        report = self.program.report
+        assert report is not None
+        return json.dumps(report.to_json()) if format == "json" else render_text(report)
 
+    def emit(self, stage: str) -> str:
+        """Give the IR of a stage of the pipeline."""
+        from diagc.compiler import run_pipeline
+        from diagc.passes.instrumentation import print_op
 
-def _public_callables(module: ModuleType) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if not name.startswith("_") and name != EXAMPLE_INPUTS and _is_program(value, module)
-    }
-
-
-def _is_program(value: object, module: ModuleType) -> bool:
-    if inspect.isfunction(value):
-        return value.__module__ == module.__name__
-    if isinstance(value, type):
-        return value.__module__ == module.__name__ and hasattr(value, "forward")
-    return hasattr(value, "forward") and callable(value)
-
-
-def _named(module: ModuleType, name: str, path: Path, found: dict[str, Any]) -> Any:
-    value = getattr(module, name, None)
-    if callable(value):
-        return value
-    raise UserError(
-        f"{path} has no function or torch.nn.Module '{name}'",
-        expected=f"one of {', '.join(found)}" if found else None,
-        found="nothing of that name" if value is None else f"a {type(value).__name__}",
-    )
-
-
-def _instance(value: Any, path: Path) -> Callable[..., Any]:
-    """Make the Module of a class or of a function without parameters."""
-    is_factory = inspect.isfunction(value) and not inspect.signature(value).parameters
-    if not is_factory and not isinstance(value, type):
-        return value
-    made = _guarded(path, f"{value.__name__}()", value)
-    if not callable(made):
-        found = f"a {type(made).__name__}"
-        raise UserError(f"{value.__name__}() in {path}", expected="a torch.nn.Module", found=found)
-    return made
-
-
-def _example_inputs(module: ModuleType, path: Path) -> tuple[Any, ...]:
-    make = getattr(module, EXAMPLE_INPUTS, None)
-    if make is None:
-        raise UserError(
-            f"{path} does not say with what to run",
-            expected=f"a function {EXAMPLE_INPUTS}() that gives the tuple of arguments",
-        )
-    inputs = _guarded(path, f"{EXAMPLE_INPUTS}()", make)
-    return tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
+        module = self.make_module()
+        run_pipeline(module, self.options, stage)
+        return print_op(module.operation)

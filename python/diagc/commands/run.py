@@ -1,70 +1,81 @@
-"""`diagc run`: compile, run, compare with eager, and show kernels, errors and times in a table."""
+"""`diagc run`: compile, run, compare, and show kernels, errors and times in a table.
+
+A torch program is compared with eager torch, both against float64; a diagram with the float64
+meaning of its ops.
+"""
 
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 
-import diagc
-from diagc.commands.comparison import Comparison, Timing, compare, time_both
-from diagc.commands.program import Program, load_programs
+from diagc.commands.comparison import Comparison, Timing, compare, compare_with, time_calls
+from diagc.commands.load import load_programs
+from diagc.commands.program import Compiled, DiagramProgram, Program, TorchProgram
 from diagc.commands.progress import progress
+from diagc.options import CompileOptions
 
 __all__ = ["run"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What there is to tell about one program."""
+    """What there is to tell about one program; `report` is `explain(format="json")`."""
 
-    program: Program
-    compiled: Any
+    name: str
+    report: dict[str, Any]
     comparison: Comparison
     timing: Timing | None
 
 
-def run(args: argparse.Namespace, options: dict[str, Any]) -> int:
-    """Do the command; the result is 1 when a program differs from eager."""
-    outcomes = [_run_program(program, args, options) for program in load_programs(args.program)]
-    show = _print_json if args.json else _print_table
-    for outcome in outcomes:
-        show(outcome)
-    return 0 if all(outcome.comparison.equal for outcome in outcomes) else 1
+def run(args: argparse.Namespace, options: CompileOptions) -> int:
+    """Do the command; the result is 1 when a program differs from its reference."""
+    equal = True
+    for program in load_programs(args.program):
+        outcome = _run_program(program, options, timed=not args.no_time)
+        (_print_json if args.json else _print_table)(outcome)
+        equal &= outcome.comparison.equal
+    return 0 if equal else 1
 
 
-def _run_program(program: Program, args: argparse.Namespace, options: dict[str, Any]) -> Outcome:
-    if isinstance(program.function, torch.nn.Module):
+def _run_program(program: Program, options: CompileOptions, timed: bool) -> Outcome:
+    if isinstance(program, TorchProgram) and isinstance(program.function, torch.nn.Module):
         program.function.eval()  # dropout would make every run differ
     with progress(f"compiling {program.name}"):
-        compiled = diagc.compile(program.function, *program.inputs, **options)
-    with progress(f"comparing {program.name} with eager torch"):
-        comparison = compare(program.function, compiled, program.inputs)
-        timing = None if args.no_time else time_both(program.function, compiled, program.inputs)
-    return Outcome(program, compiled, comparison, timing)
+        compiled = program.compile(options)
+    with progress(f"running and comparing {program.name}"):
+        comparison = _compare(program, compiled)
+        peer = _peer(program)
+        timing = time_calls(compiled, peer, program.inputs) if timed else None
+    report = json.loads(compiled.explain(format="json"))
+    return Outcome(program.name, report, comparison, timing)
 
 
-def _kernel_rows(compiled: Any) -> list[dict[str, Any]]:
-    return [
-        {
-            "kernel": kernel.name,
-            "streams": list(kernel.streams),
-            "target": kernel.target,
-            "cache": kernel.cache,
-        }
-        for kernel in compiled.kernels
-    ]
+def _compare(program: Program, compiled: Compiled) -> Comparison:
+    if isinstance(program, TorchProgram):
+        return compare(program.function, compiled, program.inputs)
+    assert isinstance(program, DiagramProgram)
+    reference = [torch.as_tensor(array) for array in program.reference()]
+    return compare_with(reference, compiled(*program.inputs))
+
+
+def _peer(program: Program) -> Callable[..., Any] | None:
+    return program.function if isinstance(program, TorchProgram) else None
+
+
+# ---- showing ---------------------------------------------------------------------------------
 
 
 def _print_json(outcome: Outcome) -> None:
     print(
         json.dumps(
             {
-                "program": outcome.program.name,
-                "kernels": _kernel_rows(outcome.compiled),
-                "outside": list(outcome.compiled.outside),
+                "program": outcome.name,
+                "report": outcome.report,
                 "comparison": {**asdict(outcome.comparison), "equal": outcome.comparison.equal},
                 "seconds": None if outcome.timing is None else asdict(outcome.timing),
             }
@@ -76,30 +87,36 @@ def _print_table(outcome: Outcome) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=outcome.program.name, title_justify="left")
-    for column in ("kernel", "derived stream", "target", "cache"):
+    columns = ("kernel", "derived stream", "calls", "max error", "time ratio", "cache")
+    table = Table(title=outcome.name, title_justify="left", show_lines=True)
+    for column in columns:
         table.add_column(column, overflow="fold")
-    for row in _kernel_rows(outcome.compiled):
-        streams = "\n".join(row["streams"]) or "none"
-        table.add_row(row["kernel"], streams, row["target"], row["cache"])
+    for kernel in outcome.report["kernels"]:
+        streams = "\n".join(map(_stream_text, kernel["streams"])) or "none"
+        table.add_row(kernel["name"], streams, str(kernel["calls"]), "", "", kernel["cache"])
+    error, ratio = f"{outcome.comparison.error:.1e}", _ratio(outcome.timing)
+    table.add_row("whole program", "", "", error, ratio, "")
     console = Console(file=sys.stdout, highlight=False, markup=False)
     console.print(table)
     for line in _summary(outcome):
         console.print(line, soft_wrap=True)
 
 
+def _stream_text(stream: dict[str, Any]) -> str:
+    return "\n".join([f"along {stream['axis']}", *stream["law"]])
+
+
+def _ratio(timing: Timing | None) -> str:
+    return "" if timing is None or timing.ratio is None else f"{timing.ratio:.2f}"
+
+
 def _summary(outcome: Outcome) -> list[str]:
-    comparison, timing = outcome.comparison, outcome.timing
-    verdict = "equal to eager" if comparison.equal else "DIFFERS FROM EAGER"
-    lines = [
-        f"max error   {comparison.error:.2e}, eager {comparison.eager_error:.2e}, "
-        f"against {comparison.reference}: {verdict}"
-    ]
-    if timing is not None:
-        lines.append(
-            f"time        {timing.compiled * 1e3:.3f} ms, eager {timing.eager * 1e3:.3f} ms, "
-            f"ratio {timing.ratio:.2f}"
-        )
-    if outcome.compiled.outside:
-        lines.append(f"left in torch: {', '.join(outcome.compiled.outside)}")
+    lines = [outcome.comparison.text()]
+    if outcome.timing is not None:
+        lines.append(outcome.timing.text())
+    outside = [f"{item['what']} x {item['calls']}" for item in outcome.report["outside"]]
+    if outside:
+        lines.append(f"outside: {', '.join(outside)}")
+    if outcome.report["fall_back"]:
+        lines.append("fall-back: not all kernels are code of the target; see diagc explain")
     return lines

@@ -1,0 +1,97 @@
+"""Programs in a `.diag` file: each diagram is one, with random inputs of a fixed seed."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from diagc.commands.program import DiagramProgram
+from diagc.dialects import diag
+from diagc.errors import UserError
+from diagc.mlir import ir, passmanager
+
+__all__ = ["load_diagrams"]
+
+# Sizes for axes without one: no multiple of a vector or tile, so that tails are met too.
+_OPEN_SIZE = 100
+
+_DTYPES = {
+    "f32": torch.float32,
+    "f64": torch.float64,
+    "f16": torch.float16,
+    "bf16": torch.bfloat16,
+    "i1": torch.bool,
+    "i32": torch.int32,
+    "i64": torch.int64,
+}
+
+
+def load_diagrams(path: Path, name: str | None) -> list[DiagramProgram]:
+    """Parse a `.diag` file and collect its diagrams, or the one called `name`.
+
+    Raises:
+        DiagSyntaxError: the file is no diagram.
+        UserError: the file cannot be read or lacks the name.
+    """
+    from diagc.frontend.text import parse
+
+    text = read_text(path)
+    parse_anew = partial(parse, text, str(path))
+    names = [_symbol(op) for op in _diagrams(parse_anew())]
+    if name is not None and name not in names:
+        raise UserError(f"{path} has no diagram '{name}'", expected=f"one of {', '.join(names)}")
+    chosen = names if name is None else [name]
+    if not chosen:
+        raise UserError(f"nothing to compile in {path}", expected="a diagram")
+    return [_program(n, partial(_only, parse_anew, n)) for n in chosen]
+
+
+def read_text(path: Path) -> str:
+    """Read a text file.
+
+    Raises:
+        UserError: it cannot be read, or is no UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot read {path}", found=error.strerror) from None
+    except UnicodeDecodeError as error:
+        found = f"byte 0x{error.object[error.start]:02x} at offset {error.start}"
+        raise UserError(f"cannot read {path}", expected="UTF-8 text", found=found) from None
+
+
+def _program(name: str, make_module: Callable[[], ir.Module]) -> DiagramProgram:
+    (entry,) = _diagrams(make_module())
+    generator = torch.Generator().manual_seed(0)
+    arguments = diag.function_body(entry).arguments
+    inputs = tuple(_random(argument.type, generator) for argument in arguments)
+    return DiagramProgram(name, inputs, make_module)
+
+
+def _only(parse: Callable[[], ir.Module], name: str) -> ir.Module:
+    """Parse and drop all diagrams but one, and what it does not call."""
+    module = parse()
+    with module.context:
+        for op in _diagrams(module):
+            if _symbol(op) != name:
+                op.attributes["sym_visibility"] = ir.StringAttr.get("private")
+        passmanager.PassManager.parse("builtin.module(symbol-dce)").run(module.operation)
+    return module
+
+
+def _diagrams(module: ir.Module) -> list[ir.Operation]:
+    return [op for op in diag.functions(module) if "sym_visibility" not in op.attributes]
+
+
+def _symbol(function: ir.Operation) -> str:
+    return str(ir.StringAttr(function.attributes["sym_name"]).value)
+
+
+def _random(type_: ir.RankedTensorType, generator: torch.Generator) -> torch.Tensor:
+    shape = [_OPEN_SIZE if n == diag.DYNAMIC else n for n in diag.dims(type_).values()]
+    dtype = _DTYPES[str(diag.element_type(type_))]
+    if dtype.is_floating_point:
+        return torch.randn(shape, generator=generator).to(dtype)
+    return torch.randint(0, 2, shape, generator=generator).to(dtype)
