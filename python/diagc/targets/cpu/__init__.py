@@ -1,1 +1,5 @@
-"""The CPU target: vector code for this machine, its threads, its calling convention."""
+"""Kernels for this machine's processor, lowered op by op to vector code."""
+
+from diagc.targets.cpu.kernel import LoadedKernel, lower_kernel
+
+__all__ = ["LoadedKernel", "lower_kernel"]

@@ -18,8 +18,9 @@ from pathlib import Path
 import diagc
 from diagc.errors import LoweringError
 from diagc.mlir import execution_engine, ir
+from diagc.runtime import elf_format, externs
 
-__all__ = ["exported_symbols", "generate", "generate_isolated"]
+__all__ = ["check_references", "exported_symbols", "generate", "generate_isolated"]
 
 _WORKER_SECONDS = 300
 _NEVER_CALLED = ctypes.c_void_p(1)
@@ -40,7 +41,8 @@ def exported_symbols(module: ir.Module) -> tuple[str, ...]:
 def generate(module: ir.Module, opt_level: int) -> bytes:
     """Compile a module for the host, or for each function's `target_cpu`; gives an ELF object.
 
-    Nothing of it is executed, hence run-time functions need no real address here.
+    Nothing of it is executed, hence it does not matter what run-time functions resolve to here, or
+    whether they do: `check_references` looks at that in the object.
 
     Raises:
         LoweringError: the module cannot be translated to LLVM IR or compiled.
@@ -52,14 +54,32 @@ def generate(module: ir.Module, opt_level: int) -> bytes:
         engine = execution_engine.ExecutionEngine(module, opt_level=opt_level)
         for name in _declared(module):
             engine.raw_register_runtime(name, _NEVER_CALLED)
-        if not engine.raw_lookup(symbols[0]):
-            raise RuntimeError(f"no code for '{symbols[0]}'")
+        engine.raw_lookup(symbols[0])  # compiles
     except RuntimeError as error:
         raise LoweringError(f"LLVM cannot compile the kernel: {error}") from None
     with tempfile.TemporaryDirectory(prefix="diagc-") as directory:
         path = Path(directory, "kernel.o")
         engine.dump_to_object_file(str(path))
-        return path.read_bytes()
+        code = path.read_bytes() if path.exists() else b""
+    if not code:
+        raise LoweringError("LLVM made no code of the kernel")
+    return code
+
+
+def check_references(code: bytes) -> None:
+    """Refuse an object that calls what the run time does not provide.
+
+    Raises:
+        LoweringError: naming the functions, e.g. `__truncsfbf2`: LLVM calls it for a masked store
+            of bf16 on a CPU without AVX512-BF16.
+    """
+    symbols = elf_format.parse(code).symbols
+    undefined = [symbol.name for symbol in symbols[1:] if symbol.section == elf_format.SHN_UNDEF]
+    missing = [name for name in undefined if externs.resolve(name) is None]
+    if missing:
+        raise LoweringError(
+            f"the kernel calls {', '.join(missing)}, which this machine does not have"
+        )
 
 
 def _declared(module: ir.Module) -> list[str]:

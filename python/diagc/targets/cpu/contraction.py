@@ -63,7 +63,9 @@ def choose_blocks(
     total = frame.vectors(group.vector)
     head = group.head
     if head is None:
-        return Blocks(_vector_block(total, POINTWISE_VECTORS), dict.fromkeys(paired, 2), frozenset(paired))
+        return Blocks(
+            _vector_block(total, POINTWISE_VECTORS), dict.fromkeys(paired, 2), frozenset(paired)
+        )
     vectors = _vector_block(total, 4)
     budget = ACCUMULATORS[32 if frame.code.lanes == 16 else 16]
     rows = max(1, budget // vectors)
@@ -96,9 +98,7 @@ def _row_block(frame: Frame, label: str, rows: int) -> int:
     return min(4, rows)
 
 
-def _by_reuse(
-    labels: Sequence[str], operands: Sequence[Operand], vector: str | None
-) -> list[str]:
+def _by_reuse(labels: Sequence[str], operands: Sequence[Operand], vector: str | None) -> list[str]:
     """Axes of exactly one operand first: blocking them reuses the other operand's loads."""
 
     def score(label: str) -> tuple[int, int]:

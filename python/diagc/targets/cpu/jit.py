@@ -122,8 +122,7 @@ def compile_module(
     observe("llvm", lambda: str(module))
     observe("llvmir", lambda: llvm.translate_module_to_llvmir(module.operation))
     translated = time.perf_counter()
-    generate = codegen.generate_isolated if options.isolate else codegen.generate
-    code = generate(module, options.opt_level)
+    code = _generate(module, options)
     seconds = {"lower": lowered - start, "codegen": time.perf_counter() - translated}
     observe("object", lambda: code)
     observe("asm", lambda: _assembly(module, features, options.opt_level))
@@ -141,11 +140,31 @@ def _lower(module: ir.Module, passes: str, verify: bool) -> None:
         manager.run(module.operation)
     except ir.MLIRError as error:
         raise LoweringError(f"the kernel cannot be lowered to LLVM: {error}") from None
-    leftover = sorted(
-        {op.operation.name for op in module.body.operations if op.operation.name[:5] != "llvm."}
-    )
-    if leftover:
-        raise LoweringError(f"no lowering to LLVM for {', '.join(leftover)}")
+
+
+def _generate(module: ir.Module, options: JitOptions) -> bytes:
+    generate = codegen.generate_isolated if options.isolate else codegen.generate
+    try:
+        code = generate(module, options.opt_level)
+    except LoweringError as error:
+        foreign = _foreign_operations(module)
+        if not foreign:
+            raise
+        raise LoweringError(f"no lowering to LLVM for {', '.join(foreign)}") from error
+    codegen.check_references(code)
+    return code
+
+
+def _foreign_operations(module: ir.Module) -> list[str]:
+    """Names of operations that the passes have left; asked after a failure, it takes a walk."""
+    names: set[str] = set()
+
+    def visit(op: ir.Operation) -> ir.WalkResult:
+        names.add(op.name)
+        return ir.WalkResult.ADVANCE
+
+    module.operation.walk(visit)
+    return sorted(name for name in names if not name.startswith(("llvm.", "builtin.module")))
 
 
 def _limit_instructions(module: ir.Module, features: CpuFeatures) -> None:

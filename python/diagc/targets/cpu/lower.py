@@ -23,10 +23,13 @@ def kernel_signature(kernel: ir.Operation, symbol: str = "kernel") -> KernelSign
     sizes: dict[str, int] = {}
     args = [_wire(f"arg{i}", value, sizes) for i, value in enumerate(body.arguments)]
     results = [_wire(f"result{i}", value, sizes) for i, value in enumerate(returned)]
+    bound = set(sizes)
     for op in diag.walk_ops(kernel.regions[0]):
         for value in op.results:
             if diag.is_wire(value.type):
                 _collect(value, sizes)
+    # a dynamic axis inside only is another name of one of the arguments': `_aliases`
+    sizes = {x: n for x, n in sizes.items() if x in bound or n != diag.DYNAMIC}
     axes = [Axis(label, None if size == diag.DYNAMIC else size) for label, size in sizes.items()]
     return KernelSignature(symbol, tuple(args), tuple(results), tuple(axes))
 
@@ -66,7 +69,9 @@ def build_module(kernel: ir.Operation, features: CpuFeatures) -> tuple[ir.Module
         def count(sizes: Mapping[str, ir.Value]) -> ir.Value:
             return _count_tasks(code, schedule, sizes)
 
-        build_entry(module, signature, count, lambda context: _emit(code, kernel, schedule, context))
+        build_entry(
+            module, signature, count, lambda context: _emit(code, kernel, schedule, context)
+        )
     return module, signature
 
 
@@ -84,7 +89,7 @@ def _count_tasks(code: Code, schedule: CpuSchedule, sizes: Mapping[str, ir.Value
 
 
 def _emit(code: Code, kernel: ir.Operation, schedule: CpuSchedule, context: TaskContext) -> None:
-    frame = _frame(code, schedule, context)
+    frame = _frame(code, kernel, schedule, context)
     body = diag.function_body(kernel)
     count = len(context.signature.args)
     wires = [
@@ -105,10 +110,14 @@ def _memory(buffer: ir.Value, wire: Wire, value: ir.Value) -> Memory:
     return Memory(buffer, forms, diag.element_type(value), wire.unit_stride)
 
 
-def _frame(code: Code, schedule: CpuSchedule, context: TaskContext) -> Frame:
+def _frame(code: Code, kernel: ir.Operation, schedule: CpuSchedule, context: TaskContext) -> Frame:
     """Split the task number into grid positions and a lane tile."""
     static = {axis.label: axis.size for axis in context.signature.axes if axis.size is not None}
-    sizes: dict[str, Index] = {label: static.get(label, size) for label, size in context.sizes.items()}
+    sizes: dict[str, Index] = {
+        label: static.get(label, size) for label, size in context.sizes.items()
+    }
+    for new, old in _aliases(kernel):
+        sizes.setdefault(new, sizes[old])
     number: Index = context.task
     spans: dict[str, Span] = {}
     if schedule.tiled is not None:
@@ -123,3 +132,13 @@ def _frame(code: Code, schedule: CpuSchedule, context: TaskContext) -> Frame:
         grid[label] = arith.remui(number, context.sizes[label])
         number = arith.divui(number, context.sizes[label])
     return Frame(code, grid, static, sizes, spans)
+
+
+def _aliases(kernel: ir.Operation) -> list[tuple[str, str]]:
+    """(new label, old label) of every relabel, in order."""
+    return [
+        (new, old)
+        for op in diag.walk_ops(kernel.regions[0])
+        if op.name == "diag.relabel"
+        for old, new in op.opview.names.items()
+    ]

@@ -160,6 +160,7 @@ class Nest:
         if not labels:
             return self._body(at, shape, offset, count, carried)
         label = labels[0]
+
         def step(i: Index, size: int, values: list[ir.Value]) -> Sequence[ir.Value]:
             grown = {**shape, label: size} if label in self.blocks.sizes else shape
             return self._inner(labels[1:], {**at, label: i}, grown, offset, count, values)

@@ -78,7 +78,9 @@ class Operands:
             for value in group.head.inputs:
                 if value in produced:
                     key = self._pair_key(group, value)
-                    found[value] = PairScratch.allocate(self.frame, self._order(value, key), group.pairs)
+                    found[value] = PairScratch.allocate(
+                        self.frame, self._order(value, key), group.pairs
+                    )
                     self.pair_readers.setdefault(value, []).append(group.head.op)
         return found
 

@@ -55,7 +55,9 @@ class PairScratch:
     buffer: ir.Value
     labels: tuple[str, ...]
     pairs: str
-    pending: dict[tuple[object, ...], tuple[ir.Value, dict[str, Index]]] = field(default_factory=dict)
+    pending: dict[tuple[object, ...], tuple[ir.Value, dict[str, Index]]] = field(
+        default_factory=dict
+    )
 
     @classmethod
     def allocate(cls, frame: Frame, labels: Sequence[str], pairs: str) -> "PairScratch":
@@ -197,4 +199,3 @@ class PairMemory:
         pair = code.load_vector(self.memory.buffer, self.memory.address(frame, at), lanes=2)
         word = vector.bitcast(code.vector_type(code.i32, 1), pair)
         return vector.extract(word, [], [0])
-

@@ -53,7 +53,9 @@ def read_schedule(
     grid = tuple(diag.strings(entries["grid"])) if "grid" in entries else ()
     tiled = ir.StringAttr(entries["lanes"]).value if "lanes" in entries else None
     by_lanes = "mode" not in entries or ir.StringAttr(entries["mode"]).value == "lanes"
-    tile = ir.IntegerAttr(entries["lane_tile"]).value if "lane_tile" in entries else DEFAULT_LANE_TILE
+    tile = (
+        ir.IntegerAttr(entries["lane_tile"]).value if "lane_tile" in entries else DEFAULT_LANE_TILE
+    )
     chunks = ir.DictAttr(entries["chunk"]) if "chunk" in entries else {}
     chunk = {named.name: ir.IntegerAttr(named.attr).value for named in chunks}
     rounded = {k: _whole(v, vector_lanes) for k, v in chunk.items()}

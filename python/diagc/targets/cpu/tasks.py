@@ -177,7 +177,10 @@ class Task:
         if value in self.units:
             return self.units[value]
         owner = value.owner
-        if not isinstance(owner, ir.Block) and owner.operation.name in ("diag.relabel", "diag.chunk"):
+        if not isinstance(owner, ir.Block) and owner.operation.name in (
+            "diag.relabel",
+            "diag.chunk",
+        ):
             inner = self.unit(owner.operation.operands[0])
             names = owner.opview.names if owner.operation.name == "diag.relabel" else {}
             return names.get(inner, inner) if inner is not None else None
@@ -300,7 +303,11 @@ class Task:
         late: list[tuple[ir.Value, Scratch]] = []
         for value, state in zip(_yielded(block), states, strict=True):
             value = self.canonical(value)
-            if value in wanted or not self._is_node_of(value, ops) or self._read_late(value, state, ops):
+            if (
+                value in wanted
+                or not self._is_node_of(value, ops)
+                or self._read_late(value, state, ops)
+            ):
                 late.append((value, state))
             else:
                 wanted[value] = [state]
@@ -326,7 +333,11 @@ class Task:
 
     def _is_node_of(self, value: ir.Value, ops: Sequence[ir.Operation]) -> bool:
         owner = value.owner
-        return not isinstance(owner, ir.Block) and owner.operation in ops and owner.operation.name not in ALIASES
+        return (
+            not isinstance(owner, ir.Block)
+            and owner.operation in ops
+            and owner.operation.name not in ALIASES
+        )
 
     def _read_late(self, value: ir.Value, state: Scratch, ops: Sequence[ir.Operation]) -> bool:
         """Whether the old state is still read by an op that may run after the new one is written."""
@@ -383,7 +394,9 @@ class Task:
 
 
 def _yielded(block: ir.Block) -> list[ir.Value]:
-    return [op.operation.operands[0] for op in block.operations if op.operation.name == "diag.yield"]
+    return [
+        op.operation.operands[0] for op in block.operations if op.operation.name == "diag.yield"
+    ]
 
 
 def _constant(op: ir.Operation, element: ir.Type) -> Constant:
@@ -429,4 +442,3 @@ def _substitute(form: Form, by_label: Mapping[str, Form]) -> Form:
         for name, step in inner.terms:
             terms[name] = terms.get(name, 0) + factor * step
     return Form(tuple(terms.items()), constant)
-

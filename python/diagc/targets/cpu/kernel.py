@@ -1,0 +1,82 @@
+"""A scheduled kernel function in, a loaded kernel out: through the cache, or through LLVM."""
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+from diagc.debug import logger
+from diagc.errors import CacheError
+from diagc.mlir import bindings, ir
+from diagc.options import CompileOptions
+from diagc.passes.generalize_kernels import kernel_key
+from diagc.runtime.cache import cache_key, default_cache
+from diagc.runtime.cpu_kernel import CpuKernel
+from diagc.runtime.signature import KernelSignature
+from diagc.targets.cpu.features import CpuFeatures, selected_features
+from diagc.targets.cpu.jit import Observer, compile_module
+from diagc.targets.cpu.lower import build_module
+
+__all__ = ["CODE_VERSION", "LoadedKernel", "lower_kernel"]
+
+# Part of every cache key: raise it when the code generator makes other code from the same kernel.
+CODE_VERSION = 1
+
+
+class LoadedKernel(CpuKernel):
+    """A kernel with the news whether it came from the cache: "hit" or "miss"."""
+
+    def __init__(self, signature: KernelSignature, object_code: bytes, cache: str) -> None:
+        """Load the object."""
+        super().__init__(signature, object_code)
+        self.cache = cache
+
+
+def lower_kernel(
+    kernel: ir.Operation, _options: CompileOptions | None = None, observe: Observer | None = None
+) -> LoadedKernel:
+    """Compile and load one kernel; equal kernels come from the cache.
+
+    Args:
+        kernel: a `diag.kernel` function with a schedule, as generalize-kernels leaves it.
+        observe: gets each stage of the code; the cache is not asked then.
+
+    Raises:
+        UnsupportedError: an op that the target cannot lower.
+        LoweringError: LLVM refuses the code.
+    """
+    features = selected_features()
+    key = _key(kernel, features)
+    if observe is None:
+        found = _cached(key)
+        if found is not None:
+            return found
+    module, signature = build_module(kernel, features)
+    code = compile_module(module, features, observe=observe).code
+    default_cache().put(key, code, {"signature": signature.to_json()})
+    return LoadedKernel(signature, code, "miss")
+
+
+def _cached(key: str) -> LoadedKernel | None:
+    """The kernel stored under a key; one that cannot be loaded is removed and made again."""
+    entry = default_cache().get(key)
+    if entry is None:
+        return None
+    try:
+        signature = KernelSignature.from_json(str(entry.metadata.get("signature", "")))
+        return LoadedKernel(signature, entry.payload, "hit")
+    except CacheError as error:
+        logger("cache").warning("removed a cache entry that cannot be loaded: %s", error)
+        default_cache().remove(key)
+        return None
+
+
+def _key(kernel: ir.Operation, features: CpuFeatures) -> str:
+    return cache_key(kernel_key(kernel), features.cache_text, _versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
+    package = bindings().replace("_", "-")
+    try:
+        return {package: version(package), "code": str(CODE_VERSION)}
+    except PackageNotFoundError:
+        return {package: "unknown", "code": str(CODE_VERSION)}
