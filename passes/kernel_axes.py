@@ -36,6 +36,9 @@ VIEWS = ("diag.relabel", "diag.reindex")
 LANE_TILE = 64
 """Positions of one task that share what they all read; bounds how often that is recomputed."""
 
+DEEPEST_MASK = 8
+"""Masks are short chains of maps; the limit keeps the question cheap on long chains of others."""
+
 LARGEST_LOCAL = 512
 """A static axis up to this size may stay inside a task."""
 
@@ -112,22 +115,26 @@ class KernelAxes:
         return "\n".join([f"sizes: {sizes}", *lines, *(str(op) for op in self.ops)])
 
 
-def is_index_map(op: ir.Operation) -> bool:
-    """Whether a map reads positions only (a mask): it costs no memory traffic, wherever it runs."""
-    if op.name != "diag.map":
+def is_index_map(op: ir.Operation, depth: int = 0) -> bool:
+    """Whether a map reads positions only (a mask): it costs no memory traffic, wherever it runs.
+
+    Chains of more than `DEEPEST_MASK` maps count as ordinary maps.
+    """
+    if op.name != "diag.map" or depth > DEEPEST_MASK:
         return False
-    sources = [e.operands[0] for e in diag.walk_ops(op.regions[0]) if e.name == "diag.element"]
-    return bool(sources) and all(_is_position(source) for source in sources)
+    body = op.regions[0].blocks[0].operations
+    sources = [e.operation.operands[0] for e in body if e.operation.name == "diag.element"]
+    return bool(sources) and all(_is_position(source, depth) for source in sources)
 
 
-def _is_position(value: ir.Value) -> bool:
+def _is_position(value: ir.Value, depth: int) -> bool:
     owner = value.owner
     if isinstance(owner, ir.Block):
         return False
     op = owner.operation
     if op.name == "diag.chunk":
-        return _is_position(op.operands[0])
-    return op.name in LEAVES or is_index_map(op)
+        return _is_position(op.operands[0], depth)
+    return op.name in LEAVES or is_index_map(op, depth + 1)
 
 
 def op_axes(op: ir.Operation) -> OpAxes:

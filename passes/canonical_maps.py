@@ -1,0 +1,161 @@
+"""Identities of maps: literals in bodies, identity maps, maps of maps, chunks of masks.
+
+Each pattern gives the value that replaces the op's result, or None when it does not apply.
+"""
+
+from collections.abc import Callable
+
+from diagc.dialects import diag
+from diagc.mlir import arith, ir
+from diagc.passes.cloning import Mapping, clone
+from diagc.passes.kernel_axes import is_index_map
+
+__all__ = ["MAP_PATTERNS", "sink_constants"]
+
+Pattern = Callable[[ir.Operation], ir.Value | None]
+
+
+def _elements(op: ir.Operation) -> list[ir.Operation]:
+    body = op.regions[0].blocks[0]
+    return [e.operation for e in body.operations if e.operation.name == "diag.element"]
+
+
+def _defining(value: ir.Value) -> ir.Operation | None:
+    return None if isinstance(value.owner, ir.Block) else value.owner.operation
+
+
+def _rebuild(op: ir.Operation, inline: Callable[[ir.Operation], bool]) -> ir.Value:
+    """The map with the producers of all elements that `inline` accepts computed in its body."""
+    sizes, dtype = diag.dims(op.results[0]), diag.element_type(op.results[0])
+
+    def body() -> ir.Value:
+        return _copy_body(op, inline)
+
+    made = diag.map_([], body, result=sizes, dtype=dtype, loc=op.location)
+    for name in op.attributes:
+        made.owner.operation.attributes[name] = op.attributes[name]
+    return made
+
+
+def _copy_body(op: ir.Operation, inline: Callable[[ir.Operation], bool]) -> ir.Value:
+    """Clone the body of `op` at the insertion point; gives what it yields."""
+    mapping: Mapping = {}
+    for nested in op.regions[0].blocks[0].operations:
+        inner = nested.operation
+        if inner.name == "diag.yield":
+            value = inner.operands[0]
+            return mapping.get(value, value)
+        if inner.name == "diag.element" and inline(inner):
+            producer = _defining(inner.operands[0])
+            assert producer is not None
+            mapping[inner.results[0]] = _scalar_of(producer)
+        else:
+            clone(inner, mapping)
+    raise AssertionError("a map body ends with its yield")
+
+
+def _scalar_of(producer: ir.Operation) -> ir.Value:
+    """What `producer`, a map or a constant of one value, holds at the current position."""
+    if producer.name == "diag.map":
+        return _copy_body(producer, lambda _: False)
+    value = ir.DenseElementsAttr(producer.attributes["value"])
+    with producer.location:
+        return arith.constant(value.type.element_type, value.get_splat_value())
+
+
+# ---- patterns ----------------------------------------------------------------------------------
+
+
+def inline_literals(op: ir.Operation) -> ir.Value | None:
+    """Elements of constants of one value, and of maps without elements, become scalars."""
+
+    def is_literal(element: ir.Operation) -> bool:
+        producer = _defining(element.operands[0])
+        if producer is None:
+            return False
+        if producer.name == "diag.constant":
+            return bool(ir.DenseElementsAttr(producer.attributes["value"]).is_splat)
+        return producer.name == "diag.map" and not _elements(producer)
+
+    if not any(is_literal(element) for element in _elements(op)):
+        return None
+    return _rebuild(op, is_literal)
+
+
+def drop_identity_map(op: ir.Operation) -> ir.Value | None:
+    """A map that yields one element as it is, with the same axes in the same order, is its wire."""
+    last = list(op.regions[0].blocks[0].operations)[-1].operation
+    source = _defining(last.operands[0])
+    if source is None or source.name != "diag.element":
+        return None
+    wire = source.operands[0]
+    return wire if wire.type == op.results[0].type else None
+
+
+def fuse_maps(op: ir.Operation) -> ir.Value | None:
+    """A map over the same axes that only this map reads is computed in its body.
+
+    Masks of positions stay apart from what they mask, so that they can become bounds of loops.
+    """
+    mask = is_index_map(op)
+
+    def fits(element: ir.Operation) -> bool:
+        producer = _defining(element.operands[0])
+        if producer is None or producer.name != "diag.map" or producer.parent != op.parent:
+            return False
+        same = set(diag.labels(producer.results[0])) == set(diag.labels(op.results[0]))
+        return same and _is_only_reader(op, producer) and (mask or not is_index_map(producer))
+
+    return _rebuild(op, fits) if any(fits(element) for element in _elements(op)) else None
+
+
+def _is_only_reader(op: ir.Operation, producer: ir.Operation) -> bool:
+    owners = [use.owner.operation for use in producer.results[0].uses]
+    return all(owner.name == "diag.element" and owner.parent.operation == op for owner in owners)
+
+
+def chunk_of_mask(op: ir.Operation) -> ir.Value | None:
+    """The chunk of a map of positions is that map of chunks: no mask is stored."""
+    source = _defining(op.operands[0])
+    if source is None or not is_index_map(source):
+        return None
+    stream = op.parent.operation
+    axis = ir.StringAttr(stream.attributes["axis"]).value
+    mapping: Mapping = {}
+    for element in _elements(source):
+        wire = element.operands[0]
+        if axis in diag.labels(wire) and wire not in mapping:
+            mapping[wire] = diag.chunk(wire, axis, loc=op.location)
+    copy = clone(source, mapping)
+    copy.results[0].set_type(op.results[0].type)
+    return copy.results[0]
+
+
+MAP_PATTERNS: dict[str, tuple[Pattern, ...]] = {
+    "diag.chunk": (chunk_of_mask,),
+    "diag.map": (inline_literals, drop_identity_map, fuse_maps),
+}
+
+
+# ---- constants that upstream passes hoisted ----------------------------------------------------
+
+
+def sink_constants(op: ir.Operation) -> None:
+    """Give the body of map `op` its own copies of the scalar constants that it captures."""
+    block = op.regions[0].blocks[0]
+    copies: dict[ir.Value, ir.Value] = {}
+    for nested in list(block.operations):
+        for number, value in enumerate(nested.operation.operands):
+            if value not in copies and not _is_hoisted(value, op):
+                continue
+            if value not in copies:
+                at = ir.InsertionPoint.at_block_begin(block)
+                copies[value] = clone(value.owner.operation, {}, at).results[0]
+            nested.operation.operands[number] = copies[value]
+
+
+def _is_hoisted(value: ir.Value, op: ir.Operation) -> bool:
+    producer = _defining(value)
+    if producer is None or producer.name != "arith.constant":
+        return False
+    return producer.parent.operation != op
