@@ -282,15 +282,18 @@ def _step_cast(canvas: Canvas) -> bool:
 
 
 def _step_constant(canvas: Canvas) -> bool:
-    """A small table over a static axis of a wire, multiplied or added to it."""
-    static = [label for label, axis in canvas.axes.items() if not axis.dynamic and axis.size]
+    """A small table over a static axis of a wire, multiplied or added to it.
+
+    Not a table of one number: passes may fold functions of that in f32.
+    """
+    static = [label for label, axis in canvas.axes.items() if not axis.dynamic and axis.size > 1]
     wire = canvas.pick(lambda wire: any(label in static for label in wire.labels))
     if wire is None:
         return False
     label = canvas.rng.choice([label for label in wire.labels if label in static])
     element = ir.Type.parse(canvas.rng.choice(("f32", "f32", "bf16")))
     size = canvas.axes[label].size
-    numbers = [canvas.rng.choice((*CONSTANTS, -0.5, -1.0)) for _ in range(size)]
+    numbers = [-1.0, *(canvas.rng.choice(CONSTANTS) for _ in range(size - 1))]
     attr = ir.DenseElementsAttr.get(
         [ir.FloatAttr.get(element, number) for number in numbers],
         type=ir.RankedTensorType.get([size], element),

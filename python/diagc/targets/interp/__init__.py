@@ -12,4 +12,12 @@ from diagc.targets.interp.noise import Noise
 from diagc.targets.interp.rounding import round_to
 from diagc.targets.interp.rules import rule, rule_names
 
-__all__ = ["Noise", "evaluate", "evaluate_function", "round_to", "rule", "rule_names"]
+__all__ = [
+    "Noise",
+    "evaluate",
+    "evaluate_function",
+    "lower_kernel",
+    "round_to",
+    "rule",
+    "rule_names",
+]

@@ -83,6 +83,8 @@ class Frame:
         sizes = diag.dims(value.type)
         if len(sizes) != array.ndim:
             raise ValueError(f"shape {array.shape} does not fit {value.type}")
+        if op is not None and _has_labels_of_a_kernel(op):
+            return
         for (label, static), found in zip(sizes.items(), array.shape, strict=True):
             self._bind(label, static, found)
 
@@ -114,6 +116,19 @@ class Frame:
             yield
         finally:
             del self.chunks[axis]
+
+
+def _has_labels_of_a_kernel(op: ir.Operation) -> bool:
+    """Whether results are named as a kernel names them: what it returns, and casts to its types."""
+    if op.name == "func.call":
+        return any(_is_cast(use.owner) for result in op.results for use in result.uses)
+    return _is_cast(op) and any(
+        use.owner.operation.name == "func.call" for result in op.results for use in result.uses
+    )
+
+
+def _is_cast(op: ir.Operation) -> bool:
+    return bool(op.operation.name == "builtin.unrealized_conversion_cast")
 
 
 def _element(type_: ir.Type) -> ir.Type:

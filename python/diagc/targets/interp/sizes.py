@@ -82,16 +82,8 @@ def _add_static(dims: Mapping[str, int], sizes: Sizes) -> None:
             sizes.setdefault(label, size)
 
 
-def _rename(op: ir.Operation, sizes: Sizes) -> None:
-    """Relabel and casts: axes keep their place."""
-    if not diag.is_wire(op.operands[0].type) or not diag.is_wire(op.results[0].type):
-        return
-    old, new = diag.labels(op.operands[0]), diag.labels(op.results[0])
-    if op.name == "diag.relabel":  # its result may also be permuted
-        names = dict(
-            zip(diag.strings(op.attributes["from"]), diag.strings(op.attributes["to"]), strict=True)
-        )
-        new = tuple(names.get(label, label) for label in old)
+def _relabel(op: ir.Operation, sizes: Sizes) -> None:
+    old, new = (diag.strings(op.attributes[name]) for name in ("from", "to"))
     for source, target in zip(old, new, strict=True):
         if source in sizes:
             sizes.setdefault(target, sizes[source])
@@ -158,9 +150,8 @@ def largest_extent(
 
 
 _INFERENCE: dict[str, Callable[[ir.Operation, Sizes], None]] = {
-    "builtin.unrealized_conversion_cast": _rename,
     "diag.concat": _concat,
     "diag.pad": _pad,
     "diag.reindex": _reindex,
-    "diag.relabel": _rename,
+    "diag.relabel": _relabel,
 }
