@@ -48,7 +48,7 @@ def call(
     """
     try:
         key = tuple([(t.shape, t.stride(), t.dtype, t.is_cpu) for t in (*tensors, *out)])
-    except RuntimeError as error:  # sparse and nested tensors have no strides
+    except RuntimeError as error:  # nested tensors have no strides
         raise LaunchError(f"a tensor has no dense layout: {error}") from None
     plan = kernel.plans.get(key)
     if plan is None:
@@ -62,7 +62,10 @@ def call(
     arrays = [*tensors, *results]
     for i in plan.copies:
         arrays[i] = arrays[i].contiguous()
-    pointers = [t.data_ptr() for t in arrays]
+    try:
+        pointers = [t.data_ptr() for t in arrays]
+    except RuntimeError as error:  # a sparse tensor can look like the dense one of a known plan
+        raise LaunchError(f"a tensor has no data in memory: {error}") from None
     if out:
         check_overlap(kernel.signature, [_info(t) for t in arrays], pointers)
     kernel.launch(plan, pointers, threads)
@@ -70,5 +73,7 @@ def call(
 
 
 def _info(tensor: torch.Tensor) -> ArrayInfo:
+    if tensor.layout != torch.strided:
+        raise LaunchError("a tensor has no dense layout", found=tensor.layout)
     dtype = _NAMES.get(tensor.dtype, str(tensor.dtype))
     return ArrayInfo(tuple(tensor.shape), tensor.stride(), dtype, tensor.device.type)

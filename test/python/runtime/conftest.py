@@ -1,0 +1,125 @@
+"""Small kernels that are compiled for the run time's tests."""
+
+from collections.abc import Callable, Iterator
+from logging import Handler, LogRecord, getLogger
+
+import pytest
+
+from diagc.context import make_context
+from diagc.mlir import arith, ir, scf, vector
+from diagc.runtime.signature import Axis, KernelSignature, Wire
+from diagc.targets.cpu.abi import TaskContext, build_entry
+from diagc.targets.cpu.features import CpuFeatures, selected_features
+from diagc.targets.cpu.jit import JitOptions, compile_module
+
+Compile = Callable[..., bytes]
+
+
+def add_signature(dtype: str = "f32") -> KernelSignature:
+    wires = [Wire(name, dtype, ("n", "c")) for name in ("x", "y", "sum")]
+    return KernelSignature("add", tuple(wires[:2]), tuple(wires[2:]), (Axis("n"), Axis("c")))
+
+
+def emit_add(task: TaskContext, lanes: int, dtype: str) -> None:
+    """One row of x + y: vectors along c, the tail by a mask."""
+    index, element = ir.IndexType.get(), ir.Type.parse(dtype)
+    vector_type = ir.VectorType.get([lanes], element)
+    mask_type = ir.VectorType.get([lanes], ir.IntegerType.get_signless(1))
+    zero = ir.DenseElementsAttr.get_splat(vector_type, ir.FloatAttr.get(element, 0.0))
+    padding = arith.constant(vector_type, zero)
+    loop = scf.ForOp(arith.constant(index, 0), task.sizes["c"], arith.constant(index, lanes))
+    with ir.InsertionPoint(loop.body):
+        at = [task.task, loop.induction_variable]
+        mask = vector.create_mask(mask_type, [arith.subi(task.sizes["c"], at[1])])
+        x, y = (
+            vector.maskedload(vector_type, task.memref(name), at, mask, padding)
+            for name in ("x", "y")
+        )
+        vector.maskedstore(task.memref("sum"), at, mask, arith.addf(x, y))
+        scf.yield_([])
+
+
+def emit_add_bf16(task: TaskContext, lanes: int, _dtype: str) -> None:
+    """One row of x + y in f32: whole vectors, then single elements.
+
+    Without masks: LLVM moves masked bf16 through a libgcc function on CPUs without AVX512-BF16.
+    """
+    index = ir.IndexType.get()
+    size, step = task.sizes["c"], arith.constant(index, lanes)
+    whole = arith.subi(size, arith.remui(size, step))
+    _add_bf16(task, arith.constant(index, 0), whole, lanes)
+    _add_bf16(task, whole, size, 1)
+
+
+def _add_bf16(task: TaskContext, low: ir.Value, high: ir.Value, lanes: int) -> None:
+    narrow, wide = (ir.VectorType.get([lanes], t) for t in (ir.BF16Type.get(), ir.F32Type.get()))
+    loop = scf.ForOp(low, high, arith.constant(ir.IndexType.get(), lanes))
+    with ir.InsertionPoint(loop.body):
+        at = [task.task, loop.induction_variable]
+        x, y = (arith.extf(wide, vector.load(narrow, task.memref(name), at)) for name in ("x", "y"))
+        vector.store(arith.truncf(narrow, arith.addf(x, y)), task.memref("sum"), at)
+        scf.yield_([])
+
+
+def add_module(lanes: int, dtype: str = "f32") -> ir.Module:
+    emit = emit_add_bf16 if dtype == "bf16" else emit_add
+    with make_context(), ir.Location.unknown():
+        module = ir.Module.create()
+        build_entry(
+            module,
+            add_signature(dtype),
+            lambda sizes: sizes["n"],
+            lambda task: emit(task, lanes, dtype),
+        )
+        assert module.operation.verify()
+    return module
+
+
+@pytest.fixture(scope="session")
+def features() -> CpuFeatures:
+    return selected_features()
+
+
+@pytest.fixture(scope="session", name="add_signature")
+def add_signature_fixture() -> Callable[..., KernelSignature]:
+    return add_signature
+
+
+@pytest.fixture(scope="session", name="add_module")
+def add_module_fixture() -> Callable[..., ir.Module]:
+    return add_module
+
+
+@pytest.fixture(scope="session")
+def compile_add(features: CpuFeatures) -> Compile:
+    """Compile the addition of two [n, c] arrays for a dtype and a CPU; gives object code."""
+
+    def compile_(
+        dtype: str = "f32", cpu: CpuFeatures | None = None, isolate: bool = False
+    ) -> bytes:
+        chosen = cpu or features
+        options = JitOptions(isolate=isolate, verify=True)
+        return compile_module(add_module(chosen.lanes, dtype), chosen, options).code
+
+    return compile_
+
+
+@pytest.fixture(scope="session")
+def add_object(compile_add: Compile) -> bytes:
+    return compile_add()
+
+
+@pytest.fixture
+def log() -> Iterator[list[str]]:
+    """The warnings that diagc logs during the test."""
+    messages: list[str] = []
+
+    class Keep(Handler):
+        def emit(self, record: LogRecord) -> None:
+            messages.append(record.getMessage())
+
+    handler = Keep()
+    logger = getLogger("diagc.cache")
+    logger.addHandler(handler)
+    yield messages
+    logger.removeHandler(handler)
