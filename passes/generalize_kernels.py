@@ -21,7 +21,8 @@ axes and open sizes, no data moves.
 
 Requires: kernels carry schedules; run on the module.
 
-Declines: kernels without a schedule are left alone.
+Declines: kernels without a schedule are left alone. Axes of literal tables, and axes that no
+argument has, keep their size: nothing else would tell it.
 """
 
 from dataclasses import dataclass
@@ -106,24 +107,20 @@ def _generalize(kernel: ir.Operation) -> None:
 
 
 def _canonical_names(kernel: ir.Operation, schedule: Schedule) -> tuple[dict[str, str], set[str]]:
-    """New names of all axes, and which (by old name) are opened."""
-    axes = analyze_kernel(kernel)
-    names = {label: f"g{number}" for number, label in enumerate(schedule.grid)}
-    if schedule.lanes is not None:
+    """New names of all axes, and which (by old name) are opened: those that arguments tell."""
+    arguments = diag.join_dims(diag.dims(v) for v in diag.function_body(kernel).arguments)
+    grid = [label for label in schedule.grid if label in arguments]
+    names = {label: f"g{number}" for number, label in enumerate(grid)}
+    if schedule.lanes in arguments:
         names[schedule.lanes] = "l"
-    for label in axes.streamed:
-        names.setdefault(label, _unused("s", names))
+    for label in analyze_kernel(kernel).streamed:
+        if label in arguments:
+            names.setdefault(label, _unused("s", names))
     opened = set(names)
-    for label, size in _in_order(kernel).items():
+    for label, size in diag.join_dims((arguments, dict(analyze_kernel(kernel).sizes))).items():
         stem = "v" if size == diag.DYNAMIC else f"d.{size}"
         names.setdefault(label, _unused(stem, names))
     return names, opened
-
-
-def _in_order(kernel: ir.Operation) -> dict[str, int]:
-    """Sizes by label, arguments first, so that the order follows the calling convention."""
-    sizes = diag.join_dims(diag.dims(v) for v in diag.function_body(kernel).arguments)
-    return diag.join_dims((sizes, dict(analyze_kernel(kernel).sizes)))
 
 
 def _unused(stem: str, names: dict[str, str]) -> str:
