@@ -38,7 +38,8 @@ def load_diagrams(path: Path, name: str | None) -> list[DiagramProgram]:
 
     text = read_text(path)
     parse_anew = partial(parse, text, str(path))
-    names = [_symbol(op) for op in _diagrams(parse_anew())]
+    module = parse_anew()
+    names = [_symbol(op) for op in _diagrams(module)]
     if name is not None and name not in names:
         raise UserError(f"{path} has no diagram '{name}'", expected=f"one of {', '.join(names)}")
     chosen = names if name is None else [name]
@@ -63,7 +64,8 @@ def read_text(path: Path) -> str:
 
 
 def _program(name: str, make_module: Callable[[], ir.Module]) -> DiagramProgram:
-    (entry,) = _diagrams(make_module())
+    module = make_module()  # its ops die with it
+    (entry,) = _diagrams(module)
     generator = torch.Generator().manual_seed(0)
     arguments = diag.function_body(entry).arguments
     inputs = tuple(_random(argument.type, generator) for argument in arguments)

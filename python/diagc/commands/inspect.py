@@ -31,7 +31,7 @@ def compile_program(args: argparse.Namespace, options: CompileOptions) -> int:
             found=", ".join(program.name for program in programs),
         )
     with progress(f"compiling {programs[0].name}"):
-        text = programs[0].compile(options).emit(args.emit)
+        text = programs[0].emit(args.emit, options)
     _write(args.output, text if text.endswith("\n") else f"{text}\n")
     return 0
 

@@ -25,13 +25,6 @@ class Compiled(Protocol):
     def explain(self, format: str = "text") -> str:
         """Say what was fused and why; `format` is `text` or `json`."""
 
-    def emit(self, stage: str) -> str:
-        """Give the IR of a stage of the pipeline.
-
-        Raises:
-            UserError: no such stage.
-        """
-
 
 @dataclass(frozen=True)
 class Program(ABC):
@@ -43,6 +36,14 @@ class Program(ABC):
     @abstractmethod
     def compile(self, options: CompileOptions) -> Compiled:
         """Compile for the target of the options."""
+
+    @abstractmethod
+    def emit(self, stage: str, options: CompileOptions) -> str:
+        """Give the IR of a stage of the pipeline.
+
+        Raises:
+            UserError: no such stage.
+        """
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ class TorchProgram(Program):
         values = {field.name: getattr(options, field.name) for field in fields(options)}
         return diagc.compile(self.function, *self.inputs, **values)
 
+    def emit(self, stage: str, options: CompileOptions) -> str:
+        """Give the IR of a stage of the pipeline."""
+        values = {field.name: getattr(options, field.name) for field in fields(options)}
+        return diagc.emit(self.function, *self.inputs, stage=stage, **values)
+
 
 @dataclass(frozen=True)
 class DiagramProgram(Program):
@@ -68,7 +74,16 @@ class DiagramProgram(Program):
         from diagc.compiler import compile_module
 
         lowered = compile_module(self.make_module(), options.target, options, name=self.name)
-        return CompiledDiagram(lowered, self.make_module, options)
+        return CompiledDiagram(lowered)
+
+    def emit(self, stage: str, options: CompileOptions) -> str:
+        """Give the IR of a stage of the pipeline."""
+        from diagc.compiler import run_pipeline
+        from diagc.passes.instrumentation import print_op
+
+        module = self.make_module()
+        run_pipeline(module, options, stage)
+        return print_op(module.operation)
 
     def reference(self) -> Sequence[Any]:
         """Evaluate in float64, by the meaning of every op."""
@@ -83,8 +98,6 @@ class CompiledDiagram:
     """A lowered diagram behind the interface of a compiled function."""
 
     program: "LoweredProgram"
-    make_module: Callable[[], ir.Module]
-    options: CompileOptions
 
     def __call__(self, *inputs: Any) -> Any:
         """Run on tensors; gives the list of results."""
@@ -97,12 +110,3 @@ class CompiledDiagram:
         report = self.program.report
         assert report is not None
         return json.dumps(report.to_json()) if format == "json" else render_text(report)
-
-    def emit(self, stage: str) -> str:
-        """Give the IR of a stage of the pipeline."""
-        from diagc.compiler import run_pipeline
-        from diagc.passes.instrumentation import print_op
-
-        module = self.make_module()
-        run_pipeline(module, self.options, stage)
-        return print_op(module.operation)
