@@ -24,6 +24,7 @@ __all__ = [
     "analyze_ops",
     "contraction_axes",
     "is_index_map",
+    "is_leaf",
     "op_axes",
 ]
 
@@ -115,6 +116,13 @@ class KernelAxes:
         return "\n".join([f"sizes: {sizes}", *lines, *(str(op) for op in self.ops)])
 
 
+def is_leaf(op: ir.Operation) -> bool:
+    """Whether kernels and regions make their own copy of an op: a literal or an index, no table."""
+    if op.name != "diag.constant":
+        return op.name in LEAVES
+    return bool(ir.DenseElementsAttr(op.attributes["value"]).is_splat)
+
+
 def is_index_map(op: ir.Operation, depth: int = 0) -> bool:
     """Whether a map reads positions only (a mask): it costs no memory traffic, wherever it runs.
 
@@ -134,7 +142,7 @@ def _is_position(value: ir.Value, depth: int) -> bool:
     op = owner.operation
     if op.name == "diag.chunk":
         return _is_position(op.operands[0], depth)
-    return op.name in LEAVES or is_index_map(op, depth + 1)
+    return is_leaf(op) or is_index_map(op, depth + 1)
 
 
 def op_axes(op: ir.Operation) -> OpAxes:

@@ -4,9 +4,9 @@ import heapq
 from itertools import chain, count
 
 from diagc.dialects import diag
-from diagc.mlir import func, ir
+from diagc.mlir import arith, func, ir
 from diagc.passes.cloning import Mapping, clone, used_values
-from diagc.passes.kernel_axes import LEAVES
+from diagc.passes.kernel_axes import is_leaf
 from diagc.passes.kernel_clusters import KernelPlan
 from diagc.passes.kernel_names import ORIGIN, kernel_name, origins
 
@@ -114,15 +114,14 @@ class _Wiring:
 def _outline(
     function: ir.Operation, ops: list[ir.Operation], results: list[ir.Value], before: ir.Operation
 ) -> ir.Operation:
-    inputs = _inputs(ops)
-    with ir.InsertionPoint(before):  # so that the kernel knows how long these axes are
-        inputs += [diag.index(label) for label in _unbound_axes(ops, inputs)]
     loc = ir.Location.fused(list(dict.fromkeys(op.location for op in ops)))
+    with ir.InsertionPoint(before), loc:
+        inputs = _inputs(ops)
     kernel = _make_function(function, inputs, results, loc)
     mapping: Mapping = dict(zip(inputs, diag.function_body(kernel).arguments, strict=True))
     with ir.InsertionPoint(diag.function_body(kernel)):
         for op in ops:
-            _clone_leaves(op, mapping)
+            _copy_leaves(op, mapping)
             clone(op, mapping)
         func.ReturnOp([mapping[value] for value in results], loc=loc)
     kernel.attributes[ORIGIN] = diag.string_array(origins(ops))
@@ -149,29 +148,47 @@ def unique_symbol(name: str, op: ir.Operation) -> str:
 
 
 def _inputs(ops: list[ir.Operation]) -> list[ir.Value]:
-    """Values that the kernel needs from outside; it makes its own copies of literals."""
+    """Values that the kernel needs from outside; it makes its own copies of literals.
+
+    An open size that no wire brings comes with an index along that axis.
+    """
     defined = {value for op in ops for value in op.results}
     used = dict.fromkeys(value for op in ops for value in used_values(op))
-    return [value for value in used if value not in defined and not _is_leaf(value)]
+    inputs = [value for value in used if value not in defined and not _is_leaf(value)]
+    known = {label for value in inputs if diag.is_wire(value.type) for label in diag.labels(value)}
+    open_axes = dict.fromkeys(label for op in ops for label in _open_axes(op))
+    return inputs + [diag.index(label) for label in open_axes if label not in known]
 
 
-def _unbound_axes(ops: list[ir.Operation], inputs: list[ir.Value]) -> list[str]:
-    """Dynamic axes of the kernel that no input has: those of positions, or that a map makes."""
-    bound = {label for value in inputs for label in diag.labels(value)}
-    made = [value for op in ops for value in (*op.results, *filter(_is_leaf, used_values(op)))]
-    wires = [diag.dims(value) for value in made if diag.is_wire(value.type)]
-    dynamic = dict.fromkeys(k for dims in wires for k, size in dims.items() if size == diag.DYNAMIC)
-    return [label for label in dynamic if label not in bound]
+def _open_axes(op: ir.Operation) -> list[str]:
+    """Axes of open size of an op and what it reads; those of nested ops, where chunks are open."""
+    wires = [value for value in (*used_values(op), *op.results) if diag.is_wire(value.type)]
+    sizes = diag.join_dims(diag.dims(value) for value in wires)
+    return [label for label, size in sizes.items() if size == diag.DYNAMIC]
 
 
 def _is_leaf(value: ir.Value) -> bool:
-    return not isinstance(value.owner, ir.Block) and value.owner.operation.name in LEAVES
+    return not isinstance(value.owner, ir.Block) and is_leaf(value.owner.operation)
 
 
-def _clone_leaves(op: ir.Operation, mapping: Mapping) -> None:
+def _copy_leaves(op: ir.Operation, mapping: Mapping) -> None:
     for value in used_values(op):
         if value not in mapping and _is_leaf(value):
-            clone(value.owner.operation, mapping)
+            _copy_leaf(value.owner.operation, mapping)
+
+
+def _copy_leaf(op: ir.Operation, mapping: Mapping) -> None:
+    """Clone a literal; one with axes as a map, because constants cannot have open sizes."""
+    if op.name != "diag.constant" or not diag.dims(op.results[0]):
+        clone(op, mapping)
+        return
+    value = ir.DenseElementsAttr(op.attributes["value"])
+
+    def fill() -> ir.Value:
+        return arith.constant(value.type.element_type, value.get_splat_value())
+
+    sizes, element = diag.dims(op.results[0]), value.type.element_type
+    mapping[op.results[0]] = diag.map_([], fill, result=sizes, dtype=element, loc=op.location)
 
 
 def _make_function(
