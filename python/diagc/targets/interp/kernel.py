@@ -14,15 +14,16 @@ __all__ = ["lower_kernel"]
 
 
 def lower_kernel(kernel: ir.Operation, options: CompileOptions) -> HostKernel:
-    """Wrap a kernel function; the module that holds it is kept alive."""
-    module = kernel.parent
+    """Wrap a copy of a kernel function, in a module of its own that lives as long as it does."""
+    with kernel.context, kernel.location:
+        module = ir.Module.create()
+        copy = kernel.clone(ir.InsertionPoint(module.body)).operation
 
     def run(arrays: Sequence[Array]) -> Sequence[Array]:
-        assert module is not None
-        with kernel.context:
-            return evaluate_function(kernel, arrays)
+        with module.context:
+            return evaluate_function(copy, arrays)
 
-    return HostKernel(_signature(kernel), run)
+    return HostKernel(_signature(copy), run)
 
 
 def _signature(kernel: ir.Operation) -> KernelSignature:
