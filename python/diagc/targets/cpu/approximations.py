@@ -1,4 +1,4 @@
-"""f32 elementary functions as polynomials on vectors, since libm calls would split them into scalars.
+"""f32 elementary functions as polynomials on vectors: libm calls would split vectors.
 
 Coefficients are least-squares fits, reweighted towards the smallest largest relative error, on the
 reduced range named beside each; `test_approximations` measures the error of each against f64.
@@ -112,14 +112,14 @@ def _floats(code: Code, bits: ir.Value) -> ir.Value:
 
 
 def _reduce_exp(code: Code, x: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """n = round(x / ln 2) as a float and in the low bits of another, and r = x - n ln 2."""
+    """N = round(x / ln 2) as a float and in the low bits of another, and r = x - n ln 2."""
     rounded = code.fma(x, code.like(x, LOG2_E), code.like(x, ROUND))
     n = arith.subf(rounded, code.like(x, ROUND))
     return n, rounded, code.fma(n, code.like(x, -LN2_HIGH), x)
 
 
 def exp_nonpositive(code: Code, x: ir.Value) -> ir.Value:
-    """exp of x <= 0 (or slightly above): 12 operations; results below 2^-126 become 0 or 2^-126.
+    """Exp of x <= 0 (or slightly above): 12 operations; results below 2^-126 become 0 or 2^-126.
 
     The two-part ln 2 is left out: where n is large the result is small, and the absolute error
     stays below 1e-8.
@@ -134,7 +134,7 @@ def exp_nonpositive(code: Code, x: ir.Value) -> ir.Value:
 
 
 def exp(code: Code, x: ir.Value) -> ir.Value:
-    """exp over the whole range: inf above 88.73, 0 below -104, relative error 2e-7."""
+    """Exp over the whole range: inf above 88.73, 0 below -104, relative error 2e-7."""
     high = code.like(x, 89.0)
     clamped = _at_least(code, x, -104.0)
     clamped = code.select(_ordered("OGT", clamped, high), high, clamped)

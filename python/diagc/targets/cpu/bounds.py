@@ -1,4 +1,4 @@
-"""The part of a streamed axis that a task visits: masks that are monotone in position are bounds."""
+"""The part of a streamed axis that a task visits: monotone masks are bounds."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,12 +1,14 @@
-"""A thin builder over arith, scf, vector and memref: everything is emitted at the insertion point."""
+"""A thin builder over arith, scf, vector and memref, at the insertion point."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeAlias
 
 from diagc.mlir import arith, ir, memref, scf, vector
 
 __all__ = ["Code", "is_float_type", "is_vector", "scalar_of"]
 
-Index = ir.Value | int
+Index: TypeAlias = ir.Value | int
 
 
 def is_vector(value: ir.Value) -> bool:
@@ -30,6 +32,13 @@ def _entry_block() -> ir.Block:
     while block.owner.operation.name != "func.func":
         block = block.owner.operation.block
     return block
+
+
+Blocked: TypeAlias = Callable[[Index, int, list[ir.Value]], Sequence[ir.Value]]
+
+
+def _sized(body: Blocked, block: int, i: Index, carried: list[ir.Value]) -> Sequence[ir.Value]:
+    return body(i, block, carried)
 
 
 class Code:
@@ -78,7 +87,7 @@ class Code:
 
     # -- index arithmetic ------------------------------------------------------------------------
     def add(self, a: Index, b: Index) -> Index:
-        """a + b, folded when both are ints or one is 0."""
+        """A + b, folded when both are ints or one is 0."""
         if isinstance(a, int) and isinstance(b, int):
             return a + b
         if isinstance(a, int) and a == 0:
@@ -88,7 +97,7 @@ class Code:
         return arith.addi(self.index(a), self.index(b))
 
     def sub(self, a: Index, b: Index) -> Index:
-        """a - b."""
+        """A - b."""
         if isinstance(a, int) and isinstance(b, int):
             return a - b
         if isinstance(b, int) and b == 0:
@@ -96,7 +105,7 @@ class Code:
         return arith.subi(self.index(a), self.index(b))
 
     def mul(self, a: Index, b: Index) -> Index:
-        """a * b."""
+        """A * b."""
         if isinstance(a, int) and isinstance(b, int):
             return a * b
         if isinstance(b, int) and b == 1:
@@ -124,7 +133,7 @@ class Code:
         return arith.subi(a, arith.remui(a, self.index(step)))
 
     def less(self, a: Index, b: Index) -> ir.Value:
-        """a < b, signed."""
+        """A < b, signed."""
         return arith.cmpi(arith.CmpIPredicate.slt, self.index(a), self.index(b))
 
     # -- control ---------------------------------------------------------------------------------
@@ -154,7 +163,7 @@ class Code:
         high: Index,
         blocks: Sequence[int],
         carried: Sequence[ir.Value],
-        body: Callable[[Index, int, list[ir.Value]], Sequence[ir.Value]],
+        body: Blocked,
     ) -> list[ir.Value]:
         """Loops by falling block sizes, each a multiple of the next, then one by one.
 
@@ -165,9 +174,9 @@ class Code:
             if block == 1:
                 continue
             middle = self.add(low, self.floor_to(self.sub(high, low), block))
-            values = self.loop(low, middle, block, values, lambda i, c, n=block: body(i, n, c))
+            values = self.loop(low, middle, block, values, partial(_sized, body, block))
             low = middle
-        return self.loop(low, high, 1, values, lambda i, c: body(i, 1, c))
+        return self.loop(low, high, 1, values, partial(_sized, body, 1))
 
     def when(self, condition: ir.Value, then: Callable[[], None]) -> None:
         """scf.if without results."""
@@ -184,7 +193,7 @@ class Code:
         return vector.broadcast(self.vector_type(value.type, lanes), value)
 
     def iota(self) -> ir.Value:
-        """i32 lanes 0, 1, 2 …"""
+        """Lanes 0, 1, 2 and so on, as i32."""
         values = [ir.IntegerAttr.get(self.i32, i) for i in range(self.lanes)]
         type_ = self.vector_type(self.i32)
         return arith.constant(type_, ir.DenseElementsAttr.get(values, type_))
@@ -239,7 +248,7 @@ class Code:
             vector.maskedstore(buffer, where, mask, value)
 
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
-        """a * b + c, fused where the CPU can."""
+        """A * b + c, fused where the CPU can."""
         from diagc.mlir import math_dialect
 
         if is_vector(a):

@@ -23,8 +23,9 @@ __all__ = ["Blocks", "Operand", "choose_blocks", "contract_block", "widen_to"]
 # AVX-512 between 8 and 24; cpu_backend recipe, schedule table).
 ACCUMULATORS = {32: 16, 16: 12}
 POINTWISE_VECTORS = 4
-# Steps of the innermost loop per trip. Where vectors come straight from memory LLVM hoists the loads
-# of all steps and spills: 2 was 20 % faster than 4 for Gram states; from scratch memory 4 gains 1 %.
+# Steps of the innermost loop per trip. Where vectors come straight from memory LLVM hoists the
+# loads of all steps and spills: 2 was 20 % faster than 4 for Gram states on AVX-512; from scratch
+# memory 4 gains 1 %.
 UNROLL, UNROLL_FROM_MEMORY = 4, 2
 
 Positions = dict[str, Index]

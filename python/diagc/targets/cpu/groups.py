@@ -1,6 +1,6 @@
-"""Grouping of loop nodes into fused loop nests: one contraction at the head, pointwise work behind it."""
+"""Fusion of loop nodes into nests: at most one contraction at the head, pointwise work behind."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from diagc.mlir import ir
@@ -63,12 +63,14 @@ def group_nodes(
     choose: Callable[[LoopNode], str | None],
     outside: frozenset[str],
     source: Callable[[ir.Value], ir.Value],
+    must_follow: Mapping[ir.Operation, Sequence[ir.Operation]],
 ) -> list[Group]:
     """Fuse nodes greedily, in program order, into the earliest nest that may hold them.
 
     `source` follows aliases to the value that a wire is another view of. A value that is read
     through an alias, by a contraction, or after a reduction must be complete before, so its reader
-    goes into a later nest.
+    goes into a later nest. An op in `must_follow` overwrites what the ops listed there read, so it
+    goes into no earlier nest than they.
     """
     groups: list[Group] = []
     home: dict[ir.Value, tuple[int, LoopNode]] = {}
@@ -81,6 +83,8 @@ def group_nodes(
                 index, producer = home[origin]
                 direct = origin == value and not producer.over and not node.is_contraction
                 first = max(first, index if direct else index + 1)
+        for reader in must_follow.get(node.op, ()):
+            first = max([first, *(i for i, n in home.values() if n.op == reader)])
         index = _place(groups, node, vector, first, outside)
         home[node.result] = (index, node)
     return groups

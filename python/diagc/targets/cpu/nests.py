@@ -46,7 +46,7 @@ class Nest:
         paired = dict.fromkeys(sink.pairs for sink in self.pair_sinks)
         self.blocks = choose_blocks(frame, group, operands, tuple(paired))
 
-    # -- loops -----------------------------------------------------------------------------------
+    # -- loops -------------------------------------------------------------------------------------
     def emit(self) -> None:
         """Kept axes outside, reduced axes inside, vectors where they belong."""
         kept = [label for label in self.group.domain if label not in self.over]
@@ -241,7 +241,7 @@ class Nest:
         value = emit_body(self.code, block, lambda element: read(element.operands[0], v))
         return self.code.broadcast(value) if self.group.vector in node.domain else value
 
-    # -- reductions ----------------------------------------------------------------------------------
+    # -- reductions --------------------------------------------------------------------------------
     def _term(
         self, node: LoopNode, read: Callable[[ir.Value, int], ir.Value], v: int, offset: Index
     ) -> tuple[ir.Value, ...]:

@@ -7,7 +7,7 @@ from diagc.dialects import diag
 from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 
-__all__ = ["ALIASES", "LoopNode", "VectorChoice", "make_node"]
+__all__ = ["ALIASES", "LoopNode", "VectorChoice", "has_loops", "make_node", "yielded"]
 
 # ops that only rename or slice: no code, another way to address their operand
 ALIASES = ("diag.relabel", "diag.reindex", "diag.chunk", "diag.index", "diag.constant")
@@ -89,6 +89,17 @@ def make_node(op: ir.Operation) -> LoopNode:
             f"the cpu target cannot lower '{op.name}' in a kernel", location=op.location
         )
     return rule(op)
+
+
+def has_loops(op: ir.Operation) -> bool:
+    """Whether an op of a kernel needs loops of its own, unlike views, literals and yields."""
+    return op.name in _RULES
+
+
+def yielded(block: ir.Block) -> list[ir.Value]:
+    """What a region gives, in order."""
+    ops = [op.operation for op in block.operations]
+    return [op.operands[0] for op in ops if op.name == "diag.yield"]
 
 
 @dataclass(frozen=True)

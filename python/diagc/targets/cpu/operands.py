@@ -1,4 +1,4 @@
-"""Copies that operands need before a nest: contiguous along its vectors, in f32, or as bf16 pairs."""
+"""Copies that operands need before a nest: contiguous along vectors, in f32, as bf16 pairs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

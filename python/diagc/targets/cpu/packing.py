@@ -1,4 +1,4 @@
-"""Copies between layouts: an operand transposed so that lanes are contiguous, results turned back."""
+"""Copies between layouts: operands turned so that lanes are contiguous, results turned back."""
 
 from diagc.mlir import ir
 from diagc.targets.cpu.code import Index
@@ -22,9 +22,9 @@ def pack(frame: Frame, source: Place, unit: str) -> Scratch:
 def copy(frame: Frame, source: Place, target: Scratch | Memory) -> None:
     """Write every position of `target` that exists; `source` is broadcast along axes it lacks."""
     along = target.unit if target.unit not in frame.grid else None
-    turned = source.unit is not None and along in source.labels and source.unit != along
-    if along is not None and turned and source.unit not in frame.grid:
-        _turn(frame, source, target, source.unit, along)
+    old = source.unit if source.unit not in frame.grid else None
+    if along is not None and old is not None and along in source.labels and old != along:
+        _turn(frame, source, target, old, along)
         return
     outer = [label for label in target.labels if label != along and label not in frame.grid]
 

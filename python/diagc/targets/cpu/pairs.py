@@ -21,7 +21,7 @@ Positions = Mapping[str, Index]
 
 
 def half(code: Code, value: Index) -> Index:
-    """value / 2, rounded down."""
+    """Value / 2, rounded down."""
     if isinstance(value, int):
         return value // 2
     return arith.shrui(value, code.index(1))
@@ -33,7 +33,7 @@ def _intrinsic(name: str, result: ir.Type, operands: Sequence[ir.Value]) -> ir.V
 
 
 def dot(code: Code, total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
-    """total + a.low * b.low + a.high * b.high per lane; a and b are vectors of words."""
+    """Total + a.low * b.low + a.high * b.high per lane; a and b are vectors of words."""
     halves = code.vector_type(ir.BF16Type.get(), 2 * code.lanes)
     operands = [total, *(vector.bitcast(halves, x) for x in (a, b))]
     return _intrinsic("llvm.x86.avx512bf16.dpbf16ps.512", total.type, operands)

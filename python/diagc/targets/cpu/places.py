@@ -64,7 +64,7 @@ def narrow(value: ir.Value, memory: ir.Type) -> ir.Value:
 
 
 class Place:
-    """A readable value: `labels` says which axes it varies along, `unit` which one is contiguous."""
+    """A readable value that varies along `labels`; `unit` is the contiguous one."""
 
     labels: tuple[str, ...]
     unit: str | None

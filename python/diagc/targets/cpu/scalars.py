@@ -62,7 +62,7 @@ def _is_float(type_: ir.Type) -> bool:
 
 
 def _resize(code: Code, op: ir.Operation, operands: Sequence[ir.Value]) -> ir.Value:
-    """extf and truncf: only f32 and f64 differ in registers."""
+    """Extf and truncf: only f32 and f64 differ in registers."""
     (value,) = operands
     wanted = compute_type(op.results[0].type)
     if scalar_of(value.type) == wanted:
@@ -97,7 +97,7 @@ def _function(code: Code, op: ir.Operation, operands: Sequence[ir.Value]) -> ir.
 
 
 def _reciprocal_root(code: Code, _op: ir.Operation, operands: Sequence[ir.Value]) -> ir.Value:
-    """rsqrt as 1 / sqrt: the hardware's estimate is too coarse."""
+    """Rsqrt as 1 / sqrt: the hardware's estimate is too coarse."""
     (value,) = operands
     return arith.divf(code.like(value, 1.0), math_dialect.sqrt(value))
 

@@ -5,18 +5,17 @@ from dataclasses import dataclass, field
 
 from diagc.dialects import diag
 from diagc.errors import InternalError
-from diagc.mlir import arith, ir
-from diagc.targets.cpu.bounds import stream_bounds
-from diagc.targets.cpu.code import Index
-from diagc.targets.cpu.frame import Frame, Span
+from diagc.mlir import ir
+from diagc.targets.cpu.frame import Frame
 from diagc.targets.cpu.groups import Group, group_nodes
 from diagc.targets.cpu.nests import Nest, Sink
-from diagc.targets.cpu.nodes import ALIASES, LoopNode, VectorChoice, make_node
+from diagc.targets.cpu.nodes import ALIASES, LoopNode, VectorChoice, has_loops, make_node, yielded
 from diagc.targets.cpu.operands import Operands, group_pair_key
 from diagc.targets.cpu.packing import copy
 from diagc.targets.cpu.pairs import PairScratch
 from diagc.targets.cpu.places import Constant, Form, Memory, Place, Position, Scratch
 from diagc.targets.cpu.schedule import CpuSchedule
+from diagc.targets.cpu.streams import StreamLoop
 
 __all__ = ["Task"]
 
@@ -40,12 +39,13 @@ class Task:
     results: Sequence[Memory]
     same: dict[ir.Value, ir.Value] = field(default_factory=dict)
     units: dict[ir.Value, str | None] = field(default_factory=dict)
+    must_follow: dict[ir.Operation, list[ir.Operation]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Operands are packed on behalf of this task."""
         self.operands = Operands(self.frame, self.schedule, self.place, self.origin)
 
-    # -- whole kernel --------------------------------------------------------------------------------
+    # -- whole kernel ------------------------------------------------------------------------------
     def emit(self, kernel: ir.Operation) -> None:
         """Every op of the kernel, then the results that are not written yet."""
         ops = [op.operation for op in diag.function_body(kernel).operations]
@@ -55,9 +55,9 @@ class Task:
         for value, memory in zip(returned, self.results, strict=True):
             wanted.setdefault(self.canonical(value), []).append(memory)
         self.run(ops[:-1], wanted)
-        for value, memories in wanted.items():
-            for memory in memories:
-                copy(self.frame, self.place(value), memory)
+        for value, places in wanted.items():
+            for place in places:
+                copy(self.frame, self.place(value), place)
 
     def _link_streams(self, ops: Sequence[ir.Operation]) -> None:
         """A stream's results are what its tail yields; the tail's arguments are the states."""
@@ -67,7 +67,7 @@ class Task:
             body, tail = op.regions[1].blocks[0], op.regions[3].blocks[0]
             for argument, state in zip(tail.arguments, body.arguments, strict=True):
                 self.same[argument] = state
-            for result, value in zip(op.results, _yielded(tail), strict=True):
+            for result, value in zip(op.results, yielded(tail), strict=True):
                 self.same[result] = value
 
     def canonical(self, value: ir.Value) -> ir.Value:
@@ -76,28 +76,26 @@ class Task:
             value = self.same[value]
         return value
 
-    # -- straight lists of ops -------------------------------------------------------------------------
+    # -- straight lists of ops ---------------------------------------------------------------------
     def run(self, ops: Sequence[ir.Operation], wanted: Sinks) -> None:
         """Emit ops; values in `wanted` go to the places listed there, which are then taken out."""
         pending: list[LoopNode] = []
         for op in ops:
-            if op.name in ALIASES or op.name == "diag.yield":
-                continue
             if op.name == "diag.stream":
                 self._nests(pending, wanted)
-                self._stream(op)
+                StreamLoop(self, op).emit()
                 pending = self._tail_nodes(op)
-            else:
+            elif has_loops(op):
                 pending.append(make_node(op))
         self._nests(pending, wanted)
 
     def _tail_nodes(self, stream: ir.Operation) -> list[LoopNode]:
         """Ops of a stream's tail are fused with what follows the stream."""
         tail = [op.operation for op in stream.regions[3].blocks[0].operations]
-        return [make_node(op) for op in tail if op.name not in (*ALIASES, "diag.yield")]
+        return [make_node(op) for op in tail if has_loops(op)]
 
     def _nests(self, nodes: Sequence[LoopNode], wanted: Sinks) -> None:
-        groups = self._plan(nodes)
+        groups = self.plan(nodes)
         produced = {node.result for node in nodes}
         for group in groups:
             group.pairs = self.operands.pair_axis(group, produced)
@@ -109,7 +107,8 @@ class Task:
         for group in groups:
             self._nest(group, wanted, paired)
 
-    def _plan(self, nodes: Sequence[LoopNode]) -> list[Group]:
+    def plan(self, nodes: Sequence[LoopNode]) -> list[Group]:
+        """Choose vector axes and fuse nodes into nests."""
         outside = frozenset(self.frame.grid)
         choice = VectorChoice(self.schedule.lanes, self.unit, self.frame.extent, outside)
 
@@ -119,24 +118,29 @@ class Task:
             return vector
 
         nodes = [self._canonical_inputs(node) for node in nodes]
-        return group_nodes(nodes, choose, outside, self.origin)
+        return group_nodes(nodes, choose, outside, self.origin, self.must_follow)
 
     def _canonical_inputs(self, node: LoopNode) -> LoopNode:
         inputs = tuple(self.canonical(v) for v in node.inputs)
         return LoopNode(node.op, inputs, node.domain, node.over, node.inner)
 
     def _result_unit(self, node: LoopNode, vector: str | None) -> str | None:
-        labels = [x for x in diag.labels(node.result) if x not in self.frame.grid]
+        labels = self.local_labels(node.result)
         if vector in labels:
             return vector
-        return self._widest(labels)
+        return self.widest(labels)
 
-    def _widest(self, labels: Sequence[str]) -> str | None:
+    def local_labels(self, value: ir.Value) -> list[str]:
+        """Labels of a value that a task does not fix."""
+        return [label for label in diag.labels(value) if label not in self.frame.grid]
+
+    def widest(self, labels: Sequence[str]) -> str | None:
+        """The lanes axis if it is there, else the longest, the last one of equals."""
         if self.schedule.lanes in labels:
             return self.schedule.lanes
         return max(reversed(labels), key=self.frame.extent, default=None)
 
-    # -- places ------------------------------------------------------------------------------------------
+    # -- places ------------------------------------------------------------------------------------
     def place(self, value: ir.Value) -> Place:
         """Where a value lives; views are made on the way."""
         value = self.canonical(value)
@@ -189,7 +193,7 @@ class Task:
             return None
         return place.unit if place.unit not in self.frame.grid else None
 
-    # -- one nest ----------------------------------------------------------------------------------------
+    # -- one nest ----------------------------------------------------------------------------------
     def _nest(self, group: Group, wanted: Sinks, paired: Mapping[ir.Value, PairScratch]) -> None:
         sinks: dict[ir.Value, list[Sink]] = {}
         for node in group.nodes:
@@ -206,7 +210,7 @@ class Task:
         Nest(self.frame, group, place_of, operands, sinks).emit()
 
     def _sinks_of(self, value: ir.Value, group: Group, wanted: Sinks) -> list[Scratch | Memory]:
-        """Scratch when something outside the nest reads it, and results that can be written here."""
+        """Scratch for what is read outside the nest, and results that can be written here."""
         asked = wanted.get(value, [])
         direct = [place for place in asked if self._writable(value, place, group)]
         later = [place for place in asked if place not in direct]
@@ -218,7 +222,7 @@ class Task:
         if own is not None:
             self.places[value] = own
         elif later or self._read_outside(value, group):
-            own = self._allocate(value)
+            own = self.allocate(value)
             self.places[value] = own
             direct.append(own)
         return list(direct)
@@ -227,18 +231,19 @@ class Task:
         vector = group.vector if group.vector in diag.labels(value) else None
         return vector is None or place.unit == vector
 
-    def _allocate(self, value: ir.Value) -> Scratch:
-        labels = [x for x in diag.labels(value) if x not in self.frame.grid]
-        unit = self.units.get(value) or self._widest(labels)
+    def allocate(self, value: ir.Value) -> Scratch:
+        """Scratch memory for a value, contiguous along the axis that was planned for it."""
+        labels = self.local_labels(value)
+        unit = self.units.get(value) or self.widest(labels)
         ordered = [x for x in labels if x != unit] + ([unit] if unit is not None else [])
         return Scratch.allocate(self.frame, ordered, diag.element_type(value))
 
     def _read_outside(self, value: ir.Value, group: Group) -> bool:
         inside = [node.op for node in group.nodes if node is not group.head]
         inside += self.operands.pair_readers.get(value, [])
-        return any(reader not in inside for reader in self._readers(value))
+        return any(reader not in inside for reader in self.readers(value))
 
-    def _readers(self, value: ir.Value) -> Iterator[ir.Operation]:
+    def readers(self, value: ir.Value) -> Iterator[ir.Operation]:
         """Ops that read a value, through tails and stream results."""
         for use in value.uses:
             op = use.owner.operation
@@ -246,7 +251,7 @@ class Task:
                 yield op.parent.operation
             elif op.name == "diag.yield" and self._tail_results(op, value):
                 for result in self._tail_results(op, value):
-                    yield from self._readers(result)
+                    yield from self.readers(result)
             elif op.name != "func.return":
                 yield op
 
@@ -255,148 +260,6 @@ class Task:
         if stream.name != "diag.stream":
             return []
         return [r for r in stream.results if self.same.get(r) == value]
-
-    # -- streams -----------------------------------------------------------------------------------------
-    def _stream(self, op: ir.Operation) -> None:
-        axis = ir.StringAttr(op.attributes["axis"]).value
-        init, body = op.regions[0].blocks[0], op.regions[1].blocks[0]
-        chunk = self.schedule.chunk_of(axis)
-        self.frame.spans[axis] = Span(0, 0, chunk)  # scratch needs the extent before the loop
-        states = [self._state(argument) for argument in body.arguments]
-        self._into(init, states)
-        bounds = stream_bounds(self.frame, op, axis, self._condition(op))
-        self._hoist_packing(body, axis)
-        for low, high, whole in bounds.ranges(chunk):
-            self._chunks(body, axis, low, high, chunk, states, open_keep=whole)
-        del self.frame.spans[axis]
-
-    def _condition(self, op: ir.Operation) -> ir.Value | None:
-        """Whether any lane of the tile wants the stream's results."""
-        if not len(op.operands):
-            return None
-        place = self.place(op.operands[0])
-        lanes = self.schedule.lanes
-        if lanes not in place.labels:
-            return place.read(self.frame, {}, None, 0)
-        found: ir.Value | None = None
-        for i in range(self.frame.vectors(lanes)):
-            offset = i * self.frame.code.lanes
-            flags = place.read(self.frame, {}, lanes, offset)
-            mask = self.frame.tail_mask(lanes, offset)
-            flags = flags if mask is None else arith.andi(flags, mask)
-            found = flags if found is None else arith.ori(found, flags)
-        assert found is not None
-        return self.frame.code.reduce_vector("or", found)
-
-    def _state(self, argument: ir.Value) -> Scratch:
-        self.units[argument] = self._widest(
-            [x for x in diag.labels(argument) if x not in self.frame.grid]
-        )
-        place = self._allocate(argument)
-        self.places[argument] = place
-        return place
-
-    def _into(self, block: ir.Block, states: Sequence[Scratch]) -> None:
-        """Run a block and put what it yields into the states."""
-        ops = [op.operation for op in block.operations]
-        wanted: Sinks = {}
-        late: list[tuple[ir.Value, Scratch]] = []
-        for value, state in zip(_yielded(block), states, strict=True):
-            value = self.canonical(value)
-            if (
-                value in wanted
-                or not self._is_node_of(value, ops)
-                or self._read_late(value, state, ops)
-            ):
-                late.append((value, state))
-            else:
-                wanted[value] = [state]
-        self._preset_units(wanted)
-        self.run(ops, wanted)
-        staged = [(self._snapshot(value, state), state) for value, state in late]
-        leftovers = [(self.place(value), p) for value, places in wanted.items() for p in places]
-        for place, state in (*staged, *leftovers):
-            copy(self.frame, place, state)
-
-    def _preset_units(self, wanted: Sinks) -> None:
-        for value, places in wanted.items():
-            self.units[value] = places[0].unit
-
-    def _snapshot(self, value: ir.Value, state: Scratch) -> Place:
-        """A yielded value that another state's update could overwrite is copied first."""
-        place = self.place(value)
-        if not isinstance(place, Scratch) or place is state:
-            return place
-        copied = Scratch.allocate(self.frame, place.labels, place.element)
-        copy(self.frame, place, copied)
-        return copied
-
-    def _is_node_of(self, value: ir.Value, ops: Sequence[ir.Operation]) -> bool:
-        owner = value.owner
-        return (
-            not isinstance(owner, ir.Block)
-            and owner.operation in ops
-            and owner.operation.name not in ALIASES
-        )
-
-    def _read_late(self, value: ir.Value, state: Scratch, ops: Sequence[ir.Operation]) -> bool:
-        """Whether the old state is still read by an op that may run after the new one is written."""
-        argument = next((a for a, place in self.places.items() if place is state), None)
-        if argument is None or argument == value:
-            return False
-        writer = ops.index(value.owner.operation)
-        for reader in self._readers(argument):
-            if reader.name in ALIASES or reader.name == "diag.contract":
-                return True
-            if reader in ops and ops.index(reader) > writer:
-                return True
-        return False
-
-    def _hoist_packing(self, body: ir.Block, axis: str) -> None:
-        """Copies of operands that do not change along the stream are made before the loop."""
-        nodes = [make_node(op.operation) for op in body.operations if self._has_loops(op.operation)]
-        groups = self._plan(nodes)
-        varying = {node.result for node in nodes} | set(body.arguments)
-        for group in groups:
-            group.pairs = self.operands.pair_axis(group, {node.result for node in nodes})
-            for node in group.nodes:
-                for value in node.inputs:
-                    if axis not in diag.labels(value) and self.origin(value) not in varying:
-                        self.operands.pack(group, node, value)
-
-    def _has_loops(self, op: ir.Operation) -> bool:
-        return op.name not in (*ALIASES, "diag.yield", "diag.stream", "arith.constant")
-
-    def _chunks(
-        self,
-        body: ir.Block,
-        axis: str,
-        low: Index,
-        high: Index,
-        chunk: int,
-        states: Sequence[Scratch],
-        *,
-        open_keep: bool,
-    ) -> None:
-        code = self.frame.code
-
-        def step(start: Index, _carried: list[ir.Value]) -> list[ir.Value]:
-            count = chunk if open_keep else code.min(chunk, code.sub(high, start))
-            self.frame.spans[axis] = Span(start, count, chunk)
-            self.frame.open_keep = open_keep
-            outer = (dict(self.operands.packed), dict(self.places), dict(self.units))
-            self._into(body, states)
-            self.operands.packed, self.places, self.units = outer
-            self.frame.open_keep = False
-            return []
-
-        code.loop(low, high, chunk, [], step)
-
-
-def _yielded(block: ir.Block) -> list[ir.Value]:
-    return [
-        op.operation.operands[0] for op in block.operations if op.operation.name == "diag.yield"
-    ]
 
 
 def _constant(op: ir.Operation, element: ir.Type) -> Constant:
