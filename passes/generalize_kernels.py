@@ -21,8 +21,8 @@ axes and open sizes, no data moves.
 
 Requires: kernels carry schedules; run on the module.
 
-Declines: kernels without a schedule are left alone. Axes of literal tables, and axes that no
-argument has, keep their size: nothing else would tell it.
+Declines: kernels without a schedule are left alone. Axes that no argument has keep their size:
+nothing else would tell it.
 """
 
 from dataclasses import dataclass
