@@ -28,7 +28,7 @@ from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.base import Pass
 from diagc.passes.cloning import nested_ops
-from diagc.passes.dataflow import (
+from diagc.algebra.dataflow import (
     carries,
     defining_op,
     depends_on,

@@ -11,7 +11,7 @@ from diagc.algebra.maps import convert, statistic_type
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
 from diagc.passes.cloning import clone, clone_all
-from diagc.passes.dataflow import carries, defining_op, elements, is_constant, scalar_result
+from diagc.algebra.dataflow import carries, defining_op, elements, is_constant, scalar_result
 
 __all__ = ["Factor", "Product", "take_factors"]
 

@@ -6,6 +6,7 @@ Terms are hashable, compare by structure and have a canonical text (the key of a
 Sympy is not used here, so that a compilation whose proofs are known never imports it.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,8 +21,11 @@ __all__ = [
     "constant",
     "divide",
     "equal",
+    "evaluate",
     "exp",
     "fold",
+    "in_order",
+    "is_zero",
     "log",
     "maximum",
     "minimum",
@@ -187,6 +191,13 @@ def symbols(expr: Expr) -> set[str]:
     return {name for arg in expr.args for name in symbols(arg)}
 
 
+def in_order(expr: Expr) -> list[str]:
+    """Names of the variables of a term in order of first appearance."""
+    if expr.op == SYMBOL:
+        return [str(expr.value)]
+    return list(dict.fromkeys(name for arg in expr.args for name in in_order(arg)))
+
+
 def substitute(expr: Expr, values: Mapping[str, Expr]) -> Expr:
     """The term with variables replaced, all at once."""
     return fold(expr, lambda leaf: values.get(str(leaf.value), leaf))
@@ -202,11 +213,58 @@ def fold(expr: Expr, leaf: Callable[[Expr], Expr]) -> Expr:
     return expr if args == expr.args else Expr(expr.op, args, expr.value)
 
 
+def is_zero(expr: Expr) -> bool:
+    """Whether a term is 0 by its form: the number 0, its negation, or a product with it."""
+    if expr.op == CONSTANT:
+        return expr.value == 0.0
+    if expr.op == "mul":
+        return any(map(is_zero, expr.args))
+    return expr.op in ("div", "neg") and is_zero(expr.args[0])
+
+
 def replace(expr: Expr, old: Expr, new: Expr) -> Expr:
     """The term with every occurrence of the subterm `old` replaced."""
     if expr == old:
         return new
     return Expr(expr.op, tuple(replace(arg, old, new) for arg in expr.args), expr.value)
+
+
+def evaluate(expr: Expr, values: Mapping[str, float]) -> float:
+    """The number that a term gives, by the rules of IEEE arithmetic (no error, but inf or NaN).
+
+    Raises:
+        ValueError: a function that is not evaluated here.
+    """
+    if expr.op == SYMBOL:
+        return values[str(expr.value)]
+    if expr.op == CONSTANT:
+        return float(expr.value or 0.0)
+    if expr.op not in _EVALUATE:
+        raise ValueError(f"'{expr.op}' is not evaluated")
+    args = [evaluate(arg, values) for arg in expr.args]
+    try:
+        return float(_EVALUATE[expr.op](*args))
+    except OverflowError:
+        return math.inf
+    except (ValueError, ZeroDivisionError):
+        return math.nan
+
+
+_EVALUATE: dict[str, Callable[..., float]] = {
+    "add": lambda x, y: x + y,
+    "sub": lambda x, y: x - y,
+    "mul": lambda x, y: x * y,
+    "div": lambda x, y: x / y,
+    "neg": lambda x: -x,
+    "abs": abs,
+    "max": max,
+    "min": min,
+    "exp": math.exp,
+    "eq": lambda x, y: x == y,
+    "lt": lambda x, y: x < y,
+    "le": lambda x, y: x <= y,
+    "select": lambda c, x, y: x if c else y,
+}
 
 
 def text(expr: Expr) -> str:

@@ -99,7 +99,7 @@ def from_parameters(value: ir.Value) -> bool:
 
 
 def _is_parameter(argument: ir.Value) -> bool:
-    function = ir.Block(argument.owner).owner.operation
+    function = argument.owner.owner.operation
     if "arg_attrs" not in function.attributes:
         return False
     attributes = ir.DictAttr(

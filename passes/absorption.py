@@ -1,0 +1,117 @@
+"""Which producers of a reduced wire a stream computes again, chunk by chunk.
+
+Computing a wire inside the stream saves writing and reading it. It costs when the wire lacks an
+axis that the stream weaves (then every task computes it), or when somebody else needs it anyway.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from diagc.algebra.dataflow import carries, defining_op, from_parameters, reduced_axes
+from diagc.algebra.graph import Graph
+from diagc.cost import elements as element_count
+from diagc.dialects import diag
+from diagc.mlir import ir
+from diagc.passes.cloning import nested_ops
+
+__all__ = ["LARGEST_DEPTH", "absorbable", "woven_axes"]
+
+LARGEST_DEPTH = 512
+"""The longest contraction that is computed inside a stream: its operand rows stay in cache."""
+
+_CHEAP_OPS = 4
+"""Arithmetic ops of a map that may be repeated by every task."""
+
+
+def woven_axes(reductions: Sequence[ir.Operation]) -> set[str]:
+    """Axes along which all reductions are independent, so that tasks may be split there."""
+    common: set[str] | None = None
+    for op in reductions:
+        axes = set(diag.labels(op.results[0]))
+        if op.name == "diag.contract":
+            larger = max(op.operands, key=element_count)
+            axes &= set(diag.labels(larger))
+        if axes:
+            common = axes if common is None else common & axes
+    return common or set()
+
+
+def absorbable(graph: Graph, axis: str, reductions: Sequence[ir.Operation]) -> set[ir.Operation]:
+    """The producers of the wires that `reductions` reduce over `axis` which pay to repeat."""
+    refused: set[ir.Operation] = set()
+    while True:
+        found = _cone(graph, axis, reductions, refused)
+        needed = {op for op in found if _needed_elsewhere(graph, op, found, reductions)}
+        if not needed:
+            return found
+        refused |= needed
+
+
+def _cone(
+    graph: Graph, axis: str, reductions: Sequence[ir.Operation], refused: Iterable[ir.Operation]
+) -> set[ir.Operation]:
+    """All candidates that are reached from the reductions through candidates."""
+    woven = woven_axes(reductions)
+    later = graph.after(reductions)
+    found: set[ir.Operation] = set()
+    stack = [(value, 0) for op in reductions for value in graph.reads[op]]
+    while stack:
+        value, depth = stack.pop()
+        op = defining_op(value)
+        if op is None or op in found or op in reductions or op in refused:
+            continue
+        follows = op in later  # a statistic: then it is in the body in any case
+        if not follows and not (carries(value, axis) and _pays(op, axis, woven, depth)):
+            continue
+        found.add(op)
+        stack.extend((read, depth + (op.name == "diag.contract")) for read in graph.reads[op])
+    return found
+
+
+def _pays(op: ir.Operation, axis: str, woven: set[str], depth: int) -> bool:
+    """Whether `op` costs less inside the stream than as a wire in memory."""
+    repeated = not woven <= set(diag.labels(op.results[0]))
+    if op.name == "diag.map":
+        return not repeated or _is_cheap(op) or _grows(op)
+    if op.name == "diag.contract":
+        small = _depth(op) <= LARGEST_DEPTH and not any(map(from_parameters, op.operands))
+        return small and (depth == 0 or _grows(op)) and axis not in reduced_axes(op)
+    if op.name == "diag.reduce":
+        return not repeated and _depth(op) <= LARGEST_DEPTH
+    if op.name == "diag.relabel":
+        return axis not in diag.strings(op.attributes["to"])
+    return False
+
+
+def _depth(op: ir.Operation) -> int:
+    """Positions that a contraction or reduction sums over; a dynamic axis counts as too many."""
+    sizes = diag.dims(op.operands[0])
+    depth = 1
+    for axis in reduced_axes(op):
+        depth *= LARGEST_DEPTH + 1 if sizes[axis] == diag.DYNAMIC else sizes[axis]
+    return depth
+
+
+def _grows(op: ir.Operation) -> bool:
+    """Whether the result has more elements than all that is read."""
+    read = [o.operands[0] for o in nested_ops(op) if o.name == "diag.element"] or op.operands
+    return element_count(op.results[0]) > sum(map(element_count, dict.fromkeys(read)))
+
+
+def _is_cheap(op: ir.Operation) -> bool:
+    ops = [o.name for o in nested_ops(op)]
+    return len(ops) <= _CHEAP_OPS + 3 and not any(name.startswith("math.") for name in ops)
+
+
+def _needed_elsewhere(
+    graph: Graph,
+    op: ir.Operation,
+    found: set[ir.Operation],
+    reductions: Sequence[ir.Operation],
+) -> bool:
+    """Whether an op that costs much must be computed outside the stream too."""
+    if op in graph.after(reductions):
+        return False
+    users = graph.users(op.results[0])
+    if all(user in found or user in reductions for user in users):
+        return False
+    return op.name != "diag.map" or not _is_cheap(op)

@@ -1,0 +1,150 @@
+"""Turn groups of reductions over one axis, and what feeds them, into a `diag.stream`.
+
+Before -> after (softmax attention, after fuse-normalization):
+
+    s  = contract(q, k) {over = ["d"]}
+    m  = reduce(s) {over = ["x"], kind = "max"}
+    ms = map select(m == -inf, 0, m)
+    e  = map exp(s - ms)
+    z  = reduce(e) {over = ["x"], kind = "add"}
+    o  = contract(e, v) {over = ["x"]}
+    y  = map select(z == 0, 0, 1 / z) * o
+    ->
+    y = stream {axis = "x"}
+      init:  m = -inf, z = 0, o = 0
+      body:  s  = contract(q, chunk k);  m' = map max(m, reduce max s);  ms' = map guard m'
+             e  = map exp(s - ms');      f  = map exp(m - ms')
+             z' = map z * f + reduce add e
+             o' = map o * f + contract(e, chunk v)
+      combine: the same for two states
+      tail:  y = map select(z == 0, 0, 1 / z) * o
+
+Requires: reductions over one axis whose summands use earlier ones only through maps, in a way that
+a law of `algebra/laws.py` corrects. The tail takes over maps that read nothing but states. Streams
+in the order of the function; an axis counts as long when it is dynamic or above `limit`.
+
+Declines: a short axis over which nothing is contracted; a correction that depends on the position,
+divides by a statistic, or follows a product; a contraction whose state is too wide for one task or
+that multiplies by parameters (a linear layer); more than 8 results. What a law forbids is a remark:
+the attribute `diag.declined` of the reduction, and an entry in the function's `diag.remarks`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from diagc.algebra.graph import Graph
+from diagc.algebra.streams import Derivation
+from diagc.dialects import diag
+from diagc.mlir import ir
+from diagc.passes.base import Pass
+from diagc.passes.remarks import remark
+from diagc.passes.stream_builder import MAX_RESULTS, build_stream
+from diagc.passes.stream_groups import Note, derivation, groups, is_worth_it, reduced_axes_of
+
+__all__ = ["DeriveStreamsPass"]
+
+
+@dataclass(frozen=True)
+class DeriveStreamsPass(Pass):
+    """Turn groups of reductions over one axis, and what feeds them, into a diag.stream."""
+
+    name: ClassVar[str] = "derive-streams"
+    limit: int = 4096
+    axes: tuple[str, ...] = ()
+
+    def run(self, op: ir.Operation) -> None:
+        """Stream every axis of every block of the function (`axes` restricts them)."""
+        for block in op.regions[0].blocks:
+            for axis in self.axes or reduced_axes_of(Graph(block)):
+                _stream_axis(op, block, axis, self.limit)
+
+
+def _stream_axis(function: ir.Operation, block: ir.Block, axis: str, limit: int) -> None:
+    notes: list[Note] = []
+    graph = Graph(block)
+    chosen = [g for g in groups(graph, axis, notes) if is_worth_it(g, axis, limit)]
+    for note in notes:
+        remark(function, note.op, note.text)
+    for group in chosen:
+        graph = Graph(block)
+        derived = derivation(graph, axis, group.reductions, [])
+        if derived is not None:
+            _replace(function, graph, derived)
+
+
+# ---- rewriting ----------------------------------------------------------------------------------
+
+
+def _replace(function: ir.Operation, graph: Graph, derived: Derivation) -> None:
+    """Put the stream in the place of the ops that it computes."""
+    reductions = [state.op for state in derived.states]
+    tail = _tail(graph, derived)
+    gone = _gone(graph, derived, tail)
+    results = [
+        result
+        for op in graph.in_order([*reductions, *tail])
+        for result in op.results
+        if any(user not in gone for user in graph.users(result))
+    ]
+    if len(results) > MAX_RESULTS:
+        text = f'axis "{derived.axis}" is not streamed: it would give {len(results)} results'
+        remark(function, reductions[0], f"{text}, at most {MAX_RESULTS} are possible")
+        return
+    last = reductions[-1]
+    erased, moved = graph.in_order(gone), _early_users(graph, reductions, gone)
+    with ir.InsertionPoint(last), last.location:
+        stream = build_stream(derived, graph, _needed(graph, tail, results), results)
+    for old, new in zip(results, stream.results, strict=True):
+        old.replace_all_uses_with(new)
+    anchor = stream
+    for op in moved:
+        op.move_after(anchor)
+        anchor = op
+    for op in reversed(erased):
+        op.erase()
+
+
+def _tail(graph: Graph, derived: Derivation) -> list[ir.Operation]:
+    """Maps that read nothing but states or each other, in order."""
+    known = {result for state in derived.states for result in state.op.results}
+    found: list[ir.Operation] = []
+    for op in graph.in_order(graph.after([state.op for state in derived.states])):
+        reads = graph.reads[op]
+        if op.name != "diag.map" or any(value not in known for value in reads):
+            continue
+        if diag.join_dims(map(diag.dims, reads)).keys() == diag.dims(op.results[0]).keys():
+            found.append(op)
+            known.add(op.results[0])
+    return found
+
+
+def _gone(graph: Graph, derived: Derivation, tail: Sequence[ir.Operation]) -> set[ir.Operation]:
+    """The ops that nobody needs outside: reductions, the tail, producers without other users."""
+    gone = {*tail, *(state.op for state in derived.states)}
+    for op in reversed(derived.body):
+        if all(user in gone for result in op.results for user in graph.users(result)):
+            gone.add(op)
+    return gone
+
+
+def _needed(
+    graph: Graph, tail: Sequence[ir.Operation], results: Sequence[ir.Value]
+) -> list[ir.Operation]:
+    """The ops of the tail that results depend on, in order."""
+    wanted = set(results)
+    found: list[ir.Operation] = []
+    for op in reversed(tail):
+        if op.results[0] in wanted:
+            found.append(op)
+            wanted.update(graph.reads[op])
+    return found[::-1]
+
+
+def _early_users(
+    graph: Graph, reductions: Sequence[ir.Operation], gone: set[ir.Operation]
+) -> list[ir.Operation]:
+    """Ops that use results, stay, and stand before the last reduction, in order."""
+    end = graph.position[reductions[-1]]
+    users = graph.in_order(graph.after(reductions) - gone)
+    return [op for op in users if graph.position[op] < end]

@@ -1,0 +1,265 @@
+"""The derivation engine: from reductions over one axis to the parts of a stream.
+
+Given an axis and some reductions over it (`diag.reduce`, `diag.contract`), `derive` finds
+
+- what the body computes: the producers of the reduced wires that are woven over the axis, and the
+  axis-free maps through which a later reduction uses an earlier one;
+- one state per reduction, updated by `state * r + chunk` (or `max(state + d, chunk)`), where the
+  correction r or d follows the statistics that the summand uses (module `laws`).
+
+No reduction is known by name: softmax attention comes out as a maximum, a sum corrected by
+exp(m - m'), and a contraction corrected by the same factor.
+
+Numeric safety. A correction reads the *old* statistic as it was reduced, without the guard that
+replaces minus infinity, and the *new* one with its guards: while nothing but minus infinity was
+seen, exp(-inf - m') = 0 meets sums that are 0. Where a law does not give 0 there by itself, 0 is
+selected. Corrections that divide by a statistic are refused.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from diagc.algebra import laws
+from diagc.algebra.dataflow import carries, defining_op, reduced_axes
+from diagc.algebra.expressions import (
+    Expr,
+    equal,
+    evaluate,
+    select,
+    show,
+    substitute,
+    symbol,
+    symbols,
+)
+from diagc.algebra.graph import Graph
+from diagc.algebra.refusal import Refusal
+from diagc.algebra.summands import Summands
+from diagc.dialects import diag
+from diagc.mlir import ir
+
+__all__ = ["Derivation", "State", "derive", "monoid_of"]
+
+
+@dataclass(frozen=True)
+class State:
+    """One reduction as a state of the stream.
+
+    Args:
+        op: the reduction.
+        scale: factor that corrects the state, or None.
+        offset: shift that corrects the state, or None.
+        law: what the state is, in one line.
+    """
+
+    op: ir.Operation
+    scale: Expr | None
+    offset: Expr | None
+    law: str
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """A stream that computes `states`.
+
+    Args:
+        axis: the streamed axis.
+        states: one per reduction, in order.
+        body: the reductions and the ops that the body repeats, in order.
+        wires: what corrections read: old states `r0`..., captured wires `c0`..., and statistics
+            `s0`... as the body computes them from the new states (with the suffix `laws.NEW`).
+    """
+
+    axis: str
+    states: tuple[State, ...]
+    body: tuple[ir.Operation, ...]
+    wires: Mapping[str, ir.Value]
+
+
+def monoid_of(op: ir.Operation) -> str:
+    """The name of the monoid that a reduction reduces with."""
+    return "add" if op.name == "diag.contract" else str(op.attributes["kind"].value)
+
+
+def derive(
+    graph: Graph,
+    axis: str,
+    reductions: Sequence[ir.Operation],
+    absorbed: Collection[ir.Operation] = (),
+) -> Derivation:
+    """Derive the stream over `axis` that computes `reductions`.
+
+    Args:
+        graph: the block.
+        axis: the axis to stream; every reduction reduces it.
+        reductions: in the order of the block.
+        absorbed: ops, independent of the reductions, that the body shall compute chunk by chunk.
+
+    Raises:
+        Refusal: a law does not hold, or a dependence cannot be followed.
+    """
+    body = _body(graph, axis, reductions, absorbed)
+    dependent = graph.after(reductions) & body.keys()
+    summands = Summands(axis, reductions, dependent - set(reductions))
+    names = _names(reductions)
+    states = tuple(_state(op, summands, reductions, names) for op in reductions)
+    return Derivation(axis, states, tuple(graph.in_order(body)), summands.wires)
+
+
+# ---- the body -----------------------------------------------------------------------------------
+
+
+def _body(
+    graph: Graph,
+    axis: str,
+    reductions: Sequence[ir.Operation],
+    absorbed: Collection[ir.Operation],
+) -> dict[ir.Operation, None]:
+    """The reductions and all ops that are repeated for each chunk."""
+    later = graph.after(reductions)
+    body: dict[ir.Operation, None] = dict.fromkeys(reductions)
+    stack = [value for op in reductions for value in graph.reads[op]]
+    while stack:
+        value = stack.pop()
+        op = defining_op(value)
+        if op is None or op in body:
+            continue
+        if op in later:
+            _require_followable(op, axis)
+        elif op not in absorbed or not carries(value, axis):
+            continue
+        body[op] = None
+        stack.extend(graph.reads[op])
+    return body
+
+
+def _require_followable(op: ir.Operation, axis: str) -> None:
+    """A dependence is followed through maps, and through linear ops woven over the axis."""
+    if op.name == "diag.map":
+        return
+    woven = len(op.results) == 1 and carries(op.results[0], axis)
+    if woven and op.name == "diag.relabel" and axis not in diag.strings(op.attributes["to"]):
+        return
+    if woven and op.name in ("diag.contract", "diag.reduce") and monoid_of(op) == "add":
+        return
+    raise Refusal(f"an earlier reduction is used through '{op.name}'", op, by_law=False)
+
+
+# ---- states -------------------------------------------------------------------------------------
+
+
+def _state(
+    op: ir.Operation,
+    summands: Summands,
+    reductions: Sequence[ir.Operation],
+    names: Mapping[ir.Operation, str],
+) -> State:
+    summand = summands.of(op)
+    used = summands.statistics(summand)
+    kind = monoid_of(op)
+    reduced = _show(summand, summands, names, reductions)
+    shown = f"{names[op]}: {_KIND_WORDS.get(kind, kind)} of {reduced}"
+    if not used:
+        return State(op, None, None, shown)
+    law = _law(op, kind, summand, used, summands)
+    corrected = _show(law, summands, names, reductions)
+    law = substitute(law, {name: summands.raw(name) for name in used})
+    if kind == "add":
+        law = _zero_when_empty(law, reductions)
+        scale, offset = law, None
+    else:
+        scale, offset = None, law
+    return State(op, scale, offset, f"{shown}, corrected by {corrected}")
+
+
+_KIND_WORDS = {"add": "sum", "mul": "product", "max": "maximum", "min": "minimum"}
+
+
+def _law(
+    op: ir.Operation, kind: str, summand: Expr, used: Sequence[str], summands: Summands
+) -> Expr:
+    """The correction of a reduction whose summand uses statistics."""
+    if kind not in ("add", "max", "min"):
+        raise Refusal(f"no law lets a reduction by '{kind}' follow a statistic", op)
+    ask = laws.scale if kind == "add" else laws.offset
+    law = ask(summand, used, summands.varying(op))
+    if law is None:
+        word = "factor" if kind == "add" else "shift"
+        raise Refusal(
+            f"its summand {show(summand)} changes with a statistic by no {word} that is the same "
+            f"for all positions",
+            op,
+        )
+    if not laws.is_safe(law, used):
+        raise Refusal(f"its correction {show(law)} divides by a statistic that may be 0", op)
+    for name in used:
+        if name in symbols(law) and any(
+            carries(summands.wires[name], axis) for axis in reduced_axes(op)
+        ):
+            raise Refusal("a statistic that it uses varies along another axis that it reduces", op)
+    return law
+
+
+def _zero_when_empty(law: Expr, reductions: Sequence[ir.Operation]) -> Expr:
+    """`law`, made 0 where an old maximum or minimum shows that nothing was summed yet."""
+    for number, op in enumerate(reductions):
+        name = f"r{number}"
+        kind = monoid_of(op)
+        if name not in symbols(law) or kind not in ("max", "min"):
+            continue
+        empty = diag.MONOIDS[kind].float_identity
+        assert empty is not None
+        if not _vanishes(law, name, empty):
+            law = select(equal(symbol(name), empty), 0.0, law)
+    return law
+
+
+_SAMPLES = (-3.7, 0.0, 0.1, 91.0)
+
+
+def _vanishes(law: Expr, name: str, empty: float) -> bool:
+    """Whether a law gives 0 for the identity of an old statistic, whatever the rest is."""
+    others = symbols(law) - {name}
+    try:
+        return all(
+            evaluate(law, dict.fromkeys(others, sample) | {name: empty}) == 0.0
+            for sample in _SAMPLES
+        )
+    except ValueError:  # a function of captured wires that is not evaluated here
+        return False
+
+
+# ---- texts --------------------------------------------------------------------------------------
+
+_LETTERS = {"max": "m", "min": "l", "mul": "p", "or": "any", "and": "all"}
+
+
+def _names(reductions: Sequence[ir.Operation]) -> dict[ir.Operation, str]:
+    """Letters for people: m for a maximum, z for a sum, o for a contraction ..."""
+    names: dict[ir.Operation, str] = {}
+    for op in reductions:
+        letter = _LETTERS.get(monoid_of(op), "o" if op.name == "diag.contract" else "z")
+        taken = sum(name.rstrip("0123456789") == letter for name in names.values())
+        names[op] = f"{letter}{taken + 1}" if taken else letter
+    return names
+
+
+def _show(
+    term: Expr,
+    summands: Summands,
+    names: Mapping[ir.Operation, str],
+    reductions: Sequence[ir.Operation],
+) -> str:
+    """A term in letters: a, b for elements, u, v for captured wires, m, z, o for states."""
+    results = {f"r{number}": names[op] for number, op in enumerate(reductions)}
+    shown: dict[str, Expr] = {}
+    for name in list(summands.wires):
+        if name[0] == "s":
+            raw = summands.raw(name)
+            shown[name] = substitute(raw, {r: symbol(n) for r, n in results.items()})
+            primed = {r: symbol(n + "'") for r, n in results.items()}
+            shown[name + laws.NEW] = substitute(raw, primed)
+    elements = [name for name in summands.wires if name[0] == "x"]
+    captured = [name for name in summands.wires if name[0] == "c"]
+    shown |= {name: symbol(chr(ord("a") + i)) for i, name in enumerate(elements)}
+    shown |= {name: symbol(chr(ord("u") + i)) for i, name in enumerate(captured)}
+    return show(substitute(term, shown))

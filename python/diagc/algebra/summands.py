@@ -1,0 +1,129 @@
+"""What is reduced, as a term: elements that vary along the streamed axis, statistics that change.
+
+Symbols: `x0`, `x1` ... wires with the axis that no statistic changes; `s0` ... axis-free wires that
+depend on the reductions; `c0` ... other axis-free wires; `r0` ... results of the reductions.
+"""
+
+from collections.abc import Collection, Sequence
+
+from diagc.algebra import laws
+from diagc.algebra.dataflow import carries, defining_op, reduced_axes
+from diagc.algebra.expressions import CONSTANT, Expr, constant, substitute, symbol, symbols
+from diagc.algebra.refusal import Refusal
+from diagc.algebra.scalars import read_map
+from diagc.dialects import diag
+from diagc.mlir import ir
+
+__all__ = ["Summands"]
+
+
+class Summands:
+    """The terms of reductions over `axis`.
+
+    Args:
+        axis: the streamed axis.
+        reductions: the ops whose results change while streaming.
+        dependent: the ops of the body that depend on them.
+    """
+
+    def __init__(
+        self, axis: str, reductions: Sequence[ir.Operation], dependent: Collection[ir.Operation]
+    ) -> None:
+        self._axis = axis
+        self._number = {op: number for number, op in enumerate(reductions)}
+        self._dependent = dependent
+        self._names: dict[ir.Value, str] = {}
+        self.wires: dict[str, ir.Value] = {}
+
+    def of(self, op: ir.Operation) -> Expr:
+        """The term that reduction `op` reduces."""
+        first, *rest = [self._term(value) for value in op.operands]
+        return first * rest[0] if rest else first
+
+    def varying(self, op: ir.Operation) -> set[str]:
+        """The symbols, but for statistics, that vary along axes which `op` reduces."""
+        axes = reduced_axes(op)
+        return {
+            name
+            for name, wire in self.wires.items()
+            if name[0] != "s" and any(carries(wire, axis) for axis in axes)
+        }
+
+    def statistics(self, term: Expr) -> list[str]:
+        """The statistics of a term."""
+        return sorted(name for name in symbols(term) if name[0] == "s")
+
+    def raw(self, name: str) -> Expr:
+        """A statistic as a term over results of reductions, without its guards."""
+        return _without_guards(self._raw(self.wires[name]))
+
+    # ---- reading ------------------------------------------------------------------------------
+
+    def _symbol(self, value: ir.Value, kind: str) -> Expr:
+        if value not in self._names:
+            number = sum(name[0] == kind for name in self.wires)
+            self._names[value] = f"{kind}{number}"
+            self.wires[self._names[value]] = value
+        return symbol(self._names[value])
+
+    def _changes(self, value: ir.Value) -> bool:
+        op = defining_op(value)
+        return op is not None and (op in self._number or op in self._dependent)
+
+    def _term(self, value: ir.Value) -> Expr:
+        if not carries(value, self._axis):
+            return self._symbol(value, "s" if self._changes(value) else "c")
+        if not self._changes(value):
+            return self._symbol(value, "x")
+        op = defining_op(value)
+        assert op is not None
+        return read_map(op, self._term) if op.name == "diag.map" else self._linear(op)
+
+    def _linear(self, op: ir.Operation) -> Expr:
+        """A contraction or sum over another axis, of terms that a statistic scales: it is scaled.
+
+        Written as an unknown element times the law's factor from 0 to the statistic.
+        """
+        inner = self.of(op)
+        names = self.statistics(inner)
+        law = laws.scale(inner, names, self.varying(op))
+        axes = {*reduced_axes(op), *_renamed(op)}
+        used = [name for name in names if law is not None and name in symbols(law)]
+        if law is None or not laws.is_safe(law, names):
+            raise Refusal("its result is not a multiple of a function of the statistics", op)
+        if any(carries(self.wires[name], axis) for name in used for axis in axes):
+            raise Refusal("a statistic that it uses varies along an axis that it reduces", op)
+        start: dict[str, Expr] = {name: constant(0.0) for name in names}
+        start |= {name + laws.NEW: symbol(name) for name in names}
+        return self._symbol(op.results[0], "x") * substitute(law, start)
+
+    def _raw(self, value: ir.Value) -> Expr:
+        op = defining_op(value)
+        if op is not None and op in self._number:
+            return self._result(op)
+        if not self._changes(value):
+            return self._symbol(value, "c")
+        assert op is not None
+        return read_map(op, self._raw)
+
+    def _result(self, op: ir.Operation) -> Expr:
+        name = f"r{self._number[op]}"
+        self.wires.setdefault(name, op.results[0])
+        return symbol(name)
+
+
+def _renamed(op: ir.Operation) -> list[str]:
+    return diag.strings(op.attributes["from"]) if op.name == "diag.relabel" else []
+
+
+def _without_guards(expr: Expr) -> Expr:
+    """`select(u == inf, number, u)` as `u`: guards are for rows where nothing was seen."""
+    args = tuple(_without_guards(arg) for arg in expr.args)
+    if expr.op == "select" and args[0].op == "eq" and args[1].op == CONSTANT:
+        seen, empty = args[0].args
+        if seen == args[2] and empty.op == CONSTANT and empty.value in _INFINITIES:
+            return seen
+    return Expr(expr.op, args, expr.value)
+
+
+_INFINITIES = (float("inf"), float("-inf"))
