@@ -1,0 +1,166 @@
+"""The command line: every mistake is one paragraph and exit status 1, without a traceback."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from diagc import debug, driver
+
+PROGRAM = """
+import torch
+def example_inputs(): return (torch.randn(3, 5), torch.randn(5, 4))
+def product(a, b): return torch.softmax(a, -1) @ b
+"""
+DIAGRAM = """
+axis q = 6, x, d = 8
+diagram attention(Q: q d, K: x d, V: x d) {
+  S = Q . K over d
+  P = softmax(S) along x
+  return P . V over x
+}
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    (tmp_path / "good.py").write_text(PROGRAM)
+    (tmp_path / "good.diag").write_text(DIAGRAM)
+    (tmp_path / "syntax.diag").write_text(DIAGRAM.replace("softmax(S)", "softmax(S"))
+    (tmp_path / "kind.diag").write_text(DIAGRAM.replace("softmax", "sofmax"))
+    (tmp_path / "label.diag").write_text(DIAGRAM.replace("Q . K over d", "Q . K over x"))
+    (tmp_path / "binary.diag").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "syntax.py").write_text("def f(:\n")
+    (tmp_path / "sort.py").write_text(PROGRAM.replace("torch.softmax(a, -1)", "a.median(-1)[0]"))
+    return tmp_path
+
+
+def call(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    status = driver.main([str(word) for word in words])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("missing.py", "cannot read .*missing.py.*found no such file"),
+        ("", "found a directory"),
+        ("syntax.py", r"syntax.py:1:\d+: error: importing it raised SyntaxError"),
+        (
+            "good.py:nothing",
+            "has no function or torch.nn.Module 'nothing', expected one of product",
+        ),
+        ("syntax.diag", r"syntax.diag:5:\d+: error: "),
+        ("kind.diag", r"kind.diag:5:\d+: error: .*sofmax"),
+        ("label.diag", r'label.diag:4:\d+: error: .*"x"'),
+        ("binary.diag", "expected UTF-8 text, found byte 0xff at offset 0"),
+        ("good.diag:nothing", "has no diagram 'nothing', expected one of attention"),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "explain", "compile"])
+def test_bad_file_is_one_paragraph(
+    files: Path, capsys: pytest.CaptureFixture[str], command: str, file: str, message: str
+) -> None:
+    status, out, err = call(capsys, command, files / file)
+    assert status == 1
+    assert not out
+    assert re.match(rf"diagc {command}: .*{message}", err)
+    assert "Traceback" not in err
+    assert err.count("\n") <= 3  # message, source line, caret
+
+
+def test_unknown_target_is_refused(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = call(capsys, "run", files / "good.diag", "--target=moon")
+    assert status == 1
+    assert "unknown target, expected one of auto, cpu, interp, nvptx, found 'moon'" in err
+
+
+def test_target_that_is_not_here_is_refused(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = call(capsys, "run", files / "good.diag", "--target=nvptx")
+    assert status == 1
+    assert "target 'nvptx' is not available on this machine" in err
+
+
+@pytest.mark.parametrize("file", ["good.py", "good.diag"])
+def test_run_shows_a_table(files: Path, capsys: pytest.CaptureFixture[str], file: str) -> None:
+    status, out, err = call(capsys, "run", files / file)
+    assert status == 0, err
+    for words in ("kernel", "derived stream", "max error", "time"):
+        assert words in out
+    assert "equal to" in out
+
+
+def test_run_gives_json(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = call(capsys, "run", files / "good.py", "--json", "--no-time")
+    assert status == 0
+    result = json.loads(out)
+    assert result["program"] == "product"
+    assert result["comparison"]["equal"] is True
+    assert result["report"]["kernels"]
+
+
+@pytest.mark.parametrize("file", ["good.py", "good.diag"])
+def test_explain_and_compile(files: Path, capsys: pytest.CaptureFixture[str], file: str) -> None:
+    assert json.loads(call(capsys, "explain", files / file, "--json")[1])["kernels"]
+    assert "kernel" in call(capsys, "explain", files / file)[1]
+    status, out, _ = call(capsys, "compile", files / file, "--emit=diag")
+    assert status == 0
+    assert "diag.normalize" in out
+    assert "diag.normalize" not in call(capsys, "compile", files / file, "--emit=expanded")[1]
+
+
+def test_unknown_stage_is_refused(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = call(capsys, "compile", files / "good.diag", "--emit=moon")
+    assert status == 1
+    assert "no such stage, expected diag, " in err
+
+
+def test_what_has_no_diagram_stays_in_torch(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = call(capsys, "run", files / "sort.py", "--no-time")
+    assert status == 0, err
+    assert "aten.median" in out
+
+
+def test_targets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = call(capsys, "targets")
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["cpu", "interp", "nvptx"]
+
+
+def test_opt_is_a_subcommand(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = call(capsys, "opt", files / "good.diag", "--canonicalize")
+    assert status == 0
+    assert '"diag.contract"' in out
+
+
+def test_a_bug_leaves_a_reproducer(
+    files: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("diagc.commands.load.split_spec", lambda spec: 1 // 0)
+    with debug.REPRODUCER_DIR.override(tmp_path / "bugs"):
+        status, _, err = call(capsys, "run", files / "good.py")
+    assert status == 70
+    assert "this is a bug in diagc, please report it with the files in" in err
+    assert "Traceback" not in err
+    (directory,) = (tmp_path / "bugs").iterdir()
+    assert (directory / "command.txt").read_text() == f"diagc run {files / 'good.py'}"
+
+
+def test_interrupt_is_quiet(
+    files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(spec: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("diagc.commands.load.split_spec", interrupt)
+    status, _, err = call(capsys, "run", files / "good.py")
+    assert (status, err) == (130, "interrupted\n")
