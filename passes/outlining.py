@@ -5,7 +5,7 @@ from itertools import chain, count
 
 from diagc.dialects import diag
 from diagc.mlir import arith, func, ir
-from diagc.passes.cloning import Mapping, clone, used_values
+from diagc.passes.cloning import Mapping, clone, nested_ops, used_values
 from diagc.passes.kernel_axes import is_leaf
 from diagc.passes.kernel_clusters import KernelPlan
 from diagc.passes.kernel_names import ORIGIN, kernel_name, origins
@@ -161,8 +161,9 @@ def _inputs(ops: list[ir.Operation]) -> list[ir.Value]:
 
 
 def _open_axes(op: ir.Operation) -> list[str]:
-    """Axes of open size of an op and what it reads; those of nested ops, where chunks are open."""
-    wires = [value for value in (*used_values(op), *op.results) if diag.is_wire(value.type)]
+    """Axes of open size of an op, of what it reads, and of what its regions make of nothing."""
+    made = [value for nested in nested_ops(op) for value in nested.results]
+    wires = [value for value in (*used_values(op), *made) if diag.is_wire(value.type)]
     sizes = diag.join_dims(diag.dims(value) for value in wires)
     return [label for label, size in sizes.items() if size == diag.DYNAMIC]
 
