@@ -5,7 +5,7 @@ from typing import Any
 
 from diagc.mlir import ir
 
-__all__ = ["evaluate", "is_linear"]
+__all__ = ["evaluate", "has_positive_divisors", "is_linear"]
 
 # expression class -> operation on two evaluated sides
 _BINARY: Mapping[type, Callable[[Any, Any], Any]] = {
@@ -15,6 +15,8 @@ _BINARY: Mapping[type, Callable[[Any, Any], Any]] = {
     ir.AffineModExpr: lambda a, b: a % b,
     ir.AffineCeilDivExpr: lambda a, b: -(-a // b),
 }
+
+_DIVISIONS = (ir.AffineFloorDivExpr, ir.AffineModExpr, ir.AffineCeilDivExpr)
 
 
 def evaluate(expr: ir.AffineExpr, positions: Sequence[Any]) -> Any:
@@ -31,8 +33,19 @@ def evaluate(expr: ir.AffineExpr, positions: Sequence[Any]) -> Any:
 
 def is_linear(expr: ir.AffineExpr) -> bool:
     """Whether `expr` has no division or remainder, so that it is extremal at corners."""
-    if isinstance(expr, (ir.AffineFloorDivExpr, ir.AffineModExpr, ir.AffineCeilDivExpr)):
+    if isinstance(expr, _DIVISIONS):
         return False
     if isinstance(expr, (ir.AffineAddExpr, ir.AffineMulExpr)):
         return is_linear(expr.lhs) and is_linear(expr.rhs)
     return True
+
+
+def has_positive_divisors(expr: ir.AffineExpr) -> bool:
+    """Whether every division and remainder in `expr` is by a positive number."""
+    if type(expr) not in _BINARY:
+        return True
+    if isinstance(expr, _DIVISIONS):
+        divisor = expr.rhs
+        if not isinstance(divisor, ir.AffineConstantExpr) or divisor.value <= 0:
+            return False
+    return has_positive_divisors(expr.lhs) and has_positive_divisors(expr.rhs)

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from diagc.dialects.diag.affine import evaluate, is_linear
+from diagc.dialects.diag.affine import evaluate, has_positive_divisors, is_linear
 from diagc.dialects.diag.dialect import DiagOp
 from diagc.dialects.diag.monoids import MONOIDS
 from diagc.dialects.diag.types import (
@@ -110,6 +110,8 @@ class ContractOp(DiagOp, name="contract", traits=[ext.Pure]):
         ):
             if not is_float(element_type(value)):
                 raise VerifyError(f"the {side} must hold floats, found {value.type}")
+        if not isinstance(self.acc_type, (ir.F32Type, ir.F64Type)):
+            raise VerifyError(f"'acc' must be f32 or f64, found {self.acc_type}")
         check_result(self.out, self.infer(self.lhs.type, self.rhs.type, strings(self.over)))
 
 
@@ -134,8 +136,7 @@ class ReduceOp(DiagOp, name="reduce", traits=[ext.Pure]):
         if kind not in MONOIDS:
             raise VerifyError(f"unknown reduction '{kind}'; expected one of {', '.join(MONOIDS)}")
         element = element_type(self.src)
-        monoid = MONOIDS[kind]
-        if (monoid.float_op if is_float(element) else monoid.int_op) is None:
+        if not MONOIDS[kind].accepts(element):
             raise VerifyError(f"reduction '{kind}' is not defined on {element}")
         if element_type(self.out) != element:
             raise VerifyError(f"result element type {element_type(self.out)}, expected {element}")
@@ -174,7 +175,7 @@ class RelabelOp(DiagOp, name="relabel", traits=[ext.Pure]):
 
 
 class ReindexOp(DiagOp, name="reindex", traits=[ext.Pure]):
-    """Affine gather: result[p] = src[map(p)]: transpose, slice, stride, diagonal, split, merge, shift."""
+    """Affine gather, result[p] = src[map(p)]: transpose, slice, stride, diagonal, split, merge."""
 
     out: ext.Result[Any]
     src: ext.Operand[Any]
@@ -191,10 +192,14 @@ class ReindexOp(DiagOp, name="reindex", traits=[ext.Pure]):
             raise VerifyError(f"'map' must have no symbols, found {affine}")
         if affine.n_dims != len(out) or len(affine.results) != len(src):
             raise VerifyError(
-                f"'map' must go from {len(out)} result axes to {len(src)} source axes, found {affine}"
+                f"'map' must go from {len(out)} result axes to {len(src)} source axes, "
+                f"found {affine}"
             )
         if element_type(self.out) != element_type(self.src):
             raise VerifyError("the element type must not change")
+        for expr in affine.results:
+            if not has_positive_divisors(expr):
+                raise VerifyError(f"'map' divides by what is no positive number: {expr}")
         self._check_bounds(affine, src, out)
 
     def _check_bounds(self, affine: ir.AffineMap, src: Dims, out: Dims) -> None:
@@ -208,7 +213,8 @@ class ReindexOp(DiagOp, name="reindex", traits=[ext.Pure]):
             reached = [evaluate(expr, corner) for corner in corners]
             if min(reached) < 0 or max(reached) >= size:
                 raise VerifyError(
-                    f'positions {min(reached)}..{max(reached)} leave source axis "{label}" of size {size}'
+                    f"positions {min(reached)}..{max(reached)} leave source axis "
+                    f'"{label}" of size {size}'
                 )
 
 
@@ -237,7 +243,9 @@ class ConstantOp(DiagOp, name="constant", traits=[ext.Pure]):
         value = self.optional("value")
         if value is None:
             raise VerifyError("attribute 'value' is expected but not provided")
-        found = ir.RankedTensorType(value.type)
+        found = value.type
+        if not isinstance(found, ir.RankedTensorType):
+            raise VerifyError(f"value must be a dense tensor, found {found}")
         if DYNAMIC in dims(self.out).values():
             raise VerifyError(f"a constant has static sizes, found {self.out.type}")
         if list(found.shape) != list(dims(self.out).values()):
@@ -251,7 +259,7 @@ class ConstantOp(DiagOp, name="constant", traits=[ext.Pure]):
 
 
 class ConcatOp(DiagOp, name="concat", traits=[ext.Pure]):
-    """Join `lhs` along `axes[0]` and `rhs` along `axes[1]` into one axis `to`; other axes are equal."""
+    """Join `lhs` along `axes[0]`, `rhs` along `axes[1]` into the axis `to`; others are equal."""
 
     out: ext.Result[Any]
     lhs: ext.Operand[Any]
@@ -301,8 +309,7 @@ class PadOp(DiagOp, name="pad", traits=[ext.Pure]):
     def check(self) -> None:
         src, axis, to = dims(self.src), self.axis.value, self.to.value
         check_has(tuple(src), axis, "operand", self.src.type)
-        if self.optional("value") is None:
-            raise VerifyError("attribute 'value' is expected but not provided")
+        self._check_value()
         if to in src:
             raise VerifyError(f'the padded axis needs a new label, found "{to}"')
         if self.low.value < 0 or self.high.value < 0:
@@ -319,3 +326,12 @@ class PadOp(DiagOp, name="pad", traits=[ext.Pure]):
                 for label, size in src.items()
             },
         )
+
+    def _check_value(self) -> None:
+        value, element = self.optional("value"), element_type(self.src)
+        if value is None:
+            raise VerifyError("attribute 'value' is expected but not provided")
+        if not isinstance(value, (ir.FloatAttr, ir.IntegerAttr, ir.BoolAttr)):
+            raise VerifyError(f"'value' must be a number of type {element}, found {value}")
+        if value.type != element:
+            raise VerifyError(f"'value' must be a number of type {element}, found {value}")

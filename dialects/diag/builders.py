@@ -1,4 +1,4 @@
-"""Builder functions of the diag ops: result types are inferred, and bad operands raise `VerifyError`.
+"""Builder functions of the diag ops: result types are inferred, bad operands raise `VerifyError`.
 
 All builders insert at the ambient insertion point and take an optional `loc`.
 """
@@ -117,7 +117,7 @@ def normalize(
     dtype: ir.Type | None = None,
     loc: ir.Location | None = None,
 ) -> ir.Value:
-    """Normalise `src` along axes; `keep` (i1) excludes positions; `eps` sits where `eps_place` says."""
+    """Normalise `src` along axes; `keep` (i1) excludes positions; `eps_place` is where `eps` is."""
     attributes: dict[str, ir.Attribute] = {
         "along": string_array(along),
         "kind": ir.StringAttr.get(kind),

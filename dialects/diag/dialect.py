@@ -4,7 +4,7 @@ import traceback
 from typing import Any
 
 from diagc.dialects.diag.types import VerifyError
-from diagc.mlir import ext, ir
+from diagc.mlir import ext
 
 __all__ = ["Diag", "DiagOp"]
 
@@ -16,7 +16,7 @@ class Diag(ext.Dialect, name="diag"):
 
 
 class DiagOp(Diag.Operation):
-    """Base of all diag ops: optional attributes, and a verifier that never lets an exception escape.
+    """Base of all diag ops: optional attributes, and a verifier that lets no exception escape.
 
     Semantic rules go in `check`, which raises `VerifyError`. They run from
     `verify_region_invariants`, after the structural (IRDL) constraints and after nested ops; an
@@ -32,7 +32,7 @@ class DiagOp(Diag.Operation):
     def optional(self, name: str) -> Any:
         """The optional attribute `name`, or None."""
         attributes = self.operation.attributes
-        return attributes[name] if name in attributes else None
+        return attributes.get(name, None)
 
     def _check_optional(self) -> None:
         for name, kind in self.OPTIONAL.items():
@@ -50,7 +50,7 @@ class DiagOp(Diag.Operation):
         except VerifyError as error:
             (error.loc or self.operation.location).emit_error(f"'{name}' op {error}")
             return False
-        except Exception as error:  # noqa: BLE001  a verifier bug must not unwind through C++
+        except Exception as error:  # a verifier bug must not unwind through C++
             report = f"{type(error).__name__}: {error}\n{traceback.format_exc()}"
             self.operation.location.emit_error(f"'{name}' op verifier crashed: {report}")
             return False

@@ -7,12 +7,12 @@ from diagc.dialects.diag.types import DYNAMIC, VerifyError, dims, is_wire
 from diagc.mlir import ir
 
 __all__ = [
-    "KERNEL",
     "EXTERN",
-    "functions",
+    "KERNEL",
     "function_body",
-    "is_kernel",
+    "functions",
     "is_extern",
+    "is_kernel",
     "verify_labels",
 ]
 

@@ -24,6 +24,12 @@ class Monoid:
     float_op: Callable[[Any, Any], Any] | None
     int_op: Callable[[Any, Any], Any] | None
 
+    def accepts(self, element: ir.Type) -> bool:
+        """Whether elements of this type can be reduced; i1 by `or` and `and` only."""
+        if _is_float(element):
+            return self.float_op is not None
+        return self.float_op is None or str(element) != "i1"
+
     def combine(self, lhs: ir.Value, rhs: ir.Value) -> ir.Value:
         """Emit the scalar (or vector) operation at the insertion point."""
         op = self.float_op if _is_float(lhs.type) else self.int_op

@@ -64,6 +64,9 @@ class NormalizeOp(DiagOp, name="normalize", traits=[ext.Pure]):
                 f"operand and result must hold floats, found {src.type} and {self.out.type}"
             )
         self._check_mask(src)
+        eps = self.optional("eps")
+        if eps is not None and not eps.value >= 0:
+            raise VerifyError(f"'eps' must not be negative, found {eps.value}")
         place = self.optional("eps_place")
         if place is not None and place.value not in EPS_PLACES:
             raise VerifyError(f"'eps_place' must be inside or outside, found {place.value}")

@@ -1,4 +1,4 @@
-"""Ops with regions: map (a scalar body), stream (init, body, combine, tail), and what stands inside."""
+"""Ops with regions: map (a scalar body), stream (init, body, combine, tail), and their parts."""
 
 from collections.abc import Iterator
 from typing import Any, Optional
@@ -27,7 +27,7 @@ __all__ = [
     "outer_operands",
 ]
 
-# An IRDL variadic group must be homogeneous in type; streams have this many optional results instead.
+# An IRDL variadic group must be homogeneous in type, so streams have optional results instead.
 STREAM_RESULTS = 8
 
 STREAM_PROPERTIES = ("monoid", "commutative", "ordered")
@@ -68,6 +68,11 @@ def _is_below(op: ir.Operation, owner: ir.Operation) -> bool:
             return True
         parent = parent.operation.parent
     return False
+
+
+def _is_constant(value: ir.Value) -> bool:
+    owner = value.owner
+    return not isinstance(owner, ir.Block) and owner.operation.name == "arith.constant"
 
 
 def outer_operands(owner: ir.Operation) -> list[ir.Value]:
@@ -116,6 +121,8 @@ class ChunkOp(DiagOp, name="chunk", traits=[ext.Pure]):
         stream = enclosing(self.operation, "diag.stream")
         if stream is None:
             raise VerifyError("expects to stand inside 'diag.stream'")
+        if _defined_inside(self.src, stream):
+            raise VerifyError("the operand must come from outside the stream")
         axis = ir.StringAttr(stream.attributes["axis"]).value
         check_has(labels(self.src), axis, "operand", self.src.type)
         expected = {
@@ -174,11 +181,18 @@ class MapOp(DiagOp, name="map", traits=[ext.Pure, ir.NoTerminatorTrait]):
             dialect = op.name.split(".")[0]
             if dialect not in ("arith", "math") and op.name not in ("diag.element", "diag.yield"):
                 raise VerifyError(f"'{op.name}' may not stand in a scalar body", op.location)
-            if op.name == "diag.element":
-                continue
-            for value in op.operands:
-                if is_wire(value.type):
-                    raise VerifyError("wires are read through 'diag.element'", op.location)
+            if op.name != "diag.element":
+                self._check_scalars(op)
+
+    def _check_scalars(self, op: ir.Operation) -> None:
+        for value in (*op.operands, *op.results):
+            if is_wire(value.type):
+                raise VerifyError("wires are read through 'diag.element'", op.location)
+            if isinstance(value.type, ir.ShapedType):
+                raise VerifyError(f"a body holds scalars, found {value.type}", op.location)
+        for value in op.operands:  # upstream folding hoists constants out of the body
+            if not _defined_inside(value, self.operation) and not _is_constant(value):
+                raise VerifyError("scalars from outside must be constants", op.location)
 
 
 class StreamOp(DiagOp, name="stream", traits=[ext.Pure, ir.NoTerminatorTrait]):
@@ -260,20 +274,35 @@ class StreamOp(DiagOp, name="stream", traits=[ext.Pure, ir.NoTerminatorTrait]):
             )
 
     def _check_captures(self) -> None:
-        """Outer wires with the streamed axis are only read chunk by chunk."""
-        axis = self.axis.value
+        """Outer wires with the streamed axis are only read chunk by chunk, and in the body."""
         for region in self.operation.regions:
             for op in walk_ops(region):
                 if op.name == "diag.chunk":
-                    continue
-                for value in op.operands:
-                    outside = not _defined_inside(value, self.operation)
-                    if outside and is_wire(value.type) and axis in labels(value):
-                        raise VerifyError(
-                            f'outer wire with the streamed axis "{axis}" must be read through '
-                            f"'diag.chunk'",
-                            op.location,
-                        )
+                    self._check_chunk(op, region)
+                else:
+                    self._check_inner(op)
+
+    def _check_chunk(self, op: ir.Operation, region: ir.Region) -> None:
+        nested = enclosing(op, "diag.stream") != self.operation
+        if not nested and region != self.body:
+            raise VerifyError("'diag.chunk' may only stand in the body", op.location)
+
+    def _check_inner(self, op: ir.Operation) -> None:
+        axis = self.axis.value
+        if op.name == "diag.index" and op.attributes["axis"].value == axis:
+            raise VerifyError(
+                f"'diag.index' of the streamed axis \"{axis}\" must stand outside and be read "
+                "through 'diag.chunk'",
+                op.location,
+            )
+        for value in op.operands:
+            outside = not _defined_inside(value, self.operation)
+            if outside and is_wire(value.type) and axis in labels(value):
+                raise VerifyError(
+                    f'outer wire with the streamed axis "{axis}" must be read through '
+                    f"'diag.chunk'",
+                    op.location,
+                )
 
     def _check_where(self) -> None:
         where = self.condition

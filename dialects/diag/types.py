@@ -15,8 +15,8 @@ __all__ = [
     "join_dims",
     "join_size",
     "labels",
-    "strings",
     "string_array",
+    "strings",
     "wire",
 ]
 
@@ -34,8 +34,15 @@ class VerifyError(Exception):
 
 
 def strings(attr: ir.Attribute) -> list[str]:
-    """The Python strings of an array of string attributes."""
-    return [ir.StringAttr(a).value for a in ir.ArrayAttr(attr)]
+    """The Python strings of an array of string attributes.
+
+    Raises:
+        VerifyError: it is something else.
+    """
+    parts = list(attr) if isinstance(attr, ir.ArrayAttr) else [attr]
+    if not isinstance(attr, ir.ArrayAttr) or not all(isinstance(a, ir.StringAttr) for a in parts):
+        raise VerifyError(f'expected an array of strings such as ["q", "d"], found {attr}')
+    return [a.value for a in parts]
 
 
 def string_array(values: Iterable[str]) -> ir.ArrayAttr:
