@@ -38,6 +38,7 @@ from diagc.algebra.streams import Derivation
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.base import Pass
+from diagc.passes.nonpositive import mark_nonpositive
 from diagc.passes.remarks import remark
 from diagc.passes.stream_builder import MAX_RESULTS, build_stream
 from diagc.passes.stream_groups import Note, derivation, groups, is_worth_it, reduced_axes_of
@@ -56,6 +57,7 @@ class DeriveStreamsPass(Pass):
     def run(self, op: ir.Operation) -> None:
         """Stream every axis of every block of the function (`axes` restricts them)."""
         for block in op.regions[0].blocks:
+            mark_nonpositive(Graph(block))
             for axis in self.axes or reduced_axes_of(Graph(block)):
                 _stream_axis(op, block, axis, self.limit)
 

@@ -11,6 +11,7 @@ from diagc.algebra.streams import Derivation, State, monoid_of
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
 from diagc.passes.cloning import clone
+from diagc.passes.nonpositive import NONPOSITIVE
 
 __all__ = ["MAX_RESULTS", "build_stream"]
 
@@ -184,6 +185,8 @@ class _Builder:
         law = state.scale if state.scale is not None else state.offset
         if law is not None and law not in made:
             made[law] = self._law_wire(law, old, values)
+            if state.decays:
+                _mark_exp(made[law])
         return None if law is None else made[law]
 
     def _law_wire(self, law: Expr, old: Sequence[ir.Value], values: Values) -> ir.Value:
@@ -214,6 +217,13 @@ def _is_float(value: ir.Value) -> bool:
 
 def _constant(value: ir.Attribute) -> ir.Value:
     return arith.ConstantOp(value.type, value).result
+
+
+def _mark_exp(wire: ir.Value) -> None:
+    """Note that the exponentials of the map that gives `wire` have arguments up to 0."""
+    for op in diag.walk_ops(wire.owner.operation.regions[0]):
+        if op.name == "math.exp":
+            op.attributes[NONPOSITIVE] = ir.UnitAttr.get()
 
 
 Corrected = tuple[ir.Value, ir.Value | None]

@@ -49,12 +49,14 @@ class State:
         scale: factor that corrects the state, or None.
         offset: shift that corrects the state, or None.
         law: what the state is, in one line.
+        decays: whether the scale is exp of an old maximum minus the new one, hence at most 1.
     """
 
     op: ir.Operation
     scale: Expr | None
     offset: Expr | None
     law: str
+    decays: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,12 +165,22 @@ def _state(
     law = _law(op, kind, summand, used, summands)
     corrected = _show(law, summands, names, reductions)
     law = substitute(law, {name: summands.raw(name) for name in used})
-    if kind == "add":
-        law = _zero_when_empty(law, reductions)
-        scale, offset = law, None
-    else:
-        scale, offset = None, law
-    return State(op, scale, offset, f"{shown}, corrected by {corrected}")
+    line = f"{shown}, corrected by {corrected}"
+    if kind != "add":
+        return State(op, None, law, line)
+    decays = _is_decay(law, reductions, summands)
+    return State(op, _zero_when_empty(law, reductions), None, line, decays)
+
+
+def _is_decay(law: Expr, reductions: Sequence[ir.Operation], summands: Summands) -> bool:
+    """Whether a scale is `exp(r - s_new)` with r a running maximum and s the same, guarded."""
+    if law.op != "exp" or law.args[0].op != "sub":
+        return False
+    old, new = (str(arg.value) for arg in law.args[0].args)
+    if not (old in summands.wires and new.endswith(laws.NEW)):
+        return False
+    follows = summands.raw(new.removesuffix(laws.NEW)) == symbol(old)
+    return follows and monoid_of(reductions[int(old[1:])]) == "max"
 
 
 _KIND_WORDS = {"add": "sum", "mul": "product", "max": "maximum", "min": "minimum"}

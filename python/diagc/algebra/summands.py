@@ -14,7 +14,7 @@ from diagc.algebra.scalars import read_map
 from diagc.dialects import diag
 from diagc.mlir import ir
 
-__all__ = ["Summands"]
+__all__ = ["Summands", "without_guards"]
 
 
 class Summands:
@@ -55,7 +55,7 @@ class Summands:
 
     def raw(self, name: str) -> Expr:
         """A statistic as a term over results of reductions, without its guards."""
-        return _without_guards(self._raw(self.wires[name]))
+        return without_guards(self._raw(self.wires[name]))
 
     # ---- reading ------------------------------------------------------------------------------
 
@@ -116,9 +116,9 @@ def _renamed(op: ir.Operation) -> list[str]:
     return diag.strings(op.attributes["from"]) if op.name == "diag.relabel" else []
 
 
-def _without_guards(expr: Expr) -> Expr:
+def without_guards(expr: Expr) -> Expr:
     """`select(u == inf, number, u)` as `u`: guards are for rows where nothing was seen."""
-    args = tuple(_without_guards(arg) for arg in expr.args)
+    args = tuple(without_guards(arg) for arg in expr.args)
     if expr.op == "select" and args[0].op == "eq" and args[1].op == CONSTANT:
         seen, empty = args[0].args
         if seen == args[2] and empty.op == CONSTANT and empty.value in _INFINITIES:
