@@ -1,0 +1,119 @@
+"""Ops without a diag meaning: the host calls torch for them between kernels."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from diagc.errors import SourceLocation, UnsupportedError
+from diagc.frontend.torch.aten import Node, Ref, operator_named, refs, replace_refs
+from diagc.frontend.torch.axes import leaves
+from diagc.frontend.torch.graph import ExternOp, Value, View
+from diagc.frontend.torch.sizes import free_symbols
+
+if TYPE_CHECKING:
+    from diagc.frontend.torch.raiser import Raiser
+
+__all__ = ["ExternCall", "raise_extern"]
+
+LabelledDims = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class ExternCall:
+    """A torch op that the host runs.
+
+    Args:
+        symbol: the function that the module calls for it.
+        target: overload name, `aten.embedding.default`.
+        call: takes the operand tensors in user shape, on any device, and gives a tuple of results.
+        operand_dims: for each operand, the labels of its wire that make up each user dim; [] is a
+            dim of size 1.
+        result_dims: likewise for each result; a wire is row major in the order of these labels.
+        location: the user's line.
+        why: the reason that it was not raised.
+    """
+
+    symbol: str
+    target: str
+    call: Callable[..., tuple[torch.Tensor, ...]]
+    operand_dims: tuple[LabelledDims, ...]
+    result_dims: tuple[LabelledDims, ...]
+    location: SourceLocation | None
+    why: str
+
+
+def raise_extern(r: "Raiser", node: Node, why: str) -> list[View]:
+    """An opaque op for `node`; results that are never used keep their place in the list.
+
+    Raises:
+        UnsupportedError: torch has no such op, or it needs a size that no operand has.
+    """
+    operands = list(dict.fromkeys(refs(node.args)))
+    views = [r.materialize(r.view(ref)) for ref in operands]
+    op = ExternOp(target=node.target, why=why, call=_callable(node, operands))
+    r.name(op)
+    for view in views:
+        use, dims = r.use(view)
+        op.uses.append(use)
+        op.operand_dims.append(tuple(tuple(d) for d in dims))
+    results = []
+    for type_ in node.results:
+        if type_ is None:
+            continue
+        dims_ = r.new_dims(type_.shape, _HINTS.get(len(type_.shape), ""))
+        axes = tuple(a for d in dims_ for a in leaves(d))
+        value = Value(op, axes, type_.dtype)
+        op.results.append(value)
+        op.result_dims.append(dims_)
+        results.append(View(value, dims_))
+    r.ops.append(op)
+    made = iter(results)
+    return [next(made) if t is not None else results[0] for t in node.results]
+
+
+_HINTS = {1: "n", 2: "nd", 3: "bnd", 4: "bhnd"}
+
+
+def _callable(node: Node, operands: Sequence[Ref]) -> Callable[..., tuple[torch.Tensor, ...]]:
+    """A function from operand tensors to the tuple of tensor results."""
+    operator = operator_named(node.target)
+    if operator is None:
+        raise UnsupportedError(node.target, reason="torch has no such op", location=node.location)
+    places = {ref: i for i, ref in enumerate(operands)}
+    wanted = [i for i, type_ in enumerate(node.results) if type_ is not None]
+    has_device = any(a.name == "device" for a in operator._schema.arguments)
+    _check_symbols(node)
+
+    def call(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        def replace(value: Any) -> Any:
+            return tensors[places[value]] if isinstance(value, Ref) else value
+
+        args = {name: replace_refs(value, replace) for name, value in node.args.items()}
+        if has_device and tensors:
+            args["device"] = tensors[0].device
+        result = operator(**args)
+        results = result if isinstance(result, (tuple, list)) else (result,)
+        return tuple(results[i] for i in wanted)
+
+    return call
+
+
+def _check_symbols(node: Node) -> None:
+    found: set[str] = set()
+
+    def note(value: Any) -> Any:
+        if hasattr(value, "free_symbols"):
+            found.update(free_symbols(value))
+        return value
+
+    for value in node.args.values():
+        replace_refs(value, note)
+    if found:
+        raise UnsupportedError(
+            node.target,
+            reason=f"its arguments hold the symbolic sizes {', '.join(sorted(found))}",
+            location=node.location,
+            remedy="import with static sizes",
+        )

@@ -1,0 +1,208 @@
+"""Rules for reductions: sums and their like become `diag.reduce` between maps.
+
+Sums of bf16 and f16 are taken in f32: operands are converted before, the result after.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from diagc.frontend.torch.aten import Node, TensorType
+from diagc.frontend.torch.axes import Axis
+from diagc.frontend.torch.graph import View
+from diagc.frontend.torch.promotion import compute_type, number, to_bool
+from diagc.frontend.torch.raiser import MapBuilder, Raiser
+from diagc.frontend.torch.rules import NotRaised, rule
+from diagc.frontend.torch.scalar import INDEX, Const, Count, Expr, apply, cast, is_float
+from diagc.frontend.torch.sizes import Size, product
+
+__all__ = ["divide_by_count", "elementwise", "log_sum_exp", "mean", "raise_extreme", "reduced_dims"]
+
+
+def reduced_dims(node: Node, rank: int, name: str = "dim") -> list[int]:
+    """The reduced dims, sorted; all of them where none are named."""
+    dim = node.get(name)
+    if dim is None or dim == []:
+        return list(range(rank))
+    dims = [dim] if isinstance(dim, int) else dim
+    return sorted({d % max(rank, 1) for d in dims}) if rank else []
+
+
+def elementwise(
+    r: Raiser, view: View, dtype: torch.dtype, build: Callable[[Expr], Expr], suffix: str
+) -> View:
+    """A map of one operand that keeps its shape."""
+    builder = MapBuilder(r)
+    expr, dims = builder.operand(view)
+    return builder.finish(cast(build(expr), dtype), dims, suffix)
+
+
+def _in_compute_type(r: Raiser, view: View, result: torch.dtype) -> View:
+    return r.cast(view, compute_type(result))
+
+
+def _args(r: Raiser, node: Node) -> tuple[View, list[int], bool]:
+    name = "self" if "self" in node.args else "x"
+    view = r.view(node.args[name])
+    if view.dtype.is_complex:
+        raise NotRaised("complex numbers")
+    return view, reduced_dims(node, len(view.dims)), bool(node.get("keepdim", False))
+
+
+def _plain(kind: str) -> Callable[[Raiser, Node], View]:
+    def raise_plain(r: Raiser, node: Node) -> View:
+        view, dims, keepdim = _args(r, node)
+        source = _in_compute_type(r, view, node.result.dtype)
+        return r.cast(r.reduce(source, dims, kind, keepdim), node.result.dtype)
+
+    return raise_plain
+
+
+for _name, _kind in (("sum", "add"), ("prod", "mul"), ("amax", "max"), ("amin", "min")):
+    rule(_name)(_plain(_kind))
+
+
+def _logical(kind: str) -> Callable[[Raiser, Node], View]:
+    def raise_logical(r: Raiser, node: Node) -> View:
+        view, dims, keepdim = _args(r, node)
+        source = elementwise(r, view, torch.bool, to_bool, "nonzero")
+        return r.cast(r.reduce(source, dims, kind, keepdim), node.result.dtype)
+
+    return raise_logical
+
+
+rule("any")(_logical("or"))
+rule("all")(_logical("and"))
+
+
+def raise_extreme(r: Raiser, node: Node) -> Sequence[View]:
+    """`max` and `min` over one dim or all; the index result has no diag meaning."""
+    if len(node.results) > 1 and node.results[1] is not None:
+        raise NotRaised("the positions of extremes; amax and amin give the values alone")
+    return [_plain(node.packet.split(".")[-1])(r, node)]
+
+
+def mean(r: Raiser, view: View, dims: Sequence[int], keepdim: bool) -> View:
+    """The mean of a view in its own dtype, which should be a type that sums are taken in."""
+    over = [a for i in dims for a in view.leaves(i)]
+    return divide_by_count(r, r.reduce(view, dims, "add", keepdim), over)
+
+
+def divide_by_count(r: Raiser, view: View, over: Sequence[Axis], correction: float = 0) -> View:
+    """Divide by the number of positions along `over`, less `correction`."""
+    size = product(a.size for a in over)
+    dtype = view.dtype
+    return elementwise(
+        r, view, dtype, lambda x: apply("div", x, _count(over, size, correction, dtype)), "mean"
+    )
+
+
+def _count(over: Sequence[Axis], size: Size, correction: float, dtype: torch.dtype) -> Expr:
+    if isinstance(size, int):
+        return number(float(max(size - correction, 0)), dtype)
+    count = cast(Count(INDEX, tuple(over)), dtype)
+    if not correction:
+        return count
+    return apply("max", apply("sub", count, number(correction, dtype)), number(0.0, dtype))
+
+
+@rule("mean")
+def _mean(r: Raiser, node: Node) -> View:
+    view, dims, keepdim = _args(r, node)
+    source = _in_compute_type(r, view, node.result.dtype)
+    return r.cast(mean(r, source, dims, keepdim), node.result.dtype)
+
+
+@rule("var")
+def _var(r: Raiser, node: Node) -> View:
+    view, dims, keepdim = _args(r, node)
+    correction = node.get("correction", 1 if node.get("unbiased", True) else 0)
+    correction = 1 if correction is None else correction
+    return variance(r, view, dims, keepdim, correction, node.result.dtype)
+
+
+def variance(
+    r: Raiser,
+    view: View,
+    dims: Sequence[int],
+    keepdim: bool,
+    correction: float,
+    dtype: torch.dtype,
+) -> View:
+    """The mean of squared distances from the mean, in two passes (the stable form)."""
+    source = _in_compute_type(r, view, dtype)
+    over = [a for i in dims for a in source.leaves(i)]
+    center = mean(r, source, dims, True)
+    work = source.dtype
+    shape = TensorType(tuple(product(a.size for a in source.leaves(i)) for i in _rank(view)), work)
+    centred = r.map([source, center], shape, lambda x, m: apply("sub", x, m), "centred")
+    squared = elementwise(r, centred, work, lambda x: apply("mul", x, x), "squared")
+    total = r.reduce(squared, dims, "add", keepdim)
+    return r.cast(divide_by_count(r, total, over, correction), dtype)
+
+
+def _rank(view: View) -> range:
+    return range(len(view.dims))
+
+
+def log_sum_exp(r: Raiser, view: View, dims: Sequence[int], keepdim: bool) -> View:
+    """`m + log Σ exp(x − m)` with m the maximum, 0 where that is infinite (as torch does)."""
+    work = view.dtype
+    high = elementwise(r, r.reduce(view, dims, "max", True), work, _finite_or_zero, "max")
+    shape = TensorType(tuple(product(a.size for a in view.leaves(i)) for i in _rank(view)), work)
+    shifted = r.map([view, high], shape, lambda x, m: apply("exp", apply("sub", x, m)), "exp")
+    total = r.reduce(shifted, dims, "add", True)
+    small = TensorType(tuple(1 if i in dims else s for i, s in enumerate(shape.shape)), work)
+    result = r.map([total, high], small, lambda z, m: apply("add", apply("log", z), m), "")
+    return result if keepdim else result.with_dims(_kept(result, dims))
+
+
+def _kept(view: View, dims: Sequence[int]) -> list[tuple[Axis, ...]]:
+    return [d for i, d in enumerate(view.dims) if i not in dims]
+
+
+def _finite_or_zero(x: Expr) -> Expr:
+    assert isinstance(x.dtype, torch.dtype)
+    infinite = apply("eq", apply("abs", x), Const(x.dtype, math.inf))
+    return apply("select", infinite, number(0.0, x.dtype), x)
+
+
+@rule("logsumexp", "special_logsumexp")
+def _logsumexp(r: Raiser, node: Node) -> View:
+    view, dims, keepdim = _args(r, node)
+    source = _in_compute_type(r, view, node.result.dtype)
+    return r.cast(log_sum_exp(r, source, dims, keepdim), node.result.dtype)
+
+
+_NORMS: dict[float, tuple[Callable[[Expr], Expr], str, Callable[[Expr], Expr]]] = {
+    1.0: (lambda x: apply("abs", x), "add", lambda z: z),
+    2.0: (lambda x: apply("mul", x, x), "add", lambda z: apply("sqrt", z)),
+    math.inf: (lambda x: apply("abs", x), "max", lambda z: z),
+    -math.inf: (lambda x: apply("abs", x), "min", lambda z: z),
+    0.0: (lambda x: cast(apply("ne", x, number(0, x.dtype)), x.dtype), "add", lambda z: z),
+}
+
+
+def _general_norm(p: float) -> tuple[Callable[[Expr], Expr], str, Callable[[Expr], Expr]]:
+    def power(x: Expr, exponent: float) -> Expr:
+        return apply("pow", x, number(exponent, x.dtype))
+
+    return (lambda x: power(apply("abs", x), p), "add", lambda z: power(z, 1 / p))
+
+
+@rule("linalg_vector_norm")
+def _vector_norm(r: Raiser, node: Node) -> View:
+    view, dims, keepdim = _args(r, node)
+    p = node.args["ord"]
+    if not isinstance(p, (int, float)):
+        raise NotRaised("a symbolic order")
+    before, kind, after = _NORMS.get(float(p)) or _general_norm(float(p))
+    dtype: Any = node.result.dtype
+    work = compute_type(dtype)
+    if not is_float(work):
+        raise NotRaised("a norm of integers")
+    terms = elementwise(r, view, work, lambda x: before(cast(x, work)), "terms")
+    total = r.reduce(terms, dims, kind, keepdim)
+    return elementwise(r, total, dtype, after, "")

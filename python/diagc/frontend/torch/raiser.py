@@ -1,0 +1,347 @@
+"""Raise an ATen node list to the axis graph: the driver, and what rules build with."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from diagc.errors import SourceLocation
+from diagc.frontend.torch.aten import Input, Node, Program, Ref, TensorType
+from diagc.frontend.torch.axes import Axis, AxisSpace, CannotAlign, leaves
+from diagc.frontend.torch.extern import raise_extern
+from diagc.frontend.torch.graph import (
+    ContractOp,
+    GraphOp,
+    InputOp,
+    MapOp,
+    NormalizeOp,
+    ReduceOp,
+    Use,
+    Value,
+    View,
+    positions,
+)
+from diagc.frontend.torch.rules import RULES, NotRaised
+from diagc.frontend.torch.scalar import Expr, Operand, Position, cast, rebuild
+from diagc.frontend.torch.sizes import Size
+
+__all__ = ["MapBuilder", "Note", "Raiser", "raise_program"]
+
+_INPUT_HINTS = {1: "d", 2: "nd", 3: "bnd", 4: "bhnd"}
+_PARAMETER_HINTS = {1: "d", 2: "ed"}
+
+
+@dataclass(frozen=True)
+class Note:
+    """An op that stayed outside of the diagram, and why."""
+
+    op: str
+    location: SourceLocation | None
+    why: str
+
+
+def raise_program(program: Program) -> "Raiser":
+    """Raise all nodes; the result holds the ops, `outputs` and the notes."""
+    raiser = Raiser()
+    for source in program.inputs:
+        raiser.add_input(source)
+    for node in program.nodes:
+        raiser.raise_node(node)
+    raiser.outputs = [raiser.output(value) for value in program.outputs]
+    return raiser
+
+
+class Raiser:
+    """The axis graph under construction."""
+
+    def __init__(self) -> None:
+        self.space = AxisSpace()
+        self.ops: list[GraphOp] = []
+        self.notes: dict[int, Note] = {}
+        self.outputs: list[Any] = []
+        self._views: dict[Ref, View] = {}
+        self._node: Node | None = None
+
+    def add_input(self, source: Input) -> None:
+        """Declare an argument; its axes split later, as the program asks."""
+        table = _INPUT_HINTS if source.kind == "user" else _PARAMETER_HINTS
+        dims = self.new_dims(source.type.shape, table.get(len(source.type.shape), ""))
+        op = InputOp(name=source.qualified_name, source=source, dims=dims)
+        value = Value(op, tuple(leaves(a for d in dims for a in d)), source.type.dtype)
+        op.results.append(value)
+        self.ops.append(op)
+        self._views[Ref(source.name)] = View(value, dims)
+
+    def raise_node(self, node: Node) -> None:
+        """Apply the rule of the op; without one, or when it declines, add an extern op."""
+        self._node = node
+        start = len(self.ops)
+        try:
+            views = self._apply_rule(node)
+        except (NotRaised, CannotAlign) as reason:
+            del self.ops[start:]
+            views = raise_extern(self, node, str(reason))
+        for i, view in enumerate([views] if isinstance(views, View) else views):
+            self._views[Ref(node.name, i)] = view
+
+    def _apply_rule(self, node: Node) -> View | Sequence[View]:
+        function = RULES.get(node.packet)
+        if function is None:
+            raise NotRaised("no rule for this op")
+        if any(t is not None and t.dtype.is_complex for t in node.results):
+            raise NotRaised("complex numbers")
+        return function(self, node)
+
+    def output(self, value: Any) -> Any:
+        """The view of an output; every axis of it is in the value."""
+        if not isinstance(value, Ref):
+            return value
+        return self.materialize(self._views[value], "output")
+
+    def view(self, ref: Any) -> View:
+        """The view of a tensor argument."""
+        if not isinstance(ref, Ref):
+            raise NotRaised(f"expected a tensor, found {ref!r}")
+        return self._views[ref]
+
+    # --- axes ------------------------------------------------------------------------------
+
+    def new_dims(self, shape: Sequence[Size], hints: str = "") -> tuple[tuple[Axis, ...], ...]:
+        """Fresh axes for a shape."""
+        padded = hints.ljust(len(shape))
+        return tuple(
+            tuple(self.space.make(size, padded[i].strip())) for i, size in enumerate(shape)
+        )
+
+    def use(self, view: View) -> tuple[Use, list[list[Axis]]]:
+        """Read a value: the use, and the view's dims in axes of the reading op."""
+        carried = {id(a) for a in view.value.leaves()}
+        pairs: list[tuple[Axis, Axis]] = []
+        dims: list[list[Axis]] = []
+        for dim in view.dims:
+            local_dim = []
+            for axis in leaves(dim):
+                if id(axis) not in carried:
+                    local_dim.append(Axis(axis.size, axis.hint))
+                    continue
+                local = self.space.twin(axis)
+                pairs.append((axis, local))
+                local_dim.append(local)
+            dims.append(local_dim)
+        return Use(view.value, tuple(pairs)), dims
+
+    def broadcast(
+        self, operands: Iterable[Sequence[Sequence[Axis]]], shape: Sequence[Size]
+    ) -> list[list[Axis]]:
+        """Align operands from the last dim as torch broadcasts; the dims of the result."""
+        padded = [[[]] * (len(shape) - len(dims)) + [list(d) for d in dims] for dims in operands]
+        result = []
+        for i, size in enumerate(shape):
+            present = [dims[i] for dims in padded if leaves(dims[i])]
+            for other in present[1:]:
+                self.space.align(present[0], other)
+            result.append(leaves(present[0]) if present else self.space.make(size))
+        return result
+
+    # --- ops -------------------------------------------------------------------------------
+
+    def add(
+        self, op: GraphOp, dims: Sequence[Sequence[Axis]], dtype: torch.dtype, suffix: str = ""
+    ) -> View:
+        """Append an op with one result that carries those axes of `dims` that `op` carries."""
+        carried = {id(a) for a in op.local_axes()}
+        flat = [a for dim in dims for a in leaves(dim)]
+        return self.add_value(op, tuple(a for a in flat if id(a) in carried), dims, dtype, suffix)
+
+    def add_value(
+        self,
+        op: GraphOp,
+        axes: tuple[Axis, ...],
+        dims: Sequence[Sequence[Axis]],
+        dtype: torch.dtype,
+        suffix: str = "",
+    ) -> View:
+        """Append an op with one result of exactly `axes`."""
+        self.name(op, suffix)
+        value = Value(op, axes, dtype)
+        op.results.append(value)
+        self.ops.append(op)
+        return View(value, tuple(tuple(d) for d in dims))
+
+    def name(self, op: GraphOp, suffix: str = "") -> None:
+        """Name and locate an op after the node that is being raised."""
+        if self._node is None:
+            return
+        short = self._node.packet.split(".")[-1].strip("_")
+        op.name = f"{short}_{suffix}" if suffix else short
+        op.location = self._node.location
+
+    def map(
+        self,
+        views: Sequence[View],
+        result: TensorType,
+        build: Callable[..., Expr],
+        suffix: str = "",
+    ) -> View:
+        """An elementwise op on broadcast operands; `build` takes their elements."""
+        builder = MapBuilder(self)
+        read = [builder.operand(view) for view in views]
+        dims = self.broadcast([dims for _, dims in read], result.shape)
+        expr = build(*(expr for expr, _ in read))
+        return builder.finish(cast(expr, result.dtype), dims, suffix)
+
+    def cast(self, view: View, dtype: torch.dtype, suffix: str = "cast") -> View:
+        """The view in another dtype."""
+        if view.dtype == dtype:
+            return view
+        builder = MapBuilder(self)
+        expr, dims = builder.operand(view)
+        return builder.finish(cast(expr, dtype), dims, suffix)
+
+    def materialize(self, view: View, suffix: str = "expand") -> View:
+        """A view of a value that has all axes of the view."""
+        carried = {id(a) for a in view.value.leaves()}
+        if all(id(a) in carried for dim in view.dims for a in leaves(dim)):
+            return view
+        builder = MapBuilder(self)
+        expr, dims = builder.operand(view)
+        return builder.finish(expr, dims, suffix, every_axis=True)
+
+    def reduce(
+        self, view: View, dims: Iterable[int], kind: str, keepdim: bool = False, suffix: str = ""
+    ) -> View:
+        """Reduce whole dims with a monoid; dims of size 1 need no reduction."""
+        over = set(dims)
+        if not any(view.leaves(i) for i in over):
+            return _without(view, over, keepdim)
+        use, local = self.use(self.materialize(view))
+        op = ReduceOp([use], over=tuple(a for i in over for a in leaves(local[i])), kind=kind)
+        kept = [[] if i in over else d for i, d in enumerate(local)]
+        result = self.add(op, kept, view.dtype, suffix)
+        return _without(result, over, keepdim)
+
+    def contract(
+        self,
+        left: Use,
+        right: Use,
+        over: Sequence[Axis],
+        dims: Sequence[Sequence[Axis]],
+        dtype: torch.dtype,
+        suffix: str = "",
+    ) -> View:
+        """Multiply two uses and sum over axes that both have."""
+        return self.add(ContractOp([left, right], over=tuple(over)), dims, dtype, suffix)
+
+    def normalize(
+        self,
+        view: View,
+        along: Iterable[int],
+        kind: str,
+        eps: float | None = None,
+        keep: View | None = None,
+        suffix: str = "",
+    ) -> View:
+        """Normalise along whole dims; `keep` has the same dims, each equal or empty."""
+        along = set(along)
+        source = self.materialize(view)
+        use, local = self.use(source)
+        uses = [use]
+        if keep is not None:
+            keep_use, keep_dims = self.use(keep)
+            local = self.broadcast([local, keep_dims], [1] * len(local))
+            uses.append(keep_use)
+        axes = tuple(a for i in sorted(along) for a in leaves(local[i]))
+        op = NormalizeOp(uses, along=axes, kind=kind, eps=eps)
+        return self.add(op, local, view.dtype, suffix)
+
+
+def _without(view: View, dims: set[int], keepdim: bool) -> View:
+    """Drop dims that have no axes any more, or keep them as dims of size 1."""
+    if keepdim:
+        return view
+    return view.with_dims([d for i, d in enumerate(view.dims) if i not in dims])
+
+
+class MapBuilder:
+    """Collects the operands of one map; maps of positions alone are inlined into it."""
+
+    def __init__(self, raiser: Raiser) -> None:
+        self.raiser = raiser
+        self.uses: list[Use] = []
+
+    def operand(self, view: View, inline: bool = False) -> tuple[Expr, list[list[Axis]]]:
+        """The element of a view, and its dims in axes of this map.
+
+        A map without operands (positions and literals) is always inlined; with `inline`, any map.
+        """
+        op = view.value.op
+        use, dims = self.raiser.use(view)
+        if isinstance(op, MapOp) and (inline or not op.uses):
+            return self.inline_use(use), dims
+        self.uses.append(use)
+        return Operand(view.dtype, len(self.uses) - 1), dims
+
+    def inline_use(self, use: Use) -> Expr:
+        """The expression of the map that made a value, in axes of this map."""
+        op = use.value.op
+        assert isinstance(op, MapOp)
+        local = {id(outer): inner for outer, inner in use.leaf_pairs()}
+        numbers = {}
+        for i, inner_use in enumerate(op.uses):
+            pairs = [(outer, local[id(mine)]) for outer, mine in inner_use.leaf_pairs()]
+            for outer, mine in pairs:
+                self.raiser.space.link(outer, mine)
+            numbers[i] = len(self.uses)
+            self.uses.append(Use(inner_use.value, tuple(pairs)))
+
+        def leaf(expr: Expr) -> Expr:
+            if isinstance(expr, Operand):
+                return Operand(expr.dtype, numbers[expr.number])
+            if isinstance(expr, Position):
+                return Position(expr.dtype, tuple(local[id(a)] for a in leaves(expr.axes)))
+            return expr
+
+        assert op.expr is not None
+        return rebuild(op.expr, leaf)
+
+    def finish(
+        self,
+        expr: Expr,
+        dims: Sequence[Sequence[Axis]],
+        suffix: str = "",
+        every_axis: bool = False,
+    ) -> View:
+        """Add the map; a map that only passes on its operand is that operand."""
+        flat = [a for dim in dims for a in leaves(dim)]
+        if isinstance(expr, Operand) and not every_axis:
+            return self._pass_on(self.uses[expr.number], dims)
+        uses, expr = _drop_unused(self.uses, expr)
+        carried = {id(a) for use in uses for _, a in use.leaf_pairs()}
+        carried |= {id(a) for a in leaves(positions(expr))}
+        axes = tuple(a for a in flat if every_axis or id(a) in carried)
+        assert isinstance(expr.dtype, torch.dtype)
+        return self.raiser.add_value(MapOp(uses, expr=expr), axes, dims, expr.dtype, suffix)
+
+    def _pass_on(self, use: Use, dims: Sequence[Sequence[Axis]]) -> View:
+        back = {id(local): outer for outer, local in use.leaf_pairs()}
+        return View(use.value, tuple(tuple(back.get(id(a), a) for a in leaves(d)) for d in dims))
+
+
+def _drop_unused(uses: Sequence[Use], expr: Expr) -> tuple[list[Use], Expr]:
+    """Operands that simplification made superfluous disappear, equal readings become one."""
+    kept: list[Use] = []
+    numbers: dict[tuple[int, ...], int] = {}
+
+    def leaf(part: Expr) -> Expr:
+        if not isinstance(part, Operand):
+            return part
+        use = uses[part.number]
+        key = (id(use.value), *(id(a) for pair in use.leaf_pairs() for a in pair))
+        if key not in numbers:
+            numbers[key] = len(kept)
+            kept.append(use)
+        return Operand(part.dtype, numbers[key])
+
+    return kept, rebuild(expr, leaf)
+
