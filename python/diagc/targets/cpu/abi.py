@@ -20,8 +20,9 @@ _GOMP = "GOMP_parallel"
 _INTERNAL = "#llvm.linkage<internal>"
 _MONOTONIC = 2  # llvm.AtomicOrdering
 _ADD = 1  # llvm.AtomicBinOp
-# in memory: one byte for a bool, 64 bits for an index
-_MEMORY_TYPES = {"i1": "i8", "ui8": "i8", "index": "i64"}
+# in memory: one byte for a bool, 64 bits for an index; narrow floats are bits, because LLVM splits
+# masked accesses of them into calls of conversion functions where the CPU lacks the type
+_MEMORY_TYPES = {"i1": "i8", "ui8": "i8", "index": "i64", "bf16": "i16", "f16": "i16"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ EmitTask = Callable[[TaskContext], None]
 
 
 def element_type(dtype: str) -> ir.Type:
-    """Type of an element in memory: i8 for `i1` (0 or 1), i64 for `index`, else the dtype."""
+    """Type of an element in memory: i8 for `i1` (0 or 1), i64 for `index`, i16 for 16-bit floats."""
     return ir.Type.parse(_MEMORY_TYPES.get(dtype, dtype))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from diagc.mlir import arith, ir, vector
-from diagc.targets.cpu.code import Code, Index, is_float_type
+from diagc.targets.cpu.code import Code, Index, is_float_type, is_vector
 from diagc.targets.cpu.frame import Frame
 from diagc.targets.cpu.scalars import compute_type
 
@@ -40,14 +40,27 @@ def _widen(code: Code, value: ir.Value, element: ir.Type) -> ir.Value:
     if isinstance(wanted, ir.IntegerType) and wanted.width == 1:
         return arith.cmpi(arith.CmpIPredicate.ne, value, code.like(value, 0))
     if is_float_type(wanted):
-        return arith.extf(type_, value)
+        return arith.extf(type_, arith.bitcast(_shaped_like(value, element), value))
     if found.width > wanted.width:
         return arith.trunci(type_, value)
     return arith.extsi(type_, value)
 
 
+def _shaped_like(value: ir.Value, scalar: ir.Type) -> ir.Type:
+    """`scalar`, or a vector of it when `value` is a vector."""
+    return ir.VectorType.get(value.type.shape, scalar) if is_vector(value) else scalar
+
+
+def to_bits(value: ir.Value, element: ir.Type) -> ir.Value:
+    """Round to a 16-bit float and give its bits, as memory holds them; other types stay."""
+    if not isinstance(element, (ir.F16Type, ir.BF16Type)):
+        return value
+    rounded = arith.truncf(_shaped_like(value, element), value)
+    return arith.bitcast(_shaped_like(value, ir.IntegerType.get_signless(16)), rounded)
+
+
 def narrow(value: ir.Value, memory: ir.Type) -> ir.Value:
-    """From a compute type to the type in memory."""
+    """From a compute type to the type in scratch memory."""
     found = value.type.element_type if isinstance(value.type, ir.VectorType) else value.type
     if found == memory:
         return value
@@ -168,7 +181,7 @@ class Memory(Place):
     ) -> None:
         """Store a scalar, or a vector along the unit axis; lanes that do not exist are left."""
         code = frame.code
-        value = narrow(value, self.buffer.type.element_type)
+        value = narrow(to_bits(value, self.element), self.buffer.type.element_type)
         if along is None or along not in self.labels:
             code.store(value, self.buffer, self._at(frame, at, None, 0))
             return
