@@ -17,7 +17,7 @@ fits() {
 find_python() {
   local candidate
   for candidate in ${DIAGC_PYTHON:-} python3.11 python3.12 python3.13 python3 \
-    "$HOME"/.pyenv/versions/3.1[123].*/bin/python3 /usr/local/bin/python3 /usr/bin/python3; do
+    "${HOME:-}"/.pyenv/versions/3.1[123].*/bin/python3 /usr/local/bin/python3 /usr/bin/python3; do
     if fits "$candidate"; then
       command -v "$candidate"
       return

@@ -12,12 +12,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
+TYPED = ("python/diagc", "test/python", "examples", "benchmarks", "tools")
+
 # Cheap ones first; pytest last, so that its closing line ends the output.
 CHECKS: dict[str, list[str]] = {
     "format": ["-m", "ruff", "format", "--check", "."],
     "lint": ["-m", "ruff", "check", "."],
     "size": ["tools/size_report.py"],
-    "types": ["-m", "mypy"],
+    "types": ["-m", "mypy", *(name for name in TYPED if (ROOT / name).is_dir())],
     "lit": ["-c", "from lit.main import main; main()", "-sv", "--time-tests", "test"],
     "pytest": ["-m", "pytest", "--durations=10"],
 }
