@@ -6,7 +6,7 @@ from itertools import chain, count
 from diagc.dialects import diag
 from diagc.mlir import arith, func, ir
 from diagc.passes.cloning import Mapping, clone, nested_ops, used_values
-from diagc.passes.kernel_axes import is_leaf
+from diagc.passes.kernel_axes import VIEWS, is_leaf
 from diagc.passes.kernel_clusters import KernelPlan
 from diagc.passes.kernel_names import ORIGIN, kernel_name, origins
 
@@ -161,11 +161,18 @@ def _inputs(ops: list[ir.Operation]) -> list[ir.Value]:
 
 
 def _open_axes(op: ir.Operation) -> list[str]:
-    """Axes of open size of an op, of what it reads, and of what its regions make of nothing."""
-    made = [value for nested in nested_ops(op) for value in nested.results]
+    """Axes of open size of an op, of what it reads, and of what its regions make of nothing.
+
+    An axis that a view inside renames another to has the size of that one.
+    """
+    nested = list(nested_ops(op))
+    made = [value for inner in nested for value in inner.results]
     wires = [value for value in (*used_values(op), *made) if diag.is_wire(value.type)]
     sizes = diag.join_dims(diag.dims(value) for value in wires)
-    return [label for label, size in sizes.items() if size == diag.DYNAMIC]
+    views = [inner for inner in nested if inner.name in VIEWS]
+    renamed = {label for view in views for label in diag.labels(view.results[0])}
+    renamed -= {label for view in views for label in diag.labels(view.operands[0])}
+    return [x for x, size in sizes.items() if size == diag.DYNAMIC and x not in renamed]
 
 
 def _is_leaf(value: ir.Value) -> bool:
