@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from diagc.compiler import CompiledFunction as CompiledFunction
-    from diagc.compiler import compile as compile
+    from diagc.api import CompiledFunction as CompiledFunction
+    from diagc.api import compile as compile
     from diagc.errors import DiagcError as DiagcError
     from diagc.options import CompileOptions as CompileOptions
 
@@ -21,9 +21,9 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "CompileOptions": "diagc.options",
-    "CompiledFunction": "diagc.compiler",
+    "CompiledFunction": "diagc.api",
     "DiagcError": "diagc.errors",
-    "compile": "diagc.compiler",
+    "compile": "diagc.api",
 }
 
 if not TYPE_CHECKING:  # a typed __getattr__ would make every misspelt name check

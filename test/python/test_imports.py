@@ -38,13 +38,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "explain": TARGETS,
     "host_program": TARGETS,
     "compiler": COMPILER,
+    "frontend_build": COMPILER,
+    "api": COMPILER | {"frontend_build"},
     "torch_backend": COMPILER,
     "testing": COMPILER | {"opt"},
     "arguments": set(),
     "opt": COMPILER | {"arguments", "testing"},
-    "commands": COMPILER,
+    "commands": COMPILER | {"__init__"},
     "driver": {"__init__", "arguments", "commands", "opt"},
-    "__init__": {"compiler"},
+    "__init__": {"api"},
     "__main__": {"driver"},
 }
 

@@ -11,9 +11,14 @@ from diagc.mlir import ir
 from diagc.options import CompileOptions
 
 if TYPE_CHECKING:
+    from diagc.api import CompiledFunction
     from diagc.runtime.program import Program as LoweredProgram
 
 __all__ = ["Compiled", "CompiledDiagram", "DiagramProgram", "Program", "TorchProgram"]
+
+
+# Names of the option `library` in `diagc.compile`.
+_LIBRARIES = {"auto": "torch", "none": "none"}
 
 
 class Compiled(Protocol):
@@ -52,15 +57,15 @@ class TorchProgram(Program):
 
     function: Callable[..., Any]
 
-    def compile(self, options: CompileOptions) -> Compiled:
+    def compile(self, options: CompileOptions) -> "CompiledFunction":
         """Compile through the torch front end."""
         values = {field.name: getattr(options, field.name) for field in fields(options)}
+        values["library"] = _LIBRARIES[options.library]
         return diagc.compile(self.function, *self.inputs, **values)
 
     def emit(self, stage: str, options: CompileOptions) -> str:
         """Give the IR of a stage of the pipeline."""
-        values = {field.name: getattr(options, field.name) for field in fields(options)}
-        return diagc.emit(self.function, *self.inputs, stage=stage, **values)
+        return self.compile(options).emit(stage)
 
 
 @dataclass(frozen=True)
