@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from diagc.context import make_context
 from diagc.debug import logger
 from diagc.dialects import diag
 from diagc.errors import LoweringError, UnsupportedError, UserError
@@ -17,6 +18,7 @@ from diagc.mlir import ir
 from diagc.options import CompileOptions, current, use
 from diagc.passes import find_pass, is_pass, register
 from diagc.passes.base import Pass
+from diagc.passes.instrumentation import print_op
 from diagc.passes.pipeline import Pipeline
 from diagc.passes.verification import verify_module, verify_module_labels
 from diagc.targets import Target, get_target
@@ -29,6 +31,7 @@ __all__ = [
     "DIAG_STAGES",
     "Stage",
     "compile_module",
+    "emit",
     "find_entry",
     "pipeline_text",
     "run_pipeline",
@@ -132,6 +135,31 @@ def run_pipeline(
     options = options or current()
     with module.context:
         Pipeline(pipeline_text(options, last), options).run(module)
+
+
+def emit(source: str, stage: str, options: CompileOptions | None = None) -> str:
+    """The text of a diag module at a stage of `stage_names`, or at one of its target's.
+
+    Stages of a target are shown kernel by kernel.
+
+    Raises:
+        UserError: no such stage.
+    """
+    options = options or current()
+    target = get_target(options.target)
+    emitters = getattr(target.load(), "EMIT", {})
+    if stage not in (*stage_names(), *emitters):
+        raise UserError(
+            "no such stage", expected=", ".join((*stage_names(), *emitters)), found=f"'{stage}'"
+        )
+    with make_context(), use(options):
+        module = ir.Module.parse(source)
+        if stage in stage_names():
+            run_pipeline(module, options, stage)
+            return print_op(module.operation)
+        run_pipeline(module, options)
+        kernels = [op for op in diag.functions(module) if diag.is_kernel(op)]
+        return "\n".join(emitters[stage](kernel, options) for kernel in kernels)
 
 
 # ---- from kernels to a program -----------------------------------------------------------------

@@ -95,7 +95,16 @@ class _Translator:
             return
         self.steps.append(step)
         for result in op.results:
-            self._define(result, named=op.name.startswith("diag."))
+            self._define(result, named=self._keeps_names(op))
+
+    def _keeps_names(self, op: ir.Operation) -> bool:
+        """Whether results have the labels of this function, not those of a kernel."""
+        if op.name == "func.call":
+            return str(ir.FlatSymbolRefAttr(op.attributes["callee"]).value) not in self.kernels
+        if op.name != "builtin.unrealized_conversion_cast":
+            return True
+        owner = op.operands[0].owner
+        return not isinstance(owner, ir.Block) and owner.operation.name == "func.call"
 
     def extra(self) -> int:
         """The next number of an array."""

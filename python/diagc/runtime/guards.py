@@ -22,7 +22,7 @@ def check_inputs(
 ) -> dict[str, int]:
     """Check number, kind, device, dtype, rank and sizes; give the size of every label.
 
-    With `float64`, floats are expected as f64 whatever the inputs say.
+    With `float64`, floats may also be f64 whatever the inputs say.
 
     Raises:
         SizeMismatch: only sizes are wrong.
@@ -50,9 +50,8 @@ def _check_tensor(entry: Input, tensor: Any, float64: bool) -> None:
         remedy = "move it with .cpu(), or compile for that device"
         raise _refuse(entry, "is on the wrong device", "cpu", tensor.device, remedy)
     dtype = TORCH_DTYPES[entry.type.dtype]
-    if float64 and dtype.is_floating_point:
-        dtype = torch.float64
-    if tensor.dtype != dtype:
+    exact = float64 and dtype.is_floating_point and tensor.dtype == torch.float64
+    if tensor.dtype != dtype and not exact:
         remedy = f"convert it with .to({dtype}), or compile again with such an example"
         raise _refuse(entry, "has the wrong dtype", dtype, tensor.dtype, remedy)
     if tensor.dim() != len(entry.dims):

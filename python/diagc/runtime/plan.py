@@ -48,11 +48,19 @@ class Array(NamedTuple):
 class Plan:
     """Actions in order, with the buffers that each uses last, and where the results are."""
 
-    def __init__(self, planner: "Planner", results: Sequence[Callable[[Values], Any]]) -> None:
+    def __init__(self, planner: "Planner", results: Sequence[Array]) -> None:
         """Take over what a planner has gathered."""
+        for result in results:
+            planner.keep(result)
         self._tail = planner.initial_values()
         self._actions = planner.actions_with_last_uses()
-        self._results = tuple(results)
+        self._results = tuple(planner.getter(result) for result in results)
+        slots = [result.slot for result in results]
+        self.owned = tuple(
+            not planner.is_input(result) and result.slot not in slots[:i]
+            for i, result in enumerate(results)
+        )
+        """For each result whether its memory is that of no input and no earlier result."""
 
     def run(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Run on tensors that have the shapes, strides and dtypes of the plan."""

@@ -110,12 +110,13 @@ def _outer_product(scope: Scope, lhs: _Factor, rhs: _Factor) -> Array:
     order = scope.orders[len(scope.arrays)]
     views = [_broadcast(factor, labels, result.shape).permuted(order) for factor in (lhs, rhs)]
     first, second = (scope.planner.getter(view) for view in views)
-    slot = result.slot
+    slot, shape, dtype = result.slot, scope.planner.slot_shape(result.slot), views[0].dtype
 
     def action(values: Values) -> None:
-        values[slot] = torch.mul(first(values), second(values))
+        # without `out`, the result would lie in memory as the factors do
+        out = torch.empty(shape, dtype=dtype)
+        values[slot] = torch.mul(first(values), second(values), out=out)
 
-    dtype = views[0].dtype
     scope.planner.emit(action, views, [result])
     return result._replace(dtype=dtype)
 

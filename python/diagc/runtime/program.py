@@ -1,14 +1,14 @@
 """A compiled program: runs on torch tensors or numpy arrays, and tells its results' shapes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from diagc.errors import UserError
+from diagc.errors import LaunchError
 from diagc.runtime.guards import check_inputs
 from diagc.runtime.layout import array_types, preferred_orders
-from diagc.runtime.plan import Array, Plan, Planner, Values
+from diagc.runtime.plan import Array, Plan, Planner
 from diagc.runtime.plan_scope import Externs, Kernel, Scope
 from diagc.runtime.plan_steps import as_tensor, lay_out
 from diagc.runtime.sizes import Sizes, array_sizes, label_sizes, tensor_shape
@@ -18,8 +18,6 @@ from diagc.runtime.torch_launch import TORCH_DTYPES
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from diagc.explain.report import Report
 
 __all__ = ["Program"]
 
@@ -57,7 +55,7 @@ class Program:
         self.kernels = tuple(kernels)
         self.externs = dict(externs or {})
         self.float64 = float64
-        self.report: Report | None = None  # what was done, from the compiler
+        self.report: Any = None  # explain.Report: what was done, from the compiler
         self.types = array_types(self.inputs, self.steps)
         self._orders = preferred_orders(self.inputs, self.steps, self.outputs)
         self._plans: dict[tuple[Any, ...], Plan] = {}
@@ -68,29 +66,78 @@ class Program:
         Raises:
             LaunchError: they do not fit the inputs.
         """
-        if not self.float64:
-            return self._run(tensors)
-        results = self._run(self._as_float64(tensors))
-        return [
-            result.to(TORCH_DTYPES[self.types[output.source].dtype])
-            for result, output in zip(results, self.outputs, strict=True)
-        ]
+        return self.execute(self.find_plan(tensors) or self.prepare(tensors), tensors)
 
     def run(self, arrays: Sequence["np.ndarray[Any, Any]"]) -> list["np.ndarray[Any, Any]"]:
         """Run on numpy arrays, which are converted to the dtypes of the inputs.
 
         Results are float64 when the program computes so; bf16 comes as float32.
+
+        Raises:
+            LaunchError: they do not fit the inputs.
         """
         if len(arrays) != len(self.inputs):
-            raise UserError("wrong number of arrays", expected=len(self.inputs), found=len(arrays))
+            raise LaunchError(
+                "wrong number of arrays", expected=len(self.inputs), found=len(arrays)
+            )
         tensors = [
-            torch.tensor(array, dtype=TORCH_DTYPES[entry.type.dtype])
-            if not self.float64
-            else torch.tensor(array)
+            torch.tensor(array, dtype=None if self.float64 else TORCH_DTYPES[entry.type.dtype])
             for entry, array in zip(self.inputs, arrays, strict=True)
         ]
-        results = self._run(self._as_float64(tensors) if self.float64 else tensors)
+        plan = self.find_plan(tensors) or self.prepare(tensors)
+        results = plan.run(self._computed(tensors))
         return [(r.float() if r.dtype == torch.bfloat16 else r).numpy() for r in results]
+
+    # ---- plans -------------------------------------------------------------------------------
+
+    def find_plan(self, tensors: Sequence[torch.Tensor]) -> Plan | None:
+        """The plan for tensors of these shapes, strides and dtypes, if there is one."""
+        return self._plans.get(_plan_key(tensors))
+
+    def prepare(self, tensors: Sequence[torch.Tensor]) -> Plan:
+        """Check tensors and lay the program out for them.
+
+        Raises:
+            SizeMismatch: the program was compiled for other sizes.
+            LaunchError: they do not fit the inputs in another way.
+        """
+        check_inputs(self.inputs, tensors, self.float64)
+        with torch._C._AutoDispatchBelowAutograd():
+            plan = self._plan(self._computed(tensors))
+        if len(self._plans) >= _MAX_PLANS:
+            self._plans.clear()
+        self._plans[_plan_key(tensors)] = plan
+        return plan
+
+    def execute(
+        self, plan: Plan, tensors: Sequence[torch.Tensor], fresh: bool = False
+    ) -> list[torch.Tensor]:
+        """Run a plan on tensors that it is for; `fresh`: no result may be a view of anything."""
+        # below autograd: nothing is recorded, and views of parameters may be taken
+        with torch._C._AutoDispatchBelowAutograd():
+            results = plan.run(self._computed(tensors))
+            if fresh:
+                results = self._without_aliases(results, plan.owned)
+            if not self.float64:
+                return results
+            dtypes = self.result_dtypes()
+            return [result.to(dtype) for result, dtype in zip(results, dtypes, strict=True)]
+
+    def _computed(self, tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        if not self.float64:
+            return tensors
+        return [t.to(torch.float64) if t.is_floating_point() else t for t in tensors]
+
+    def _without_aliases(
+        self, results: Sequence[torch.Tensor], owned: Sequence[bool]
+    ) -> list[torch.Tensor]:
+        """Copies, dense in the order of the output, of results that share memory."""
+        return [
+            result if own else _dense_copy(result, output.order)
+            for result, own, output in zip(results, owned, self.outputs, strict=True)
+        ]
+
+    # ---- results -----------------------------------------------------------------------------
 
     def result_shapes(self, shapes: Sequence[Sizes]) -> list[Sizes]:
         """Shapes of the results for inputs of these shapes, which may be symbolic."""
@@ -108,25 +155,10 @@ class Program:
         """Dtypes of the results."""
         return [TORCH_DTYPES[self.types[output.source].dtype] for output in self.outputs]
 
-    # ---- running -----------------------------------------------------------------------------
-
-    def _as_float64(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        return [t.to(torch.float64) if t.is_floating_point() else t for t in tensors]
-
-    def _run(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        key = tuple([(t.shape, t.stride(), t.dtype) for t in tensors])
-        plan = self._plans.get(key)
-        # below autograd: nothing is recorded, and views of parameters may be written about
-        with torch._C._AutoDispatchBelowAutograd():
-            if plan is None:
-                plan = self._plan(tensors)
-                if len(self._plans) >= _MAX_PLANS:
-                    self._plans.clear()
-                self._plans[key] = plan
-            return plan.run(tensors)
+    # ---- planning ----------------------------------------------------------------------------
 
     def _plan(self, tensors: Sequence[torch.Tensor]) -> Plan:
-        known = check_inputs(self.inputs, tensors, self.float64)
+        known = label_sizes(self.inputs, [tuple(tensor.shape) for tensor in tensors])
         inputs = [tuple(known[label] for label in entry.type.labels) for entry in self.inputs]
         sizes = array_sizes(inputs, self.steps)
         planner = Planner(tensors)
@@ -139,17 +171,24 @@ class Program:
             lay_out(scope, step)
         return Plan(planner, [self._result(scope, output) for output in self.outputs])
 
-    def _result(self, scope: Scope, output: Output) -> Callable[[Values], Any]:
-        """Give the tensor that a result is: fresh and dense in its order, or a view of an input."""
+    def _result(self, scope: Scope, output: Output) -> Array:
+        """The array that a result is: fresh and dense in its order, or a view of an input."""
         planner, array = scope.planner, scope.arrays[output.source]
         labels = self.types[output.source].labels
         order = [labels.index(label) for dim in output.order for label in output.dims[dim]]
         dense = permuted_strides(array.shape, order)
         if planner.is_constant(array) or not (planner.is_input(array) or _same(array, dense)):
             array = planner.copy(array, order)
-        result = as_tensor(scope, array, labels, output.dims)
-        planner.keep(result)
-        return planner.getter(result)
+        return as_tensor(scope, array, labels, output.dims)
+
+
+def _plan_key(tensors: Sequence[torch.Tensor]) -> tuple[Any, ...]:
+    return tuple([(t.shape, t.stride(), t.dtype) for t in tensors])
+
+
+def _dense_copy(tensor: torch.Tensor, order: Sequence[int]) -> torch.Tensor:
+    copy = tensor.permute(*order).clone(memory_format=torch.contiguous_format)
+    return copy.permute([order.index(dim) for dim in range(len(order))])
 
 
 def _same(array: Array, strides: Sequence[int]) -> bool:
@@ -162,7 +201,8 @@ def _input_array(slot: int, entry: Input, tensor: torch.Tensor, sizes: Sizes) ->
     """Split the dims of a user's tensor into labelled axes: always a view."""
     known = dict(zip(entry.type.labels, sizes, strict=True))
     strides: dict[str, int] = {}
-    for group, step in zip(entry.dims, tensor.stride(), strict=True):
+    for group, stride in zip(entry.dims, tensor.stride(), strict=True):
+        step = stride
         for label in reversed(group):
             strides[label] = step
             step *= known[label]

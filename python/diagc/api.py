@@ -1,0 +1,189 @@
+"""`diagc.compile`: a Python function or nn.Module over torch tensors becomes fused kernels."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from diagc.errors import UserError
+from diagc.options import CompileOptions
+
+if TYPE_CHECKING:
+    from diagc.explain.report import KernelReport, Report
+    from diagc.runtime.program import Program
+    from diagc.runtime.specialization import Specialization
+
+__all__ = ["CompiledFunction", "KernelInfo", "compile"]
+
+
+def compile(
+    function: Callable[..., Any],
+    *example_inputs: Any,
+    example_kwargs: Mapping[str, Any] | None = None,
+    dynamic: bool | None = None,
+    library: str = "torch",
+    **options: Any,
+) -> "CompiledFunction":
+    """Compile a function of tensors.
+
+    The result is called like the function. It compiles again when a call differs from all before in
+    constants or structure of its arguments; a size that changes between calls is kept open from
+    then on. Weights of modules are read at every call, so they may be updated. Gradients are those
+    of the function itself, which the backward pass runs again in eager mode.
+
+    Args:
+        function: a Python function or nn.Module over torch tensors, without side effects.
+        example_inputs: positional arguments of one call; only shapes and dtypes matter. Without
+            any, compilation waits for the first call.
+        example_kwargs: keyword arguments of that call.
+        dynamic: whether sizes are open: True for all, False for none, None for those that change.
+        library: who computes lone matrix products: "torch", or "none" for kernels of our own.
+        options: fields of `diagc.CompileOptions`, such as `target`, `reassociate`, `validate`.
+
+    Raises:
+        UserError: bad arguments, an unknown option, a function that fails on the examples.
+        UnsupportedError: the function depends on values, or writes into its arguments.
+        TargetError: no such target on this machine.
+    """
+    compiled = CompiledFunction(function, _options(options, library), dynamic)
+    if example_inputs or example_kwargs:
+        compiled.prepare(*example_inputs, **(example_kwargs or {}))
+    return compiled
+
+
+_LIBRARIES = {"torch": "auto", "none": "none"}
+
+
+def _options(values: Mapping[str, Any], library: str) -> CompileOptions:
+    known = CompileOptions.__dataclass_fields__
+    for name in values:
+        if name not in known:
+            expected = ", ".join(sorted({*known, "dynamic"}))
+            raise UserError("unknown compile option", expected=expected, found=name)
+    if library not in _LIBRARIES:
+        raise UserError("unknown library", expected="torch or none", found=library)
+    return replace(CompileOptions(**values), library=_LIBRARIES[library])
+
+
+@dataclass(frozen=True)
+class KernelInfo:
+    """One kernel of a compiled function.
+
+    Args:
+        name: its symbol.
+        streams: lines of the laws of its streams.
+        target: what it was compiled for.
+        cache: "hit", "miss", "memory" or "none".
+        schedule: as chosen.
+        seconds: time to compile or load it.
+    """
+
+    name: str
+    streams: tuple[str, ...]
+    target: str
+    cache: str
+    schedule: Mapping[str, Any]
+    seconds: float
+
+    @classmethod
+    def of(cls, report: "KernelReport") -> "KernelInfo":
+        """Take it from a report."""
+        lines = tuple(
+            line
+            for stream in report.streams
+            for line in (stream.law or (f"stream along {stream.axis}",))
+        )
+        return cls(report.name, lines, report.target, report.cache, report.schedule, report.seconds)
+
+
+class CompiledFunction:
+    """What `diagc.compile` gives: called like the function, and can be asked what was made of it.
+
+    What it tells is about the program that was compiled or used last.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], options: CompileOptions, dynamic: bool | None
+    ) -> None:
+        """Check the function; nothing is compiled yet."""
+        from diagc.frontend_build import Builder
+
+        if not callable(function):
+            raise UserError(
+                "nothing to compile",
+                expected="a function or nn.Module",
+                found=type(function).__name__,
+            )
+        self.options = options
+        self.__name__ = getattr(function, "__name__", type(function).__name__)
+        self._calls = Builder(function, self.__name__, options).calls(dynamic)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run; compiles first when no program fits.
+
+        Raises:
+            LaunchError: a wrong number, rank, dtype or device of tensors.
+        """
+        return self._calls(args, kwargs)
+
+    def prepare(self, *args: Any, **kwargs: Any) -> None:
+        """Compile for calls like this one, without running anything."""
+        group, tensors = self._calls.group(args, kwargs)
+        group.make(tensors)
+
+    # ---- what was made -----------------------------------------------------------------------
+
+    @property
+    def program(self) -> "Program":
+        """The program that was compiled or used last."""
+        return self._current.program
+
+    @property
+    def report(self) -> "Report":
+        """What the compiler did, as data."""
+        report: Report = self.program.report
+        return report
+
+    @property
+    def source_ir(self) -> str:
+        """The diag module as it was imported."""
+        return self._current.source_ir
+
+    @property
+    def kernels(self) -> tuple[KernelInfo, ...]:
+        """The kernels, in the order of their first calls."""
+        return tuple(KernelInfo.of(kernel) for kernel in self.report.kernels)
+
+    @property
+    def outside(self) -> tuple[str, ...]:
+        """Names of the operations that torch runs."""
+        return tuple(item.what for item in self.report.outside)
+
+    def explain(self, format: str = "text") -> str:
+        """Say what was fused and why, by which law, and what stays outside.
+
+        Args:
+            format: "text" or "json".
+        """
+        from diagc.explain import render
+
+        return render(self.report, format)
+
+    def emit(self, stage: str) -> str:
+        """The program as it is after a stage of the compiler.
+
+        Raises:
+            UserError: no such stage.
+        """
+        from diagc.compiler import emit
+
+        return emit(self.source_ir, stage, self.options)
+
+    @property
+    def _current(self) -> "Specialization":
+        for group in self._calls.groups:
+            if group.specializations:
+                return group.specializations[0]
+        raise UserError(
+            f"{self.__name__} has not been compiled yet",
+            remedy="give diagc.compile example inputs, or call the function",
+        )

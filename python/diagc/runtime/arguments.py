@@ -1,0 +1,77 @@
+"""The arguments of a call as tensors, and everything else as a key."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch.utils import _pytree as pytree
+
+from diagc.errors import UserError
+
+__all__ = ["Arguments", "GroupKey", "split_arguments"]
+
+GroupKey: TypeAlias = Any
+"""Equal for calls that differ in tensors only: their number, or structure and constants."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """How a call's arguments are made of tensors and constants.
+
+    Args:
+        spec: structure of (args, kwargs); None when the arguments are just tensors, in order.
+        leaves: the constants among the leaves; None in the places of tensors.
+        places: positions of the tensors among the leaves.
+    """
+
+    spec: pytree.TreeSpec | None = None
+    leaves: tuple[Any, ...] = ()
+    places: tuple[int, ...] = ()
+
+    @property
+    def plain(self) -> bool:
+        """Whether the arguments are just tensors, in order."""
+        return self.spec is None
+
+    def rebuild(self, tensors: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Positional and keyword arguments with these tensors."""
+        if self.spec is None:
+            return tuple(tensors), {}
+        leaves = list(self.leaves)
+        for place, tensor in zip(self.places, tensors, strict=True):
+            leaves[place] = tensor
+        args, kwargs = pytree.tree_unflatten(leaves, self.spec)
+        return args, kwargs
+
+
+def split_arguments(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Sequence[torch.Tensor], GroupKey, Arguments]:
+    """Tensors of a call, a key of the rest, and how to rebuild the call.
+
+    Raises:
+        UserError: an argument that is neither a tensor nor can be a key.
+    """
+    if not kwargs and all(isinstance(arg, torch.Tensor) for arg in args):
+        return args, len(args), Arguments()
+    leaves, spec = pytree.tree_flatten((args, dict(kwargs)))
+    places = tuple(i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor))
+    tensors = [leaves[place] for place in places]
+    rest = tuple(None if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves)
+    key = (spec, tuple((type(leaf), leaf) for leaf in rest), places)
+    try:
+        hash(key)
+    except TypeError:
+        kinds = ", ".join(sorted({type(leaf).__name__ for leaf in rest if not _hashable(leaf)}))
+        message = "an argument is neither a tensor nor a constant"
+        raise UserError(message, expected="a hashable value", found=kinds) from None
+    return tensors, key, Arguments(spec, rest, places)
+
+
+def _hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True

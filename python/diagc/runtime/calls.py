@@ -1,0 +1,208 @@
+"""Calls of a compiled function: finds the program that fits, compiles another when none does."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import torch
+
+from diagc.debug import logger
+from diagc.errors import DiagcError
+from diagc.runtime.arguments import Arguments, GroupKey, split_arguments
+from diagc.runtime.captured import CapturedTensor
+from diagc.runtime.guards import SizeMismatch, check_inputs
+from diagc.runtime.specialization import Ready, Specialization
+from diagc.runtime.torch_ops import call_through_op
+
+__all__ = ["MAX_SPECIALIZATIONS", "Build", "Calls", "Group", "OpenDims"]
+
+MAX_SPECIALIZATIONS = 8
+"""Programs kept for one kind of call; the one that was used longest ago goes first."""
+
+# For each tensor the dims whose sizes are open; True for all that can be.
+OpenDims = Sequence[frozenset[int]] | bool
+
+
+class Build(Protocol):
+    """Imports and compiles the function for one kind of call."""
+
+    def __call__(
+        self, arguments: Arguments, tensors: Sequence[torch.Tensor], dynamic: OpenDims
+    ) -> Specialization:
+        """`tensors` are examples; `dynamic` says which sizes stay open."""
+
+
+class Group:
+    """All programs for calls that differ in their tensors only.
+
+    Args:
+        function: the user's.
+        arguments: structure of the calls.
+        build: compiles.
+        dynamic: None to open the dims that have changed, True for all, False for none.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        arguments: Arguments,
+        build: Build,
+        dynamic: bool | None,
+    ) -> None:
+        """Nothing is compiled yet."""
+        self.function = function
+        self.arguments = arguments
+        self.specializations: list[Specialization] = []
+        self.captured: tuple[CapturedTensor, ...] = ()
+        """Captured tensors of all programs, in order of first use."""
+        self.key: str | None = None
+        """Name for torch's dispatcher, once it has one."""
+        self._build = build
+        self._dynamic = dynamic
+        self._seen: list[tuple[tuple[int, ...], ...]] = []
+        self._lock = threading.RLock()
+
+    def find(
+        self,
+        tensors: Sequence[torch.Tensor],
+        captured: Mapping[object, torch.Tensor] = MappingProxyType({}),
+    ) -> Ready | None:
+        """A program that has run on such tensors before; `captured` replaces captured ones."""
+        for specialization in self.specializations:
+            inputs = specialization.inputs(tensors, captured)
+            plan = specialization.program.find_plan(inputs)
+            if plan is not None:
+                return Ready(specialization, inputs, plan)
+        return None
+
+    def make(
+        self,
+        tensors: Sequence[torch.Tensor],
+        captured: Mapping[object, torch.Tensor] = MappingProxyType({}),
+    ) -> Ready:
+        """A program that takes these tensors; compiled when there is none yet.
+
+        Raises:
+            LaunchError: the tensors cannot be meant: number, dtype, rank, device.
+            DiagcError: the function cannot be compiled for them.
+        """
+        with self._lock:
+            for specialization in list(self.specializations):
+                inputs = specialization.inputs(tensors, captured)
+                try:
+                    plan = specialization.program.prepare(inputs)
+                except SizeMismatch:
+                    continue
+                self._move_to_front(specialization)
+                return Ready(specialization, inputs, plan)
+            specialization = self.specialize(tensors)
+            inputs = specialization.inputs(tensors, captured)
+            return Ready(specialization, inputs, specialization.program.prepare(inputs))
+
+    def specialize(
+        self, tensors: Sequence[torch.Tensor], dynamic: OpenDims | None = None
+    ) -> Specialization:
+        """Compile for tensors like these; by default dims that changed between calls are open."""
+        with self._lock:
+            shapes = tuple(tuple(tensor.shape) for tensor in tensors)
+            self._seen.append(shapes)
+            specialization = self._compile(tensors, dynamic or self._open_dims(shapes))
+            self._move_to_front(specialization)
+            self._add_captured(specialization)
+            if len(self.specializations) > MAX_SPECIALIZATIONS:
+                self.specializations.pop()
+            return specialization
+
+    def _compile(self, tensors: Sequence[torch.Tensor], dynamic: OpenDims) -> Specialization:
+        if dynamic:
+            try:
+                return self._build_checked(tensors, dynamic)
+            except DiagcError as error:
+                logger("calls").info("sizes stay fixed, for they cannot be open: %s", error)
+        return self._build_checked(tensors, False)
+
+    def _build_checked(self, tensors: Sequence[torch.Tensor], dynamic: OpenDims) -> Specialization:
+        """Compile, and see that the program takes its own examples."""
+        specialization = self._build(self.arguments, tensors, dynamic)
+        check_inputs(
+            specialization.program.inputs,
+            specialization.inputs(tensors),
+            specialization.program.float64,
+        )
+        return specialization
+
+    def _open_dims(self, shapes: tuple[tuple[int, ...], ...]) -> OpenDims:
+        """Dims whose sizes have differed between calls; sizes 0 and 1 stay fixed."""
+        if self._dynamic is not None:
+            return self._dynamic
+        changed = []
+        for number, shape in enumerate(shapes):
+            others = [seen[number] for seen in self._seen if len(seen[number]) == len(shape)]
+            dims = (d for d, size in enumerate(shape) if size > 1)
+            changed.append(frozenset(d for d in dims if any(o[d] != shape[d] for o in others)))
+        return changed if any(changed) else False
+
+    def _move_to_front(self, specialization: Specialization) -> None:
+        rest = [other for other in self.specializations if other is not specialization]
+        self.specializations = [specialization, *rest]
+
+    def _add_captured(self, specialization: Specialization) -> None:
+        known = {source.identity: source for source in self.captured}
+        for source in specialization.sources:
+            if isinstance(source, CapturedTensor):
+                known.setdefault(source.identity, source)
+        self.captured = tuple(known.values())
+
+
+class Calls:
+    """Runs a function through its compiled programs; gradients come from the function itself.
+
+    Args:
+        function: the user's.
+        build: compiles it.
+        name: for messages and keys.
+        dynamic: None to open dims that change between calls, True for all, False for none.
+    """
+
+    def __init__(
+        self, function: Callable[..., Any], build: Build, name: str, dynamic: bool | None
+    ) -> None:
+        """Nothing is compiled yet."""
+        self.function = function
+        self.name = name
+        self._build = build
+        self._dynamic = dynamic
+        self._groups: dict[GroupKey, Group] = {}
+
+    @property
+    def groups(self) -> Sequence[Group]:
+        """All kinds of calls so far."""
+        return tuple(self._groups.values())
+
+    def group(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Group, Sequence[torch.Tensor]]:
+        """The programs for calls like this, and its tensors."""
+        tensors, key, arguments = split_arguments(args, kwargs)
+        found = self._groups.get(key)
+        if found is None:
+            made = Group(self.function, arguments, self._build, self._dynamic)
+            found = self._groups.setdefault(key, made)
+        return found, tensors
+
+    def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run one call.
+
+        Raises:
+            DiagcError: arguments that cannot be meant, or a function that cannot be compiled.
+        """
+        if torch.is_autocast_enabled("cpu"):
+            return self.function(*args, **kwargs)  # it would compute in other dtypes than imported
+        group, tensors = self.group(args, kwargs)
+        if torch.compiler.is_compiling():
+            return call_through_op(group, self.name, group.specializations[0], tensors)
+        ready = group.find(tensors) or group.make(tensors)
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in ready.inputs):
+            return call_through_op(group, self.name, ready.specialization, tensors)
+        return ready.specialization.value(ready.run())

@@ -1,0 +1,108 @@
+"""A function compiled for one kind of call: a program, and where its inputs and outputs go."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils import _pytree as pytree
+
+from diagc.runtime.captured import CapturedTensor
+from diagc.runtime.plan import Plan
+from diagc.runtime.program import Program
+from diagc.runtime.sizes import Sizes
+
+__all__ = ["ProgramResult", "Ready", "Specialization"]
+
+
+@dataclass(frozen=True)
+class ProgramResult:
+    """Marks an output that is result number `index` of the program; others are constants."""
+
+    index: int
+
+
+@dataclass
+class Specialization:
+    """A compiled program with its bindings.
+
+    Args:
+        program: to run.
+        sources: for each input of the program, the number of the user's tensor or a captured one.
+        outputs: flattened outputs of the function.
+        output_spec: how they are put together.
+        shapes: of the user's tensors at the import.
+        source_ir: text of the diag module.
+        dynamic: whether some size is open.
+    """
+
+    program: Program
+    sources: tuple[int | CapturedTensor, ...]
+    outputs: tuple[Any, ...]
+    output_spec: pytree.TreeSpec
+    shapes: tuple[tuple[int, ...], ...]
+    source_ir: str
+    dynamic: bool = False
+
+    def __post_init__(self) -> None:
+        """See whether the one result is the function's value."""
+        self._is_single = self.outputs == (ProgramResult(0),) and self.output_spec.is_leaf()
+
+    def inputs(
+        self,
+        tensors: Sequence[torch.Tensor],
+        captured: Mapping[object, torch.Tensor] = MappingProxyType({}),
+    ) -> list[torch.Tensor]:
+        """The program's inputs for a call; `captured` replaces captured tensors, by identity."""
+        if not captured:
+            return [tensors[s] if isinstance(s, int) else s.get() for s in self.sources]
+        return [
+            tensors[s] if isinstance(s, int) else captured.get(s.identity, s.get())
+            for s in self.sources
+        ]
+
+    def accepts(self, shapes: Sequence[Sizes]) -> bool:
+        """Whether sizes that are plain ints fit those that the program fixes.
+
+        A symbolic size fits only an open one: torch would turn a comparison into a guard.
+        """
+        for source, entry in zip(self.sources, self.program.inputs, strict=True):
+            if not isinstance(source, int):
+                continue
+            known = dict(zip(entry.type.labels, entry.sizes, strict=True))
+            for group, size in zip(entry.dims, shapes[source], strict=True):
+                if not _fits([known[label] for label in group], size):
+                    return False
+        return True
+
+    def value(self, results: Sequence[torch.Tensor]) -> Any:
+        """What the function returns, from the program's results."""
+        if self._is_single:
+            return results[0]
+        leaves = [
+            results[item.index] if isinstance(item, ProgramResult) else item
+            for item in self.outputs
+        ]
+        return pytree.tree_unflatten(leaves, self.output_spec)
+
+
+def _fits(parts: Sequence[int | None], size: Any) -> bool:
+    total = 1
+    for part in parts:
+        if part is None:
+            return True
+        total *= part
+    return isinstance(size, int) and size == total
+
+
+class Ready(NamedTuple):
+    """A call that only has to be run."""
+
+    specialization: Specialization
+    inputs: list[torch.Tensor]
+    plan: Plan
+
+    def run(self, fresh: bool = False) -> list[torch.Tensor]:
+        """The program's results; `fresh`: none shares memory with anything."""
+        return self.specialization.program.execute(self.plan, self.inputs, fresh)

@@ -1,0 +1,231 @@
+"""The door to torch's dispatcher: `torch.ops.diagc.call(tensors, key)`, with shapes and gradients.
+
+`key` names the calls of one compiled function that differ in their tensors only. The tensors are
+the user's, then the captured ones. The backward op runs the function itself again, in eager mode
+under `enable_grad`, and differentiates that.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch.utils import _pytree as pytree
+
+from diagc.errors import UserError
+from diagc.runtime.specialization import ProgramResult, Specialization
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from diagc.runtime.calls import Group
+
+__all__ = ["call_through_op", "register_group"]
+
+T = TypeVar("T")
+
+# The dispatch keys of a thread that is in no op; read at import, when diagc is set up.
+_PLAIN_KEYS = (
+    torch._C._dispatch_tls_local_include_set(),
+    torch._C._dispatch_tls_local_exclude_set(),
+)
+
+_GROUPS: dict[str, "Group"] = {}
+_NUMBERS = count()
+
+_LIBRARY = torch.library.Library("diagc", "FRAGMENT")
+_LIBRARY.define("call(Tensor[] tensors, str key) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,))
+_LIBRARY.define(
+    "call_backward(Tensor[] tensors, Tensor?[] gradients, bool[] needed, str key) -> Tensor[]",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+
+
+def register_group(group: "Group", name: str) -> str:
+    """The key under which the ops find a group; graphs may hold it, so it is kept for good."""
+    if group.key is None:
+        group.key = f"{name}#{next(_NUMBERS)}"
+        _GROUPS[group.key] = group
+    return group.key
+
+
+def call_through_op(
+    group: "Group", name: str, specialization: Specialization, tensors: Sequence[torch.Tensor]
+) -> Any:
+    """Call through the dispatcher, so that autograd and tracers see one op."""
+    key = register_group(group, name)
+    captured = [source.get() for source in group.captured]
+    return specialization.value(torch.ops.diagc.call([*tensors, *captured], key))
+
+
+def _group(key: str) -> "Group":
+    if key not in _GROUPS:
+        raise UserError(
+            "a graph calls a compiled function of another process",
+            found=f"key '{key}'",
+            remedy="compile the function in this process and trace it again",
+        )
+    return _GROUPS[key]
+
+
+def _call(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
+    group = _group(key)
+    users, captured = _split(group, tensors)
+    ready = group.find(users, captured)
+    if ready is None:
+        ready = _in_plain_thread(lambda: group.make(users, captured))
+    return ready.run(fresh=True)
+
+
+def _split(
+    group: "Group", tensors: Sequence[torch.Tensor]
+) -> tuple[Sequence[torch.Tensor], dict[object, torch.Tensor]]:
+    sources = group.captured
+    users = len(tensors) - len(sources)
+    values = zip(sources, tensors[users:], strict=True)
+    return tensors[:users], {source.identity: tensor for source, tensor in values}
+
+
+def _in_plain_thread(function: Callable[[], T]) -> T:
+    """Import and compile where no dispatch key or mode of an op is in force."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(function())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="diagc-compile")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _fake_call(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
+    """Results as the program gives them: dense, in the order of each output."""
+    group = _group(key)
+    users, captured = _split(group, tensors)
+    shapes = [tuple(tensor.shape) for tensor in users]
+    fitting = [s for s in group.specializations if s.accepts(shapes)]
+    specialization = fitting[0] if fitting else _specialize(group, users)
+    program = specialization.program
+    inputs = specialization.inputs(users, captured)
+    sizes = program.result_shapes([tuple(tensor.shape) for tensor in inputs])
+    return [
+        _empty(tensors[0], shape, dtype, output.order)
+        for shape, dtype, output in zip(
+            sizes, program.result_dtypes(), program.outputs, strict=True
+        )
+    ]
+
+
+def _specialize(group: "Group", users: Sequence[torch.Tensor]) -> Specialization:
+    """Compile for symbolic sizes, from examples of the hinted sizes."""
+    open_dims = [
+        frozenset(d for d, size in enumerate(t.shape) if isinstance(size, torch.SymInt))
+        for t in users
+    ]
+    shapes = [[_hint(size) for size in tensor.shape] for tensor in users]
+    dtypes = [tensor.dtype for tensor in users]
+
+    def compile_examples() -> Specialization:
+        examples = [torch.zeros(s, dtype=d) for s, d in zip(shapes, dtypes, strict=True)]
+        return group.specialize(examples, open_dims if any(open_dims) else None)
+
+    return _in_plain_thread(compile_examples)
+
+
+def _hint(size: Any) -> int:
+    return int(size.node.hint) if isinstance(size, torch.SymInt) else int(size)
+
+
+def _empty(
+    like: torch.Tensor, shape: Sequence[Any], dtype: torch.dtype, order: Sequence[int]
+) -> torch.Tensor:
+    dense = like.new_empty([shape[dim] for dim in order], dtype=dtype)
+    return dense.permute([order.index(dim) for dim in range(len(order))])
+
+
+# ---- gradients -----------------------------------------------------------------------------------
+
+
+def _setup_context(ctx: Any, inputs: tuple[list[torch.Tensor], str], output: Any) -> None:
+    tensors, ctx.key = inputs
+    ctx.needed = [tensor.requires_grad for tensor in tensors]
+    ctx.save_for_backward(*tensors)
+
+
+def _backward(ctx: Any, gradients: Sequence[torch.Tensor | None]) -> tuple[list[Any], None]:
+    tensors = list(ctx.saved_tensors)
+    found = iter(torch.ops.diagc.call_backward(tensors, list(gradients), ctx.needed, ctx.key))
+    return [next(found) if need else None for need in ctx.needed], None
+
+
+def _call_backward(
+    tensors: list[torch.Tensor],
+    gradients: list[torch.Tensor | None],
+    needed: list[bool],
+    key: str,
+) -> list[torch.Tensor]:
+    """Gradients of the tensors that need one, by running the function again."""
+    group = _group(key)
+    users, _ = _split(group, tensors)
+    with torch._C._ForceDispatchKeyGuard(*_PLAIN_KEYS), torch.enable_grad():
+        leaves = [
+            tensor.detach().requires_grad_(need)
+            for tensor, need in zip(users, needed, strict=False)
+        ]
+        sources = [*leaves, *(source.get() for source in group.captured)]
+        wanted = [source for source, need in zip(sources, needed, strict=True) if need]
+        pairs = list(_differentiable_pairs(group, leaves, gradients))
+        found: Sequence[torch.Tensor | None] = [None] * len(wanted)
+        if pairs:
+            outputs, cotangents = zip(*pairs, strict=True)
+            found = torch.autograd.grad(outputs, wanted, cotangents, allow_unused=True)
+    return [
+        _dense(torch.zeros_like(t) if g is None else g) for t, g in zip(wanted, found, strict=True)
+    ]
+
+
+def _differentiable_pairs(
+    group: "Group", leaves: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]
+) -> "Iterator[tuple[torch.Tensor, torch.Tensor]]":
+    """Outputs of the function, run anew, with their gradients."""
+    args, kwargs = group.arguments.rebuild(leaves)
+    values = pytree.tree_leaves(group.function(*args, **kwargs))
+    seen: set[int] = set()
+    for value, item in zip(values, group.specializations[0].outputs, strict=True):
+        if not isinstance(item, ProgramResult) or item.index in seen:
+            continue
+        seen.add(item.index)
+        gradient = gradients[item.index]
+        if gradient is not None and value.requires_grad:
+            yield value, gradient
+
+
+def _dense(gradient: torch.Tensor) -> torch.Tensor:
+    return gradient.clone(memory_format=torch.contiguous_format)
+
+
+def _fake_backward(
+    tensors: list[torch.Tensor], gradients: list[Any], needed: list[bool], key: str
+) -> list[torch.Tensor]:
+    return [
+        torch.empty_like(tensor, memory_format=torch.contiguous_format)
+        for tensor, need in zip(tensors, needed, strict=True)
+        if need
+    ]
+
+
+_LIBRARY.impl("call", _call, "CPU")
+_LIBRARY.impl("call_backward", _call_backward, "CPU")
+torch.library.register_fake("diagc::call", _fake_call, lib=_LIBRARY)
+torch.library.register_fake("diagc::call_backward", _fake_backward, lib=_LIBRARY)
+torch.library.register_autograd(
+    "diagc::call", _backward, setup_context=_setup_context, lib=_LIBRARY
+)
