@@ -56,7 +56,7 @@ EmitTask = Callable[[TaskContext], None]
 
 
 def element_type(dtype: str) -> ir.Type:
-    """Type of an element in memory: i8 for `i1` (0 or 1), i64 for `index`, i16 for 16-bit floats."""
+    """Element type in memory: i8 for `i1` (0 or 1), i64 for `index`, i16 for 16-bit floats."""
     return ir.Type.parse(_MEMORY_TYPES.get(dtype, dtype))
 
 

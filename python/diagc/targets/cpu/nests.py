@@ -28,6 +28,7 @@ class Nest:
         place_of: where an input wire lives.
         operands: where the operands of the head contraction live.
         sinks: where each computed wire that is needed outside the nest goes.
+        references: maxima that may ignore NaN.
     """
 
     def __init__(
@@ -37,9 +38,11 @@ class Nest:
         place_of: Callable[[ir.Value], Place],
         operands: Sequence[Operand],
         sinks: Mapping[ir.Value, Sequence[Sink]],
+        references: frozenset[ir.Value],
     ) -> None:
         self.frame, self.group, self.code = frame, group, frame.code
         self.place_of, self.operands, self.sinks = place_of, operands, sinks
+        self.references = references
         self.reductions = [n for n in group.nodes if n.over]
         self.over = group.over or frozenset()
         self.pair_sinks = [s for all_ in sinks.values() for s in all_ if isinstance(s, PairScratch)]
@@ -270,7 +273,7 @@ class Nest:
 
     def _combine(self, node: LoopNode, total: ir.Value, term: ir.Value) -> ir.Value:
         kind = _kind(node)
-        if kind == "max" and "diag.reference" in node.op.attributes:
+        if node.result in self.references:
             larger = arith.cmpf(arith.CmpFPredicate.OGT, term, total)
             return self.code.select(larger, term, total)
         return diag.MONOIDS[kind].combine(total, term)

@@ -14,6 +14,7 @@ from diagc.targets.cpu.operands import Operands, group_pair_key
 from diagc.targets.cpu.packing import copy
 from diagc.targets.cpu.pairs import PairScratch
 from diagc.targets.cpu.places import Constant, Form, Memory, Place, Position, Scratch
+from diagc.targets.cpu.references import reference_maxima
 from diagc.targets.cpu.schedule import CpuSchedule
 from diagc.targets.cpu.streams import StreamLoop
 
@@ -40,6 +41,7 @@ class Task:
     same: dict[ir.Value, ir.Value] = field(default_factory=dict)
     units: dict[ir.Value, str | None] = field(default_factory=dict)
     must_follow: dict[ir.Operation, list[ir.Operation]] = field(default_factory=dict)
+    references: frozenset[ir.Value] = frozenset()
 
     def __post_init__(self) -> None:
         """Operands are packed on behalf of this task."""
@@ -51,6 +53,7 @@ class Task:
         ops = [op.operation for op in diag.function_body(kernel).operations]
         returned = list(ops[-1].operands)
         self._link_streams(ops)
+        self.references = reference_maxima(kernel)
         wanted: Sinks = {}
         for value, memory in zip(returned, self.results, strict=True):
             wanted.setdefault(self.canonical(value), []).append(memory)
@@ -207,7 +210,7 @@ class Task:
         def place_of(value: ir.Value) -> Place:
             return self.operands.input(group, self.canonical(value))
 
-        Nest(self.frame, group, place_of, operands, sinks).emit()
+        Nest(self.frame, group, place_of, operands, sinks, self.references).emit()
 
     def _sinks_of(self, value: ir.Value, group: Group, wanted: Sinks) -> list[Scratch | Memory]:
         """Scratch for what is read outside the nest, and results that can be written here."""
