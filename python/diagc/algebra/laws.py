@@ -57,6 +57,8 @@ Prover = Callable[[Expr, Expr, frozenset[str]], Expr | None]
 def _law(
     name: str, phi: Expr, statistics: Sequence[str], elements: Iterable[str], prove: Prover
 ) -> Expr | None:
+    if _switches(phi, set(statistics)):
+        return None
     found: Expr | None = None
     for case in cases(phi):
         if not symbols(case) & set(statistics):
@@ -115,13 +117,24 @@ _FINITE = (SYMBOL, "add", "sub", "mul", "neg", "exp", "max", "min", "abs")
 
 
 def cases(phi: Expr) -> Iterator[Expr]:
-    """The term for every choice of its conditions, which are taken not to depend on statistics."""
+    """The term for every choice of its conditions, which must not depend on statistics."""
     place = _find_select(phi)
     if place is None:
         yield phi
         return
     for branch in place.args[1:]:
         yield from cases(_choose(phi, place.args[0], place.args.index(branch, 1)))
+
+
+def _switches(expr: Expr, statistics: set[str]) -> bool:
+    """Whether a condition depends on a statistic, but for guards of rows where nothing was seen."""
+    if expr.op == "select" and symbols(expr.args[0]) & statistics:
+        guard = expr.args[0].op == "eq" and expr.args[0].args[1].value in _INFINITIES
+        return not guard or any(_switches(arg, statistics) for arg in expr.args[1:])
+    return any(_switches(arg, statistics) for arg in expr.args)
+
+
+_INFINITIES = (float("inf"), float("-inf"))
 
 
 def _find_select(expr: Expr) -> Expr | None:
