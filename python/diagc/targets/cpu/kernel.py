@@ -2,6 +2,7 @@
 
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from weakref import WeakValueDictionary
 
 from diagc.debug import logger
 from diagc.errors import CacheError
@@ -15,19 +16,29 @@ from diagc.targets.cpu.features import CpuFeatures, selected_features
 from diagc.targets.cpu.jit import Observer, compile_module
 from diagc.targets.cpu.lower import build_module
 
-__all__ = ["CODE_VERSION", "LoadedKernel", "lower_kernel"]
+__all__ = ["CODE_VERSION", "LoadedKernel", "load_kernel", "lower_kernel", "text_key"]
 
 # Part of every cache key: raise it when the code generator makes other code from the same kernel.
 CODE_VERSION = 1
 
 
 class LoadedKernel(CpuKernel):
-    """A kernel with the news whether it came from the cache: "hit" or "miss"."""
+    """A kernel with its key in the cache, and the news whether it came from there.
 
-    def __init__(self, signature: KernelSignature, object_code: bytes, cache: str) -> None:
+    `cache` is "hit" or "miss".
+    """
+
+    def __init__(
+        self, signature: KernelSignature, object_code: bytes, key: str, cache: str
+    ) -> None:
         """Load the object."""
         super().__init__(signature, object_code)
+        self.key = key
         self.cache = cache
+
+
+# Kernels in use, by key: programs of one process share them.
+_LOADED: "WeakValueDictionary[str, LoadedKernel]" = WeakValueDictionary()
 
 
 def lower_kernel(
@@ -46,27 +57,36 @@ def lower_kernel(
     features = selected_features()
     key = _key(kernel, features)
     if observe is None:
-        found = _cached(key)
+        found = load_kernel(key)
         if found is not None:
             return found
     module, signature = build_module(kernel, features)
     code = compile_module(module, features, observe=observe).code
     default_cache().put(key, code, {"signature": signature.to_json()})
-    return LoadedKernel(signature, code, "miss")
+    loaded = _LOADED[key] = LoadedKernel(signature, code, key, "miss")
+    return loaded
 
 
-def _cached(key: str) -> LoadedKernel | None:
-    """The kernel stored under a key; one that cannot be loaded is removed and made again."""
+def load_kernel(key: str) -> LoadedKernel | None:
+    """The kernel of a key, if it is loaded or stored; one that cannot be loaded is removed."""
+    if key in _LOADED:
+        return _LOADED[key]
     entry = default_cache().get(key)
     if entry is None:
         return None
     try:
         signature = KernelSignature.from_json(str(entry.metadata.get("signature", "")))
-        return LoadedKernel(signature, entry.payload, "hit")
+        loaded = _LOADED[key] = LoadedKernel(signature, entry.payload, key, "hit")
+        return loaded
     except CacheError as error:
         logger("cache").warning("removed a cache entry that cannot be loaded: %s", error)
         default_cache().remove(key)
         return None
+
+
+def text_key(text: str) -> str:
+    """The cache key of a text that this machine's code is made from."""
+    return cache_key(text, selected_features().cache_text, _versions())
 
 
 def _key(kernel: ir.Operation, features: CpuFeatures) -> str:
