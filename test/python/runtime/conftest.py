@@ -8,7 +8,7 @@ import pytest
 from diagc.context import make_context
 from diagc.mlir import arith, ir, scf, vector
 from diagc.runtime.signature import Axis, KernelSignature, Wire
-from diagc.targets.cpu.abi import TaskContext, build_entry
+from diagc.targets.cpu.abi import TaskContext, build_entry, element_type
 from diagc.targets.cpu.features import CpuFeatures, selected_features
 from diagc.targets.cpu.jit import JitOptions, compile_module
 
@@ -21,55 +21,41 @@ def add_signature(dtype: str = "f32") -> KernelSignature:
 
 
 def emit_add(task: TaskContext, lanes: int, dtype: str) -> None:
-    """One row of x + y: vectors along c, the tail by a mask."""
-    index, element = ir.IndexType.get(), ir.Type.parse(dtype)
-    vector_type = ir.VectorType.get([lanes], element)
+    """One row of x + y: vectors along c, the tail by a mask; bf16 is added in f32."""
+    index, memory = ir.IndexType.get(), element_type(dtype)
+    memory_type = ir.VectorType.get([lanes], memory)
+    value_type = ir.VectorType.get([lanes], ir.Type.parse(dtype))
+    wide_type = ir.VectorType.get([lanes], ir.F32Type.get())
     mask_type = ir.VectorType.get([lanes], ir.IntegerType.get_signless(1))
-    zero = ir.DenseElementsAttr.get_splat(vector_type, ir.FloatAttr.get(element, 0.0))
-    padding = arith.constant(vector_type, zero)
+    zero = "0.0" if memory == value_type.element_type else "0"
+    padding = arith.constant(memory_type, ir.Attribute.parse(f"dense<{zero}> : {memory_type}"))
     loop = scf.ForOp(arith.constant(index, 0), task.sizes["c"], arith.constant(index, lanes))
     with ir.InsertionPoint(loop.body):
         at = [task.task, loop.induction_variable]
         mask = vector.create_mask(mask_type, [arith.subi(task.sizes["c"], at[1])])
         x, y = (
-            vector.maskedload(vector_type, task.memref(name), at, mask, padding)
+            arith.bitcast(
+                value_type, vector.maskedload(memory_type, task.memref(name), at, mask, padding)
+            )
             for name in ("x", "y")
         )
-        vector.maskedstore(task.memref("sum"), at, mask, arith.addf(x, y))
-        scf.yield_([])
-
-
-def emit_add_bf16(task: TaskContext, lanes: int, _dtype: str) -> None:
-    """One row of x + y in f32: whole vectors, then single elements.
-
-    Without masks: LLVM moves masked bf16 through a libgcc function on CPUs without AVX512-BF16.
-    """
-    index = ir.IndexType.get()
-    size, step = task.sizes["c"], arith.constant(index, lanes)
-    whole = arith.subi(size, arith.remui(size, step))
-    _add_bf16(task, arith.constant(index, 0), whole, lanes)
-    _add_bf16(task, whole, size, 1)
-
-
-def _add_bf16(task: TaskContext, low: ir.Value, high: ir.Value, lanes: int) -> None:
-    narrow, wide = (ir.VectorType.get([lanes], t) for t in (ir.BF16Type.get(), ir.F32Type.get()))
-    loop = scf.ForOp(low, high, arith.constant(ir.IndexType.get(), lanes))
-    with ir.InsertionPoint(loop.body):
-        at = [task.task, loop.induction_variable]
-        x, y = (arith.extf(wide, vector.load(narrow, task.memref(name), at)) for name in ("x", "y"))
-        vector.store(arith.truncf(narrow, arith.addf(x, y)), task.memref("sum"), at)
+        if dtype == "bf16":
+            x, y = arith.extf(wide_type, x), arith.extf(wide_type, y)
+        total = arith.addf(x, y)
+        if dtype == "bf16":
+            total = arith.truncf(value_type, total)
+        vector.maskedstore(task.memref("sum"), at, mask, arith.bitcast(memory_type, total))
         scf.yield_([])
 
 
 def add_module(lanes: int, dtype: str = "f32") -> ir.Module:
-    emit = emit_add_bf16 if dtype == "bf16" else emit_add
     with make_context(), ir.Location.unknown():
         module = ir.Module.create()
         build_entry(
             module,
             add_signature(dtype),
             lambda sizes: sizes["n"],
-            lambda task: emit(task, lanes, dtype),
+            lambda task: emit_add(task, lanes, dtype),
         )
         assert module.operation.verify()
     return module
