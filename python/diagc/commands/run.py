@@ -21,6 +21,9 @@ from diagc.options import CompileOptions
 
 __all__ = ["run"]
 
+_FILE_WIDTH = 120
+"""Columns of the table where no terminal says how many it has."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -87,16 +90,18 @@ def _print_table(outcome: Outcome) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    columns = ("kernel", "derived stream", "calls", "max error", "time ratio", "cache")
-    table = Table(title=outcome.name, title_justify="left", show_lines=True)
-    for column in columns:
+    table = Table(title=outcome.name, title_justify="left")
+    table.add_column("kernel", no_wrap=True)
+    for column in ("derived stream", "calls", "max error", "time ratio", "cache"):
         table.add_column(column, overflow="fold")
     for kernel in outcome.report["kernels"]:
         streams = "\n".join(map(_stream_text, kernel["streams"])) or "none"
         table.add_row(kernel["name"], streams, str(kernel["calls"]), "", "", kernel["cache"])
     error, ratio = f"{outcome.comparison.error:.1e}", _ratio(outcome.timing)
+    table.add_section()
     table.add_row("whole program", "", "", error, ratio, "")
-    console = Console(file=sys.stdout, highlight=False, markup=False)
+    width = None if sys.stdout.isatty() else _FILE_WIDTH
+    console = Console(file=sys.stdout, highlight=False, markup=False, width=width)
     console.print(table)
     for line in _summary(outcome):
         console.print(line, soft_wrap=True)
