@@ -20,6 +20,7 @@ PASSES = (
     "fuse-normalization",
     "reassociate-contractions",
     "derive-streams",
+    "slide-scales",
     "form-kernels",
     "select-schedule",
     "generalize-kernels",
