@@ -4,15 +4,18 @@ Everything that is done to a module stands in `DIAG_STAGES`, in order; a target 
 kernel, and what is left of the entry function becomes the steps of a `Program`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from weakref import WeakSet
 
+from diagc import program_cache
 from diagc.context import make_context
 from diagc.debug import logger
 from diagc.dialects import diag
 from diagc.errors import LoweringError, UnsupportedError, UserError
+from diagc.explain.collect import CompiledKernel, program_report
 from diagc.host_program import translate_entry
 from diagc.mlir import ir
 from diagc.options import CompileOptions, current, use
@@ -21,10 +24,10 @@ from diagc.passes.base import Pass
 from diagc.passes.instrumentation import print_op
 from diagc.passes.pipeline import Pipeline
 from diagc.passes.verification import verify_module, verify_module_labels
+from diagc.program_cache import StoredProgram
 from diagc.targets import Target, get_target
 
 if TYPE_CHECKING:
-    from diagc.explain.report import Report
     from diagc.runtime.program import Program
 
 __all__ = [
@@ -37,6 +40,8 @@ __all__ = [
     "run_pipeline",
     "stage_names",
 ]
+
+Externs: TypeAlias = Mapping[str, Callable[..., Any]]
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ DIAG_STAGES = (
     Stage("fused", ("fuse-normalization", "canonicalize-diag")),
     # before streams are derived: a chain that is cheap another way round needs none
     Stage("reassociated", ("reassociate-contractions", "canonicalize-diag")),
-    Stage("streams", ("derive-streams", "canonicalize-diag")),
+    # scales leave streams once it is known which operand does not stream
+    Stage("streams", ("derive-streams", "slide-scales", "canonicalize-diag")),
     # kernels are private functions; a schedule decorates a formed kernel
     Stage("kernels", ("form-kernels",)),
     Stage("schedules", ("select-schedule",)),
@@ -192,7 +198,7 @@ def compile_module(
     target: str = "cpu",
     options: CompileOptions | None = None,
     *,
-    externs: Mapping[str, Callable[..., Any]] | None = None,
+    externs: Externs | None = None,
     name: str | None = None,
 ) -> "Program":
     """Compile a module of diag IR with one public function.
@@ -213,18 +219,73 @@ def compile_module(
     """
     options = options or current()
     chosen = get_target(target)
+    key = _program_key(module, chosen, options)
+    stored = program_cache.read(key) if key else None
+    if stored is not None:
+        program = _load(stored, externs or {}, chosen)
+        if program is not None:
+            return program
+    return _compile(module, chosen, options, externs or {}, name, key)
+
+
+def _program_key(module: ir.Module, target: Target, options: CompileOptions) -> str | None:
+    """Key of the program in the cache; None where every pass is to be run."""
+    wants_passes = options.validate or options.timing or options.dump_dir is not None
+    prints = options.print_ir_before or options.print_ir_after
+    text_key = getattr(target.load(), "text_key", None)
+    if wants_passes or prints or text_key is None:
+        return None
+    found: str = text_key(program_cache.module_text(module, pipeline_text(options)))
+    return found
+
+
+def _load(stored: StoredProgram, externs: Externs, target: Target) -> "Program | None":
+    """A program from the cache, or None when one of its kernels is there no more."""
+    from diagc.runtime.program import Program  # torch
+
+    start = perf_counter()
+    kernels = [target.load().load_kernel(key) for key in stored.kernels]
+    if None in kernels:
+        return None
+    host, report = stored.host, stored.report
+    program = Program(host.inputs, host.steps, host.outputs, kernels, externs)
+    seconds = perf_counter() - start
+    cached = [replace(k, cache="hit", seconds=seconds / len(kernels)) for k in report.kernels]
+    program.report = replace(report, kernels=cached, seconds={"cache": seconds})
+    return program
+
+
+def _compile(
+    module: ir.Module,
+    target: Target,
+    options: CompileOptions,
+    externs: Externs,
+    name: str | None,
+    key: str | None,
+) -> "Program":
+    from diagc.runtime.program import Program  # torch
+
     clock = _Clock()
     with use(options), module.context, ir.Location.unknown():
         verify_module(module)
         entry_name = _symbol(find_entry(module))
         run_pipeline(module, options)
         clock.lap("passes")
-        kernels = _lower_kernels(module, chosen, options)
+        kernels = _lower_kernels(module, target, options)
         clock.lap("kernels")
-        program = _assemble(module, kernels, externs or {}, chosen.name == "interp")
-        program.report = _report(module, kernels, name or entry_name, chosen.name)
+        host = translate_entry(find_entry(module), {k.name: i for i, k in enumerate(kernels)})
+        report = program_report(
+            module, find_entry(module), kernels, name or entry_name, target.name
+        )
         clock.lap("program")
-    program.report.seconds.update(clock.seconds)
+    loaded = [compiled.kernel for compiled in kernels]
+    interp = target.name == "interp"
+    program = Program(host.inputs, host.steps, host.outputs, loaded, externs, interp)
+    program.report = report
+    report.seconds.update(clock.seconds)
+    keys = tuple(getattr(kernel, "key", None) for kernel in loaded)
+    if key is not None and None not in keys:
+        program_cache.write(key, StoredProgram(host, keys, report))
     return program
 
 
@@ -242,78 +303,30 @@ class _Clock:
         self._last = now
 
 
-@dataclass(frozen=True)
-class _Compiled:
-    """A kernel, loaded."""
-
-    function: ir.Operation
-    kernel: Any
-    cache: str
-    seconds: float
-    fall_back: str | None = None
-
-
-def _lower_kernels(module: ir.Module, target: Target, options: CompileOptions) -> list[_Compiled]:
+def _lower_kernels(
+    module: ir.Module, target: Target, options: CompileOptions
+) -> list[CompiledKernel]:
     kernels = [op for op in diag.functions(module) if diag.is_kernel(op)]
     return [_lower_kernel(op, target, options) for op in kernels]
 
 
-def _lower_kernel(function: ir.Operation, target: Target, options: CompileOptions) -> _Compiled:
+def _lower_kernel(
+    function: ir.Operation, target: Target, options: CompileOptions
+) -> CompiledKernel:
     """Lower and load one kernel; what the target cannot lower is interpreted, and reported."""
     start = perf_counter()
-    fall_back = None
+    name, fall_back = _symbol(function), None
     try:
         kernel = target.load().lower_kernel(function, options)
     except (UnsupportedError, LoweringError) as error:
         fall_back = str(error)
-        message = "kernel '%s' is interpreted, which is slow: %s"
-        logger("compiler").warning(message, _symbol(function), fall_back)
+        logger("compiler").warning("kernel '%s' is interpreted, slowly: %s", name, fall_back)
         kernel = get_target("interp").load().lower_kernel(function, options)
-    seconds = perf_counter() - start
-    return _Compiled(function, kernel, getattr(kernel, "cache", "none"), seconds, fall_back)
+    known = kernel in _SEEN
+    _SEEN.add(kernel)
+    cache = "memory" if known else getattr(kernel, "cache", "none")
+    return CompiledKernel(name, function, kernel, cache, perf_counter() - start, fall_back)
 
 
-def _assemble(
-    module: ir.Module,
-    kernels: Sequence[_Compiled],
-    externs: Mapping[str, Callable[..., Any]],
-    float64: bool,
-) -> "Program":
-    from diagc.runtime.program import Program  # torch
-
-    numbers = {_symbol(compiled.function): i for i, compiled in enumerate(kernels)}
-    host = translate_entry(find_entry(module), numbers)
-    loaded = [compiled.kernel for compiled in kernels]
-    return Program(host.inputs, host.steps, host.outputs, loaded, externs, float64)
-
-
-def _report(module: ir.Module, kernels: Sequence[_Compiled], name: str, target: str) -> "Report":
-    from diagc.explain import collect
-    from diagc.explain.report import Report
-
-    entry = find_entry(module)
-    calls: dict[str, list[ir.Operation]] = {}
-    for view in diag.function_body(entry).operations:
-        if view.operation.name == "func.call":
-            calls.setdefault(_callee(view.operation), []).append(view.operation)
-    reports = []
-    for compiled in kernels:
-        called = calls.get(_symbol(compiled.function), [])
-        report = collect.kernel_report(
-            compiled.function, called, target, compiled.cache, compiled.seconds
-        )
-        report.fall_back = compiled.fall_back
-        reports.append(report)
-    functions = {_symbol(op): op for op in diag.functions(module)}
-    return Report(
-        name,
-        target,
-        reports,
-        collect.outside(entry, functions),
-        collect.notes(module, collect.DONE),
-        collect.notes(module, collect.DECLINED),
-    )
-
-
-def _callee(call: ir.Operation) -> str:
-    return str(ir.FlatSymbolRefAttr(call.attributes["callee"]).value)
+# Kernels that programs of this process use.
+_SEEN: "WeakSet[Any]" = WeakSet()
