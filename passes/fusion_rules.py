@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import prod
 
-from diagc.cost import body_weight, elements, value_bytes
+from diagc.cost import body_weight, value_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.cloning import nested_ops, used_values
@@ -14,6 +14,7 @@ from diagc.passes.kernel_axes import (
     contraction_axes,
     is_index_map,
     op_axes,
+    row_operand,
 )
 
 __all__ = ["ClusterAxes", "cluster_axes", "inner_axes", "is_cheap", "is_small"]
@@ -117,24 +118,12 @@ def inner_axes(value: ir.Value, consumer: ir.Operation) -> set[str]:
     """
     if consumer.name not in ("diag.map", "diag.contract"):
         return set()
-    if consumer.name == "diag.contract" and value != consumer.operands[_row_operand(consumer)]:
+    if consumer.name == "diag.contract" and value != consumer.operands[row_operand(consumer)]:
         return set()
     labels = diag.dims(consumer.results[0])
     missing = {label for label in labels if label not in diag.labels(value)}
     suffix = set(list(labels)[len(labels) - len(missing) :])
     return missing if missing == suffix else set()
-
-
-def _row_operand(op: ir.Operation) -> int:
-    """Which operand brings the axis that tells tasks apart: the one with more free positions."""
-    axes = contraction_axes(op)
-    free = (axes.rhs_lacks, axes.lhs_lacks)
-    sizes = diag.dims(op.results[0])
-    count = [
-        elements(diag.wire({k: sizes[k] for k in labels}, diag.element_type(op.results[0])))
-        for labels in free
-    ]
-    return 0 if count[0] >= count[1] else 1
 
 
 def is_small(op: ir.Operation) -> bool:
@@ -144,7 +133,7 @@ def is_small(op: ir.Operation) -> bool:
     come from a stream: products with matrices of weights are the library's.
     """
     axes = contraction_axes(op)
-    shared = op.operands[1 - _row_operand(op)]
+    shared = op.operands[1 - row_operand(op)]
     batch = {label for label in axes.result if label not in axes.broadcast}
     local = {label: size for label, size in diag.dims(shared).items() if label not in batch}
     if diag.DYNAMIC in local.values() or max(local.values(), default=1) > LARGEST_LOCAL:

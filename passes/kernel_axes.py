@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
 
-from diagc.cost import op_flops
+from diagc.cost import elements, op_flops
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.cloning import nested_ops, used_values
@@ -26,6 +26,7 @@ __all__ = [
     "is_index_map",
     "is_leaf",
     "op_axes",
+    "row_operand",
 ]
 
 LEAVES = ("arith.constant", "diag.constant", "diag.index")
@@ -149,8 +150,10 @@ def op_axes(op: ir.Operation) -> OpAxes:
     """The axes of one array-level op."""
     if op.name == "diag.stream":
         return _stream_axes(op)
+    if op.name == "diag.contract":
+        return OpAxes(op.name, _contract_woven(op), tuple(diag.strings(op.attributes["over"])))
     labels = diag.labels(op.results[0])
-    if op.name in ("diag.contract", "diag.reduce"):
+    if op.name == "diag.reduce":
         return OpAxes(op.name, labels, tuple(diag.strings(op.attributes["over"])))
     return OpAxes(op.name, labels)
 
@@ -165,6 +168,33 @@ def contraction_axes(op: ir.Operation) -> ContractionAxes:
         lhs_lacks=tuple(label for label in result if label not in lhs),
         rhs_lacks=tuple(label for label in result if label not in rhs),
     )
+
+
+def row_operand(op: ir.Operation) -> int:
+    """Which operand of a contraction brings the rows: the one with more free positions.
+
+    The other one is shared by all rows, and its own free axes are features of the result.
+    """
+    axes = contraction_axes(op)
+    sizes, element = diag.dims(op.results[0]), diag.element_type(op.results[0])
+    lhs, rhs = (
+        elements(diag.wire({label: sizes[label] for label in free}, element))
+        for free in (axes.rhs_lacks, axes.lhs_lacks)
+    )
+    return 0 if lhs >= rhs else 1
+
+
+def _contract_woven(op: ir.Operation) -> tuple[str, ...]:
+    """Result axes without the features, where these are few enough to stay inside a task.
+
+    To split features over tasks would read the rows once for every one of them.
+    """
+    axes = contraction_axes(op)
+    features = axes.lhs_lacks if row_operand(op) == 0 else axes.rhs_lacks
+    sizes = diag.dims(op.results[0])
+    if not _fits({label: sizes[label] for label in features}, LARGEST_LOCAL):
+        return axes.result
+    return tuple(label for label in axes.result if label not in features)
 
 
 def _stream_axes(stream: ir.Operation) -> OpAxes:
@@ -215,7 +245,8 @@ def _without_features(woven: tuple[str, ...], stream: ir.Operation) -> tuple[str
     kept = tuple(label for label in woven if label not in features)
     states = [op.operands[0] for op in diag.walk_ops(stream.regions[0]) if op.name == "diag.yield"]
     wires = [diag.dims(value) for value in states if diag.is_wire(value.type)]
-    fits = all(_fits({k: v for k, v in wire.items() if k not in kept}) for wire in wires)
+    parts = ({k: v for k, v in wire.items() if k not in kept} for wire in wires)
+    fits = all(_fits(part, LARGEST_STATE) for part in parts)
     return kept if fits else woven
 
 
@@ -228,9 +259,9 @@ def _chunk_wires(body: ir.Region) -> list[ir.Value]:
     return wires
 
 
-def _fits(local: dict[str, int]) -> bool:
+def _fits(local: dict[str, int], limit: int) -> bool:
     sizes = list(local.values())
-    return diag.DYNAMIC not in sizes and prod(sizes) <= LARGEST_STATE
+    return diag.DYNAMIC not in sizes and prod(sizes) <= limit
 
 
 def _shared(label_sets: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

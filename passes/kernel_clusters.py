@@ -55,10 +55,14 @@ class _Cluster:
 
 @dataclass
 class _Planner:
-    """Merges clusters over the ops of one block; ops are known by their place in `ops`."""
+    """Merges clusters over the ops of one block; ops are known by their place in `ops`.
+
+    `small` are the contractions that may share a kernel with other ops.
+    """
 
     ops: list[ir.Operation]
     options: ClusterOptions
+    small: frozenset[int]
     producers: list[list[tuple[int, ir.Value]]] = field(default_factory=list)
     users: list[set[int]] = field(default_factory=list)
     clusters: dict[int, _Cluster] = field(default_factory=dict)
@@ -68,7 +72,7 @@ class _Planner:
     def __post_init__(self) -> None:
         self._connect()
         for number, op in enumerate(self.ops):
-            axes = cluster_axes(op) if self._fusable(op) else None
+            axes = cluster_axes(op) if self._fusable(number) else None
             depends = 0
             for producer, _ in self.producers[number]:
                 depends |= 1 << producer | self.clusters[producer].depends
@@ -85,10 +89,11 @@ class _Planner:
             for producer, _ in wires:
                 self.users[producer].add(number)
 
-    def _fusable(self, op: ir.Operation) -> bool:
+    def _fusable(self, number: int) -> bool:
+        op = self.ops[number]
         if op.name != "diag.contract":
             return op.name in KERNEL_OPS
-        return self.options.library == "none" or is_small(op)
+        return self.options.library == "none" or number in self.small
 
     # ---- merging -------------------------------------------------------------------------------
 
@@ -110,12 +115,9 @@ class _Planner:
         if joined is not None:
             self._merge(first, second, joined)
 
-    def _wanted(self, producer: int, consumer: int) -> bool:
+    def _wanted(self, *numbers: int) -> bool:
         """A contraction of the library's size is only a kernel on its own."""
-        return all(
-            self.ops[n].name != "diag.contract" or is_small(self.ops[n])
-            for n in (producer, consumer)
-        )
+        return all(self.ops[n].name != "diag.contract" or n in self.small for n in numbers)
 
     def _returns(self, first: int, second: int) -> bool:
         """Whether a path from `first` to `second` goes through a third cluster."""
@@ -211,13 +213,33 @@ class _Planner:
         lone = len(numbers) == 1 and self.ops[numbers[0]].name == "diag.contract"
         return not lone or self.options.library == "none"
 
+    def products(self) -> set[int]:
+        """Contractions whose cluster only adds maps to them: fusing saves less than it costs."""
+        found: set[int] = set()
+        for cluster in self.clusters.values():
+            others = [n for n in cluster.ops if self.ops[n].name != "diag.map"]
+            if len(others) == 1 and self.ops[others[0]].name == "diag.contract":
+                found.update(others)
+        return found
+
 
 def plan_kernels(block: ir.Block, options: ClusterOptions | None = None) -> KernelPlan:
     """Say which ops of `block` form kernels."""
     ops = [op.operation for op in block.operations][:-1]
-    planner = _Planner(ops, options or ClusterOptions())
-    if not planner.options.single:
+    options = options or ClusterOptions()
+    contractions = [n for n, op in enumerate(ops) if op.name == "diag.contract"]
+    small = frozenset(n for n in contractions if is_small(ops[n]))
+    planner = _planned(ops, options, small)
+    while options.library != "none" and (products := planner.products() & small):
+        small -= products
+        planner = _planned(ops, options, small)
+    return planner.plan()
+
+
+def _planned(ops: list[ir.Operation], options: ClusterOptions, small: frozenset[int]) -> _Planner:
+    planner = _Planner(ops, options, small)
+    if not options.single:
         planner.merge_all()
         planner.merge_siblings()
         planner.recompute_cheap()
-    return planner.plan()
+    return planner
