@@ -89,6 +89,8 @@ def _replace(function: ir.Operation, graph: Graph, derived: Derivation) -> None:
         for result in op.results
         if any(user not in gone for user in graph.users(result))
     ]
+    if not results:  # dead ops: canonicalize-diag erases them
+        return
     if len(results) > MAX_RESULTS:
         text = f'axis "{derived.axis}" is not streamed: it would give {len(results)} results'
         remark(function, reductions[0], f"{text}, at most {MAX_RESULTS} are possible")
