@@ -28,6 +28,7 @@ __all__ = [
     "ReduceOp",
     "ReindexOp",
     "RelabelOp",
+    "check_element",
     "check_result",
     "is_float",
 ]
@@ -52,6 +53,12 @@ def check_result(result: ir.Value, expected: Mapping[str, int]) -> None:
             raise VerifyError(
                 f'result axis "{label}" has size {_size(found[label])}, expected {_size(size)}'
             )
+
+
+def check_element(result: ir.Value, expected: ir.Type) -> None:
+    """The result holds elements of the expected type."""
+    if element_type(result) != expected:
+        raise VerifyError(f"result element type {element_type(result)}, expected {expected}")
 
 
 def _size(size: int) -> str:
@@ -138,8 +145,7 @@ class ReduceOp(DiagOp, name="reduce", traits=[ext.Pure]):
         element = element_type(self.src)
         if not MONOIDS[kind].accepts(element):
             raise VerifyError(f"reduction '{kind}' is not defined on {element}")
-        if element_type(self.out) != element:
-            raise VerifyError(f"result element type {element_type(self.out)}, expected {element}")
+        check_element(self.out, element)
         check_result(self.out, self.infer(self.src.type, strings(self.over)))
 
 
@@ -169,8 +175,7 @@ class RelabelOp(DiagOp, name="relabel", traits=[ext.Pure]):
             check_has(labels(self.src), label, "operand", self.src.type)
         renamed = [(names.get(label, label), size) for label, size in dims(self.src).items()]
         check_distinct([label for label, _ in renamed], "result labels")
-        if element_type(self.out) != element_type(self.src):
-            raise VerifyError("the element type must not change")
+        check_element(self.out, element_type(self.src))
         check_result(self.out, dict(renamed))
 
 
@@ -195,8 +200,7 @@ class ReindexOp(DiagOp, name="reindex", traits=[ext.Pure]):
                 f"'map' must go from {len(out)} result axes to {len(src)} source axes, "
                 f"found {affine}"
             )
-        if element_type(self.out) != element_type(self.src):
-            raise VerifyError("the element type must not change")
+        check_element(self.out, element_type(self.src))
         for expr in affine.results:
             if not has_positive_divisors(expr):
                 raise VerifyError(f"'map' divides by what is no positive number: {expr}")
@@ -289,8 +293,12 @@ class ConcatOp(DiagOp, name="concat", traits=[ext.Pure]):
         }
 
     def check(self) -> None:
-        if not element_type(self.lhs) == element_type(self.rhs) == element_type(self.out):
-            raise VerifyError("operands and result must have one element type")
+        if element_type(self.lhs) != element_type(self.rhs):
+            raise VerifyError(
+                f"operands hold {element_type(self.lhs)} and {element_type(self.rhs)}, "
+                "expected one element type"
+            )
+        check_element(self.out, element_type(self.lhs))
         check_result(
             self.out, self.infer(self.lhs.type, self.rhs.type, strings(self.axes), self.to.value)
         )
@@ -316,8 +324,7 @@ class PadOp(DiagOp, name="pad", traits=[ext.Pure]):
             raise VerifyError(
                 f"padding must not be negative, found {self.low.value}, {self.high.value}"
             )
-        if element_type(self.out) != element_type(self.src):
-            raise VerifyError("the element type must not change")
+        check_element(self.out, element_type(self.src))
         grown = DYNAMIC if src[axis] == DYNAMIC else src[axis] + self.low.value + self.high.value
         check_result(
             self.out,

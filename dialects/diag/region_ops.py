@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, Optional
 
-from diagc.dialects.diag.array_ops import check_has, check_result
+from diagc.dialects.diag.array_ops import check_element, check_has, check_result
 from diagc.dialects.diag.dialect import DiagOp
 from diagc.dialects.diag.types import (
     DYNAMIC,
@@ -128,8 +128,7 @@ class ChunkOp(DiagOp, name="chunk", traits=[ext.Pure]):
         expected = {
             label: DYNAMIC if label == axis else size for label, size in dims(self.src).items()
         }
-        if element_type(self.out) != element_type(self.src):
-            raise VerifyError("the element type must not change")
+        check_element(self.out, element_type(self.src))
         check_result(self.out, expected)
 
 
