@@ -1,11 +1,12 @@
-"""What happens on a bug of ours: a reproducer is written, and the user is asked to report it."""
+"""How a command ends: its exit status, and the reproducer that is written on a bug of ours."""
 
+import os
 import platform
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,7 +14,34 @@ from pathlib import Path
 from diagc import debug
 from diagc.errors import DiagcError, InternalError
 
-__all__ = ["reproducible", "write_reproducer"]
+__all__ = ["reproducible", "run_command", "write_reproducer"]
+
+_INTERRUPTED = 130
+_BROKEN_PIPE = 141
+
+
+def run_command(name: str, words: list[str], action: Callable[[], int]) -> int:
+    """Run the body of a command-line program; errors are shown as one paragraph on stderr.
+
+    Returns:
+        The exit status: that of `action`; 1 for the user's mistakes, 70 for bugs of ours, 130 when
+        interrupted, 141 when the reader of our output has gone.
+    """
+    try:
+        with reproducible({"command.txt": " ".join([name, *words])}):
+            status = action()
+            sys.stdout.flush()
+            return status
+    except DiagcError as error:
+        print(f"{name}: {error.render()}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # what is still buffered must not raise again when Python exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
 
 
 @contextmanager
@@ -21,7 +49,7 @@ def reproducible(files: Mapping[str, str] | None = None) -> Iterator[None]:
     """Turn whatever goes wrong unexpectedly inside the block into an InternalError.
 
     A directory with `files` (name to text), those of the error, and the traceback is written.
-    Errors that diagc raises on purpose pass unchanged.
+    Errors that diagc raises on purpose pass unchanged, and so does a closed pipe.
 
     Raises:
         InternalError: names the directory.
@@ -32,7 +60,7 @@ def reproducible(files: Mapping[str, str] | None = None) -> Iterator[None]:
         if error.reproducer is None:
             error.attach(write_reproducer(error, {**(files or {}), **error.files}))
         raise
-    except DiagcError:
+    except (DiagcError, BrokenPipeError):
         raise
     except Exception as error:
         message = f"{type(error).__name__}: {error}"

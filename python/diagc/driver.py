@@ -11,16 +11,13 @@ from typing import TypeAlias
 
 from diagc import __version__, opt
 from diagc.arguments import add_pass_arguments, pass_options
-from diagc.crash import reproducible
-from diagc.errors import DiagcError
+from diagc.crash import run_command
 from diagc.options import CompileOptions
 
 __all__ = ["main"]
 
 # argparse gives the type of `add_subparsers()` no public name
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-_INTERRUPTED = 130
 
 _PROGRAM_HELP = "FILE.py or FILE.diag, with :NAME for one program of it"
 _EPILOG = """\
@@ -38,15 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[:1] == ["opt"]:
         return opt.main(words[1:])
     args = _make_parser().parse_args(words)
-    try:
-        with reproducible({"command.txt": " ".join(["diagc", *words])}):
-            return _dispatch(args)
-    except DiagcError as error:
-        print(f"diagc {args.command}: {error.render()}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return _INTERRUPTED
+    return run_command(f"diagc {args.command}", words[1:], lambda: _dispatch(args))
 
 
 def _dispatch(args: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from diagc import diagnostics
 from diagc.arguments import add_pass_arguments, pass_options
-from diagc.crash import reproducible
+from diagc.crash import reproducible, run_command
 from diagc.errors import DiagcError, InternalError, UserError
 from diagc.options import CompileOptions
 
@@ -35,12 +35,8 @@ passes can also be named one by one, with their options:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the result is the exit status: 0, 1 (bad input), 70 (a bug of ours)."""
-    try:
-        with reproducible():
-            return _main(sys.argv[1:] if arguments is None else list(arguments))
-    except DiagcError as error:
-        print(f"diagc opt: {error.render()}", file=sys.stderr)
-        return error.exit_code
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    return run_command("diagc opt", words, lambda: _main(words))
 
 
 def _main(arguments: list[str]) -> int:

@@ -6,6 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from hypothesis import settings
+
 _PYTHON = str(Path(__file__).resolve().parents[2] / "python")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_PYTHON, os.environ.get("PYTHONPATH")]))
 
@@ -14,3 +16,7 @@ _SCRATCH = Path(tempfile.mkdtemp(prefix="diagc-test-"))
 atexit.register(shutil.rmtree, _SCRATCH, ignore_errors=True)
 os.environ["DIAGC_CACHE_DIR"] = str(_SCRATCH / "cache")
 os.environ["DIAGC_REPRODUCER_DIR"] = str(_SCRATCH / "reproducers")
+
+# A shared machine is slow at times; what fails is printed so that it can be run again.
+settings.register_profile("diagc", deadline=None, print_blob=True)
+settings.load_profile("diagc")

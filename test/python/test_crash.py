@@ -1,5 +1,8 @@
 """A bug of ours leaves a reproducer; a mistake of the user leaves nothing."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,3 +66,18 @@ def test_unwritable_place_falls_back_to_temporary_files(tmp_path: Path) -> None:
     with debug.REPRODUCER_DIR.override(blocked):
         directory = write_reproducer(ValueError("lost"), {})
     assert (directory / "traceback.txt").exists()
+
+
+def test_closed_pipe_is_no_bug(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "diagc.opt", "--show-passes"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "DIAGC_REPRODUCER_DIR": str(tmp_path)},
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+    assert not list(tmp_path.iterdir())
