@@ -7,7 +7,7 @@ stream reads is shared by them. Streamed axes are worked on `chunk` positions at
 """
 
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
 
 from diagc.cost import Device, element_bytes
 from diagc.dialects import diag
@@ -87,15 +87,14 @@ def read_schedule(kernel: ir.Operation) -> Schedule | None:
 
 # ---- the first table ---------------------------------------------------------------------------
 
-# Vectors of the grouped axis a task works on. 14 tile shapes were within 8 % of each other on
-# AVX-512 (W=16, tiles of 32 to 64, chunks of 32 to 256), so one row a device is enough: 4 vectors
-# and blocks of 64; the ViT shape (197 queries) was 5 % faster with tiles of 32.
-VECTORS_PER_TILE = 4
-SMALL_VECTORS_PER_TILE = 2
+# Vectors of the grouped axis a task works on, with the time per lane relative to the best. 14 tile
+# shapes were within 8 % of each other on AVX-512 (W=16, tiles of 32 to 64, chunks of 32 to 256);
+# what counts more is that few lanes of the last tile are empty (197 queries: tiles of 32).
+TILES = ((4, 1.0), (3, 1.02), (2, 1.05), (1, 1.25))
 CHUNK = 64
 
-LEAST_LANES = 8
-"""A static axis shorter than this leaves most of a vector empty."""
+LEAST_TASKS = 8
+"""With fewer tasks than this, what one task works on is cut further."""
 
 MOST_ROWS = 32
 """Positions of row axes that one task keeps, all with their own state."""
@@ -110,30 +109,40 @@ ROW_VECTORS = 16
 def choose_schedule(kernel: ir.Operation, device: Device) -> Schedule:
     """Choose by rule: lanes over a broadcast axis, else over a contiguous one, else features.
 
-    - With contractions, `lanes` is a common axis of at least `LEAST_LANES` positions that some
-      operand lacks, so that this operand is broadcast from where it lies.
+    - With contractions, `lanes` is a common axis of more positions than a vector has that some
+      operand lacks, so that this operand is broadcast from where it lies. (Decoding 32 heads of
+      2048 keys, d = 128, with 8, 16, 32 heads a key head: lanes 0.67, 0.49, 0.38 ms; features with
+      these heads as rows 0.44, 0.41, 0.41 ms.)
     - Without, a common axis that is contiguous in memory is cut into tiles of lanes when it is
       open or long, and stays inside the task otherwise.
     - Else rows are reduced along their own contiguous axis.
     """
     axes = analyze_kernel(kernel)
     chunk = tuple((axis, CHUNK) for axis in axes.streamed)
-    tile = device.lanes(_widest_element(kernel))
-    grouped = _broadcast_axis(axes)
+    vector = device.lanes(_widest_element(kernel))
+    grouped = _broadcast_axis(axes, vector)
     if grouped is not None:
-        vectors = VECTORS_PER_TILE
-        if 0 < axes.size(grouped) <= SMALL_VECTORS_PER_TILE * tile:
-            vectors = SMALL_VECTORS_PER_TILE
-        return _with_lanes(axes, grouped, vectors * tile, chunk)
+        return _with_lanes(axes, grouped, _tile(axes.size(grouped), vector), chunk)
     if axes.contractions:
         return _features(axes, chunk)
     inner = _contiguous_axis(kernel, axes)
     if inner is None:
         return _features(axes, chunk)
-    if _is_cut(axes, inner):
-        vectors = ROW_VECTORS if _is_pointwise(axes) else VECTORS_PER_TILE
-        return _with_lanes(axes, inner, vectors * tile, chunk)
+    if _is_cut(axes, inner, vector):
+        size = ROW_VECTORS * vector if _is_pointwise(axes) else _tile(axes.size(inner), vector)
+        return _with_lanes(axes, inner, size, chunk)
     return Schedule("features", tuple(a for a in axes.common if a != inner), chunk=chunk)
+
+
+def _tile(size: int, vector: int) -> int:
+    """Positions per task, in whole vectors: the tile that wastes least of an axis of this size."""
+    if size == diag.DYNAMIC:
+        return TILES[0][0] * vector
+
+    def time(tile: tuple[int, float]) -> float:
+        return ceil(size / (tile[0] * vector)) * tile[0] * tile[1]
+
+    return min(TILES, key=time)[0] * vector
 
 
 def _with_lanes(
@@ -159,13 +168,13 @@ def _is_broadcast(axes: KernelAxes, label: str) -> bool:
     return any(label in contraction.broadcast for contraction in axes.contractions)
 
 
-def _broadcast_axis(axes: KernelAxes) -> str | None:
+def _broadcast_axis(axes: KernelAxes, vector: int) -> str | None:
     """The axis for lanes: common, not short, lacked by an operand; open axes before long ones."""
     found = [
         label
         for label in axes.common
         if _is_broadcast(axes, label)
-        and (axes.size(label) == diag.DYNAMIC or axes.size(label) >= LEAST_LANES)
+        and (axes.size(label) == diag.DYNAMIC or axes.size(label) > vector)
     ]
     if not found:
         return None
@@ -190,14 +199,14 @@ def _is_pointwise(axes: KernelAxes) -> bool:
     return not axes.reduced and not axes.streamed
 
 
-def _is_cut(axes: KernelAxes, inner: str) -> bool:
+def _is_cut(axes: KernelAxes, inner: str, vector: int) -> bool:
     """Whether a contiguous axis is cut into tiles: open, long, or all that can be shared out."""
     size = axes.size(inner)
     if size == diag.DYNAMIC or not _is_pointwise(axes):
-        return size == diag.DYNAMIC or size >= LEAST_LANES
+        return size == diag.DYNAMIC or size > vector
     others = [axes.size(label) for label in axes.common if label != inner]
-    alone = diag.DYNAMIC not in others and prod(others) < LEAST_LANES
-    return size > (LONGEST_ROW // LEAST_LANES if alone else LONGEST_ROW)
+    alone = diag.DYNAMIC not in others and prod(others) < LEAST_TASKS
+    return size > (LONGEST_ROW // LEAST_TASKS if alone else LONGEST_ROW)
 
 
 def _widest_element(kernel: ir.Operation) -> int:
