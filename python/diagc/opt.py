@@ -8,13 +8,13 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diagc import diagnostics
 from diagc.arguments import add_pass_arguments, pass_options
 from diagc.crash import reproducible, run_command
-from diagc.errors import DiagcError, InternalError, UserError
+from diagc.errors import DiagcError, InternalError
+from diagc.files import STANDARD, read_text, write_text
 from diagc.options import CompileOptions
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ def _main(arguments: list[str]) -> int:
     pipeline_text = _pipeline_text(args.pass_pipeline, flags, parser)
     runner = _Runner(args, _make_pipeline(pipeline_text, CompileOptions(**pass_options(args))))
     ok = True
-    for number, chunk in enumerate(_split(_read(args.file), args.split_input_file)):
+    for number, chunk in enumerate(_split(read_text(args.file), args.split_input_file)):
         ok &= runner.process(number, chunk)
-    if ok or args.output == "-":  # never replace a file by half a result
-        _write(args.output, "// -----\n".join(runner.outputs))
+    if ok or args.output == STANDARD:  # never replace a file by half a result
+        write_text(args.output, "// -----\n".join(runner.outputs))
     return 0 if ok else 1
 
 
@@ -67,8 +67,8 @@ def _make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("file", nargs="?", default="-", help="input file; '-' (default) is standard input")
-    add("-o", dest="output", default="-", metavar="FILE", help="where the result goes")
+    add("file", nargs="?", default=STANDARD, help="input file; '-' (default) is standard input")
+    add("-o", dest="output", default=STANDARD, metavar="FILE", help="where the result goes")
     add("--pass-pipeline", default="", metavar="TEXT", help="'builtin.module(func.func(cse))'")
     add("--split-input-file", action="store_true", help="treat parts between '// -----' apart")
     add("--verify-diagnostics", action="store_true", help="compare with expected-* comments")
@@ -118,31 +118,6 @@ def _list_passes() -> str:
         lines.append(f"  {name:26} {pass_class.summary()}")
         lines += [f"      {option}={value}" for option, value in pass_class.options().items()]
     return "\n".join(lines)
-
-
-# ---- files -----------------------------------------------------------------------------------
-
-
-def _read(file: str) -> str:
-    if file == "-":
-        return sys.stdin.read()
-    try:
-        return Path(file).read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read {file}", found=error.strerror) from None
-    except UnicodeDecodeError as error:
-        found = f"byte 0x{error.object[error.start]:02x} at offset {error.start}"
-        raise UserError(f"cannot read {file}", expected="UTF-8 text", found=found) from None
-
-
-def _write(file: str, text: str) -> None:
-    if file == "-":
-        sys.stdout.write(text)
-        return
-    try:
-        Path(file).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write {file}", found=error.strerror) from None
 
 
 def _split(text: str, split: bool) -> list[str]:

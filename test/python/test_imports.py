@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "python" / "diagc"
 
 # Which parts of diagc a part may import; a part is a module or folder under `diagc`, the longest
 # match counts. Everything may import `BASE`, and every part itself.
-BASE = {"crash", "debug", "diagnostics", "errors", "mlir", "options"}
+BASE = {"crash", "debug", "diagnostics", "errors", "files", "mlir", "options"}
 IR = {"context", "dialects", "normalizer_meaning"}
 PASSES = IR | {"algebra", "cost", "passes"}
 TARGETS = PASSES | {"runtime", "targets"}
@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "mlir": {"debug", "errors"},
     "options": {"debug", "errors"},
     "diagnostics": {"errors"},
+    "files": {"errors"},
     "crash": {"debug", "errors"},
     "normalizer_meaning": IR,
     "dialects": IR,

@@ -9,6 +9,7 @@ import torch
 from diagc.commands.program import DiagramProgram
 from diagc.dialects import diag
 from diagc.errors import UserError
+from diagc.files import read_text
 from diagc.mlir import ir, passmanager
 
 __all__ = ["load_diagrams"]
@@ -36,7 +37,7 @@ def load_diagrams(path: Path, name: str | None) -> list[DiagramProgram]:
     """
     from diagc.frontend.text import parse
 
-    text = read_text(path)
+    text = read_text(str(path))
     parse_anew = partial(parse, text, str(path))
     module = parse_anew()
     names = [_symbol(op) for op in _diagrams(module)]
@@ -46,21 +47,6 @@ def load_diagrams(path: Path, name: str | None) -> list[DiagramProgram]:
     if not chosen:
         raise UserError(f"nothing to compile in {path}", expected="a diagram")
     return [_program(n, partial(_only, parse_anew, n)) for n in chosen]
-
-
-def read_text(path: Path) -> str:
-    """Read a text file.
-
-    Raises:
-        UserError: it cannot be read, or is no UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read {path}", found=error.strerror) from None
-    except UnicodeDecodeError as error:
-        found = f"byte 0x{error.object[error.start]:02x} at offset {error.start}"
-        raise UserError(f"cannot read {path}", expected="UTF-8 text", found=found) from None
 
 
 def _program(name: str, make_module: Callable[[], ir.Module]) -> DiagramProgram:

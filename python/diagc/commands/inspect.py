@@ -1,12 +1,11 @@
 """`diagc explain`, `diagc compile` and `diagc targets`: what is made of a program, and for what."""
 
 import argparse
-import sys
-from pathlib import Path
 
 from diagc.commands.load import load_programs
 from diagc.commands.progress import progress
 from diagc.errors import UserError
+from diagc.files import write_text
 from diagc.options import CompileOptions
 
 __all__ = ["compile_program", "explain", "show_targets"]
@@ -32,18 +31,8 @@ def compile_program(args: argparse.Namespace, options: CompileOptions) -> int:
         )
     with progress(f"compiling {programs[0].name}"):
         text = programs[0].emit(args.emit, options)
-    _write(args.output, text if text.endswith("\n") else f"{text}\n")
+    write_text(args.output, text if text.endswith("\n") else f"{text}\n")
     return 0
-
-
-def _write(file: str, text: str) -> None:
-    if file == "-":
-        sys.stdout.write(text)
-        return
-    try:
-        Path(file).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write {file}", found=error.strerror) from None
 
 
 def show_targets() -> int:
