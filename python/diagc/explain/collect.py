@@ -1,16 +1,17 @@
 """Read a report off the IR that the passes left: streams with laws, notes, schedules, costs."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from diagc.cost import kernel_cost, sizes_of_call
 from diagc.dialects import diag
 from diagc.errors import SourceLocation
-from diagc.explain.report import KernelReport, Note, OutsideReport, StreamReport
+from diagc.explain.report import KernelReport, Note, OutsideReport, Report, StreamReport
 from diagc.mlir import ir
 
-__all__ = ["DECLINED", "DONE", "ORIGIN", "kernel_report", "notes", "outside"]
+__all__ = ["DECLINED", "DONE", "ORIGIN", "CompiledKernel", "program_report"]
 
 DONE = "diag.done"
 DECLINED = "diag.declined"
@@ -21,25 +22,65 @@ _NO_MEANING = "has no meaning as a diagram"
 _MOVES = ("diag.concat", "diag.pad")
 
 
-def kernel_report(
-    kernel: ir.Operation, calls: list[ir.Operation], target: str, cache: str, seconds: float
+@dataclass(frozen=True)
+class CompiledKernel:
+    """A kernel function with what it was compiled to; `cache` and `fall_back` as in the report."""
+
+    name: str
+    function: ir.Operation
+    kernel: Any
+    cache: str
+    seconds: float
+    fall_back: str | None = None
+
+
+def program_report(
+    module: ir.Module,
+    entry: ir.Operation,
+    kernels: Sequence[CompiledKernel],
+    name: str,
+    target: str,
+) -> Report:
+    """Describe a module at the stage `general` whose kernels have been compiled."""
+    calls: dict[str, list[ir.Operation]] = {}
+    for view in diag.function_body(entry).operations:
+        if view.operation.name == "func.call":
+            calls.setdefault(_callee(view.operation), []).append(view.operation)
+    functions = {_symbol(op): op for op in diag.functions(module)}
+    return Report(
+        name,
+        target,
+        [_kernel_report(kernel, calls.get(kernel.name, []), target) for kernel in kernels],
+        _outside(entry, functions),
+        _notes(module, DONE),
+        _notes(module, DECLINED),
+    )
+
+
+def _kernel_report(
+    compiled: CompiledKernel, calls: Sequence[ir.Operation], target: str
 ) -> KernelReport:
-    """Describe a kernel function and how it is called."""
+    kernel = compiled.function
     ops = list(diag.walk_ops(kernel.regions[0]))
     flops, moved = _cost(kernel, calls)
     return KernelReport(
-        name=_symbol(kernel),
+        name=compiled.name,
         target=target,
         calls=len(calls),
         streams=tuple(_stream(op) for op in ops if op.name == "diag.stream"),
         ops=_counts(ops),
         origins=_strings(kernel, ORIGIN),
         schedule=_plain(kernel.attributes["diag.schedule"]) if _scheduled(kernel) else {},
-        cache=cache,
-        seconds=seconds,
+        cache=compiled.cache,
+        seconds=compiled.seconds,
         flops=flops,
         bytes=moved,
+        fall_back=compiled.fall_back,
     )
+
+
+def _callee(call: ir.Operation) -> str:
+    return str(ir.FlatSymbolRefAttr(call.attributes["callee"]).value)
 
 
 def _scheduled(kernel: ir.Operation) -> bool:
@@ -72,7 +113,7 @@ def _counts(ops: list[ir.Operation]) -> Mapping[str, int]:
     return dict(Counter(name for name in names if name in _ARRAY_OPS))
 
 
-def _cost(kernel: ir.Operation, calls: list[ir.Operation]) -> tuple[int | None, int | None]:
+def _cost(kernel: ir.Operation, calls: Sequence[ir.Operation]) -> tuple[int | None, int | None]:
     """FLOPs and bytes of one call, when its sizes are all known."""
     if not calls:
         return None, None
@@ -96,7 +137,7 @@ def _plain(attr: Any) -> Any:
     return attr.value if hasattr(attr, "value") else str(attr)
 
 
-def notes(module: ir.Module, name: str) -> list[Note]:
+def _notes(module: ir.Module, name: str) -> list[Note]:
     """What passes wrote under an attribute (`DONE`, `DECLINED`) of any op, each text once.
 
     A text is `rewrite: what`, or just `what`.
@@ -119,7 +160,7 @@ def _all_ops(module: ir.Module) -> Iterator[ir.Operation]:
             yield from diag.walk_ops(region)
 
 
-def outside(entry: ir.Operation, functions: Mapping[str, ir.Operation]) -> list[OutsideReport]:
+def _outside(entry: ir.Operation, functions: Mapping[str, ir.Operation]) -> list[OutsideReport]:
     """What the entry leaves to the library and to the host framework."""
     groups: dict[tuple[str, str], list[ir.Operation]] = {}
     for view in diag.function_body(entry).operations:
@@ -139,7 +180,7 @@ def _reason(op: ir.Operation, functions: Mapping[str, ir.Operation]) -> tuple[st
         return op.name, "moves data, computes nothing"
     if op.name != "func.call":
         return None
-    callee = functions[str(ir.FlatSymbolRefAttr(op.attributes["callee"]).value)]
+    callee = functions[_callee(op)]
     if not diag.is_extern(callee):
         return None
     reasons = _strings(callee, "diag.reason")

@@ -69,8 +69,9 @@ def lower_kernel(
 
 def load_kernel(key: str) -> LoadedKernel | None:
     """The kernel of a key, if it is loaded or stored; one that cannot be loaded is removed."""
-    if key in _LOADED:
-        return _LOADED[key]
+    loaded = _LOADED.get(key)
+    if loaded is not None:
+        return loaded
     entry = default_cache().get(key)
     if entry is None:
         return None

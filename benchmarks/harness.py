@@ -1,0 +1,224 @@
+"""Fair comparison of functions in one process: interleaved rounds, ratios first, errors beside.
+
+A ratio is the median over rounds of t(peer) / t(ours); above 1 ours is faster. Both run right after
+each other in every round, so that a slow spell of the machine hits both. Errors are the largest
+difference from a float64 reference over its largest value.
+"""
+
+import argparse
+import json
+import platform
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median, quantiles
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from diagc.targets.cpu.features import host_features
+
+__all__ = ["Case", "Gate", "Outcome", "main", "measure", "run_case", "save"]
+
+RESULTS = Path(__file__).parent / "results"
+OURS = "diagc"
+
+Call = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The ratio to `peer` that must be reached; None to report only."""
+
+    peer: str
+    ratio: float | None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison.
+
+    Args:
+        name: of the line in the table.
+        ours: our call.
+        peers: the calls that it is compared with.
+        gates: what must be reached.
+        reference: the exact result, in float64; None when errors do not matter.
+        exact_peer: the peer whose error ours may exceed 1.5 times at most.
+    """
+
+    name: str
+    ours: Call
+    peers: Mapping[str, Call]
+    gates: Sequence[Gate] = ()
+    reference: Call | None = None
+    exact_peer: str | None = None
+
+
+@dataclass
+class Outcome:
+    """What was measured for a case.
+
+    Args:
+        case: name.
+        threads: of torch and of our kernels.
+        milliseconds: median time by name of the contender.
+        ratios: by peer: median, lower and upper quartile of t(peer) / t(ours).
+        errors: by contender.
+        missed: gates that were not reached, in words.
+    """
+
+    case: str
+    threads: int
+    milliseconds: dict[str, float]
+    ratios: dict[str, tuple[float, float, float]]
+    errors: dict[str, float]
+    missed: list[str] = field(default_factory=list)
+
+
+ERROR_FACTOR = 1.5
+
+
+def measure(calls: Mapping[str, Call], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
+    """Seconds of every call in every round, in turns."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(rounds + warm_up):
+        for name, call in calls.items():
+            start = perf_counter()
+            call()
+            seconds = perf_counter() - start
+            if number >= warm_up:
+                times[name].append(seconds)
+    return times
+
+
+def run_case(case: Case, rounds: int) -> Outcome:
+    """Check errors, then measure all contenders of a case in turns."""
+    calls = {OURS: case.ours, **case.peers}
+    with torch.no_grad():
+        errors = _errors(calls, case.reference)
+        times = measure(calls, rounds)
+    ratios = {name: _ratio(times[name], times[OURS]) for name in case.peers}
+    outcome = Outcome(
+        case.name,
+        torch.get_num_threads(),
+        {name: median(seconds) * 1e3 for name, seconds in times.items()},
+        ratios,
+        errors,
+    )
+    outcome.missed += [m for gate in case.gates if (m := _missed(gate, ratios)) is not None]
+    if case.exact_peer is not None and errors[OURS] > ERROR_FACTOR * errors[case.exact_peer]:
+        limit = ERROR_FACTOR * errors[case.exact_peer]
+        outcome.missed.append(f"error {errors[OURS]:.2e}, allowed {limit:.2e}")
+    return outcome
+
+
+def _missed(gate: Gate, ratios: Mapping[str, tuple[float, float, float]]) -> str | None:
+    if gate.ratio is None or ratios[gate.peer][0] >= gate.ratio:
+        return None
+    return f"{ratios[gate.peer][0]:.2f} x {gate.peer}, wanted {gate.ratio:.2f}"
+
+
+def _ratio(peer: Sequence[float], ours: Sequence[float]) -> tuple[float, float, float]:
+    rounds = [p / o for p, o in zip(peer, ours, strict=True)]
+    if len(rounds) < 2:
+        return rounds[0], rounds[0], rounds[0]
+    low, _, high = quantiles(rounds, n=4)
+    return median(rounds), low, high
+
+
+def _errors(calls: Mapping[str, Call], reference: Call | None) -> dict[str, float]:
+    if reference is None:
+        return {}
+    exact = [leaf.double() for leaf in pytree.tree_leaves(reference())]
+    return {name: _error(call(), exact) for name, call in calls.items()}
+
+
+def _error(value: Any, exact: Sequence[torch.Tensor]) -> float:
+    pairs = zip(pytree.tree_leaves(value), exact, strict=True)
+    return max(float((a.double() - b).abs().max() / b.abs().max()) for a, b in pairs)
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+
+def main(name: str, build: Callable[[int], Sequence[Case]], gated_threads: Sequence[int]) -> int:
+    """Run a benchmark from the command line; gives the exit status.
+
+    Args:
+        name: of the result file.
+        build: makes the cases for a number of threads.
+        gated_threads: numbers of threads for which gates count; others are reported.
+    """
+    args = _arguments(name)
+    torch.manual_seed(args.seed)
+    outcomes = []
+    for threads in args.threads:
+        torch.set_num_threads(threads)
+        for case in build(threads):
+            if args.only and not re.search(args.only, case.name):
+                continue
+            outcome = run_case(case, args.rounds)
+            outcomes.append(outcome)
+            _print(outcome, counts=threads in gated_threads)
+    if not args.no_save:
+        print(f"written to {save(name, outcomes, args)}")
+    failed = [o for o in outcomes if o.missed and o.threads in gated_threads]
+    return 1 if args.gate and failed else 0
+
+
+def _arguments(name: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=name)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=9, help="rounds counted, after one warm-up")
+    parser.add_argument("--only", default="", help="cases whose name matches this expression")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--gate", action="store_true", help="exit with 1 when a gate is missed")
+    parser.add_argument("--no-save", action="store_true", help="write no result file")
+    return parser.parse_args()
+
+
+def _print(outcome: Outcome, counts: bool) -> None:
+    print(f"{outcome.case}, {outcome.threads} thread{'s' if outcome.threads != 1 else ''}")
+    for name, time in outcome.milliseconds.items():
+        error = f"  error {outcome.errors[name]:.1e}" if name in outcome.errors else ""
+        ratio = ""
+        if name in outcome.ratios:
+            middle, low, high = outcome.ratios[name]
+            ratio = f"  ratio {middle:6.2f}  ({low:.2f} .. {high:.2f})"
+        print(f"  {name:24} {time:10.3f} ms{error}{ratio}")
+    for text in outcome.missed:
+        print(f"  {'MISSED' if counts else 'below the gate'}: {text}")
+    sys.stdout.flush()
+
+
+def save(name: str, outcomes: Sequence[Outcome], args: argparse.Namespace) -> Path:
+    """Write a result file and give its path."""
+    return save_json(name, {"outcomes": [asdict(outcome) for outcome in outcomes]}, vars(args))
+
+
+def save_json(name: str, results: Mapping[str, Any], arguments: Mapping[str, Any]) -> Path:
+    """Write results as `results/<device>/<date>-<name>.json`."""
+    now = datetime.now(UTC)
+    features = host_features()
+    directory = RESULTS / re.sub(r"[^a-z0-9]+", "-", features.name.lower()).strip("-")
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / f"{now:%Y-%m-%d}-{name}.json"
+    record = {
+        "benchmark": name,
+        "time": now.isoformat(timespec="seconds"),
+        "device": features.name,
+        "isa": features.isa,
+        "bf16_dot": features.bf16_dot,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "arguments": dict(arguments),
+        **results,
+    }
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return path
