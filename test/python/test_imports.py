@@ -18,7 +18,7 @@ BASE = {"crash", "debug", "diagnostics", "errors", "files", "mlir", "options"}
 IR = {"context", "dialects", "normalizer_meaning"}
 PASSES = IR | {"algebra", "cost", "passes"}
 TARGETS = PASSES | {"runtime", "targets"}
-COMPILER = TARGETS | {"compiler", "explain", "frontend", "host_program"}
+COMPILER = TARGETS | {"compiler", "explain", "frontend", "host_program", "program_cache"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "debug": {"errors"},
@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "targets": TARGETS,
     "explain": TARGETS,
     "host_program": TARGETS,
+    "program_cache": TARGETS | {"explain", "host_program"},
     "compiler": COMPILER,
     "frontend_build": COMPILER,
     "api": COMPILER | {"frontend_build"},
