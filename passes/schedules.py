@@ -2,9 +2,9 @@
 
 A task works on one position of every `grid` axis; in mode `lanes` on `lane_tile` positions of the
 axis `lanes` as well, one for each vector lane. In mode `features` vectors run along each op's own
-contiguous axis, and `lanes`, if there is one, is only cut into tiles. `rows` are small axes of every
-result that stay inside the task, because what a stream reads is shared by them. Streamed axes are
-worked on `chunk` positions at a time.
+contiguous axis, and `lanes`, if there is one, is only cut into tiles. `rows` are small axes of
+every result that stay inside the task, because what a stream reads is shared by them. Streamed
+axes are worked on `chunk` positions at a time.
 """
 
 from dataclasses import dataclass, replace
