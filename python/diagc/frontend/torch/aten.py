@@ -78,10 +78,7 @@ class Node:
     @property
     def result(self) -> TensorType:
         """The type of the only (or first) tensor result."""
-        first = self.results[0]
-        if first is None:
-            raise ValueError(f"{self.target} has no tensor result")
-        return first
+        return next(type_ for type_ in self.results if type_ is not None)
 
 
 @dataclass(frozen=True)
@@ -114,6 +111,15 @@ class Program:
     outputs: list[Any]
     origin: str = ""
     symbols: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def drop_unused_results(self) -> None:
+        """Set the types of results that nothing reads to None: `max` without its positions."""
+        used = {*refs(self.outputs), *(ref for node in self.nodes for ref in refs(node.args))}
+        for node in self.nodes:
+            if len(node.results) > 1:
+                kept = [Ref(node.name, i) in used for i in range(len(node.results))]
+                pairs = zip(node.results, kept, strict=True)
+                node.results = tuple(type_ if keep else None for type_, keep in pairs)
 
     def operators(self) -> list[str]:
         """Names of the called ops, without overloads, in order."""

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diagc.frontend.torch.shape_rules import broadcast_shapes
+
 __all__ = ["table"]
 
 _TABLE: dict[str, Callable[..., Any]] = {}
@@ -164,7 +166,15 @@ def _cosine_similarity(a: Tensor, b: Tensor, dim: int = 1, eps: float = 1e-8) ->
 @_decompose("mse_loss.default")
 def _mse_loss(x: Tensor, target: Tensor, reduction: int = 1) -> Tensor:
     squared = (x - target) ** 2
-    return (squared, squared.mean(), squared.sum())[reduction] if reduction else squared
+    if reduction == 0:
+        return squared
+    return squared.mean() if reduction == 1 else squared.sum()
+
+
+@_decompose("broadcast_tensors.default")
+def _broadcast_tensors(tensors: Sequence[Tensor]) -> list[Tensor]:
+    shape = broadcast_shapes(*(t.shape for t in tensors))
+    return [t.expand(shape) for t in tensors]
 
 
 @_decompose("group_norm.default")

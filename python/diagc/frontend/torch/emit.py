@@ -242,26 +242,24 @@ class _Emitter:
         names = self.names(result.axes)
         dims = {label: ir.AffineDimExpr.get(i) for i, label in enumerate(names)}
         found: dict[str, ir.AffineExpr] = {}
-        for axis, position in op.source:
-            found.update(self._source_positions(axis, position, dims))
+        for axes, position in op.source:
+            found.update(self._source_positions(axes, position, dims))
         exprs = [found[label] for label in diag.labels(source)]
         affine = ir.AffineMap.get(len(names), 0, exprs)
         return [diag.reindex(source, self.sized(result.axes), affine)]
 
     def _source_positions(
-        self, axis: Axis, position: AffinePosition, dims: dict[str, ir.AffineExpr]
+        self, axes: Sequence[Axis], position: AffinePosition, dims: dict[str, ir.AffineExpr]
     ) -> dict[str, ir.AffineExpr]:
-        """For each label of a source axis, the position that is read."""
-        labels = self.names([axis])
-        if position.axis is not None and position.axis.root is axis.root:
+        """For each label of a group of source axes, the position that is read."""
+        labels = self.names(axes)
+        if position.axis is not None and leaves([position.axis]) == leaves(axes):
             return {label: dims[label] for label in labels}
         flat = ir.AffineConstantExpr.get(position.offset)
         if position.axis is not None:
             flat = self._flat_affine(self.names([position.axis]), dims) * position.step
             flat = flat + position.offset
-        if len(labels) == 1:
-            return {labels[0]: flat}
-        return self._digits(flat, labels)
+        return {labels[0]: flat} if len(labels) == 1 else self._digits(flat, labels)
 
     def _flat_affine(
         self, labels: Sequence[str], dims: dict[str, ir.AffineExpr]
@@ -282,17 +280,58 @@ class _Emitter:
         return found
 
     def concat(self, op: ConcatOp) -> list[ir.Value]:
-        left, right = (self.read(use) for use in op.uses)
-        assert op.along is not None
         assert op.joined is not None
-        (joined,) = self.names([op.joined])
-        return [diag.concat(left, right, self.names(op.along), joined)]
+        wires, labels = [], []
+        for use, axes in zip(op.uses, op.along, strict=True):
+            wire, label = self._merged(self.read(use), self.names(axes))
+            wires.append(wire)
+            labels.append(label)
+        names = self.names([op.joined])
+        whole = names[0] if len(names) == 1 else self._fresh()
+        joined = diag.concat(wires[0], wires[1], labels, whole)
+        return [self._split(joined, whole, names)]
 
     def pad(self, op: PadOp) -> list[ir.Value]:
-        assert op.axis is not None
         assert op.padded is not None
-        (axis,), (padded,) = self.names([op.axis]), self.names([op.padded])
-        return [diag.pad(self.read(op.uses[0]), axis, padded, op.low, op.high, op.fill)]
+        wire, axis = self._merged(self.read(op.uses[0]), self.names(op.axes))
+        names = self.names([op.padded])
+        whole = names[0] if len(names) == 1 else self._fresh()
+        padded = diag.pad(wire, axis, whole, op.low, op.high, op.fill)
+        return [self._split(padded, whole, names)]
+
+    def _fresh(self) -> str:
+        """A label that no axis has."""
+        taken = set(self._sizes)
+        label = next(n for n in (f"w{i}" for i in range(len(taken) + 1)) if n not in taken)
+        self._sizes[label] = diag.DYNAMIC
+        return label
+
+    def _merged(self, wire: ir.Value, labels: Sequence[str]) -> tuple[ir.Value, str]:
+        """The wire with several axes merged into one, because `concat` and `pad` act on one."""
+        if len(labels) == 1:
+            return wire, labels[0]
+        whole = self._fresh()
+        sizes = diag.dims(wire)
+        kept = {label: size for label, size in sizes.items() if label not in labels}
+        result = {**kept, whole: int(product(sizes[label] for label in labels))}
+        dims = {label: ir.AffineDimExpr.get(i) for i, label in enumerate(result)}
+        found = {**dims, **self._digits(dims[whole], labels)}
+        affine = ir.AffineMap.get(len(result), 0, [found[label] for label in sizes])
+        return diag.reindex(wire, result, affine), whole
+
+    def _split(self, wire: ir.Value, whole: str, labels: Sequence[str]) -> ir.Value:
+        """The inverse of `_merged`."""
+        if len(labels) == 1:
+            return wire
+        sizes = diag.dims(wire)
+        parts = {label: self.size(label) for label in labels}
+        result: dict[str, int] = {}
+        for label, size in sizes.items():
+            result.update(parts if label == whole else {label: size})
+        dims = {label: ir.AffineDimExpr.get(i) for i, label in enumerate(result)}
+        found = {**dims, whole: self._flat_affine(labels, dims)}
+        affine = ir.AffineMap.get(len(result), 0, [found[label] for label in sizes])
+        return diag.reindex(wire, result, affine)
 
     def extern(self, op: ExternOp) -> list[ir.Value]:
         symbol = f"extern_{len(self._externs)}"
@@ -302,6 +341,10 @@ class _Emitter:
         with ir.InsertionPoint(self._module.body):
             declared = func.FuncOp(symbol, type_, visibility="private")
         declared.attributes[diag.EXTERN] = ir.StringAttr.get(op.target)
+        for name, groups in (("arg_attrs", op.operand_dims), ("res_attrs", op.result_dims)):
+            if groups:
+                attributes = [ir.DictAttr.get({"diag.dims": self._dims(g)}) for g in groups]
+                declared.attributes[name] = ir.ArrayAttr.get(attributes)
         assert op.call is not None
         self._externs[symbol] = ExternCall(
             symbol,

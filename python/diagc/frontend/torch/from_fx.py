@@ -7,23 +7,23 @@ from typing import Any
 import torch
 from torch import fx
 
-from diagc.errors import UnsupportedError
+from diagc.errors import SourceLocation, UnsupportedError
 from diagc.frontend.torch.aten import Input, Node, Program, Ref, TensorType, bind_schema
 from diagc.frontend.torch.capture import tensor_type
 from diagc.frontend.torch.locations import location_of_stack_trace
 from diagc.frontend.torch.recorder import LOCATION
 from diagc.frontend.torch.sizes import size_of
 
-__all__ = ["from_fx"]
+__all__ = ["CHECKS", "from_fx", "node_location"]
 
-# nodes that only check what tracing already knows
-_CHECKS = (
+CHECKS = (
     "aten._assert_tensor_metadata.default",
     "aten._assert_scalar.default",
     "aten._assert_async.msg",
     "aten.sym_constrain_range.default",
     "aten.sym_constrain_range_for_size.default",
 )
+"""Ops that only check what tracing already knows."""
 
 
 def from_fx(
@@ -61,12 +61,12 @@ class _Reader:
         if isinstance(value, (torch.SymInt, torch.SymBool, torch.SymFloat, int, float, bool)):
             return  # read where it is used
         if not isinstance(node.target, torch._ops.OpOverload):
-            raise UnsupportedError(str(node.target), location=_location(node))
-        if str(node.target) in _CHECKS:
+            raise UnsupportedError(str(node.target), location=node_location(node))
+        if str(node.target) in CHECKS:
             return
         args = bind_schema(node.target, node.args, node.kwargs)
         named = {name: self.argument(value) for name, value in args.items()}
-        self.nodes.append(Node(node.name, str(node.target), named, _types(value), _location(node)))
+        self.nodes.append(Node(node.name, str(node.target), named, _types(value), node_location(node)))
         self._tensors[node.name] = Ref(node.name)
 
     def argument(self, value: Any) -> Any:
@@ -90,5 +90,6 @@ def _types(value: Any) -> tuple[TensorType | None, ...]:
     return tuple(tensor_type(v) for v in values)
 
 
-def _location(node: fx.Node) -> Any:
+def node_location(node: fx.Node) -> SourceLocation | None:
+    """The user's line that made a node, as the recorder or a stack trace has it."""
     return node.meta.get(LOCATION) or location_of_stack_trace(node.meta.get("stack_trace"))

@@ -165,10 +165,11 @@ class ReindexOp(GraphOp):
     """An affine gather.
 
     Args:
-        source: for each axis of the operand, as the op names it, the position that is read.
+        source: for groups of axes of the operand, as the op names them, the position that is read
+            along the dim that they make up.
     """
 
-    source: tuple[tuple[Axis, "AffinePosition"], ...] = ()
+    source: tuple[tuple[tuple[Axis, ...], "AffinePosition"], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,17 +186,17 @@ class AffinePosition:
 
 @dataclass(eq=False)
 class ConcatOp(GraphOp):
-    """Join two operands along one axis each into a new one."""
+    """Join two operands, along a dim of each, into a new axis."""
 
-    along: tuple[Axis, Axis] | None = None
+    along: tuple[tuple[Axis, ...], tuple[Axis, ...]] = ((), ())
     joined: Axis | None = None
 
 
 @dataclass(eq=False)
 class PadOp(GraphOp):
-    """Extend one axis with a constant."""
+    """Extend the dim that `axes` make up with a constant."""
 
-    axis: Axis | None = None
+    axes: tuple[Axis, ...] = ()
     padded: Axis | None = None
     low: int = 0
     high: int = 0

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import fx
 from torch.utils import _pytree as pytree
 
 from diagc.errors import UserError
@@ -125,7 +126,13 @@ def _read_torch_mlir(captured: Captured) -> Program:
     from diagc.frontend.torch.torch_dialect import to_torch_dialect
 
     module = to_torch_dialect(captured)
-    return from_torch_mlir(module, captured.inputs, captured.symbols)
+    program = from_torch_mlir(module, captured.inputs, captured.symbols)
+    tensors = iter(program.outputs)
+    (output,) = (node for node in captured.graph.nodes if node.op == "output")
+    program.outputs = [
+        next(tensors) if isinstance(value, fx.Node) else value for value in output.args[0]
+    ]
+    return program
 
 
 ADAPTERS: dict[str, Callable[[Captured], Program]] = {

@@ -240,7 +240,7 @@ def _diagonal(r: Raiser, view: View, first: int, second: int) -> View:
     local = {id(a): r.space.twin(a) for a in view.value.leaves()}
     partner = {id(c): local[id(row)] for row, c in zip(rows, columns, strict=True)}
     source = [
-        (local[id(a)], AffinePosition(axis=partner.get(id(a), local[id(a)])))
+        ((local[id(a)],), AffinePosition(axis=partner.get(id(a), local[id(a)])))
         for a in view.value.leaves()
     ]
     dims = [[local[id(a)] for a in view.leaves(i)] for i in range(len(view.dims)) if i != second]

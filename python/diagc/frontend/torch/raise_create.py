@@ -7,7 +7,7 @@ import torch
 from diagc.frontend.torch.aten import Node, Ref
 from diagc.frontend.torch.axes import leaves
 from diagc.frontend.torch.graph import View
-from diagc.frontend.torch.promotion import number
+from diagc.frontend.torch.promotion import compute_type, number
 from diagc.frontend.torch.raiser import MapBuilder, Raiser
 from diagc.frontend.torch.rules import NotRaised, rule
 from diagc.frontend.torch.scalar import INDEX, Const, Expr, Position, apply, cast
@@ -46,9 +46,9 @@ def _fill(r: Raiser, node: Node) -> View:
     return _filled(r, node, node.args["value"])
 
 
-@rule("scalar_tensor")
+@rule("scalar_tensor", "prim.NumToTensor")
 def _scalar_tensor(r: Raiser, node: Node) -> View:
-    return _filled(r, node, node.args["s"])
+    return _filled(r, node, next(iter(node.args.values())))
 
 
 @rule("empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided")
@@ -71,6 +71,22 @@ def _arange(r: Raiser, node: Node) -> View:
     expr = expr if step == 1 else apply("mul", expr, number(step, work))
     expr = expr if start == 0 else apply("add", expr, number(start, work))
     return MapBuilder(r).finish(cast(expr, dtype), dims)
+
+
+@rule("linspace")
+def _linspace(r: Raiser, node: Node) -> View:
+    (size,), dtype = node.result.shape, node.result.dtype
+    start, end = node.args["start"], node.args["end"]
+    plain = all(isinstance(v, (int, float)) for v in (start, end))
+    if not plain or not isinstance(size, int) or not dtype.is_floating_point:
+        raise NotRaised("symbolic bounds, or integers")
+    dims = r.new_dims([size], "n")
+    if size < 2:
+        return MapBuilder(r).finish(number(float(start), dtype), dims)
+    work = compute_type(dtype)
+    position = cast(cast(Position(INDEX, tuple(dims[0])), torch.int64), work)
+    scaled = apply("mul", position, number((end - start) / (size - 1), work))
+    return MapBuilder(r).finish(cast(apply("add", scaled, number(float(start), work)), dtype), dims)
 
 
 @rule("eye")
@@ -103,6 +119,23 @@ def _triangle(r: Raiser, node: Node, comparison: str) -> View:
     zero = number(0, expr.dtype)
     chosen = apply("select", apply(comparison, shifted, column), expr, zero)
     return builder.finish(chosen, dims)
+
+
+@rule("select_scatter")
+def _select_scatter(r: Raiser, node: Node) -> View:
+    """Write one slice: choose it at its position."""
+    view, index = r.view(node.args["self"]), node.args["index"]
+    dim = node.args["dim"] % len(view.dims)
+    size = node.result.shape[dim]
+    if not isinstance(size, int) or not isinstance(index, int):
+        raise NotRaised("a symbolic position")
+    builder = MapBuilder(r)
+    old, old_dims = builder.operand(view)
+    new, new_dims = builder.operand(r.view(node.args["src"]))
+    new_dims = [*new_dims[:dim], [], *new_dims[dim:]]
+    dims = r.broadcast([old_dims, new_dims], node.result.shape)
+    here = apply("eq", _position(dims[dim]), Const(INDEX, index % size))
+    return builder.finish(apply("select", here, cast(new, old.dtype), old), dims)
 
 
 def _position(dim: Sequence[object]) -> Expr:

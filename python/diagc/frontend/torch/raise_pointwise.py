@@ -193,6 +193,7 @@ ARITHMETIC: dict[str, Formula] = {
     "softplus": _softplus,
     "log_sigmoid": lambda x: x.min(0) - (-x.call("abs")).call("exp").call("log1p"),
     "elu": _elu,
+    "selu": lambda x: _elu(x, 1.6732632423543772, 1.0507009873554805),
     "celu": lambda x, alpha=1.0: x.max(0) + ((x / alpha).call("expm1") * alpha).min(0),
     "leaky_relu": lambda x, slope=0.01: x.compare("gt", 0).choose(x, x * slope),
     "hardtanh": lambda x, low=-1, high=1: x.max(low).min(high),

@@ -77,7 +77,7 @@ def _grouped(
     inner = next(parts)
     dims = [*query.dims[:heads], outer, inner, *query.dims[heads + 1 :]]
     shared = _BATCH[8 - (heads + 1) :]
-    return query.with_dims(dims), key, value, [f"{shared}g", shared, shared]
+    return query.with_dims(dims), key, value, [f"{shared}k", shared, shared]
 
 
 def _merge_groups(view: View, rank: int) -> View:

@@ -43,6 +43,7 @@ class Note:
 
 def raise_program(program: Program) -> "Raiser":
     """Raise all nodes; the result holds the ops, `outputs` and the notes."""
+    program.drop_unused_results()
     raiser = Raiser()
     for source in program.inputs:
         raiser.add_input(source)

@@ -66,6 +66,7 @@ class Recorder(ProxyTorchDispatchMode):
         self._names = names
         self._device = device
         self._twins: dict[int, torch.Tensor] = {}
+        self._fresh: set[int] = set()  # made by the user's code from Python numbers
         self._kept: list[torch.Tensor] = []
         self._aliases: dict[int, list[weakref.ref[torch.Tensor]]] = {}
         self._first_call: fx.Node | None = None
@@ -103,6 +104,8 @@ class Recorder(ProxyTorchDispatchMode):
                 return result
         if self._is_constant(args, kwargs):
             return func(*args, **kwargs)
+        if func is torch.ops.aten.lift_fresh.default:
+            self._fresh.add(id(args[0]))
         self._refuse_data_dependence(func)
         if func._schema.is_mutable:
             return self._record_in_place(func, args, kwargs)
@@ -181,7 +184,9 @@ class Recorder(ProxyTorchDispatchMode):
         target, functional = args[0], _functional(func)
         if functional is None or not isinstance(target, torch.Tensor):
             raise NeedsExport(f"{func} has no functional form")
-        if self.node_of(target).meta.get("is_input"):
+        if func is torch.ops.aten.detach_.default:
+            return target
+        if self.node_of(target).meta.get("is_input") and id(target) not in self._fresh:
             raise UnsupportedError(
                 str(func),
                 reason="it writes into an argument or parameter of the compiled function",

@@ -144,7 +144,12 @@ def cast(expr: Expr, dtype: ScalarType) -> Expr:
 def _cast_number(value: Any, dtype: ScalarType) -> float | int | bool:
     if dtype == torch.bool:
         return bool(value)
-    return float(value) if is_float(dtype) else int(value)
+    if not is_float(dtype):
+        return int(value)
+    if dtype == torch.float64 or float(value).is_integer() and abs(value) < 256:
+        return float(value)
+    assert isinstance(dtype, torch.dtype)
+    return float(torch.tensor(float(value), dtype=dtype))  # as torch rounds its scalars
 
 
 def _widens(narrow: ScalarType, wide: ScalarType) -> bool:

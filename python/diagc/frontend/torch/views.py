@@ -161,35 +161,31 @@ def _fix(
 ) -> View:
     """Fix positions along axes that no longer occur in `dims`."""
     carried = {id(a) for a in view.value.leaves()}
-    gathered = {id(a): AffinePosition(offset=i) for a, i in fixed if id(a) in carried}
-    if not gathered:
-        return view.with_dims(dims)
-    return _reindex(r, view, dims, gathered, {})
+    gathered = [((a,), AffinePosition(offset=i)) for a, i in fixed if id(a) in carried]
+    return _reindex(r, view, dims, gathered) if gathered else view.with_dims(dims)
 
 
 def _reindex(
     r: Raiser,
     view: View,
     dims: Sequence[Sequence[Axis]],
-    gathered: dict[int, AffinePosition],
-    new_axes: dict[int, Axis],
+    gathered: Sequence[tuple[tuple[Axis, ...], AffinePosition]],
 ) -> View:
-    """A gather: `gathered` by source axis, all other axes stay; `new_axes` are already local."""
-    local: dict[int, Axis] = {}
-    pairs, source = [], []
-    for axis in view.value.leaves():
-        twin = r.space.twin(axis)
-        pairs.append((axis, twin))
-        position = gathered.get(id(axis))
-        if position is None:
-            local[id(axis)] = twin
-            position = AffinePosition(axis=twin)
-        source.append((twin, position))
-    op = ReindexOp([Use(view.value, tuple(pairs))], source=tuple(source))
-    flat = [a for dim in dims for a in leaves(dim)]
-    carried = {**local, **new_axes}
-    axes = tuple(carried[id(a)] for a in flat if id(a) in carried)
-    new_dims = [[carried.get(id(a), a) for a in leaves(dim)] for dim in dims]
+    """A gather along groups of the value's axes; all other axes stay.
+
+    `dims` of the result consist of axes that stay and of the new axes of the positions.
+    """
+    twins = {id(a): r.space.twin(a) for a in view.value.leaves()}
+    moved = {id(a) for axes, _ in gathered for a in axes}
+    kept = {key: twin for key, twin in twins.items() if key not in moved}
+    new = {id(p.axis): p.axis for _, p in gathered if p.axis is not None}
+    source = [(tuple(twins[id(a)] for a in axes), p) for axes, p in gathered]
+    source += [((twin,), AffinePosition(axis=twin)) for twin in kept.values()]
+    pairs = tuple((a, twins[id(a)]) for a in view.value.leaves())
+    op = ReindexOp([Use(view.value, pairs)], source=tuple(source))
+    found = {**kept, **new}
+    axes = tuple(found[id(a)] for dim in dims for a in leaves(dim) if id(a) in found)
+    new_dims = [[found.get(id(a), a) for a in leaves(dim)] for dim in dims]
     return r.add_value(op, axes, new_dims, view.dtype)
 
 
@@ -235,17 +231,16 @@ def _piece(r: Raiser, view: View, dim: int, start: int, size: int) -> View:
 
 
 def _shift(r: Raiser, view: View, dim: int, start: int, step: int, size: int) -> View:
-    """Positions `start + step * i` of one axis."""
-    axes = view.leaves(dim)
-    if size == 0 or len(axes) != 1:
-        raise NotRaised("a slice of a merged dim, or an empty slice")
+    """Positions `start + step * i` along one dim."""
+    if size == 0:
+        raise NotRaised("an empty slice")
     carried = {id(a) for a in view.value.leaves()}
-    new = Axis(size, axes[0].hint)
+    new = Axis(size, view.leaves(dim)[0].hint)
+    if not any(id(a) in carried for a in view.leaves(dim)):
+        return view.with_dims([[new] if i == dim else d for i, d in enumerate(view.dims)])
+    view = r.materialize(view)
     dims = [[new] if i == dim else list(d) for i, d in enumerate(view.dims)]
-    if id(axes[0]) not in carried:
-        return view.with_dims(dims)
-    gathered = {id(axes[0]): AffinePosition(start, new, step)}
-    return _reindex(r, view, dims, gathered, {id(new): new})
+    return _reindex(r, view, dims, [(tuple(view.leaves(dim)), AffinePosition(start, new, step))])
 
 
 @rule("flip")
@@ -266,18 +261,15 @@ def _diagonal(r: Raiser, node: Node) -> View:
     view = r.view(node.args["self"])
     rank = len(view.dims)
     first, second = node.args["dim1"] % rank, node.args["dim2"] % rank
-    rows, columns = view.leaves(first), view.leaves(second)
     size, offset = node.result.shape[-1], node.args["offset"]
-    carried = {id(a) for a in view.value.leaves()}
-    if len(rows) != 1 or len(columns) != 1 or not isinstance(size, int) or size < 2:
-        raise NotRaised("a diagonal of merged dims, of symbolic size, or of one element")
-    if id(rows[0]) not in carried or id(columns[0]) not in carried:
-        view = r.materialize(view)
-        rows, columns = view.leaves(first), view.leaves(second)
+    if not isinstance(size, int) or size < 2:
+        raise NotRaised("a diagonal of symbolic size, or of one element")
+    view = r.materialize(view)
+    rows, columns = tuple(view.leaves(first)), tuple(view.leaves(second))
     new = Axis(size, rows[0].hint)
     dims = [list(d) for i, d in enumerate(view.dims) if i not in (first, second)]
-    gathered = {
-        id(rows[0]): AffinePosition(max(-offset, 0), new),
-        id(columns[0]): AffinePosition(max(offset, 0), new),
-    }
-    return _reindex(r, view, [*dims, [new]], gathered, {id(new): new})
+    gathered = [
+        (rows, AffinePosition(max(-offset, 0), new)),
+        (columns, AffinePosition(max(offset, 0), new)),
+    ]
+    return _reindex(r, view, [*dims, [new]], gathered)
