@@ -21,6 +21,7 @@ def compile(
     example_kwargs: Mapping[str, Any] | None = None,
     dynamic: bool | None = None,
     library: str = "torch",
+    importer: str = "fx",
     **options: Any,
 ) -> "CompiledFunction":
     """Compile a function of tensors.
@@ -37,6 +38,7 @@ def compile(
         example_kwargs: keyword arguments of that call.
         dynamic: whether sizes are open: True for all, False for none, None for those that change.
         library: who computes lone matrix products: "torch", or "none" for kernels of our own.
+        importer: how the function is read: "fx", or "torch-mlir" through its raw torch dialect.
         options: fields of `diagc.CompileOptions`, such as `target`, `reassociate`, `validate`.
 
     Raises:
@@ -44,7 +46,7 @@ def compile(
         UnsupportedError: the function depends on values, or writes into its arguments.
         TargetError: no such target on this machine.
     """
-    compiled = CompiledFunction(function, _options(options, library), dynamic)
+    compiled = CompiledFunction(function, _options(options, library), dynamic, importer)
     if example_inputs or example_kwargs:
         compiled.prepare(*example_inputs, **(example_kwargs or {}))
     return compiled
@@ -102,10 +104,15 @@ class CompiledFunction:
     """
 
     def __init__(
-        self, function: Callable[..., Any], options: CompileOptions, dynamic: bool | None
+        self,
+        function: Callable[..., Any],
+        options: CompileOptions,
+        dynamic: bool | None,
+        importer: str,
     ) -> None:
         """Check the function; nothing is compiled yet."""
-        from diagc.frontend_build import Builder
+        from diagc.runtime.calls import Calls
+        from diagc.torch_build import TorchBuild
 
         if not callable(function):
             raise UserError(
@@ -115,7 +122,8 @@ class CompiledFunction:
             )
         self.options = options
         self.__name__ = getattr(function, "__name__", type(function).__name__)
-        self._calls = Builder(function, self.__name__, options).calls(dynamic)
+        build = TorchBuild(function, self.__name__, options, importer)
+        self._calls = Calls(function, build, self.__name__, dynamic)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run; compiles first when no program fits.

@@ -185,8 +185,9 @@ def find_entry(module: ir.Module) -> ir.Operation:
 
 
 def _is_entry(function: ir.Operation) -> bool:
-    private = "sym_visibility" in function.attributes
-    return bool(len(function.regions[0].blocks)) and not private and not diag.is_kernel(function)
+    visibility = function.attributes.get("sym_visibility")
+    public = visibility is None or ir.StringAttr(visibility).value == "public"
+    return public and bool(len(function.regions[0].blocks)) and not diag.is_kernel(function)
 
 
 def _symbol(function: ir.Operation) -> str:
@@ -222,7 +223,7 @@ def compile_module(
     key = _program_key(module, chosen, options)
     stored = program_cache.read(key) if key else None
     if stored is not None:
-        program = _load(stored, externs or {}, chosen)
+        program = _load(stored, externs or {}, chosen, name)
         if program is not None:
             return program
     return _compile(module, chosen, options, externs or {}, name, key)
@@ -239,7 +240,9 @@ def _program_key(module: ir.Module, target: Target, options: CompileOptions) -> 
     return found
 
 
-def _load(stored: StoredProgram, externs: Externs, target: Target) -> "Program | None":
+def _load(
+    stored: StoredProgram, externs: Externs, target: Target, name: str | None
+) -> "Program | None":
     """A program from the cache, or None when one of its kernels is there no more."""
     from diagc.runtime.program import Program  # torch
 
@@ -251,7 +254,9 @@ def _load(stored: StoredProgram, externs: Externs, target: Target) -> "Program |
     program = Program(host.inputs, host.steps, host.outputs, kernels, externs)
     seconds = perf_counter() - start
     cached = [replace(k, cache="hit", seconds=seconds / len(kernels)) for k in report.kernels]
-    program.report = replace(report, kernels=cached, seconds={"cache": seconds})
+    program.report = replace(
+        report, name=name or report.name, kernels=cached, seconds={"cache": seconds}
+    )
     return program
 
 
@@ -283,8 +288,8 @@ def _compile(
     program = Program(host.inputs, host.steps, host.outputs, loaded, externs, interp)
     program.report = report
     report.seconds.update(clock.seconds)
-    keys = tuple(getattr(kernel, "key", None) for kernel in loaded)
-    if key is not None and None not in keys:
+    keys = tuple(kernel.key for kernel in loaded if hasattr(kernel, "key"))
+    if key is not None and len(keys) == len(loaded):
         program_cache.write(key, StoredProgram(host, keys, report))
     return program
 

@@ -9,7 +9,7 @@ from torch.utils import _pytree as pytree
 
 from diagc.errors import UserError
 
-__all__ = ["Arguments", "GroupKey", "split_arguments"]
+__all__ = ["Arguments", "GroupKey", "dynamic_shapes", "split_arguments"]
 
 GroupKey: TypeAlias = Any
 """Equal for calls that differ in tensors only: their number, or structure and constants."""
@@ -67,6 +67,20 @@ def split_arguments(
         message = "an argument is neither a tensor nor a constant"
         raise UserError(message, expected="a hashable value", found=kinds) from None
     return tensors, key, Arguments(spec, rest, places)
+
+
+def dynamic_shapes(dynamic: Sequence[frozenset[int]] | bool, is_module: bool) -> Any:
+    """Open dims of each tensor as torch.export takes them, for a function of tensors.
+
+    Args:
+        dynamic: dims by tensor; True or False for all or none.
+        is_module: whether the tensors are the parameters of a module's forward.
+    """
+    if isinstance(dynamic, bool):
+        return dynamic
+    auto = torch.export.Dim.AUTO
+    shapes = tuple(dict.fromkeys(sorted(dims), auto) for dims in dynamic)
+    return shapes if is_module else (shapes,)
 
 
 def _hashable(value: object) -> bool:

@@ -1,12 +1,14 @@
 """Tensors that a function reads without being given them: parameters, buffers, constants."""
 
-from collections.abc import Iterable, MutableMapping
+import inspect
+from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
+from types import CellType
 from typing import Any
 
 import torch
 
-__all__ = ["CapturedTensor", "find_owner"]
+__all__ = ["CapturedTensor", "Owners"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +38,31 @@ class CapturedTensor:
         return found
 
 
-def find_owner(tensor: torch.Tensor, modules: Iterable[torch.nn.Module]) -> CapturedTensor:
-    """Look for a tensor among the parameters and buffers of modules and their children."""
-    for root in modules:
-        for module in root.modules():
-            for owner in (module._parameters, module._buffers):
-                for name, value in owner.items():
-                    if value is tensor:
-                        return CapturedTensor(tensor, owner, name)
-    return CapturedTensor(tensor)
+class Owners:
+    """The modules that a function can see: itself, what it is bound to, closure and globals."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        """Find the modules; they stay alive with this object."""
+        self._modules = list(_modules(function))
+
+    def find(self, tensor: torch.Tensor) -> CapturedTensor:
+        """Look for a tensor among the parameters and buffers of the modules."""
+        for root in self._modules:
+            for module in root.modules():
+                for owner in (module._parameters, module._buffers):
+                    for name, value in owner.items():
+                        if value is tensor:
+                            return CapturedTensor(tensor, owner, name)
+        return CapturedTensor(tensor)
+
+
+def _modules(function: Callable[..., Any]) -> Iterator[torch.nn.Module]:
+    function = inspect.unwrap(function)
+    seen = [function, getattr(function, "__self__", None)]
+    code = getattr(function, "__code__", None)
+    if code is not None:
+        cells = getattr(function, "__closure__", None) or ()
+        seen += [cell.cell_contents for cell in cells if cell != CellType()]
+        used = getattr(function, "__globals__", {})
+        seen += [used.get(name) for name in code.co_names]
+    yield from (value for value in seen if isinstance(value, torch.nn.Module))

@@ -1,0 +1,105 @@
+"""From a function and one of its calls to a specialization: import, compile, bind."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from diagc.compiler import compile_module
+from diagc.options import CompileOptions
+
+if TYPE_CHECKING:
+    from diagc.frontend.torch.importer import ImportedProgram
+    from diagc.runtime.arguments import Arguments
+    from diagc.runtime.calls import OpenDims
+    from diagc.runtime.captured import CapturedTensor
+    from diagc.runtime.specialization import Specialization
+
+__all__ = ["TorchBuild"]
+
+
+@dataclass(frozen=True)
+class TorchBuild:
+    """Compiles a torch function for the kinds of calls that turn up.
+
+    Args:
+        function: the user's.
+        name: for explain().
+        options: of the compiler.
+        importer: "fx", or "torch-mlir" to go through the raw torch dialect.
+    """
+
+    function: Callable[..., Any]
+    name: str
+    options: CompileOptions
+    importer: str = "fx"
+
+    def __call__(
+        self, arguments: "Arguments", tensors: Sequence[Any], dynamic: "OpenDims"
+    ) -> "Specialization":
+        """Import and compile; see `diagc.runtime.calls.Build`.
+
+        Raises:
+            UserError: the function fails on the examples.
+            UnsupportedError: it cannot be imported, or sizes that must be equal stay open.
+        """
+        from diagc.runtime.arguments import dynamic_shapes
+        from diagc.runtime.specialization import ProgramResult, Specialization
+
+        shapes = dynamic_shapes(dynamic, self._is_module(arguments))
+        imported = self._import(arguments, tensors, shapes)
+        source = str(imported.module.operation.get_asm(enable_debug_info=True))
+        program = compile_module(
+            imported.module,
+            self.options.target,
+            self.options,
+            externs={symbol: extern.call for symbol, extern in imported.externs.items()},
+            name=self.name,
+        )
+        return Specialization(
+            program,
+            tuple(self._source(parameter) for parameter in imported.parameters),
+            tuple(
+                ProgramResult(leaf.index) if hasattr(leaf, "index") else leaf.value
+                for leaf in imported.outputs.leaves
+            ),
+            imported.outputs.spec,
+            tuple(tuple(tensor.shape) for tensor in tensors),
+            source,
+            dynamic=bool(dynamic),
+        )
+
+    def _import(
+        self, arguments: "Arguments", tensors: Sequence[Any], dynamic: Any
+    ) -> "ImportedProgram":
+        from diagc.frontend.torch.importer import import_torch
+
+        return import_torch(
+            self._callable(arguments), tuple(tensors), adapter=self.importer, dynamic=dynamic
+        )
+
+    def _is_module(self, arguments: "Arguments") -> bool:
+        return arguments.plain and hasattr(self.function, "named_parameters")
+
+    def _callable(self, arguments: "Arguments") -> Callable[..., Any]:
+        """A function of tensors alone; constants and keyword arguments are bound."""
+        if arguments.plain:
+            return self.function
+        function = self.function
+
+        def call(*tensors: Any) -> Any:
+            args, kwargs = arguments.rebuild(tensors)
+            return function(*args, **kwargs)
+
+        return call
+
+    def _source(self, parameter: Any) -> "int | CapturedTensor":
+        if hasattr(parameter, "index"):
+            return int(parameter.index)
+        return self._owners.find(parameter.tensor)
+
+    @cached_property
+    def _owners(self) -> Any:
+        from diagc.runtime.captured import Owners
+
+        return Owners(self.function)
