@@ -13,7 +13,7 @@ from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.cloning import nested_ops
 
-__all__ = ["LARGEST_DEPTH", "absorbable", "woven_axes"]
+__all__ = ["LARGEST_DEPTH", "absorbable", "contraction_depth", "woven_axes"]
 
 LARGEST_DEPTH = 512
 """The longest contraction that is computed inside a stream: its operand rows stay in cache."""
@@ -73,16 +73,18 @@ def _pays(op: ir.Operation, axis: str, woven: set[str], depth: int) -> bool:
     if op.name == "diag.map":
         return not repeated or _is_cheap(op) or _grows(op)
     if op.name == "diag.contract":
-        small = _depth(op) <= LARGEST_DEPTH and not any(map(from_parameters, op.operands))
+        small = contraction_depth(op) <= LARGEST_DEPTH and not any(
+            map(from_parameters, op.operands)
+        )
         return small and (depth == 0 or _grows(op)) and axis not in reduced_axes(op)
     if op.name == "diag.reduce":
-        return not repeated and _depth(op) <= LARGEST_DEPTH
+        return not repeated and contraction_depth(op) <= LARGEST_DEPTH
     if op.name == "diag.relabel":
         return axis not in diag.strings(op.attributes["to"])
     return False
 
 
-def _depth(op: ir.Operation) -> int:
+def contraction_depth(op: ir.Operation) -> int:
     """Positions that a contraction or reduction sums over; a dynamic axis counts as too many."""
     sizes = diag.dims(op.operands[0])
     depth = 1

@@ -40,6 +40,7 @@ from diagc.mlir import ir
 from diagc.passes.base import Pass
 from diagc.passes.nonpositive import mark_nonpositive
 from diagc.passes.remarks import remark
+from diagc.passes.replacing import replace_ops, unneeded
 from diagc.passes.stream_builder import MAX_RESULTS, build_stream
 from diagc.passes.stream_groups import Note, derivation, groups, is_worth_it, reduced_axes_of
 
@@ -82,7 +83,7 @@ def _replace(function: ir.Operation, graph: Graph, derived: Derivation) -> None:
     """Put the stream in the place of the ops that it computes."""
     reductions = [state.op for state in derived.states]
     tail = _tail(graph, derived)
-    gone = _gone(graph, derived, tail)
+    gone = unneeded(graph, [*reductions, *tail], derived.body)
     results = [
         result
         for op in graph.in_order([*reductions, *tail])
@@ -95,18 +96,12 @@ def _replace(function: ir.Operation, graph: Graph, derived: Derivation) -> None:
         text = f'axis "{derived.axis}" is not streamed: it would give {len(results)} results'
         remark(function, reductions[0], f"{text}, at most {MAX_RESULTS} are possible")
         return
-    last = reductions[-1]
-    erased, moved = graph.in_order(gone), _early_users(graph, reductions, gone)
-    with ir.InsertionPoint(last), last.location:
-        stream = build_stream(derived, graph, _needed(graph, tail, results), results)
-    for old, new in zip(results, stream.results, strict=True):
-        old.replace_all_uses_with(new)
-    anchor = stream
-    for op in moved:
-        op.move_after(anchor)
-        anchor = op
-    for op in reversed(erased):
-        op.erase()
+    needed = _needed(graph, tail, results)
+
+    def build() -> Sequence[ir.Value]:
+        return list(build_stream(derived, graph, needed, results).results)
+
+    replace_ops(graph, reductions, gone, results, build)
 
 
 def _tail(graph: Graph, derived: Derivation) -> list[ir.Operation]:
@@ -123,15 +118,6 @@ def _tail(graph: Graph, derived: Derivation) -> list[ir.Operation]:
     return found
 
 
-def _gone(graph: Graph, derived: Derivation, tail: Sequence[ir.Operation]) -> set[ir.Operation]:
-    """The ops that nobody needs outside: reductions, the tail, producers without other users."""
-    gone = {*tail, *(state.op for state in derived.states)}
-    for op in reversed(derived.body):
-        if all(user in gone for result in op.results for user in graph.users(result)):
-            gone.add(op)
-    return gone
-
-
 def _needed(
     graph: Graph, tail: Sequence[ir.Operation], results: Sequence[ir.Value]
 ) -> list[ir.Operation]:
@@ -143,12 +129,3 @@ def _needed(
             found.append(op)
             wanted.update(graph.reads[op])
     return found[::-1]
-
-
-def _early_users(
-    graph: Graph, reductions: Sequence[ir.Operation], gone: set[ir.Operation]
-) -> list[ir.Operation]:
-    """Ops that use results, stay, and stand before the last reduction, in order."""
-    end = graph.position[reductions[-1]]
-    users = graph.in_order(graph.after(reductions) - gone)
-    return [op for op in users if graph.position[op] < end]

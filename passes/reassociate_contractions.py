@@ -1,20 +1,163 @@
-"""Choose the cheapest order of chains of contractions (rewrites follow)."""
+"""Contract chains in the cheapest order, through linear maps and through sums of squares.
+
+Before -> after (spherical attention; `z` is the sum of squared scores):
+
+    s = contract(q, k) {over = ["d"]}
+    z = reduce(map s * s) {over = ["x"], kind = "add"}
+    o = contract(s, v) {over = ["x"]}
+    ->
+    g  = contract(k, k') {over = ["x"]}                    k' = relabel(k) {d -> d'}
+    z1 = contract(contract(q, g) {over = ["d"]}, q') {over = ["d'"]}
+    o1 = contract(q, contract(k, v) {over = ["x"]}) {over = ["d"]}
+    w  = map z1 < c * |q|^2 * |g|                          rows that may have lost accuracy
+    z2, o2 = stream(w) {axis = "x"}                        z and o from scores, where w holds
+    z  = map select(w, z2, max(z1, 0))
+    o  = map select(w, o2, o1)
+
+Requires: everybody who reads the contraction sums its products with other wires: constants, other
+factors, squares, `select(keep, s, 0)` with a mask that one operand has the axes of (it becomes
+zeroed rows of that operand). Sums of products are in f32, f64 for f64. A sum of squares needs the
+guard of `reassociation_guard.py`; option `reassociate=exact` makes only linear chains shorter,
+`reassociate=off` nothing.
+
+Declines: an order that saves less than a third of the operations (dynamic axes count as long); an
+axis shorter than the matrices that would replace it; any other function of a contraction, such as
+exp, and masks over both its operands (causal), whose products cannot be summed apart.
+"""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
+from diagc.algebra.dataflow import reduced_axes
+from diagc.algebra.graph import Graph
+from diagc.algebra.refusal import Refusal
+from diagc.cost import UNKNOWN_SIZE
+from diagc.dialects import diag
+from diagc.errors import PassError
 from diagc.mlir import ir
 from diagc.passes.base import Pass
+from diagc.passes.chain_search import Chain, Root, chain_above, chain_below, is_sum
+from diagc.passes.network_builder import NetworkBuilder
+from diagc.passes.reassociation_guard import fallback, guarded_scores, guarded_values
+from diagc.passes.remarks import remark
+from diagc.passes.replacing import replace_ops, unneeded
 
 __all__ = ["ReassociateContractionsPass"]
+
+CHOICES = ("auto", "exact", "off")
+
+_GAIN = 1.5
+"""How many times fewer operations the new order must take: what it saves in traffic is unknown."""
 
 
 @dataclass(frozen=True)
 class ReassociateContractionsPass(Pass):
-    """Choose the cheapest order of chains of contractions."""
+    """Contract chains in the cheapest order, through linear maps and through sums of squares."""
 
     name: ClassVar[str] = "reassociate-contractions"
     reassociate: str = "auto"
 
     def run(self, op: ir.Operation) -> None:
-        """Leave the order as it is."""
+        """Rewrite every chain of the function that gets cheaper, once."""
+        if self.reassociate not in CHOICES:
+            raise PassError(
+                "bad value for option 'reassociate' of pass 'reassociate-contractions'",
+                expected=" or ".join(CHOICES),
+                found=f"'{self.reassociate}'",
+            )
+        if self.reassociate == "off":
+            return
+        for block in op.regions[0].blocks:
+            left: int | None = len(list(block.operations))
+            while left is not None:
+                left = _rewrite_one(op, block, left, with_squares=self.reassociate == "auto")
+
+
+def _rewrite_one(
+    function: ir.Operation, block: ir.Block, left: int, with_squares: bool
+) -> int | None:
+    """Rewrite the last chain that gets cheaper among the first `left` ops of the block.
+
+    Gives the number of ops before those that are known not to be in such a chain.
+    """
+    graph = Graph(block)
+    count = len(graph.ops)
+    for position in reversed(range(left)):
+        op = graph.ops[position]
+        chain = chain_above(graph, op) if is_sum(op) else None
+        if chain is not None and _pays(chain):
+            _rewrite_linear(graph, chain)
+            return len(list(block.operations)) - (count - 1 - position)
+        chain = chain_below(graph, op) if op.name == "diag.contract" and with_squares else None
+        if chain is not None and _pays(chain):
+            last = graph.position[chain.roots[-1].op]
+            if _rewrite_squares(function, graph, chain, op):
+                return len(list(block.operations)) - (count - 1 - last)
+    return None
+
+
+# ---- when it pays -------------------------------------------------------------------------------
+
+
+def _pays(chain: Chain) -> bool:
+    """Whether the new order takes clearly fewer operations, and no short axis is summed first."""
+    return chain.before >= _GAIN * chain.after and all(map(_sums_long_axes, chain.roots))
+
+
+def _sums_long_axes(root: Root) -> bool:
+    """Whether axes that the root sums, and the new order sums first, are longer than what is left.
+
+    Else the matrix that takes the place of the keys is larger than they are.
+    """
+    net = root.network
+    for step in root.order.steps():
+        if step.parts is None or len(step.part) == len(net.leaves):
+            continue
+        left, right = (net.kept(part.part) for part in step.parts)
+        kept = net.kept(step.part)
+        width = sum(_size(net.sizes[a]) for a in kept if not (a in left and a in right))
+        for axis in reduced_axes(root.op):
+            if axis in left and axis not in kept and _size(net.sizes[axis]) < width:
+                return False
+    return True
+
+
+def _size(size: int) -> int:
+    return UNKNOWN_SIZE if size == diag.DYNAMIC else size
+
+
+# ---- rewriting ----------------------------------------------------------------------------------
+
+
+def _rewrite_linear(graph: Graph, chain: Chain) -> None:
+    """Emit the network of the one root in its best order."""
+    (root,) = chain.roots
+    result = root.op.results[0]
+
+    def build() -> list[ir.Value]:
+        builder = NetworkBuilder(root.network)
+        return [builder.whole(root.order, diag.element_type(result))]
+
+    gone = unneeded(graph, [root.op], list(chain.through))
+    replace_ops(graph, [root.op], gone, [result], build)
+
+
+def _rewrite_squares(
+    function: ir.Operation, graph: Graph, chain: Chain, contraction: ir.Operation
+) -> bool:
+    """Emit all roots of a contraction without it, guarded; whether that was possible."""
+    roots = [root.op for root in chain.roots]
+    try:
+        scores = guarded_scores(chain, contraction)
+        if scores is None:
+            return False
+        derivation = fallback(chain, scores, graph)
+    except Refusal as refusal:
+        remark(function, contraction, f"not contracted in another order: {refusal}")
+        return False
+    gone = unneeded(graph, roots, list(chain.through))
+    old = [op.results[0] for op in roots]
+    build = partial(guarded_values, chain, scores, graph, derivation)
+    replace_ops(graph, roots, gone, old, build)
+    return True

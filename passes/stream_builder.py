@@ -21,7 +21,11 @@ Values = dict[ir.Value, ir.Value]
 
 
 def build_stream(
-    derivation: Derivation, graph: Graph, tail: Sequence[ir.Operation], results: Sequence[ir.Value]
+    derivation: Derivation,
+    graph: Graph,
+    tail: Sequence[ir.Operation],
+    results: Sequence[ir.Value],
+    where: ir.Value | None = None,
 ) -> ir.Operation:
     """Emit the stream at the insertion point.
 
@@ -30,6 +34,7 @@ def build_stream(
         graph: the block.
         tail: ops that the tail computes from the states, in order.
         results: values (of reductions or of `tail`) that the stream gives.
+        where: an i1 wire that says where the results are wanted; everywhere by default.
     """
     builder = _Builder(derivation, graph, tail, results)
     law = [state.law for state in derivation.states]
@@ -39,6 +44,7 @@ def build_stream(
         builder.body,
         builder.tail,
         combine=builder.combine,
+        where=where,
         law=law,
         properties=["monoid", "commutative"],
     )

@@ -10,7 +10,7 @@ from diagc.algebra.streams import Derivation, derive
 from diagc.cost import elements as element_count
 from diagc.dialects import diag
 from diagc.mlir import ir
-from diagc.passes.absorption import absorbable
+from diagc.passes.absorption import absorbable, contraction_depth
 
 __all__ = ["Group", "Note", "derivation", "groups", "is_worth_it", "reduced_axes_of"]
 
@@ -129,21 +129,32 @@ def _has_wide_state(op: ir.Operation) -> bool:
 def is_worth_it(group: Group, axis: str, limit: int) -> bool:
     """Whether streaming saves memory traffic, or is the only way to lower the reductions.
 
-    It is when a contraction is computed inside (its result is never stored), when something but
-    contractions reduces a long axis, and when several contractions read the same wire and give
-    matrices that are small against it.
+    It is when a contraction is computed inside, so that its result is never stored (without a
+    statistic only when the axis is longer than the inner one), when something but contractions
+    reduces a long axis, and when several contractions read the same wire and give matrices that
+    are small against it.
     """
     size = axis_size(group, axis)
     is_long = size == diag.DYNAMIC or size > limit
-    inside = set(group.derivation.body) - set(group.reductions)
-    if any(op.name == "diag.contract" for op in inside):
-        return is_long or size >= SHORTEST_AXIS
-    if any(op.name == "diag.reduce" for op in group.reductions):
+    has_statistic = any(op.name == "diag.reduce" for op in group.reductions)
+    inside = [op for op in group.derivation.body if op not in group.reductions]
+    depths = [contraction_depth(op) for op in inside if op.name == "diag.contract"]
+    if depths:
+        return is_long or size >= (SHORTEST_AXIS if has_statistic else max(depths) + 1)
+    if has_statistic:
         return is_long
-    widths = [w for op in group.reductions for w in diag.dims(op.results[0]).values()]
+    widths = [width for op in group.reductions for width in _free_axes(op).values()]
     return len(group.reductions) > 1 and all(
         w != diag.DYNAMIC and (size == diag.DYNAMIC or size >= _GRAM_RATIO * w) for w in widths
     )
+
+
+def _free_axes(op: ir.Operation) -> dict[str, int]:
+    """Axes, with sizes, that one operand of a contraction alone brings to the result."""
+    left, right = map(diag.dims, op.operands)
+    both = {**left, **right}
+    kept = diag.labels(op.results[0])
+    return {a: size for a, size in both.items() if a in kept and not (a in left and a in right)}
 
 
 def axis_size(group: Group, axis: str) -> int:

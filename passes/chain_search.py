@@ -1,0 +1,111 @@
+"""Finds contractions whose results are only contracted again, and what they cost in any order.
+
+A *chain* is a set of roots (contractions and sums) with the ops `through` which they are taken
+apart: contractions, relabels, and maps that are products. Two kinds are looked for: one root with
+all producers that nobody else reads, and one contraction with all its consumers.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from diagc.algebra.dataflow import defining_op
+from diagc.algebra.graph import Graph
+from diagc.algebra.networks import (
+    LARGEST_NETWORK,
+    Network,
+    Order,
+    cheapest,
+    network,
+    product_of,
+)
+from diagc.cost import UNKNOWN_SIZE, op_flops
+from diagc.dialects import diag
+from diagc.mlir import ir
+from diagc.passes.network_builder import can_place_conditions
+
+__all__ = ["Chain", "Root", "chain_above", "chain_below", "is_sum"]
+
+
+@dataclass(frozen=True)
+class Root:
+    """A contraction or sum as a network in its cheapest order."""
+
+    op: ir.Operation
+    network: Network
+    order: Order
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Roots and what is taken apart; costs are operations, `before` as it is, `after` at best."""
+
+    roots: tuple[Root, ...]
+    through: frozenset[ir.Operation]
+    before: float
+    after: float
+
+
+def is_sum(op: ir.Operation) -> bool:
+    """Whether `op` is a contraction, or a sum of floats."""
+    if op.name == "diag.contract":
+        return True
+    is_add = op.name == "diag.reduce" and op.attributes["kind"].value == "add"
+    return is_add and diag.is_float(diag.element_type(op.results[0]))
+
+
+def chain_above(graph: Graph, root: ir.Operation) -> Chain | None:
+    """The chain of one root with the contractions, relabels and products that only it reads."""
+    through: set[ir.Operation] = set()
+    stack = list(root.operands)
+    while stack:
+        op = defining_op(stack.pop())
+        if op is None or op in through or not (op.name == "diag.contract" or _passes(op)):
+            continue
+        if all(user in through or user == root for user in graph.users(op.results[0])):
+            through.add(op)
+            stack.extend(graph.reads[op])
+    while through:
+        net = network(root, through)
+        if net is None or len(net.leaves) <= LARGEST_NETWORK:
+            break
+        through.discard(min(through, key=graph.position.__getitem__))
+    return _chain([root], through)
+
+
+def chain_below(graph: Graph, contraction: ir.Operation) -> Chain | None:
+    """The chain of one contraction with all its consumers, when each is, or ends in, a sum."""
+    through, roots = {contraction}, []
+    stack = [contraction]
+    while stack:
+        for user in graph.users(stack.pop().results[0]):
+            if user in through or user in roots:
+                continue
+            if is_sum(user):
+                roots.append(user)
+            elif _passes(user):
+                through.add(user)
+                stack.append(user)
+            else:
+                return None
+    return _chain(graph.in_order(roots), through)
+
+
+def _passes(op: ir.Operation) -> bool:
+    """Whether an op is linear or a product in what it reads."""
+    if op.name == "diag.map":
+        return diag.is_float(diag.element_type(op.results[0])) and product_of(op) is not None
+    return op.name == "diag.relabel"
+
+
+def _chain(roots: Iterable[ir.Operation], through: set[ir.Operation]) -> Chain | None:
+    if not any(op.name == "diag.contract" for op in through):
+        return None
+    found: list[Root] = []
+    for op in roots:
+        net = network(op, through)
+        if net is None or len(net.leaves) > LARGEST_NETWORK or not can_place_conditions(net):
+            return None
+        found.append(Root(op, net, cheapest(net, UNKNOWN_SIZE)))
+    before = float(sum(map(op_flops, [*through, *(root.op for root in found)])))
+    after = sum(root.order.cost for root in found)
+    return Chain(tuple(found), frozenset(through), before, after) if found else None

@@ -1,0 +1,86 @@
+"""Emits a sum-product network as pairwise contractions in a given order."""
+
+from diagc.algebra.expressions import Expr, select, symbol
+from diagc.algebra.maps import map_expr, statistic_type
+from diagc.algebra.networks import Leaf, Network, Order
+from diagc.dialects import diag
+from diagc.mlir import ir
+
+__all__ = ["NetworkBuilder", "can_place_conditions"]
+
+
+def can_place_conditions(net: Network) -> bool:
+    """Whether every condition can be a zeroed operand: some leaf has all of its axes."""
+    return all(
+        any(set(condition.axes) <= set(leaf.axes) for leaf in net.leaves)
+        for condition in net.conditions
+    )
+
+
+class NetworkBuilder:
+    """Values of parts of a network, each emitted once, at the ambient insertion point.
+
+    Sums of parts are in the type of statistics (f32, f64 for f64), whatever the leaves hold: a
+    Gram matrix in bf16 would lose what the shorter order gains.
+    """
+
+    def __init__(self, net: Network) -> None:
+        self._net = net
+        self._values: dict[frozenset[int], ir.Value] = {}
+        types = [statistic_type(diag.element_type(leaf.wire)) for leaf in net.leaves]
+        wide = any(isinstance(type_, ir.F64Type) for type_ in types)
+        self.type = ir.F64Type.get() if wide else ir.F32Type.get()
+
+    def whole(self, order: Order, dtype: ir.Type) -> ir.Value:
+        """The network with its number, in element type `dtype`, axes as in its result."""
+        value = self.part(order)
+        number = self._net.number
+        expr: Expr = symbol("o") if number == 1.0 else symbol("o") * number
+        sizes = diag.dims(value)
+        result = {axis: sizes[axis] for axis in self._net.result}
+        return map_expr(expr, {"o": value}, self.type, dtype=dtype, result=result)
+
+    def part(self, order: Order) -> ir.Value:
+        """The product of some leaves, summed over the axes that nobody else needs."""
+        if order.part not in self._values:
+            self._values[order.part] = self._emit(order)
+        return self._values[order.part]
+
+    def _emit(self, order: Order) -> ir.Value:
+        kept = self._net.kept(order.part)
+        if order.parts is None:
+            (number,) = order.part
+            return self._summed(self._leaf(self._net.leaves[number]), kept)
+        left, right = map(self.part, order.parts)
+        shared = [axis for axis in diag.labels(left) if axis in diag.labels(right)]
+        over = [axis for axis in shared if axis not in kept]
+        is_last = len(order.part) == len(self._net.leaves)
+        wanted = self._net.result if is_last else kept
+        return diag.contract(left, right, over, dtype=self.type, order=wanted)
+
+    def _leaf(self, leaf: Leaf) -> ir.Value:
+        """The wire under the network's labels, 0 where a condition that fits it does not hold."""
+        wire = leaf.wire
+        if leaf.renaming():
+            wire = diag.relabel(wire, leaf.renaming())
+        for condition in self._net.conditions:
+            if not set(condition.axes) <= set(leaf.axes):
+                continue
+            keep = condition.wire
+            if condition.renaming():
+                keep = diag.relabel(keep, condition.renaming())
+            wire = map_expr(
+                select(symbol("k"), symbol("x"), 0.0),
+                {"k": keep, "x": wire},
+                diag.element_type(wire),
+                result=diag.dims(wire),
+            )
+        return wire
+
+    def _summed(self, wire: ir.Value, kept: tuple[str, ...]) -> ir.Value:
+        """The leaf summed over axes that it alone has."""
+        alone = [axis for axis in diag.labels(wire) if axis not in kept]
+        if not alone:
+            return wire
+        wide = map_expr(symbol("x"), {"x": wire}, self.type)
+        return diag.reduce(wide, alone, "add")
