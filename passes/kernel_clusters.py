@@ -57,17 +57,19 @@ class _Cluster:
 class _Planner:
     """Merges clusters over the ops of one block; ops are known by their place in `ops`.
 
-    `small` are the contractions that may share a kernel with other ops.
+    `small` are the contractions that may share a kernel with other ops, `returned` are the ops
+    whose results the terminator reads.
     """
 
     ops: list[ir.Operation]
     options: ClusterOptions
     small: frozenset[int]
+    returned: frozenset[int]
     producers: list[list[tuple[int, ir.Value]]] = field(default_factory=list)
     users: list[set[int]] = field(default_factory=list)
     clusters: dict[int, _Cluster] = field(default_factory=dict)
     home: list[int] = field(default_factory=list)
-    copies: dict[int, list[int]] = field(default_factory=dict)
+    copies: dict[int, set[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._connect()
@@ -97,16 +99,19 @@ class _Planner:
 
     # ---- merging -------------------------------------------------------------------------------
 
-    def merge_all(self) -> None:
-        """Merge every op with its producers, those with the most bytes first."""
+    def merge_all(self, skipped: set[int] | None = None) -> None:
+        """Merge every op with its producers but `skipped`, those with the most bytes first."""
         for number in range(len(self.ops)):
             wires = sorted(self.producers[number], key=lambda wire: -value_bytes(wire[1]))
             for producer, _ in wires:
-                self._try_merge(producer, number)
+                if producer not in (skipped or ()):
+                    self._try_merge(producer, number)
 
     def _try_merge(self, producer: int, consumer: int) -> None:
         first, second = self.home[producer], self.home[consumer]
-        if first == second or not self._wanted(producer, consumer):
+        if first == second or {producer, consumer} & set(self.copies):
+            return
+        if not self._wanted(producer, consumer):
             return
         one, two = self.clusters[first], self.clusters[second]
         if one.axes is None or two.axes is None or self._returns(first, second):
@@ -129,12 +134,22 @@ class _Planner:
         )
 
     def _inner(self, first: int, second: int) -> frozenset[str]:
+        """Axes that broadcasting along all wires from `first` to `second` adds at the inner end."""
         inner: set[str] = set()
-        for consumer in self.clusters[second].ops:
+        for consumer in self._members(second):
             for producer, value in self.producers[consumer]:
-                if self.home[producer] == first:
+                if first in self._homes(producer):
                     inner |= inner_axes(value, self.ops[consumer])
         return frozenset(inner)
+
+    def _homes(self, number: int) -> set[int]:
+        """The clusters that compute an op."""
+        return self.copies.get(number, {self.home[number]})
+
+    def _members(self, name: int) -> list[int]:
+        """The ops of a cluster, with its own copies of cheap ones, in program order."""
+        copies = [number for number, homes in self.copies.items() if name in homes]
+        return sorted(self.clusters[name].ops + copies)
 
     def _merge(self, first: int, second: int, axes: ClusterAxes) -> None:
         one, two = self.clusters[first], self.clusters.pop(second)
@@ -143,6 +158,10 @@ class _Planner:
         one.depends = (one.depends | two.depends) & ~bits
         for number in two.ops:
             self.home[number] = first
+        for homes in self.copies.values():
+            if second in homes:
+                homes -= {second}
+                homes |= {first}
         for cluster in self.clusters.values():
             if cluster is not one and cluster.depends & bits:
                 cluster.depends = (cluster.depends & ~bits) | 1 << first | one.depends
@@ -174,29 +193,38 @@ class _Planner:
 
     # ---- recomputation -------------------------------------------------------------------------
 
-    def recompute_cheap(self) -> None:
-        """Copy cheap maps into every cluster that reads them, when nothing else does."""
+    def shared_cheap(self) -> set[int]:
+        """Cheap maps with several readers, and those that only such maps read."""
+        found: set[int] = set()
         for number in reversed(range(len(self.ops))):
-            if is_cheap(self.ops[number]) and len(self.users[number]) > 1:
-                self._try_copy(number)
+            users = self.users[number]
+            if is_cheap(self.ops[number]) and (len(users) > 1 or users & found):
+                found.add(number)
+        return found
+
+    def recompute(self, cheap: set[int]) -> None:
+        """Copy cheap maps into every cluster that reads them, when nothing else does."""
+        for number in sorted(cheap, reverse=True):
+            self._try_copy(number)
 
     def _try_copy(self, number: int) -> None:
         """Give every cluster that reads op `number` its own copy, if all of them can have one."""
-        own, axes = self.home[number], cluster_axes(self.ops[number])
-        readers = {self.home[user] for user in self.users[number]}
-        if own in readers or len(self.clusters[own].ops) > 1:
+        own = self.home[number]
+        readers = {home for user in self.users[number] for home in self._homes(user)}
+        if number in self.returned or own in readers or len(self._members(own)) > 1:
             return
         merged: dict[int, ClusterAxes] = {}
         for reader in readers:
             target = self.clusters[reader].axes
-            joined = None if target is None else target.joined(axes, frozenset())
+            inner = self._inner(own, reader)
+            joined = target and target.joined(cluster_axes(self.ops[number]), inner)
             if joined is None:
                 return
             merged[reader] = joined
         for reader, joined in merged.items():
             self.clusters[reader].axes = joined
-            self.copies.setdefault(reader, []).append(number)
             self.clusters[reader].depends |= self.clusters[own].depends
+        self.copies[number] = readers
         del self.clusters[own]
 
     # ---- the answer ----------------------------------------------------------------------------
@@ -204,7 +232,7 @@ class _Planner:
     def plan(self) -> KernelPlan:
         kernels = []
         for name, cluster in sorted(self.clusters.items(), key=lambda item: item[1].ops[0]):
-            numbers = sorted(cluster.ops + self.copies.get(name, []))
+            numbers = self._members(name)
             if cluster.axes is not None and self._is_kernel(numbers):
                 kernels.append(tuple(numbers))
         return KernelPlan(tuple(self.ops), tuple(kernels))
@@ -229,17 +257,20 @@ def plan_kernels(block: ir.Block, options: ClusterOptions | None = None) -> Kern
     options = options or ClusterOptions()
     contractions = [n for n, op in enumerate(ops) if op.name == "diag.contract"]
     small = frozenset(n for n in contractions if is_small(ops[n]))
-    planner = _planned(ops, options, small)
+    results = set(list(block.operations)[-1].operands)
+    returned = frozenset(n for n, op in enumerate(ops) if results & set(op.results))
+    planner = _planned(_Planner(ops, options, small, returned))
     while options.library != "none" and (products := planner.products() & small):
         small -= products
-        planner = _planned(ops, options, small)
+        planner = _planned(_Planner(ops, options, small, returned))
     return planner.plan()
 
 
-def _planned(ops: list[ir.Operation], options: ClusterOptions, small: frozenset[int]) -> _Planner:
-    planner = _Planner(ops, options, small)
-    if not options.single:
-        planner.merge_all()
+def _planned(planner: _Planner) -> _Planner:
+    if not planner.options.single:
+        cheap = planner.shared_cheap()
+        planner.merge_all(cheap)
         planner.merge_siblings()
-        planner.recompute_cheap()
+        planner.recompute(cheap)
+        planner.merge_all()
     return planner

@@ -6,7 +6,7 @@ from itertools import chain, count
 from diagc.dialects import diag
 from diagc.mlir import arith, func, ir
 from diagc.passes.cloning import Mapping, clone, nested_ops, used_values
-from diagc.passes.kernel_axes import VIEWS, is_leaf
+from diagc.passes.kernel_axes import LEAVES, VIEWS, is_leaf
 from diagc.passes.kernel_clusters import KernelPlan
 from diagc.passes.kernel_names import ORIGIN, kernel_name, origins
 
@@ -34,10 +34,14 @@ def outline_kernels(function: ir.Operation, plan: KernelPlan) -> list[ir.Operati
             ops[0].move_before(terminator)
         elif results := wiring.results(unit):
             made.append(_outline(function, ops, results, terminator))
-    for place in reversed(range(len(plan.ops))):
-        if place in wiring.homes:
-            plan.ops[place].erase()
+    for place, op in reversed(list(enumerate(plan.ops))):
+        if place in wiring.homes or (op.name in LEAVES and not _is_read(op)):
+            op.erase()
     return made
+
+
+def _is_read(op: ir.Operation) -> bool:
+    return any(True for result in op.results for _ in result.uses)
 
 
 # ---- who reads what ----------------------------------------------------------------------------
