@@ -84,8 +84,8 @@ def expect(
 ) -> Expectation:
     """Evaluate `main` of `module` exactly and with rounding errors of `unit` size.
 
-    The tolerance of an element is some times what the noisy runs differ by there, and a share of
-    what they differ by on average over the result, and a few roundings of the element itself.
+    The tolerance of an element is some times what the noisy runs differ by there, and what
+    they differ by on average over the result, and a few roundings of the element itself.
     """
     exact = interp.evaluate(module, inputs, externs=externs)
     # A normaliser has more than one rounding: of its elements, its statistic, its quotient.
@@ -117,7 +117,7 @@ def _tolerance(plain: Array, noisy: Sequence[Array], unit: float) -> Array:
         squares = np.mean([(run.astype(np.float64) - plain) ** 2 for run in noisy], axis=0)
         spread = np.sqrt(np.nan_to_num(squares, nan=0.0, posinf=0.0))
         size = np.nan_to_num(np.abs(plain), nan=0.0, posinf=0.0)
-    return _SAFETY * (spread + 0.5 * _rms(spread) + unit * size) + _FLOOR
+    return _SAFETY * (spread + _rms(spread) + unit * size) + _FLOOR
 
 
 def _rms(array: Array) -> float:

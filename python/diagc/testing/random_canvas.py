@@ -8,17 +8,25 @@ from random import Random
 from diagc.dialects import diag
 from diagc.mlir import ir
 
-__all__ = ["Argument", "Axis", "Canvas", "Wire"]
+__all__ = ["Argument", "Axis", "Canvas", "Wire", "sizes_for"]
 
 LARGEST_WIRE = 2**15
 LARGEST_CONTRACTION = 2**21
 
+LENGTHS = (0, 1, 1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 24, 31, 33, 48, 64, 65, 100)
+BATCHES = (1, 2, 3)
+
 # role of an axis -> (label stems, sizes that it may have, chance that its size is dynamic)
 _ROLES: Mapping[str, tuple[str, tuple[int, ...], float]] = {
-    "batch": ("bhr", (1, 2, 3), 0.5),
-    "long": ("qxyt", (0, 1, 1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 24, 31, 33, 48, 64, 65, 100), 0.6),
+    "batch": ("bhr", BATCHES, 0.5),
+    "long": ("qxyt", LENGTHS, 0.6),
     "feature": ("defg", (1, 2, 3, 4, 5, 7, 8, 12, 16, 20, 32), 0.04),
 }
+
+
+def sizes_for(label: str) -> tuple[int, ...]:
+    """The sizes that an axis of this label may have."""
+    return next(sizes for stems, sizes, _ in _ROLES.values() if label[0] in stems)
 
 
 @dataclass(frozen=True)
@@ -56,11 +64,10 @@ class Wire:
 
 @dataclass(frozen=True)
 class Argument:
-    """An input: shape at run time, element type, and what it holds (`normal` or `mask`)."""
+    """An input: labels of its axes in memory order, and its element type; i1 is a mask."""
 
-    shape: tuple[int, ...]
+    labels: tuple[str, ...]
     element: str
-    holds: str
 
 
 @dataclass
@@ -132,9 +139,7 @@ class Canvas:
     def input(self, labels: Sequence[str], element: ir.Type) -> Wire:
         """A new argument of the function."""
         order = self.shuffled(labels)
-        shape = tuple(self.axes[label].size for label in order)
-        holds = "mask" if str(element) == "i1" else "normal"
-        self.arguments.append(Argument(shape, str(element), holds))
+        self.arguments.append(Argument(tuple(order), str(element)))
         type_ = diag.wire(self.dims(order), element)
         value = self.block.add_argument(type_, ir.Location.current)
         return self.add(value, 3.0, exact=True)

@@ -6,7 +6,8 @@
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from diagc.context import make_context
 from diagc.dialects import diag
 from diagc.mlir import func, ir
 from diagc.targets.interp import round_to
-from diagc.testing.random_canvas import Argument, Axis, Canvas, Wire
+from diagc.testing.random_canvas import Argument, Axis, Canvas, Wire, sizes_for
 from diagc.testing.random_cores import CORES, attention
 from diagc.testing.random_reindexings import step_reindex
 from diagc.testing.random_steps import STEPS
@@ -44,21 +45,27 @@ class Diagram:
     def inputs(self, seed: int) -> list[Any]:
         """Random inputs: float64 arrays that hold numbers of the argument's type, or bools."""
         rng = np.random.default_rng(seed)
-        return [_random_input(rng, argument) for argument in self.arguments]
+        size = {axis.label: axis.size for axis in self.axes}
+        return [
+            _random_input(rng, [size[label] for label in argument.labels], argument.element)
+            for argument in self.arguments
+        ]
 
-    def dynamic_axes(self) -> int:
-        """How many axes have a size that only the inputs tell."""
-        return sum(axis.dynamic for axis in self.axes)
+    def resized(self, rng: Random) -> "Diagram":
+        """The same diagram with inputs of other sizes along its dynamic axes."""
+        axes = [
+            replace(axis, size=rng.choice(sizes_for(axis.label))) if axis.dynamic else axis
+            for axis in self.axes
+        ]
+        return replace(self, axes=tuple(axes))
 
 
-def _random_input(rng: np.random.Generator, argument: Argument) -> Any:
+def _random_input(rng: np.random.Generator, shape: Sequence[int], element: str) -> Any:
     """Normal numbers, cut off at 3; masks that keep 70 %, with some rows empty."""
-    if argument.holds == "mask":
-        rows = rng.random(argument.shape[:1] + (1,) * max(0, len(argument.shape) - 1)) < 0.9
-        return (rng.random(argument.shape) < 0.7) & np.asarray(rows).reshape(
-            rows.shape if argument.shape else ()
-        )
-    return round_to(np.clip(rng.normal(size=argument.shape), -3.0, 3.0), argument.element)
+    if element != "i1":
+        return round_to(np.clip(rng.normal(size=shape), -3.0, 3.0), element)
+    rows = rng.random(shape[:1]).reshape([*shape[:1], *(1 for _ in shape[1:])]) < 0.9
+    return (rng.random(shape) < 0.7) & rows
 
 
 def random_diagram(rng: Random) -> Diagram:
