@@ -1,7 +1,7 @@
 """Atomic axes: what dims of tensors are made of, how they split, and which are the same.
 
 A dim of a tensor is a list of atomic axes, outermost first (none for a dim of size 1). A view only
-groups axes anew, and splits an axis where a border falls inside it. Two relations hold between axes:
+groups axes anew, and splits an axis where a border falls inside it. Axes have two relations:
 
 - *merged*: one axis, known by two names inside one op (the operands of an addition);
 - *linked*: the same positions seen from two ops, a result and its use. Linked axes split together,

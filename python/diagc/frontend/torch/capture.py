@@ -7,40 +7,20 @@ call in a process, 0.02 s and more after it), whose `run_decompositions` also re
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import fx
 from torch.utils import _pytree as pytree
 
 from diagc.errors import DiagcError, UnsupportedError, UserError
 from diagc.frontend.torch import decompositions
-from diagc.frontend.torch.aten import Input, TensorType
-from diagc.frontend.torch.locations import location_of_exception
-from diagc.frontend.torch.recorder import DeviceFacade, NeedsExport, Recorder, tracing_flags
-from diagc.frontend.torch.sizes import size_of
+from diagc.frontend.torch.aten import Input
+from diagc.frontend.torch.captured import Captured, Dynamic, argument_names, explained, tensor_type
+from diagc.frontend.torch.export import export
+from diagc.frontend.torch.recorder import NeedsExport, Recorder
+from diagc.frontend.torch.tracing_state import DeviceFacade, tracing_state
 
-__all__ = ["Captured", "capture", "tensor_type"]
-
-Dynamic = bool | dict[str, Any] | tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Captured:
-    """A graph of ATen calls and what its placeholders and outputs are.
-
-    Args:
-        graph: the FX graph; `meta["val"]` of every node tells shape and dtype.
-        inputs: one entry for each placeholder that holds a tensor, in order.
-        output_spec: pytree spec of what the function returns, over the graph's outputs in order.
-        symbols: range of each symbolic size.
-    """
-
-    graph: fx.Graph
-    inputs: list[Input]
-    output_spec: pytree.TreeSpec
-    symbols: dict[str, tuple[int, int]]
+__all__ = ["capture"]
 
 
 def capture(
@@ -60,25 +40,18 @@ def capture(
     """
     tensors = _check_inputs(function, example_inputs)
     if dynamic:
-        return _export(function, example_inputs, dynamic)
+        return export(function, example_inputs, dynamic)
     failure: Exception
     try:
-        return _record(function, example_inputs, tensors)
+        return _record_as_eager(function, example_inputs, tensors)
     except (DiagcError, TypeError) as error:
         failure = error
     except Exception as error:
         try:
-            return _export(function, example_inputs, False)
+            return export(function, example_inputs, False)
         except Exception as export_error:
             failure = export_error if isinstance(error, NeedsExport) else error
-    raise _explained(function, failure) from failure
-
-
-def tensor_type(value: Any) -> TensorType | None:
-    """Shape and dtype of a (meta or fake) tensor; None for what is not a tensor."""
-    if not isinstance(value, torch.Tensor):
-        return None
-    return TensorType(tuple(size_of(s) for s in value.shape), value.dtype)
+    raise explained(function, failure) from failure
 
 
 def _check_inputs(function: Callable[..., Any], inputs: tuple[Any, ...]) -> list[torch.Tensor]:
@@ -116,36 +89,36 @@ def _check_layout(position: int, tensor: torch.Tensor) -> None:
         )
 
 
-def _explained(function: Callable[..., Any], error: Exception) -> DiagcError:
-    """The error that the user sees for what went wrong while capturing."""
-    if isinstance(error, DiagcError):
-        return error
-    name = getattr(function, "__name__", type(function).__name__)
-    reason = str(error).strip().split("\n")[0] or type(error).__name__
-    location = location_of_exception(error)
-    if isinstance(error, (NeedsExport, NotImplementedError)):
-        return UnsupportedError(name, reason=reason, location=location)
-    return UserError(
-        f"{name} fails on the example inputs: {reason}",
-        location=location,
-        remedy="check that it runs in eager mode on them",
-    )
-
-
 # --- recording ---------------------------------------------------------------------------------
 
 
-def _record(
+def _record_as_eager(
     function: Callable[..., Any], inputs: tuple[Any, ...], tensors: list[torch.Tensor]
+) -> Captured:
+    """Record with branches taken as eager takes them; if one needs data, as libraries export."""
+    try:
+        return _record(function, inputs, tensors, flags=False)
+    except UnsupportedError as error:
+        try:
+            return _record(function, inputs, tensors, flags=True)
+        except DiagcError:
+            raise error from None
+
+
+def _record(
+    function: Callable[..., Any],
+    inputs: tuple[Any, ...],
+    tensors: list[torch.Tensor],
+    flags: bool,
 ) -> Captured:
     known = _named_tensors(function)
     device = tensors[0].device if tensors else torch.device("cpu")
     known_names = {i: name for i, (_, name) in known.items()}
     recorder = Recorder(decompositions.table(), known_names, device)
-    names = _argument_names(function, inputs)
+    names = argument_names(function, inputs)
     twins = [recorder.placeholder(t, n) for t, n in zip(tensors, names, strict=True)]
     arguments = pytree.tree_unflatten(twins, pytree.tree_structure(inputs))
-    with torch.no_grad(), tracing_flags(), DeviceFacade(device):
+    with torch.no_grad(), tracing_state(flags), DeviceFacade(device):
         result = call_user_function(recorder, function, arguments)
     leaves, spec = pytree.tree_flatten(result)
     with recorder_off():
@@ -219,89 +192,3 @@ def _contents(cell: Any) -> Any:
         return cell.cell_contents
     except ValueError:  # not assigned yet
         return None
-
-
-def _argument_names(function: Callable[..., Any], inputs: tuple[Any, ...]) -> list[str]:
-    """A name for each flattened input: the parameter's, numbered where it holds several."""
-    target = function.forward if isinstance(function, torch.nn.Module) else function
-    try:
-        parameters = list(inspect.signature(target).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    names = []
-    for i, value in enumerate(inputs):
-        name = positional[i].name if i < len(positional) else f"input_{i}"
-        count = len(pytree.tree_leaves(value))
-        single = isinstance(value, torch.Tensor)
-        names += [name] if single else [f"{name}_{k}" for k in range(count)]
-    return names
-
-
-# --- torch.export ------------------------------------------------------------------------------
-
-
-class _FunctionModule(torch.nn.Module):
-    """torch.export wants a module."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__()
-        self._function = function
-
-    def forward(self, *args: Any) -> Any:
-        return self._function(*args)
-
-
-def _export(function: Callable[..., Any], inputs: tuple[Any, ...], dynamic: Dynamic) -> Captured:
-    module = function if isinstance(function, torch.nn.Module) else _FunctionModule(function)
-    # without this, torch.export keeps stack traces of methods called `forward` only
-    torch.fx.proxy._register_stack_trace_anchor(function)
-    shapes = _dynamic_shapes(module, inputs, dynamic)
-    try:
-        with torch.no_grad():
-            exported = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
-            exported = exported.run_decompositions(decompositions.table())
-    except DiagcError:
-        raise
-    except Exception as error:
-        raise _explained(function, error) from error
-    return _from_exported(exported, _argument_names(function, inputs))
-
-
-def _dynamic_shapes(module: torch.nn.Module, inputs: tuple[Any, ...], dynamic: Dynamic) -> Any:
-    if dynamic is not True:
-        return dynamic or None
-    auto = torch.export.Dim.AUTO  # type: ignore[attr-defined]
-    shapes = pytree.tree_map(lambda t: dict.fromkeys(range(t.dim()), auto), inputs)
-    # an argument list `*args` is one parameter to torch.export
-    return (shapes,) if isinstance(module, _FunctionModule) else shapes
-
-
-def _from_exported(exported: Any, user_names: list[str]) -> Captured:
-    signature = exported.graph_signature
-    mutated = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
-    if mutated:
-        raise UnsupportedError(
-            "mutation",
-            reason=f"the function writes into its arguments or buffers: {', '.join(mutated)}",
-            remedy="write into a clone, and return what has changed (modules: call eval() first)",
-        )
-    kinds = {"PARAMETER": "param", "USER_INPUT": "user"}
-    state = {**exported.state_dict, **exported.constants}
-    values = {n.name: n.meta.get("val") for n in exported.graph.nodes if n.op == "placeholder"}
-    inputs: list[Input] = []
-    for spec in signature.input_specs:
-        type_ = tensor_type(values[spec.arg.name])
-        assert type_ is not None
-        kind = kinds.get(spec.kind.name, "buffer")
-        users = sum(i.kind == "user" for i in inputs)
-        name = user_names[users] if kind == "user" else str(spec.target)
-        tensor = None if kind == "user" else state[spec.target]
-        index = users if kind == "user" else None
-        inputs.append(Input(spec.arg.name, type_, kind, name, index, tensor))
-    symbols = {
-        str(s): (int(max(r.lower, 0)), int(min(r.upper, 2**62)))
-        for s, r in exported.range_constraints.items()
-    }
-    spec = exported.call_spec.out_spec
-    return Captured(exported.graph, inputs, spec, symbols)

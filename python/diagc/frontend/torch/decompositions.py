@@ -218,7 +218,9 @@ def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
 
 
 @_decompose("pad.default")
-def _pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
+def _pad(
+    x: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None
+) -> Tensor:
     if mode != "constant":
         return NotImplemented
     return torch.ops.aten.constant_pad_nd.default(x, pad, value or 0.0)
@@ -226,7 +228,11 @@ def _pad(x: Tensor, pad: Sequence[int], mode: str = "constant", value: float | N
 
 @_decompose("diff.default")
 def _diff(
-    x: Tensor, n: int = 1, dim: int = -1, prepend: Tensor | None = None, append: Tensor | None = None
+    x: Tensor,
+    n: int = 1,
+    dim: int = -1,
+    prepend: Tensor | None = None,
+    append: Tensor | None = None,
 ) -> Tensor:
     if n != 1 or prepend is not None or append is not None:
         return NotImplemented

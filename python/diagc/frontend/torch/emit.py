@@ -186,9 +186,10 @@ class _Emitter:
         return [diag.contract(left, right, self.names(op.over), dtype=dtype, order=order)]
 
     def map(self, op: MapOp) -> list[ir.Value]:
-        assert op.expr is not None
-        indices = list(dict.fromkeys(self.names(positions(op.expr))))
-        sizes = [n for n in self.names(counts(op.expr)) if self.size(n) == diag.DYNAMIC]
+        expr = op.expr
+        assert expr is not None
+        indices = list(dict.fromkeys(self.names(positions(expr))))
+        sizes = [n for n in self.names(counts(expr)) if self.size(n) == diag.DYNAMIC]
         sizes = list(dict.fromkeys(sizes))
         wires = [self.read(use) for use in op.uses]
         wires += [self.index(n) for n in indices] + [self.count(n) for n in sizes]
@@ -196,7 +197,7 @@ class _Emitter:
 
         def body(*scalars: ir.Value) -> ir.Value:
             read = dict(zip(keys, scalars, strict=True))
-            return emit_scalar(op.expr, lambda e: self._leaf(e, read))
+            return emit_scalar(expr, lambda e: self._leaf(e, read))
 
         result = op.results[0]
         dtype = element_type(result.dtype)
@@ -233,9 +234,7 @@ class _Emitter:
         keep = masks[0] if masks else None
         along = self.names(op.along)
         place = None if op.eps is None else "inside"
-        return [
-            diag.normalize(source, along, op.kind, keep=keep, eps=op.eps, eps_place=place)
-        ]
+        return [diag.normalize(source, along, op.kind, keep=keep, eps=op.eps, eps_place=place)]
 
     def reindex(self, op: ReindexOp) -> list[ir.Value]:
         source, result = self.read(op.uses[0]), op.results[0]
@@ -261,9 +260,7 @@ class _Emitter:
             flat = flat + position.offset
         return {labels[0]: flat} if len(labels) == 1 else self._digits(flat, labels)
 
-    def _flat_affine(
-        self, labels: Sequence[str], dims: dict[str, ir.AffineExpr]
-    ) -> ir.AffineExpr:
+    def _flat_affine(self, labels: Sequence[str], dims: dict[str, ir.AffineExpr]) -> ir.AffineExpr:
         total = dims[labels[0]]
         for label in labels[1:]:
             total = total * self.size(label) + dims[label]

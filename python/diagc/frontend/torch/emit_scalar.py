@@ -44,7 +44,7 @@ def element_type(dtype: ScalarType) -> ir.Type:
     raise InternalError(f"wires cannot hold {dtype}")
 
 
-def literal(value: float | int | bool, dtype: ScalarType) -> ir.Value:
+def literal(value: float | bool, dtype: ScalarType) -> ir.Value:
     """An `arith.constant`."""
     type_ = element_type(dtype)
     if is_float(dtype):
@@ -121,7 +121,7 @@ def _emit_cast(value: ir.Value, source: ScalarType, target: ScalarType) -> ir.Va
 
 
 def _cast_index(value: ir.Value, source: ScalarType, target: ScalarType) -> ir.Value:
-    """index <-> anything, through i64."""
+    """Convert between index and anything, through i64."""
     i64 = element_type(torch.int64)
     if source == INDEX:
         return _emit_from(arith.index_cast(i64, value), torch.int64, target)
@@ -182,6 +182,12 @@ def _integer_abs(x: ir.Value) -> ir.Value:
     return math_dialect.absi(x)
 
 
+_FLOAT_FUNCTIONS = (
+    *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sqrt", "rsqrt"),
+    *("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "erf", "erfc"),
+    *("floor", "ceil", "trunc"),
+)
+
 _FLOAT: Mapping[str, Callable[..., Any]] = {
     "add": arith.addf,
     "sub": arith.subf,
@@ -198,13 +204,7 @@ _FLOAT: Mapping[str, Callable[..., Any]] = {
     "remainder": _remainder,
     "select": arith.select,
     "round": math_dialect.roundeven,
-    **{
-        name: getattr(math_dialect, name)
-        for name in (
-            "exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh"
-            " tanh erf erfc floor ceil trunc"
-        ).split()
-    },
+    **{name: getattr(math_dialect, name) for name in _FLOAT_FUNCTIONS},
 }
 
 _INTEGER: Mapping[str, Callable[..., Any]] = {

@@ -9,7 +9,7 @@ from torch import fx
 
 from diagc.errors import SourceLocation, UnsupportedError
 from diagc.frontend.torch.aten import Input, Node, Program, Ref, TensorType, bind_schema
-from diagc.frontend.torch.capture import tensor_type
+from diagc.frontend.torch.captured import tensor_type
 from diagc.frontend.torch.locations import location_of_stack_trace
 from diagc.frontend.torch.recorder import LOCATION
 from diagc.frontend.torch.sizes import size_of
@@ -66,7 +66,9 @@ class _Reader:
             return
         args = bind_schema(node.target, node.args, node.kwargs)
         named = {name: self.argument(value) for name, value in args.items()}
-        self.nodes.append(Node(node.name, str(node.target), named, _types(value), node_location(node)))
+        self.nodes.append(
+            Node(node.name, str(node.target), named, _types(value), node_location(node))
+        )
         self._tensors[node.name] = Ref(node.name)
 
     def argument(self, value: Any) -> Any:

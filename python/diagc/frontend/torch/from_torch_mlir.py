@@ -133,7 +133,7 @@ class _Reader:
         elif op.name == "torch.bind_symbolic_shape":
             tensor, *names = op.operands
             sizes = [symbol(self._symbols[value]) for value in names]
-            exprs = ir.AffineMap(op.attributes["shape_expressions"].value).results
+            exprs = op.attributes["shape_expressions"].value.results
             self._shapes[tensor] = tuple(_size(expr, sizes) for expr in exprs)
 
     def read(self, op: ir.Operation) -> None:
@@ -210,10 +210,10 @@ def _named(target: str, args: Sequence[Any]) -> dict[str, Any]:
 
 def _size(expr: ir.AffineExpr, symbols: Sequence[Size]) -> Size:
     """The size that an affine expression over symbols stands for."""
-    if ir.AffineConstantExpr.isinstance(expr):
-        return int(ir.AffineConstantExpr(expr).value)
-    if ir.AffineSymbolExpr.isinstance(expr):
-        return symbols[ir.AffineSymbolExpr(expr).position]
+    if isinstance(expr, ir.AffineConstantExpr):
+        return int(expr.value)
+    if isinstance(expr, ir.AffineSymbolExpr):
+        return symbols[expr.position]
     operations: tuple[tuple[Any, Callable[[Any, Any], Any]], ...] = (
         (ir.AffineAddExpr, lambda a, b: a + b),
         (ir.AffineMulExpr, lambda a, b: a * b),
@@ -221,7 +221,6 @@ def _size(expr: ir.AffineExpr, symbols: Sequence[Size]) -> Size:
         (ir.AffineModExpr, lambda a, b: a % b),
     )
     for kind, operation in operations:
-        if kind.isinstance(expr):
-            binary = kind(expr)
-            return operation(_size(binary.lhs, symbols), _size(binary.rhs, symbols))
+        if isinstance(expr, kind):
+            return operation(_size(expr.lhs, symbols), _size(expr.rhs, symbols))
     raise UnsupportedError(f"size {expr}")

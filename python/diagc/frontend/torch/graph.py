@@ -1,7 +1,7 @@
 """The axis graph: diagram ops over atomic axes, before they have labels.
 
-Every op owns its local axes. It reads a value through a `Use`, which pairs the value's axes with the
-op's own; the pairs are linked, not merged, so that labels can differ (axes.py).
+Every op owns its local axes. It reads a value through a `Use`, which pairs the value's axes with
+the op's own; the pairs are linked, not merged, so that labels can differ (axes.py).
 """
 
 from collections.abc import Callable, Iterator, Sequence

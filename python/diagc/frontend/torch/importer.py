@@ -20,7 +20,8 @@ from diagc.frontend.torch import (
     views,
 )
 from diagc.frontend.torch.aten import Program
-from diagc.frontend.torch.capture import Captured, Dynamic, capture
+from diagc.frontend.torch.capture import capture
+from diagc.frontend.torch.captured import Captured, Dynamic
 from diagc.frontend.torch.emit import emit
 from diagc.frontend.torch.extern import ExternCall
 from diagc.frontend.torch.from_fx import from_fx
@@ -62,7 +63,7 @@ class UserInput:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A parameter, buffer or constant that the program reads: an argument that the user never sees."""
+    """A parameter, buffer or constant that the program reads: a hidden argument."""
 
     name: str
     tensor: torch.Tensor
@@ -183,9 +184,7 @@ def import_program(
     returned = [out for out in raiser.outputs if isinstance(out, View)]
     ops = list(reachable(raiser.ops, [view.value for view in returned]))
     emitted = emit(ops, returned, context)
-    notes = tuple(
-        Note(op.target, op.location, op.why) for op in ops if isinstance(op, ExternOp)
-    )
+    notes = tuple(Note(op.target, op.location, op.why) for op in ops if isinstance(op, ExternOp))
     parameters = tuple(
         UserInput(i.user_index) if i.user_index is not None else _parameter(i)
         for i in program.inputs

@@ -10,16 +10,17 @@ from types import CodeType, FrameType
 
 import torch
 
+import diagc
 from diagc.errors import SourceLocation
 
 __all__ = ["BOUNDARY", "caller_location", "location_of_exception", "location_of_stack_trace"]
 
 BOUNDARY = "call_user_function"
-"""Name of the function of this package that calls the user's: frames above it are not the user's."""
+"""The function of this package that calls the user's; frames above it are not the user's."""
 
 _HIDDEN = (
     os.path.dirname(torch.__file__) + os.sep,
-    os.path.dirname(os.path.abspath(__file__)) + os.sep,
+    os.path.dirname(os.path.abspath(diagc.__file__)) + os.sep,
     "<",
 )
 _HIDDEN_MODULES = ("contextlib.py", "functools.py")

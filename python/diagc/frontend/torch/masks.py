@@ -1,9 +1,9 @@
 """Find the boolean mask in the operand of a softmax.
 
 A softmax over `select(m, x, -inf)`, or over `x + b` with b either 0 or -inf, equals a softmax of x
-that excludes positions, because exp(-inf) = 0 in both its numerator and its denominator. Only a -inf
-that stands in the program counts: a mask that arrives as a float tensor, and a finite one such as
-finfo.min, stay arithmetic, since they mean something else for rows that are masked throughout.
+that excludes positions, because exp(-inf) = 0 in both its numerator and its denominator. Only a
+-inf that stands in the program counts: a mask that arrives as a float tensor, and a finite one such
+as finfo.min, stay arithmetic, since they mean something else for rows that are masked throughout.
 """
 
 from dataclasses import dataclass
@@ -12,20 +12,19 @@ import torch
 
 from diagc.frontend.torch.axes import Axis, leaves
 from diagc.frontend.torch.graph import GraphOp, MapOp, Use, View, positions
-from diagc.frontend.torch.raiser import MapBuilder, Raiser
+from diagc.frontend.torch.map_builder import MapBuilder
+from diagc.frontend.torch.raiser import Raiser
 from diagc.frontend.torch.scalar import (
     NEGATIVE_INFINITY,
     Apply,
     Const,
     Expr,
     Operand,
-    apply,
-    cast,
     is_const,
     is_float,
     operands,
-    rebuild,
 )
+from diagc.frontend.torch.simplify import apply, cast, rebuild
 
 __all__ = ["split_mask"]
 
@@ -114,13 +113,12 @@ def _split(expr: Expr) -> _Split:
 
 
 def _split_select(condition: Expr, yes: Expr, no: Expr) -> _Split:
-    for branch, other, keep in (
-        (yes, no, lambda: apply("not", condition)),
-        (no, yes, lambda: condition),
-    ):
-        if is_const(branch, NEGATIVE_INFINITY):
-            inner = _split(other)
-            return _Split(inner.value, _both(keep(), inner.keep))
+    if is_const(yes, NEGATIVE_INFINITY):
+        inner = _split(no)
+        return _Split(inner.value, _both(apply("not", condition), inner.keep))
+    if is_const(no, NEGATIVE_INFINITY):
+        inner = _split(yes)
+        return _Split(inner.value, _both(condition, inner.keep))
     return _Split(apply("select", condition, yes, no))
 
 

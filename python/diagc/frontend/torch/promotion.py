@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 import torch
 
-from diagc.frontend.torch.scalar import Const, Expr, ScalarType, cast
+from diagc.frontend.torch.scalar import Const, Expr, ScalarType
+from diagc.frontend.torch.simplify import cast
 
 __all__ = ["Number", "compute_type", "number", "promoted", "to_bool"]
 

@@ -12,9 +12,11 @@ import torch
 from diagc.frontend.torch.aten import Node
 from diagc.frontend.torch.axes import Axis, leaves
 from diagc.frontend.torch.graph import ConcatOp, PadOp, View
-from diagc.frontend.torch.raiser import MapBuilder, Raiser
+from diagc.frontend.torch.map_builder import MapBuilder
+from diagc.frontend.torch.raiser import Raiser
 from diagc.frontend.torch.rules import NotRaised, rule
-from diagc.frontend.torch.scalar import INDEX, Const, Expr, Position, apply
+from diagc.frontend.torch.scalar import INDEX, Const, Expr, Position
+from diagc.frontend.torch.simplify import apply
 from diagc.frontend.torch.sizes import equal, product
 
 __all__: list[str] = []

@@ -14,7 +14,8 @@ from diagc.frontend.torch.graph import AffinePosition, ReindexOp, Use, View
 from diagc.frontend.torch.promotion import compute_type, number
 from diagc.frontend.torch.raiser import Raiser
 from diagc.frontend.torch.rules import NotRaised, rule
-from diagc.frontend.torch.scalar import Expr, apply, cast
+from diagc.frontend.torch.scalar import Expr
+from diagc.frontend.torch.simplify import apply, cast
 
 __all__ = ["multiply"]
 
@@ -86,9 +87,7 @@ def _summed_broadcast(left: View, right: View, letters: tuple[str, str, str]) ->
     return False
 
 
-def _product(
-    r: Raiser, node: Node, left: View, right: View, letters: tuple[str, str, str]
-) -> View:
+def _product(r: Raiser, node: Node, left: View, right: View, letters: tuple[str, str, str]) -> View:
     (left, right), dtype = _operands(r, (left, right), node.result.dtype)
     if _summed_broadcast(left, right, letters):
         raise NotRaised("a summed dim of size 1 against a larger one")

@@ -7,10 +7,12 @@ import torch
 from diagc.frontend.torch.aten import Node, Ref
 from diagc.frontend.torch.axes import leaves
 from diagc.frontend.torch.graph import View
+from diagc.frontend.torch.map_builder import MapBuilder
 from diagc.frontend.torch.promotion import compute_type, number
-from diagc.frontend.torch.raiser import MapBuilder, Raiser
+from diagc.frontend.torch.raiser import Raiser
 from diagc.frontend.torch.rules import NotRaised, rule
-from diagc.frontend.torch.scalar import INDEX, Const, Expr, Position, apply, cast
+from diagc.frontend.torch.scalar import INDEX, Const, Expr, Position
+from diagc.frontend.torch.simplify import apply, cast
 from diagc.frontend.torch.sizes import is_one
 
 __all__: list[str] = []

@@ -11,7 +11,8 @@ from diagc.frontend.torch.promotion import compute_type, number
 from diagc.frontend.torch.raise_reduce import elementwise, log_sum_exp, mean, variance
 from diagc.frontend.torch.raiser import Raiser
 from diagc.frontend.torch.rules import NotRaised, rule
-from diagc.frontend.torch.scalar import Expr, apply, cast
+from diagc.frontend.torch.scalar import Expr
+from diagc.frontend.torch.simplify import apply, cast
 from diagc.frontend.torch.sizes import product
 
 __all__ = ["masked_softmax"]

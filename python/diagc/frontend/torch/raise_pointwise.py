@@ -1,288 +1,36 @@
 """Rules for elementwise ops: a table of scalar formulas, one `diag.map` for each call.
 
-A formula gets its arguments by schema name. Tensors arrive as expressions in the type that the op
-computes in (f32 for bf16); numbers arrive as Python numbers, and `Formula` functions make literals
-of them. The result is converted to the dtype that torch gives the op.
+Tensors arrive in a formula as expressions in the type that the op computes in (f32 for bf16),
+numbers as Python numbers. The result is converted to the dtype that torch gives the op.
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 
 from diagc.frontend.torch.aten import Node, Ref
+from diagc.frontend.torch.formulas import (
+    ALIASES,
+    ARITHMETIC,
+    COMPARISONS,
+    LOGIC,
+    Arithmetic,
+    Formula,
+)
 from diagc.frontend.torch.graph import View
-from diagc.frontend.torch.promotion import Number, compute_type, number, promoted
+from diagc.frontend.torch.promotion import compute_type, number, promoted
 from diagc.frontend.torch.raiser import Raiser
 from diagc.frontend.torch.rules import RULES, NotRaised, rule
-from diagc.frontend.torch.scalar import Const, Expr, apply, cast, is_float
+from diagc.frontend.torch.scalar import Const, Expr
+from diagc.frontend.torch.simplify import apply, cast
 
-__all__ = ["ARITHMETIC", "COMPARISONS", "Arithmetic"]
+__all__: list[str] = []
 
-Formula: TypeAlias = "Callable[..., Arithmetic]"
-
-
-def _literal(value: Any, like: Expr) -> Expr:
-    return value if isinstance(value, Expr) else number(value, like.dtype)
-
-
-@dataclass(frozen=True)
-class Arithmetic:
-    """Expressions with Python's operators; all of one type."""
-
-    expr: Expr
-
-    def _with(self, name: str, other: "Arithmetic | Number", swap: bool = False) -> "Arithmetic":
-        right = other.expr if isinstance(other, Arithmetic) else _literal(other, self.expr)
-        left, right = (right, self.expr) if swap else (self.expr, right)
-        return Arithmetic(apply(name, left, right))
-
-    def __add__(self, other: "Arithmetic | Number") -> "Arithmetic":
-        return self._with("add", other)
-
-    def __radd__(self, other: "Number") -> "Arithmetic":
-        return self._with("add", other, swap=True)
-
-    def __sub__(self, other: "Arithmetic | Number") -> "Arithmetic":
-        return self._with("sub", other)
-
-    def __rsub__(self, other: "Number") -> "Arithmetic":
-        return self._with("sub", other, swap=True)
-
-    def __mul__(self, other: "Arithmetic | Number") -> "Arithmetic":
-        return self._with("mul", other)
-
-    def __rmul__(self, other: "Number") -> "Arithmetic":
-        return self._with("mul", other, swap=True)
-
-    def __truediv__(self, other: "Arithmetic | Number") -> "Arithmetic":
-        return self._with("div", other)
-
-    def __rtruediv__(self, other: "Number") -> "Arithmetic":
-        return self._with("div", other, swap=True)
-
-    def __neg__(self) -> "Arithmetic":
-        return Arithmetic(apply("neg", self.expr))
-
-    def max(self, other: "Arithmetic | Number") -> "Arithmetic":
-        """The larger; NaN wins."""
-        return self._with("max", other)
-
-    def min(self, other: "Arithmetic | Number") -> "Arithmetic":
-        """The smaller; NaN wins."""
-        return self._with("min", other)
-
-    def compare(self, name: str, other: "Arithmetic | Number") -> "Arithmetic":
-        """A comparison, as a bool."""
-        return self._with(name, other)
-
-    def choose(self, yes: "Arithmetic", no: "Arithmetic | Number") -> "Arithmetic":
-        """`yes` where this bool holds, else `no`."""
-        other = no.expr if isinstance(no, Arithmetic) else _literal(no, yes.expr)
-        return Arithmetic(apply("select", self.expr, yes.expr, other))
-
-    def call(self, name: str) -> "Arithmetic":
-        """A function of one argument."""
-        return Arithmetic(apply(name, self.expr))
-
-
-A = Arithmetic
-
-
-def _sigmoid(x: A) -> A:
-    return 1.0 / (1.0 + (-x).call("exp"))
-
-
-def _gelu(x: A, approximate: str = "none") -> A:
-    if approximate == "tanh":
-        inner = math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))
-        return 0.5 * x * (1.0 + inner.call("tanh"))
-    return 0.5 * x * (1.0 + (x * (1 / math.sqrt(2))).call("erf"))
-
-
-def _softplus(x: A, beta: Number = 1, threshold: Number = 20) -> A:
-    scaled = x * beta
-    soft = scaled.call("exp").call("log1p") / beta
-    return scaled.compare("gt", threshold).choose(x, soft)
-
-
-def _clamp(x: A, low: A | Number | None = None, high: A | Number | None = None) -> A:
-    x = x if low is None else x.max(low)
-    return x if high is None else x.min(high)
-
-
-_POWERS: dict[float, Callable[[A], A]] = {
-    0.5: lambda x: x.call("sqrt"),
-    1.0: lambda x: x,
-    2.0: lambda x: x * x,
-    3.0: lambda x: x * x * x,
-    -0.5: lambda x: x.call("rsqrt"),
-    -1.0: lambda x: 1.0 / x,
-    -2.0: lambda x: 1.0 / (x * x),
-}
-
-
-def _pow(x: A | Number, exponent: A | Number) -> A:
-    if isinstance(x, Arithmetic) and not isinstance(exponent, Arithmetic):
-        special = _POWERS.get(float(exponent))
-        if special is not None and (is_float(x.expr.dtype) or exponent in (1, 2, 3)):
-            return special(x)
-    like = x if isinstance(x, Arithmetic) else exponent
-    assert isinstance(like, Arithmetic)
-    left, right = (Arithmetic(_literal(_bare(v), like.expr)) for v in (x, exponent))
-    return left._with("pow", right)
-
-
-def _bare(value: A | Number) -> Expr | Number:
-    return value.expr if isinstance(value, Arithmetic) else value
-
-
-def _div(x: A, other: A | Number, rounding_mode: str | None = None) -> A:
-    if rounding_mode is not None and not is_float(x.expr.dtype):
-        name = {"floor": "floordiv", "trunc": "truncdiv"}[rounding_mode]
-        return x._with(name, other)
-    quotient = x / other
-    return quotient if rounding_mode is None else quotient.call(rounding_mode)
-
-
-def _elu(x: A, alpha: Number = 1, scale: Number = 1, input_scale: Number = 1) -> A:
-    negative = (x * input_scale).call("expm1") * alpha
-    return x.compare("gt", 0).choose(x, negative) * scale
-
-
-def _sign(x: A) -> A:
-    one, minus = (Arithmetic(_literal(v, x.expr)) for v in (1, -1))
-    rest = x.compare("lt", 0).choose(minus, x)  # zero and NaN stay
-    return x.compare("gt", 0).choose(one, rest)
-
-
-def _round(x: A, decimals: int = 0) -> A:
-    if decimals:
-        raise NotRaised("rounding to decimals")
-    return x.call("round")
-
-
-def _logaddexp(x: A, other: A) -> A:
-    high = x.max(other)
-    gap = (x - other).call("abs")
-    sum_ = high + (-gap).call("exp").call("log1p")
-    return x.compare("eq", other).choose(x + math.log(2), sum_)
-
-
-def _unary(name: str) -> Formula:
-    return lambda x: x.call(name)
-
-
-_SAME_NAME = (
-    "exp exp2 expm1 log log2 log10 log1p sqrt rsqrt sin cos tan asin acos atan sinh cosh tanh erf"
-    " erfc floor ceil trunc abs neg"
-).split()
-
-ARITHMETIC: dict[str, Formula] = {
-    **{name: _unary(name) for name in _SAME_NAME},
-    "reciprocal": lambda x: 1.0 / x,
-    "square": lambda x: x * x,
-    "sigmoid": _sigmoid,
-    "relu": lambda x: x.max(0),
-    "relu6": lambda x: x.max(0).min(6),
-    "silu": lambda x: x / (1.0 + (-x).call("exp")),
-    "gelu": _gelu,
-    "mish": lambda x: x * _softplus(x).call("tanh"),
-    "softplus": _softplus,
-    "log_sigmoid": lambda x: x.min(0) - (-x.call("abs")).call("exp").call("log1p"),
-    "elu": _elu,
-    "selu": lambda x: _elu(x, 1.6732632423543772, 1.0507009873554805),
-    "celu": lambda x, alpha=1.0: x.max(0) + ((x / alpha).call("expm1") * alpha).min(0),
-    "leaky_relu": lambda x, slope=0.01: x.compare("gt", 0).choose(x, x * slope),
-    "hardtanh": lambda x, low=-1, high=1: x.max(low).min(high),
-    "hardsigmoid": lambda x: (x / 6 + 0.5).max(0).min(1),
-    "hardswish": lambda x: x * (x + 3).max(0).min(6) / 6,
-    "threshold": lambda x, limit, value: x.compare("gt", limit).choose(x, value),
-    "round": _round,
-    "sign": _sign,
-    "sgn": _sign,
-    "frac": lambda x: x - x.call("trunc"),
-    "add": lambda x, other, alpha=1: x + (other if alpha == 1 else _scaled(x, other, alpha)),
-    "sub": lambda x, other, alpha=1: x - (other if alpha == 1 else _scaled(x, other, alpha)),
-    "rsub": lambda x, other, alpha=1: (x if alpha == 1 else x * alpha)._with("sub", other, True),
-    "mul": lambda x, other: x * other,
-    "div": _div,
-    "floor_divide": lambda x, other: _div(x, other, "floor"),
-    "remainder": lambda x, other: x._with("remainder", other),
-    "fmod": lambda x, other: x._with("fmod", other),
-    "pow": _pow,
-    "maximum": lambda x, other: x.max(other),
-    "minimum": lambda x, other: x.min(other),
-    "clamp": _clamp,
-    "clamp_min": _clamp,
-    "clamp_max": lambda x, high: x.min(high),
-    "addcmul": lambda x, a, b, value=1: x + (a * b if value == 1 else value * (a * b)),
-    "addcdiv": lambda x, a, b, value=1: x + (a / b if value == 1 else value * (a / b)),
-    "lerp": lambda x, end, weight: x + _as_factor(x, weight) * (end - x),
-    "atan2": lambda x, other: x._with("atan2", other),
-    "copysign": lambda x, other: x._with("copysign", other),
-    "logaddexp": _logaddexp,
-    "hypot": lambda x, other: (x * x + other * other).call("sqrt"),
-    "bitwise_and": lambda x, other: x._with("and", other),
-    "bitwise_or": lambda x, other: x._with("or", other),
-    "bitwise_xor": lambda x, other: x._with("xor", other),
-    "bitwise_not": lambda x: x.call("not"),
-}
-"""Formulas by op; they compute in the type of the result."""
-
-COMPARISONS: dict[str, Formula] = {
-    **{n: lambda x, other, n=n: x.compare(n, other) for n in ("eq", "ne", "lt", "le", "gt", "ge")},
-    "isnan": lambda x: x.compare("ne", x),
-    "isinf": lambda x: x.call("abs").compare("eq", math.inf),
-    "isfinite": lambda x: (x - x).compare("eq", 0),
-    "signbit": lambda x: x.compare("lt", 0),
-}
-"""Formulas that compute in the common type of their operands and give bool."""
-
-_LOGIC: dict[str, Formula] = {
-    "logical_and": lambda x, other: x._with("and", other),
-    "logical_or": lambda x, other: x._with("or", other),
-    "logical_xor": lambda x, other: x._with("xor", other),
-    "logical_not": lambda x: x.call("not"),
-}
-
-_ALIASES = {
-    "multiply": "mul",
-    "subtract": "sub",
-    "divide": "div",
-    "true_divide": "div",
-    "absolute": "abs",
-    "negative": "neg",
-    "greater": "gt",
-    "greater_equal": "ge",
-    "less": "lt",
-    "less_equal": "le",
-    "not_equal": "ne",
-    "clip": "clamp",
-    "fix": "trunc",
-    "arctan2": "atan2",
-    "special_expit": "sigmoid",
-    "special_erf": "erf",
-    "special_exp2": "exp2",
-    "special_log1p": "log1p",
-    "special_expm1": "expm1",
-    "__and__": "bitwise_and",
-    "__or__": "bitwise_or",
-    "__xor__": "bitwise_xor",
-}
 
 # operands that a schema calls differently, and arguments that formulas do not need
 _UNUSED = ("generator", "training", "lower", "upper")
-
-
-def _scaled(x: A, other: A | Number, alpha: Number) -> A:
-    return Arithmetic(_literal(_bare(other), x.expr)) * alpha
-
-
-def _as_factor(x: A, weight: A | Number) -> A:
-    return Arithmetic(_literal(_bare(weight), x.expr))
 
 
 def _raise(r: Raiser, node: Node, formula: Formula, compute: torch.dtype | None) -> View:
@@ -296,7 +44,7 @@ def _raise(r: Raiser, node: Node, formula: Formula, compute: torch.dtype | None)
         raise NotRaised("complex numbers")
 
     def build(*elements: Expr) -> Expr:
-        read = dict(zip(views, (A(cast(e, common)) for e in elements), strict=True))
+        read = dict(zip(views, (Arithmetic(cast(e, common)) for e in elements), strict=True))
         return formula(*(read[n] if n in read else _plain(v) for n, v in args.items())).expr
 
     return r.map(list(views.values()), node.result, build)
@@ -329,11 +77,11 @@ def _logic_rule(formula: Formula) -> Callable[[Raiser, Node], View]:
 for _table, _make in (
     (ARITHMETIC, _arithmetic_rule),
     (COMPARISONS, _comparison_rule),
-    (_LOGIC, _logic_rule),
+    (LOGIC, _logic_rule),
 ):
     for _name, _formula in _table.items():
         rule(_name)(_make(_formula))
-for _alias, _name in _ALIASES.items():
+for _alias, _name in ALIASES.items():
     rule(_alias)(RULES[f"aten.{_name}"])
 
 
@@ -391,8 +139,10 @@ def _nan_to_num(r: Raiser, node: Node) -> View:
     nan, high, low = (node.get(n) for n in ("nan", "posinf", "neginf"))
 
     def build(x: Expr) -> Expr:
-        bounds = ((math.inf, limits.max if high is None else high),)
-        bounds += ((-math.inf, limits.min if low is None else low),)
+        bounds = (
+            (math.inf, limits.max if high is None else high),
+            (-math.inf, limits.min if low is None else low),
+        )
         result = apply("select", apply("ne", x, x), Const(dtype, float(nan or 0.0)), x)
         for value, replacement in bounds:
             hit = apply("eq", x, Const(dtype, value))

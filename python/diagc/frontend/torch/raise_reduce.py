@@ -12,10 +12,12 @@ import torch
 from diagc.frontend.torch.aten import Node, TensorType
 from diagc.frontend.torch.axes import Axis
 from diagc.frontend.torch.graph import View
+from diagc.frontend.torch.map_builder import MapBuilder
 from diagc.frontend.torch.promotion import compute_type, number, to_bool
-from diagc.frontend.torch.raiser import MapBuilder, Raiser
+from diagc.frontend.torch.raiser import Raiser
 from diagc.frontend.torch.rules import NotRaised, rule
-from diagc.frontend.torch.scalar import INDEX, Const, Count, Expr, apply, cast, is_float
+from diagc.frontend.torch.scalar import INDEX, Const, Count, Expr, is_float
+from diagc.frontend.torch.simplify import apply, cast
 from diagc.frontend.torch.sizes import Size, product
 
 __all__ = ["divide_by_count", "elementwise", "log_sum_exp", "mean", "raise_extreme", "reduced_dims"]

@@ -13,13 +13,15 @@ import torch
 from diagc.frontend.torch.aten import Node, Ref, TensorType
 from diagc.frontend.torch.axes import Axis, leaves
 from diagc.frontend.torch.graph import View
+from diagc.frontend.torch.map_builder import MapBuilder
 from diagc.frontend.torch.promotion import compute_type, number
 from diagc.frontend.torch.raise_contract import multiply
 from diagc.frontend.torch.raise_normalize import masked_softmax
 from diagc.frontend.torch.raise_reduce import elementwise
-from diagc.frontend.torch.raiser import MapBuilder, Raiser
+from diagc.frontend.torch.raiser import Raiser
 from diagc.frontend.torch.rules import NotRaised, rule
-from diagc.frontend.torch.scalar import INDEX, Const, Expr, Position, apply, cast
+from diagc.frontend.torch.scalar import INDEX, Const, Expr, Position
+from diagc.frontend.torch.simplify import apply, cast
 from diagc.frontend.torch.sizes import divide, equal, product
 
 __all__: list[str] = []
@@ -59,9 +61,7 @@ def _scale(node: Node, query: View) -> float:
     return 1 / math.sqrt(width)
 
 
-def _grouped(
-    r: Raiser, query: View, key: View, value: View
-) -> tuple[View, View, View, list[str]]:
+def _grouped(r: Raiser, query: View, key: View, value: View) -> tuple[View, View, View, list[str]]:
     """Split the heads of the query; the dims are (batch..., key head, group, rows, features)."""
     heads = len(query.dims) - 3
     if heads < 0:
@@ -107,9 +107,7 @@ def _masked(r: Raiser, node: Node, scores: View) -> tuple[View, View | None]:
     return _covering(r, scores, mask, shape)
 
 
-def _covering(
-    r: Raiser, scores: View, mask: View, shape: Sequence[object]
-) -> tuple[View, View]:
+def _covering(r: Raiser, scores: View, mask: View, shape: Sequence[object]) -> tuple[View, View]:
     """Scores that have all axes of a boolean mask, and the mask under the dims of the scores."""
     for i, dim in enumerate(mask.dims, start=len(shape) - len(mask.dims)):
         if leaves(dim) and not scores.leaves(i):

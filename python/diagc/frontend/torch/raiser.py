@@ -14,19 +14,19 @@ from diagc.frontend.torch.graph import (
     ContractOp,
     GraphOp,
     InputOp,
-    MapOp,
     NormalizeOp,
     ReduceOp,
     Use,
     Value,
     View,
-    positions,
 )
+from diagc.frontend.torch.map_builder import MapBuilder
 from diagc.frontend.torch.rules import RULES, NotRaised
-from diagc.frontend.torch.scalar import Expr, Operand, Position, cast, rebuild
+from diagc.frontend.torch.scalar import Expr
+from diagc.frontend.torch.simplify import cast
 from diagc.frontend.torch.sizes import Size
 
-__all__ = ["MapBuilder", "Note", "Raiser", "raise_program"]
+__all__ = ["Note", "Raiser", "raise_program"]
 
 _INPUT_HINTS = {1: "d", 2: "nd", 3: "bnd", 4: "bhnd"}
 _PARAMETER_HINTS = {1: "d", 2: "ed"}
@@ -136,7 +136,8 @@ class Raiser:
         self, operands: Iterable[Sequence[Sequence[Axis]]], shape: Sequence[Size]
     ) -> list[list[Axis]]:
         """Align operands from the last dim as torch broadcasts; the dims of the result."""
-        padded = [[[]] * (len(shape) - len(dims)) + [list(d) for d in dims] for dims in operands]
+        none: list[Axis] = []
+        padded = [[none] * (len(shape) - len(dims)) + [list(d) for d in dims] for dims in operands]
         result = []
         for i, size in enumerate(shape):
             present = [dims[i] for dims in padded if leaves(dims[i])]
@@ -258,91 +259,7 @@ class Raiser:
 
 
 def _without(view: View, dims: set[int], keepdim: bool) -> View:
-    """Drop dims that have no axes any more, or keep them as dims of size 1."""
+    """The view without dims that have no axes any more, unless they are kept with size 1."""
     if keepdim:
         return view
     return view.with_dims([d for i, d in enumerate(view.dims) if i not in dims])
-
-
-class MapBuilder:
-    """Collects the operands of one map; maps of positions alone are inlined into it."""
-
-    def __init__(self, raiser: Raiser) -> None:
-        self.raiser = raiser
-        self.uses: list[Use] = []
-
-    def operand(self, view: View, inline: bool = False) -> tuple[Expr, list[list[Axis]]]:
-        """The element of a view, and its dims in axes of this map.
-
-        A map without operands (positions and literals) is always inlined; with `inline`, any map.
-        """
-        op = view.value.op
-        use, dims = self.raiser.use(view)
-        if isinstance(op, MapOp) and (inline or not op.uses):
-            return self.inline_use(use), dims
-        self.uses.append(use)
-        return Operand(view.dtype, len(self.uses) - 1), dims
-
-    def inline_use(self, use: Use) -> Expr:
-        """The expression of the map that made a value, in axes of this map."""
-        op = use.value.op
-        assert isinstance(op, MapOp)
-        local = {id(outer): inner for outer, inner in use.leaf_pairs()}
-        numbers = {}
-        for i, inner_use in enumerate(op.uses):
-            pairs = [(outer, local[id(mine)]) for outer, mine in inner_use.leaf_pairs()]
-            for outer, mine in pairs:
-                self.raiser.space.link(outer, mine)
-            numbers[i] = len(self.uses)
-            self.uses.append(Use(inner_use.value, tuple(pairs)))
-
-        def leaf(expr: Expr) -> Expr:
-            if isinstance(expr, Operand):
-                return Operand(expr.dtype, numbers[expr.number])
-            if isinstance(expr, Position):
-                return Position(expr.dtype, tuple(local[id(a)] for a in leaves(expr.axes)))
-            return expr
-
-        assert op.expr is not None
-        return rebuild(op.expr, leaf)
-
-    def finish(
-        self,
-        expr: Expr,
-        dims: Sequence[Sequence[Axis]],
-        suffix: str = "",
-        every_axis: bool = False,
-    ) -> View:
-        """Add the map; a map that only passes on its operand is that operand."""
-        flat = [a for dim in dims for a in leaves(dim)]
-        if isinstance(expr, Operand) and not every_axis:
-            return self._pass_on(self.uses[expr.number], dims)
-        uses, expr = _drop_unused(self.uses, expr)
-        carried = {id(a) for use in uses for _, a in use.leaf_pairs()}
-        carried |= {id(a) for a in leaves(positions(expr))}
-        axes = tuple(a for a in flat if every_axis or id(a) in carried)
-        assert isinstance(expr.dtype, torch.dtype)
-        return self.raiser.add_value(MapOp(uses, expr=expr), axes, dims, expr.dtype, suffix)
-
-    def _pass_on(self, use: Use, dims: Sequence[Sequence[Axis]]) -> View:
-        back = {id(local): outer for outer, local in use.leaf_pairs()}
-        return View(use.value, tuple(tuple(back.get(id(a), a) for a in leaves(d)) for d in dims))
-
-
-def _drop_unused(uses: Sequence[Use], expr: Expr) -> tuple[list[Use], Expr]:
-    """Operands that simplification made superfluous disappear, equal readings become one."""
-    kept: list[Use] = []
-    numbers: dict[tuple[int, ...], int] = {}
-
-    def leaf(part: Expr) -> Expr:
-        if not isinstance(part, Operand):
-            return part
-        use = uses[part.number]
-        key = (id(use.value), *(id(a) for pair in use.leaf_pairs() for a in pair))
-        if key not in numbers:
-            numbers[key] = len(kept)
-            kept.append(use)
-        return Operand(part.dtype, numbers[key])
-
-    return kept, rebuild(expr, leaf)
-

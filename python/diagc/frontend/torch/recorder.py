@@ -10,13 +10,12 @@ a meta kernel) raises `NeedsExport`, and `capture` then takes torch.export.
 import contextlib
 import operator
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import fx
 from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -25,10 +24,13 @@ from diagc.frontend.torch.aten import bind_schema, operator_named
 from diagc.frontend.torch.locations import caller_location
 from diagc.frontend.torch.shape_rules import broadcast_shapes, infer_shape
 
-__all__ = ["LOCATION", "DeviceFacade", "NeedsExport", "Recorder", "tracing_flags"]
+__all__ = ["LOCATION", "NeedsExport", "Recorder"]
 
 LOCATION = "diagc_location"
 """Key of `node.meta` that holds the SourceLocation of a call."""
+
+_KNOWN_VALUES = 1 << 16
+"""Values that depend on shapes alone are followed up to this many elements."""
 
 _DATA_DEPENDENT = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 # carries the tag dynamic_output_shape for boolean masks only
@@ -74,10 +76,9 @@ class Recorder(ProxyTorchDispatchMode):
     def placeholder(self, tensor: torch.Tensor, name: str) -> torch.Tensor:
         """A meta twin of `tensor` that stands for a new graph input."""
         twin = torch.empty_like(tensor, device="meta", requires_grad=False)
-        before = contextlib.nullcontext()
-        if self._first_call is not None:
-            before = self.graph.inserting_before(self._first_call)
-        with before:
+        first = self._first_call
+        # inputs stand before calls; `inserting_before(None)` would be the very start
+        with contextlib.nullcontext() if first is None else self.graph.inserting_before(first):
             node = self.graph.placeholder(name)
         node.meta["val"] = twin
         node.meta["is_input"] = True
@@ -91,9 +92,7 @@ class Recorder(ProxyTorchDispatchMode):
             return node
         return self.node_of(self._twin(tensor))
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Record one call and give meta results."""
         kwargs = dict(kwargs or {})
         decomposition = self._decompositions.get(func)
@@ -106,7 +105,8 @@ class Recorder(ProxyTorchDispatchMode):
             return func(*args, **kwargs)
         if func is torch.ops.aten.lift_fresh.default:
             self._fresh.add(id(args[0]))
-        self._refuse_data_dependence(func)
+        if _needs_values(func):
+            return self._answer(func, args, kwargs)
         if func._schema.is_mutable:
             return self._record_in_place(func, args, kwargs)
         return self._record(func, args, kwargs)
@@ -115,19 +115,43 @@ class Recorder(ProxyTorchDispatchMode):
         """Whether all tensors are plain ones from outside, such as `torch.tensor(3)` makes."""
         tensors = _tensors((args, kwargs))
         return bool(tensors) and all(
-            _is_number(t) and id(t) not in self._names and id(t) not in self._twins
-            for t in tensors
+            _is_number(t) and id(t) not in self._names and id(t) not in self._twins for t in tensors
         )
 
-    def _refuse_data_dependence(self, func: Any) -> None:
-        tagged = any(tag in func.tags for tag in _DATA_DEPENDENT)
-        if (tagged and str(func) not in _SOMETIMES_STATIC) or str(func) in _BRANCHES_ON_DATA:
+    def _answer(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """A Python value that the user's code branches on, if it depends on shapes alone."""
+        known = self._known_arguments(args, kwargs)
+        if known is None:
             raise UnsupportedError(
                 str(func),
                 reason="its result, or a branch on it, depends on the values of tensors",
                 location=caller_location(),
                 remedy="compute it outside of the compiled function and pass the result in",
             )
+        result = _run_for_real(func, *known)
+        if _tensors(result):
+            raise NeedsExport(f"{func} has a result whose shape depends on values")
+        return result
+
+    def _known_arguments(self, args: Any, kwargs: Any) -> Any:
+        """The arguments with the true values of their tensors, or None if one is not known."""
+        if not all(self._is_known(t) for t in _tensors((args, kwargs))):
+            return None
+        return pytree.tree_map(lambda t: getattr(t, "_diagc_value", t), (args, kwargs))
+
+    def _is_known(self, tensor: torch.Tensor) -> bool:
+        if getattr(tensor, "_diagc_node", (None,))[0] is self:
+            return hasattr(tensor, "_diagc_value")
+        return id(tensor) in self._fresh or (_is_number(tensor) and id(tensor) not in self._names)
+
+    def _follow_value(self, func: Any, args: Any, kwargs: dict[str, Any], result: Any) -> None:
+        """Keep the true value of a result that depends on shapes alone (arange, comparisons)."""
+        random = torch.Tag.nondeterministic_seeded in func.tags
+        if random or not isinstance(result, torch.Tensor) or result.numel() > _KNOWN_VALUES:
+            return
+        known = self._known_arguments(args, kwargs)
+        if known is not None:
+            result._diagc_value = _run_for_real(func, *known)  # type: ignore[attr-defined]
 
     def _record(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         nodes = pytree.tree_map(self._to_node, (args, kwargs))
@@ -136,6 +160,7 @@ class Recorder(ProxyTorchDispatchMode):
         if isinstance(result, torch.Tensor) and any(result is t for t in _tensors(metas)):
             return result  # `contiguous()` or `to()` that changed nothing
         self._add(func, nodes, result)
+        self._follow_value(func, args, kwargs, result)
         return result
 
     def _add(self, func: Any, nodes: Any, result: Any) -> fx.Node:
@@ -206,6 +231,8 @@ class Recorder(ProxyTorchDispatchMode):
             like = torch.empty_like(target)
             node = self._add(cast, ((node,), {"dtype": target.dtype}), like)
         self._attach(target, node)
+        if hasattr(target, "_diagc_value"):
+            del target._diagc_value
         return target
 
     def _attach(self, tensor: torch.Tensor, node: fx.Node) -> None:
@@ -246,6 +273,19 @@ class Recorder(ProxyTorchDispatchMode):
 
     def _to_node(self, value: Any) -> Any:
         return self.node_of(value) if isinstance(value, torch.Tensor) else value
+
+
+def _needs_values(func: Any) -> bool:
+    tagged = any(tag in func.tags for tag in _DATA_DEPENDENT)
+    return (tagged and str(func) not in _SOMETIMES_STATIC) or str(func) in _BRANCHES_ON_DATA
+
+
+def _run_for_real(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """Run a call on true values, on the CPU."""
+    kwargs = {name: "cpu" if name == "device" else value for name, value in kwargs.items()}
+    args = pytree.tree_map(lambda a: "cpu" if isinstance(a, torch.device) else a, args)
+    with torch._C._DisablePythonDispatcher():
+        return func(*args, **kwargs)
 
 
 def _tensors(tree: Any) -> list[torch.Tensor]:
@@ -296,44 +336,3 @@ def _functional(func: Any) -> Any:
     if not name.endswith("_"):
         return None
     return operator_named(f"{namespace}.{name.removesuffix('_')}.{overload}")
-
-
-class DeviceFacade(TorchFunctionMode):
-    """Shows the user's code the device of the example inputs instead of `meta`."""
-
-    def __init__(self, device: torch.device) -> None:
-        """Take the device to show."""
-        super().__init__()
-        tensor = torch.Tensor
-        self._shown = {
-            tensor.device.__get__: device,  # type: ignore[attr-defined]
-            tensor.is_meta.__get__: False,  # type: ignore[attr-defined]
-            tensor.is_cpu.__get__: device.type == "cpu",  # type: ignore[attr-defined]
-            tensor.is_cuda.__get__: device.type == "cuda",  # type: ignore[attr-defined]
-        }
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        """Answer the questions about devices, pass on everything else."""
-        if func in self._shown:
-            return self._shown[func]
-        return func(*args, **(kwargs or {}))
-
-
-@contextlib.contextmanager
-def tracing_flags() -> Iterator[None]:
-    """What libraries ask before they branch on data: torch.compiler.is_compiling and the like.
-
-    torch.export sets the same two flags. The fast path of nn.MultiheadAttention is one opaque op.
-    """
-    compiler = torch.compiler
-    saved = compiler._is_compiling_flag, compiler._is_exporting_flag
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    compiler._is_compiling_flag = compiler._is_exporting_flag = True
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        compiler._is_compiling_flag, compiler._is_exporting_flag = saved
-        torch.backends.mha.set_fastpath_enabled(fast_path)

@@ -11,7 +11,7 @@ import torch
 from torch import fx
 
 from diagc.errors import UnsupportedError
-from diagc.frontend.torch.capture import Captured
+from diagc.frontend.torch.captured import Captured
 from diagc.frontend.torch.from_fx import node_location
 from diagc.mlir import fx_importer, ir, torch_dialect
 

@@ -13,7 +13,7 @@ from diagc.frontend.torch.sizes import Size, equal, is_one, product
 __all__ = ["permuted"]
 
 _MANY_PIECES = 8
-"""Slices of an axis in more equal pieces than this are shifted views, not pieces of a split axis."""
+"""With more equal pieces than this, slices are shifted views and do not split the axis."""
 
 
 def permuted(view: View, order: Sequence[int]) -> View:
@@ -30,14 +30,18 @@ def _same(r: Raiser, node: Node) -> View:
 @rule("dropout", "feature_dropout", "alpha_dropout")
 def _dropout(r: Raiser, node: Node) -> View:
     if node.args["train"] and node.args["p"] > 0:
-        raise NotRaised("dropout is active and draws random numbers; call eval() to compile it away")
+        raise NotRaised(
+            "dropout is active and draws random numbers; call eval() to compile it away"
+        )
     return r.view(node.args["input"])
 
 
 @rule("native_dropout")
 def _native_dropout(r: Raiser, node: Node) -> Sequence[View]:
     if node.args["train"] and node.args["p"] > 0:
-        raise NotRaised("dropout is active and draws random numbers; call eval() to compile it away")
+        raise NotRaised(
+            "dropout is active and draws random numbers; call eval() to compile it away"
+        )
     raise NotRaised("the mask of an inactive dropout")
 
 
@@ -192,8 +196,9 @@ def _reindex(
 @rule("slice")
 def _slice(r: Raiser, node: Node) -> View:
     view = r.view(node.args["self"])
-    dim, length = node.args["dim"] % len(view.dims), product(
-        a.size for a in view.leaves(node.args["dim"] % len(view.dims))
+    dim, length = (
+        node.args["dim"] % len(view.dims),
+        product(a.size for a in view.leaves(node.args["dim"] % len(view.dims))),
     )
     size, step = node.result.shape[dim], node.args["step"]
     if equal(size, length) and step == 1:

@@ -1,0 +1,86 @@
+"""Capture through non-strict torch.export: symbolic sizes, and writes through views."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from diagc.errors import DiagcError, UnsupportedError
+from diagc.frontend.torch import decompositions
+from diagc.frontend.torch.aten import Input
+from diagc.frontend.torch.captured import Captured, Dynamic, argument_names, explained, tensor_type
+
+__all__ = ["export"]
+
+
+class _FunctionModule(torch.nn.Module):
+    """torch.export wants a module."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self._function = function
+
+    def forward(self, *args: Any) -> Any:
+        return self._function(*args)
+
+
+def export(function: Callable[..., Any], inputs: tuple[Any, ...], dynamic: Dynamic) -> Captured:
+    """Capture `function(*inputs)`; arguments as those of `capture`.
+
+    Raises:
+        UserError: the function fails.
+        UnsupportedError: torch.export does not take it, or it writes into arguments or buffers.
+    """
+    module = function if isinstance(function, torch.nn.Module) else _FunctionModule(function)
+    # without this, torch.export keeps stack traces of methods called `forward` only
+    torch.fx.proxy._register_stack_trace_anchor(function)
+    shapes = _dynamic_shapes(module, inputs, dynamic)
+    try:
+        with torch.no_grad():
+            exported = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
+            exported = exported.run_decompositions(decompositions.table())
+    except DiagcError:
+        raise
+    except Exception as error:
+        raise explained(function, error) from error
+    return _from_exported(exported, argument_names(function, inputs))
+
+
+def _dynamic_shapes(module: torch.nn.Module, inputs: tuple[Any, ...], dynamic: Dynamic) -> Any:
+    if dynamic is not True:
+        return dynamic or None
+    auto = torch.export.Dim.AUTO
+    shapes = pytree.tree_map(lambda t: dict.fromkeys(range(t.dim()), auto), inputs)
+    # an argument list `*args` is one parameter to torch.export
+    return (shapes,) if isinstance(module, _FunctionModule) else shapes
+
+
+def _from_exported(exported: Any, user_names: list[str]) -> Captured:
+    signature = exported.graph_signature
+    mutated = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
+    if mutated:
+        raise UnsupportedError(
+            "mutation",
+            reason=f"the function writes into its arguments or buffers: {', '.join(mutated)}",
+            remedy="write into a clone, and return what has changed (modules: call eval() first)",
+        )
+    kinds = {"PARAMETER": "param", "USER_INPUT": "user"}
+    state = {**exported.state_dict, **exported.constants}
+    values = {n.name: n.meta.get("val") for n in exported.graph.nodes if n.op == "placeholder"}
+    inputs: list[Input] = []
+    for spec in signature.input_specs:
+        type_ = tensor_type(values[spec.arg.name])
+        assert type_ is not None
+        kind = kinds.get(spec.kind.name, "buffer")
+        users = sum(i.kind == "user" for i in inputs)
+        name = user_names[users] if kind == "user" else str(spec.target)
+        tensor = None if kind == "user" else state[spec.target]
+        index = users if kind == "user" else None
+        inputs.append(Input(spec.arg.name, type_, kind, name, index, tensor))
+    symbols = {
+        str(s): (int(max(r.lower, 0)), int(min(r.upper, 2**62)))
+        for s, r in exported.range_constraints.items()
+    }
+    spec = exported.call_spec.out_spec
+    return Captured(exported.graph, inputs, spec, symbols)

@@ -1,0 +1,190 @@
+"""Build scalar expressions; what is a literal, a choice of literals or a comparison gets simpler.
+
+Only identities that hold exactly are used. They turn masks such as `ones(n, n).tril() == 0` into
+one comparison of positions, which later becomes a bound of a loop.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from diagc.frontend.torch.scalar import INDEX, Apply, Const, Expr, ScalarType, is_float
+
+__all__ = ["apply", "cast", "rebuild"]
+
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "eq": lambda a, b: a == b,
+    "ne": lambda a, b: a != b,
+    "lt": lambda a, b: a < b,
+    "le": lambda a, b: a <= b,
+    "gt": lambda a, b: a > b,
+    "ge": lambda a, b: a >= b,
+}
+_NEGATED = {"eq": "ne", "ne": "eq", "lt": "ge", "ge": "lt", "gt": "le", "le": "gt"}
+_FOLDED: dict[str, Callable[..., Any]] = {
+    **_COMPARISONS,
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "neg": lambda a: -a,
+    "and": lambda a, b: a and b,
+    "or": lambda a, b: a or b,
+    "xor": lambda a, b: bool(a) != bool(b),
+    "not": lambda a: not a,
+}
+_INTEGRAL_ON_INDEX = ("add", "sub", "mul")
+
+
+def apply(name: str, *args: Expr) -> Expr:
+    """The operation `name`, simplified where that is exact.
+
+    All arguments have one type (the first of "select" is a condition); comparisons give bool.
+    """
+    folded = _fold(name, args) or _simplify(name, args) or _on_indices(name, args)
+    if folded is not None:
+        return folded
+    dtype = torch.bool if name in _COMPARISONS else args[-1].dtype
+    return Apply(dtype, name, args)
+
+
+def cast(expr: Expr, dtype: ScalarType) -> Expr:
+    """Convert to `dtype`; widening and narrowing back is no conversion."""
+    if expr.dtype == dtype:
+        return expr
+    if isinstance(expr, Const):
+        return Const(dtype, _cast_number(expr.value, dtype))
+    if isinstance(expr, Apply) and expr.name == "select" and _is_choice_of_literals(expr):
+        condition, yes, no = expr.args
+        return apply("select", condition, cast(yes, dtype), cast(no, dtype))
+    back = isinstance(expr, Apply) and expr.name == "cast" and expr.args[0].dtype == dtype
+    if back and _widens(dtype, expr.dtype):
+        assert isinstance(expr, Apply)
+        return expr.args[0]
+    return Apply(dtype, "cast", (expr,))
+
+
+def _cast_number(value: Any, dtype: ScalarType) -> float | int | bool:
+    if dtype == torch.bool:
+        return bool(value)
+    if not is_float(dtype):
+        return int(value)
+    if dtype == torch.float64 or (float(value).is_integer() and abs(value) < 256):
+        return float(value)
+    assert isinstance(dtype, torch.dtype)
+    return float(torch.tensor(float(value), dtype=dtype))  # as torch rounds its scalars
+
+
+def _widens(narrow: ScalarType, wide: ScalarType) -> bool:
+    """Whether every value of `narrow` is one of `wide`."""
+    if narrow == torch.bool:
+        return True
+    if is_float(narrow) and is_float(wide):
+        both = (torch.float16, torch.bfloat16)
+        assert isinstance(narrow, torch.dtype)
+        assert isinstance(wide, torch.dtype)
+        return wide.itemsize > narrow.itemsize and not (narrow in both and wide in both)
+    return narrow == INDEX and wide == torch.int64
+
+
+def _is_choice_of_literals(expr: Apply) -> bool:
+    return all(isinstance(branch, Const) for branch in expr.args[1:])
+
+
+def _fold(name: str, args: Sequence[Expr]) -> Expr | None:
+    """Literals: the result; a choice between literals: the choice between the results."""
+    if name not in _FOLDED:
+        return None
+    if all(isinstance(a, Const) for a in args):
+        dtype = torch.bool if name in _COMPARISONS else args[-1].dtype
+        value = _FOLDED[name](*(a.value for a in args if isinstance(a, Const)))
+        return Const(dtype, _cast_number(value, dtype))
+    choices = [a for a in args if isinstance(a, Apply) and a.name == "select"]
+    if len(choices) != 1 or not _is_choice_of_literals(choices[0]):
+        return None
+    if not all(isinstance(a, Const) or a is choices[0] for a in args):
+        return None
+    condition, yes, no = choices[0].args
+    chosen = [apply(name, *(b if a is choices[0] else a for a in args)) for b in (yes, no)]
+    return apply("select", condition, *chosen)
+
+
+def _simplify(name: str, args: Sequence[Expr]) -> Expr | None:
+    """Identities of booleans and choices."""
+    match name:
+        case "select":
+            return _simplify_select(*args)
+        case "not":
+            return _simplify_not(args[0])
+        case "and" | "or" if args[0].dtype == torch.bool:
+            return _simplify_junction(name == "and", *args)
+        case "eq" | "ne" if args[0].dtype == torch.bool:
+            return _simplify_bool_comparison(name == "eq", *args)
+    return None
+
+
+def _simplify_select(condition: Expr, yes: Expr, no: Expr) -> Expr | None:
+    if isinstance(condition, Const):
+        return yes if condition.value else no
+    if isinstance(yes, Const) and isinstance(no, Const):
+        if yes.value == no.value:
+            return yes
+        if yes.dtype == torch.bool:
+            return condition if yes.value else apply("not", condition)
+    if isinstance(condition, Apply) and condition.name == "not":
+        return apply("select", condition.args[0], no, yes)
+    return None
+
+
+def _simplify_not(expr: Expr) -> Expr | None:
+    if not isinstance(expr, Apply):
+        return None
+    if expr.name == "not":
+        return expr.args[0]
+    # not for floats: a comparison with NaN is false, and so is its opposite
+    if expr.name in _NEGATED and not is_float(expr.args[0].dtype):
+        return apply(_NEGATED[expr.name], *expr.args)
+    return None
+
+
+def _simplify_junction(conjunction: bool, left: Expr, right: Expr) -> Expr | None:
+    for one, other in ((left, right), (right, left)):
+        if isinstance(one, Const):
+            return other if bool(one.value) == conjunction else one
+    return None
+
+
+def _simplify_bool_comparison(equal: bool, left: Expr, right: Expr) -> Expr | None:
+    for one, other in ((left, right), (right, left)):
+        if isinstance(one, Const):
+            return other if bool(one.value) == equal else apply("not", other)
+    return None
+
+
+def _on_indices(name: str, args: Sequence[Expr]) -> Expr | None:
+    """Compute with positions as indices, not as the int64 that torch makes of them."""
+    if name not in _COMPARISONS and name not in _INTEGRAL_ON_INDEX:
+        return None
+    inner = [_as_index(a) for a in args]
+    if any(a is None for a in inner) or all(isinstance(a, Const) for a in args):
+        return None
+    result = apply(name, *(a for a in inner if a is not None))
+    return result if name in _COMPARISONS else cast(result, torch.int64)
+
+
+def _as_index(expr: Expr) -> Expr | None:
+    if expr.dtype != torch.int64:
+        return None
+    if isinstance(expr, Const):
+        return Const(INDEX, expr.value)
+    if isinstance(expr, Apply) and expr.name == "cast" and expr.args[0].dtype == INDEX:
+        return expr.args[0]
+    return None
+
+
+def rebuild(expr: Expr, leaf: Callable[[Expr], Expr]) -> Expr:
+    """The expression with each leaf replaced, simplified again."""
+    if not isinstance(expr, Apply):
+        return leaf(expr)
+    args = [rebuild(arg, leaf) for arg in expr.args]
+    return cast(args[0], expr.dtype) if expr.name == "cast" else apply(expr.name, *args)
