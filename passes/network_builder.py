@@ -3,6 +3,7 @@
 from diagc.algebra.expressions import Expr, select, symbol
 from diagc.algebra.maps import map_expr, statistic_type
 from diagc.algebra.networks import Leaf, Network, Order
+from diagc.cost import elements as element_count
 from diagc.dialects import diag
 from diagc.mlir import ir
 
@@ -52,10 +53,12 @@ class NetworkBuilder:
             (number,) = order.part
             return self._summed(self._leaf(self._net.leaves[number]), kept)
         left, right = map(self.part, order.parts)
+        if element_count(right) > element_count(left):  # its axes come first, as rows
+            left, right = right, left
         shared = [axis for axis in diag.labels(left) if axis in diag.labels(right)]
         over = [axis for axis in shared if axis not in kept]
         is_last = len(order.part) == len(self._net.leaves)
-        wanted = self._net.result if is_last else kept
+        wanted = self._net.result if is_last else None
         return diag.contract(left, right, over, dtype=self.type, order=wanted)
 
     def _leaf(self, leaf: Leaf) -> ir.Value:

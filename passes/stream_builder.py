@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from diagc.algebra import laws
 from diagc.algebra.dataflow import carries, reduced_axes
-from diagc.algebra.expressions import Expr, symbols
+from diagc.algebra.expressions import Expr, equal, select, symbol, symbols
 from diagc.algebra.graph import Graph
 from diagc.algebra.maps import cast, full, map_expr, statistic_type
-from diagc.algebra.streams import Derivation, State, monoid_of
+from diagc.algebra.streams import Derivation, State
+from diagc.algebra.summands import monoid_of
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
 from diagc.passes.cloning import clone
@@ -111,7 +112,7 @@ class _Builder:
                 part = self._reduce_chunk(op, values)
                 factor = self._correction(state, old, values, factors)
                 new.append(_merge(state, (old[number], factor), (part, None)))
-                values[op.results[0]] = self._as_original(op, new[-1])
+                values[op.results[0]] = self._statistic(op, new[-1])
         return new
 
     def combine(self, *both: ir.Value) -> list[ir.Value]:
@@ -133,7 +134,7 @@ class _Builder:
                     for side, made in zip(sides, factors, strict=True)
                 )
                 new.append(_merge(state, left, right))
-                values[op.results[0]] = self._as_original(op, new[-1])
+                values[op.results[0]] = self._statistic(op, new[-1])
         return new
 
     def _in_body_order(self) -> Iterator[ir.Operation]:
@@ -211,6 +212,15 @@ class _Builder:
         types = [diag.element_type(wire) for wire in wires.values()]
         wide = any(isinstance(type_, ir.F64Type) for type_ in types)
         return ir.F64Type.get() if wide else ir.F32Type.get()
+
+    def _statistic(self, op: ir.Operation, value: ir.Value) -> ir.Value:
+        """A new state as later ops of the body read it."""
+        value = self._as_original(op, value)
+        empty = diag.MONOIDS[monoid_of(op)].float_identity
+        if op not in self._derivation.guarded or empty is None:
+            return value
+        guard = select(equal(symbol("m"), empty), 0.0, symbol("m"))
+        return map_expr(guard, {"m": value}, diag.element_type(value))
 
     def _as_original(self, op: ir.Operation, value: ir.Value) -> ir.Value:
         """A state in the element type of the reduction that it stands for."""

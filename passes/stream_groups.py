@@ -10,7 +10,7 @@ from diagc.algebra.streams import Derivation, derive
 from diagc.cost import elements as element_count
 from diagc.dialects import diag
 from diagc.mlir import ir
-from diagc.passes.absorption import absorbable, contraction_depth
+from diagc.passes.absorption import absorbable, contraction_depth, woven_axes
 
 __all__ = ["Group", "Note", "derivation", "groups", "is_worth_it", "reduced_axes_of"]
 
@@ -92,9 +92,27 @@ def _depends(graph: Graph, _axis: str, op: ir.Operation, group: Group) -> bool:
 
 
 def _shares(graph: Graph, axis: str, op: ir.Operation, group: Group) -> bool:
-    """Whether the group reads a wire, with the axis, that `op` reduces."""
-    wires = {value for o in group.derivation.body for value in graph.reads[o]}
-    return any(value in wires and carries(value, axis) for value in op.operands)
+    """Whether both are computed from a wire that has the axis and all axes of the results.
+
+    A mask that several attentions share lacks their batch axes: it does not bring them together.
+    """
+    return any(
+        _covers(value, axis, [op, *group.reductions])
+        for value in _sources(graph, axis, [op]) & _sources(graph, axis, group.reductions)
+    )
+
+
+def _sources(graph: Graph, axis: str, reductions: list[ir.Operation]) -> set[ir.Value]:
+    """The wires with the axis that reductions read, directly and through what pays to repeat."""
+    repeated = absorbable(graph, axis, reductions)
+    reads = (value for op in [*reductions, *repeated] for value in graph.reads[op])
+    return {value for value in reads if carries(value, axis)}
+
+
+def _covers(value: ir.Value, axis: str, reductions: Sequence[ir.Operation]) -> bool:
+    """Whether a wire has the axes that reductions weave, but for those of a second operand."""
+    axes = {*diag.labels(value), axis}
+    return all(woven_axes([op]) <= axes or value in op.operands for op in reductions)
 
 
 def _same_tasks(op: ir.Operation, group: Group) -> bool:

@@ -39,7 +39,7 @@ def scale(phi: Expr, statistics: Sequence[str], elements: Iterable[str]) -> Expr
     """The factor r(s, t), over the statistics and their names with suffix `NEW`; None if none.
 
     Args:
-        phi: the summand.
+        phi: the summand, without guards for empty rows.
         statistics: names of the symbols that change.
         elements: names of the symbols that vary along the streamed axis.
     """
@@ -127,14 +127,10 @@ def cases(phi: Expr) -> Iterator[Expr]:
 
 
 def _switches(expr: Expr, statistics: set[str]) -> bool:
-    """Whether a condition depends on a statistic, but for guards of rows where nothing was seen."""
+    """Whether a condition depends on a statistic."""
     if expr.op == "select" and symbols(expr.args[0]) & statistics:
-        guard = expr.args[0].op == "eq" and expr.args[0].args[1].value in _INFINITIES
-        return not guard or any(_switches(arg, statistics) for arg in expr.args[1:])
+        return True
     return any(_switches(arg, statistics) for arg in expr.args)
-
-
-_INFINITIES = (float("inf"), float("-inf"))
 
 
 def _find_select(expr: Expr) -> Expr | None:

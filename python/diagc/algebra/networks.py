@@ -58,14 +58,13 @@ class Network:
     sizes: Mapping[str, int]
 
     def kept(self, part: frozenset[int]) -> tuple[str, ...]:
-        """Labels of the product of some leaves that are still needed, those of the result first."""
+        """Labels of the product of some leaves that the rest or the result still needs."""
         needed = set(self.result)
         for number, leaf in enumerate(self.leaves):
             if number not in part:
                 needed.update(leaf.axes)
-        own = [axis for number in sorted(part) for axis in self.leaves[number].axes]
-        first = [axis for axis in self.result if axis in own]
-        return tuple(axis for axis in dict.fromkeys([*first, *own]) if axis in needed)
+        axes = (axis for number in sorted(part) for axis in self.leaves[number].axes)
+        return tuple(axis for axis in dict.fromkeys(axes) if axis in needed)
 
 
 # ---- reading ------------------------------------------------------------------------------------

@@ -13,7 +13,9 @@ exp(m - m'), and a contraction corrected by the same factor.
 Numeric safety. A correction reads the *old* statistic as it was reduced, without the guard that
 replaces minus infinity, and the *new* one with its guards: while nothing but minus infinity was
 seen, exp(-inf - m') = 0 meets sums that are 0. Where a law does not give 0 there by itself, 0 is
-selected. Corrections that divide by a statistic are refused.
+selected. A summand that reads a maximum or minimum without a guard gets one: until something above
+minus infinity was seen, 0 is subtracted. Statistics and corrections with a division or logarithm of
+something that may be 0 are refused.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -32,8 +34,9 @@ from diagc.algebra.expressions import (
     symbols,
 )
 from diagc.algebra.graph import Graph
+from diagc.algebra.law_texts import LawTexts
 from diagc.algebra.refusal import Refusal
-from diagc.algebra.summands import Summands
+from diagc.algebra.summands import Summands, monoid_of, without_guards
 from diagc.dialects import diag
 from diagc.mlir import ir
 
@@ -69,17 +72,14 @@ class Derivation:
         body: the reductions and the ops that the body repeats, in order.
         wires: what corrections read: old states `r0`..., captured wires `c0`..., and statistics
             `s0`... as the body computes them from the new states (with the suffix `laws.NEW`).
+        guarded: reductions that the body's later ops read as 0 while they are infinite.
     """
 
     axis: str
     states: tuple[State, ...]
     body: tuple[ir.Operation, ...]
     wires: Mapping[str, ir.Value]
-
-
-def monoid_of(op: ir.Operation) -> str:
-    """The name of the monoid that a reduction reduces with."""
-    return "add" if op.name == "diag.contract" else str(op.attributes["kind"].value)
+    guarded: frozenset[ir.Operation]
 
 
 def derive(
@@ -102,9 +102,10 @@ def derive(
     body = _body(graph, axis, reductions, absorbed)
     dependent = graph.after(reductions) & body.keys()
     summands = Summands(axis, reductions, dependent - set(reductions))
-    names = _names(reductions)
-    states = tuple(_state(op, summands, reductions, names) for op in reductions)
-    return Derivation(axis, states, tuple(graph.in_order(body)), summands.wires)
+    texts = LawTexts(axis, reductions, body, summands)
+    states = tuple(_state(op, summands, reductions, texts) for op in reductions)
+    guarded = _unguarded(reductions, summands)
+    return Derivation(axis, states, tuple(graph.in_order(body)), summands.wires, guarded)
 
 
 # ---- the body -----------------------------------------------------------------------------------
@@ -153,19 +154,16 @@ def _state(
     op: ir.Operation,
     summands: Summands,
     reductions: Sequence[ir.Operation],
-    names: Mapping[ir.Operation, str],
+    texts: LawTexts,
 ) -> State:
-    summand = summands.of(op)
+    summand = without_guards(summands.of(op))
     used = summands.statistics(summand)
     kind = monoid_of(op)
-    reduced = _show(summand, summands, names, reductions)
-    shown = f"{names[op]}: {_KIND_WORDS.get(kind, kind)} of {reduced}"
     if not used:
-        return State(op, None, None, shown)
+        return State(op, None, None, texts.line(op, kind, None))
     law = _law(op, kind, summand, used, summands)
-    corrected = _show(law, summands, names, reductions)
+    line = texts.line(op, kind, law)
     law = substitute(law, {name: summands.raw(name) for name in used})
-    line = f"{shown}, corrected by {corrected}"
     if kind != "add":
         return State(op, None, law, line)
     decays = _is_decay(law, reductions, summands)
@@ -183,9 +181,6 @@ def _is_decay(law: Expr, reductions: Sequence[ir.Operation], summands: Summands)
     return follows and monoid_of(reductions[int(old[1:])]) == "max"
 
 
-_KIND_WORDS = {"add": "sum", "mul": "product", "max": "maximum", "min": "minimum"}
-
-
 def _law(
     op: ir.Operation, kind: str, summand: Expr, used: Sequence[str], summands: Summands
 ) -> Expr:
@@ -194,6 +189,9 @@ def _law(
         raise Refusal(f"no law lets a reduction by '{kind}' follow a statistic", op)
     ask = laws.scale if kind == "add" else laws.offset
     law = ask(summand, used, summands.varying(op))
+    results = {name for name in summands.wires if name[0] == "r"}
+    if not all(laws.is_safe(summands.raw(name), results) for name in used):
+        raise Refusal("a statistic that it uses may be infinite or no number at first", op)
     if law is None:
         word = "factor" if kind == "add" else "shift"
         raise Refusal(
@@ -209,6 +207,17 @@ def _law(
         ):
             raise Refusal("a statistic that it uses varies along another axis that it reduces", op)
     return law
+
+
+def _unguarded(reductions: Sequence[ir.Operation], summands: Summands) -> frozenset[ir.Operation]:
+    """Maxima and minima that some statistic reads without a guard against infinity."""
+    used = [name for name in summands.wires if name[0] == "s"]
+    read = {result for name in used for result in symbols(summands.outside_guards(name))}
+    return frozenset(
+        op
+        for number, op in enumerate(reductions)
+        if f"r{number}" in read and monoid_of(op) in ("max", "min")
+    )
 
 
 def _zero_when_empty(law: Expr, reductions: Sequence[ir.Operation]) -> Expr:
@@ -238,40 +247,3 @@ def _vanishes(law: Expr, name: str, empty: float) -> bool:
         )
     except ValueError:  # a function of captured wires that is not evaluated here
         return False
-
-
-# ---- texts --------------------------------------------------------------------------------------
-
-_LETTERS = {"max": "m", "min": "l", "mul": "p", "or": "any", "and": "all"}
-
-
-def _names(reductions: Sequence[ir.Operation]) -> dict[ir.Operation, str]:
-    """Letters for people: m for a maximum, z for a sum, o for a contraction ..."""
-    names: dict[ir.Operation, str] = {}
-    for op in reductions:
-        letter = _LETTERS.get(monoid_of(op), "o" if op.name == "diag.contract" else "z")
-        taken = sum(name.rstrip("0123456789") == letter for name in names.values())
-        names[op] = f"{letter}{taken + 1}" if taken else letter
-    return names
-
-
-def _show(
-    term: Expr,
-    summands: Summands,
-    names: Mapping[ir.Operation, str],
-    reductions: Sequence[ir.Operation],
-) -> str:
-    """A term in letters: a, b for elements, u, v for captured wires, m, z, o for states."""
-    results = {f"r{number}": names[op] for number, op in enumerate(reductions)}
-    shown: dict[str, Expr] = {}
-    for name in list(summands.wires):
-        if name[0] == "s":
-            raw = summands.raw(name)
-            shown[name] = substitute(raw, {r: symbol(n) for r, n in results.items()})
-            primed = {r: symbol(n + "'") for r, n in results.items()}
-            shown[name + laws.NEW] = substitute(raw, primed)
-    elements = [name for name in summands.wires if name[0] == "x"]
-    captured = [name for name in summands.wires if name[0] == "c"]
-    shown |= {name: symbol(chr(ord("a") + i)) for i, name in enumerate(elements)}
-    shown |= {name: symbol(chr(ord("u") + i)) for i, name in enumerate(captured)}
-    return show(substitute(term, shown))

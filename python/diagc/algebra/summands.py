@@ -14,7 +14,7 @@ from diagc.algebra.scalars import read_map
 from diagc.dialects import diag
 from diagc.mlir import ir
 
-__all__ = ["Summands", "without_guards"]
+__all__ = ["Summands", "monoid_of", "without_guards"]
 
 
 class Summands:
@@ -56,6 +56,10 @@ class Summands:
     def raw(self, name: str) -> Expr:
         """A statistic as a term over results of reductions, without its guards."""
         return without_guards(self._raw(self.wires[name]))
+
+    def outside_guards(self, name: str) -> Expr:
+        """A statistic with every guarded part replaced by 0, so that what is left is unguarded."""
+        return _drop_guarded(self._raw(self.wires[name]))
 
     # ---- reading ------------------------------------------------------------------------------
 
@@ -116,14 +120,32 @@ def _renamed(op: ir.Operation) -> list[str]:
     return diag.strings(op.attributes["from"]) if op.name == "diag.relabel" else []
 
 
-def without_guards(expr: Expr) -> Expr:
-    """`select(u == inf, number, u)` as `u`: guards are for rows where nothing was seen."""
-    args = tuple(without_guards(arg) for arg in expr.args)
-    if expr.op == "select" and args[0].op == "eq" and args[1].op == CONSTANT:
-        seen, empty = args[0].args
-        if seen == args[2] and empty.op == CONSTANT and empty.value in _INFINITIES:
-            return seen
-    return Expr(expr.op, args, expr.value)
+def monoid_of(op: ir.Operation) -> str:
+    """The name of the monoid that a reduction reduces with."""
+    return "add" if op.name == "diag.contract" else str(op.attributes["kind"].value)
 
 
 _INFINITIES = (float("inf"), float("-inf"))
+
+
+def _guarded(expr: Expr) -> Expr | None:
+    """The u of `select(u == inf, number, u)`: guards are for rows where nothing was seen."""
+    if expr.op != "select" or expr.args[0].op != "eq" or expr.args[1].op != CONSTANT:
+        return None
+    seen, empty = expr.args[0].args
+    is_guard = empty.op == CONSTANT and empty.value in _INFINITIES and seen == expr.args[2]
+    return seen if is_guard else None
+
+
+def without_guards(expr: Expr) -> Expr:
+    """The term with every guard replaced by what it guards."""
+    seen = _guarded(expr)
+    if seen is not None:
+        return without_guards(seen)
+    return Expr(expr.op, tuple(map(without_guards, expr.args)), expr.value)
+
+
+def _drop_guarded(expr: Expr) -> Expr:
+    if _guarded(expr) is not None:
+        return constant(0.0)
+    return Expr(expr.op, tuple(map(_drop_guarded, expr.args)), expr.value)
