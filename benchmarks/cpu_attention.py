@@ -72,7 +72,6 @@ def exact(function: Callable[..., Tensor], tensors: Sequence[Tensor]) -> Call:
 
 
 def case(
-    name: str,
     function: Callable[..., Tensor],
     tensors: tuple[Tensor, ...],
     peers: dict[str, Callable[..., Tensor]],
@@ -81,7 +80,6 @@ def case(
 ) -> Case:
     ours = diagc.compile(function, *tensors)
     return Case(
-        name,
         partial(ours, *tensors),
         {peer: partial(call, *tensors) for peer, call in peers.items()},
         [Gate(peer, ratio) for peer, ratio in gates.items()],
@@ -91,55 +89,52 @@ def case(
 
 
 def compiled(function: Callable[..., Tensor]) -> Callable[..., Any]:
-    """torch.compile, apart for every case: its cache of graphs is per function."""
     return torch.compile(function, dynamic=False)
 
 
-def cases(threads: int) -> list[Case]:
-    torch._dynamo.reset()
-    bf16_gate = 2.2 if host_features().bf16_dot else 1.15
-    f32 = inputs(torch.float32)
-    return [
-        case("softmax f32", softmax, f32, {"sdpa": sdpa}, {"sdpa": 1.2}, "sdpa"),
-        case(
-            "softmax bf16",
-            softmax,
-            inputs(torch.bfloat16),
-            {"sdpa": sdpa},
-            {"sdpa": bf16_gate},
-            "sdpa",
-        ),
-        case(
-            "l1 f32",
-            absolute,
-            f32,
-            {"torch.compile": compiled(absolute)},
-            {"torch.compile": 2.1},
-            "torch.compile",
-        ),
-        case(
-            "spherical f32",
-            spherical,
-            f32,
-            {
-                "re-associated by hand": reassociated,
-                "eager": spherical,
-                "torch.compile": compiled(spherical),
-            },
-            {"re-associated by hand": 1.5, "eager": 25.0},
-            "re-associated by hand",
-        ),
-        case(
-            "causal f32",
-            causal,
-            f32,
-            {"sdpa causal": partial(sdpa, is_causal=True)},
-            {"sdpa causal": 1.4},
-            "sdpa causal",
-        ),
-        case("decode f32", decode, decode_inputs(), {"sdpa": decode}, {"sdpa": 3.0}, "sdpa"),
-    ]
+def softmax_f32() -> Case:
+    return case(softmax, inputs(torch.float32), {"sdpa": sdpa}, {"sdpa": 1.2}, "sdpa")
 
+
+def softmax_bf16() -> Case:
+    gate = 2.2 if host_features().bf16_dot else 1.15
+    return case(softmax, inputs(torch.bfloat16), {"sdpa": sdpa}, {"sdpa": gate}, "sdpa")
+
+
+def l1_f32() -> Case:
+    name = "torch.compile"
+    return case(absolute, inputs(torch.float32), {name: compiled(absolute)}, {name: 2.1}, name)
+
+
+def spherical_f32() -> Case:
+    by_hand = "re-associated by hand"
+    peers = {
+        by_hand: reassociated,
+        "eager": spherical,
+        "torch.compile": compiled(spherical),
+    }
+    gates = {by_hand: 1.5, "eager": 25.0}
+    return case(spherical, inputs(torch.float32), peers, gates, by_hand)
+
+
+def causal_f32() -> Case:
+    name = "sdpa causal"
+    peers: dict[str, Callable[..., Tensor]] = {name: partial(sdpa, is_causal=True)}
+    return case(causal, inputs(torch.float32), peers, {name: 1.4}, name)
+
+
+def decode_f32() -> Case:
+    return case(decode, decode_inputs(), {"sdpa": decode}, {"sdpa": 3.0}, "sdpa")
+
+
+CASES = {
+    "softmax f32": softmax_f32,
+    "softmax bf16": softmax_bf16,
+    "l1 f32": l1_f32,
+    "spherical f32": spherical_f32,
+    "causal f32": causal_f32,
+    "decode f32": decode_f32,
+}
 
 if __name__ == "__main__":
-    sys.exit(main("cpu_attention", cases, gated_threads=[1]))
+    sys.exit(main("cpu_attention", CASES, gated_threads=[1]))

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from diagc.errors import DiagcError
 from diagc.targets.cpu.features import host_features
 
 __all__ = ["Case", "Gate", "Outcome", "main", "measure", "run_case", "save"]
@@ -44,7 +45,6 @@ class Case:
     """One comparison.
 
     Args:
-        name: of the line in the table.
         ours: our call.
         peers: the calls that it is compared with.
         gates: what must be reached.
@@ -52,7 +52,6 @@ class Case:
         exact_peer: the peer whose error ours may exceed 1.5 times at most.
     """
 
-    name: str
     ours: Call
     peers: Mapping[str, Call]
     gates: Sequence[Gate] = ()
@@ -97,7 +96,7 @@ def measure(calls: Mapping[str, Call], rounds: int, warm_up: int = 1) -> dict[st
     return times
 
 
-def run_case(case: Case, rounds: int) -> Outcome:
+def run_case(name: str, case: Case, rounds: int) -> Outcome:
     """Check errors, then measure all contenders of a case in turns."""
     calls = {OURS: case.ours, **case.peers}
     with torch.no_grad():
@@ -105,7 +104,7 @@ def run_case(case: Case, rounds: int) -> Outcome:
         times = measure(calls, rounds)
     ratios = {name: _ratio(times[name], times[OURS]) for name in case.peers}
     outcome = Outcome(
-        case.name,
+        name,
         torch.get_num_threads(),
         {name: median(seconds) * 1e3 for name, seconds in times.items()},
         ratios,
@@ -147,12 +146,12 @@ def _error(value: Any, exact: Sequence[torch.Tensor]) -> float:
 # ---- the command ---------------------------------------------------------------------------------
 
 
-def main(name: str, build: Callable[[int], Sequence[Case]], gated_threads: Sequence[int]) -> int:
+def main(name: str, cases: Mapping[str, Callable[[], Case]], gated_threads: Sequence[int]) -> int:
     """Run a benchmark from the command line; gives the exit status.
 
     Args:
         name: of the result file.
-        build: makes the cases for a number of threads.
+        cases: makers of the cases, by name.
         gated_threads: numbers of threads for which gates count; others are reported.
     """
     args = _arguments(name)
@@ -160,16 +159,25 @@ def main(name: str, build: Callable[[int], Sequence[Case]], gated_threads: Seque
     outcomes = []
     for threads in args.threads:
         torch.set_num_threads(threads)
-        for case in build(threads):
-            if args.only and not re.search(args.only, case.name):
+        for case_name, make in cases.items():
+            if args.only and not re.search(args.only, case_name):
                 continue
-            outcome = run_case(case, args.rounds)
+            outcome = _outcome(case_name, make, args.rounds)
             outcomes.append(outcome)
             _print(outcome, counts=threads in gated_threads)
     if not args.no_save:
         print(f"written to {save(name, outcomes, args)}")
     failed = [o for o in outcomes if o.missed and o.threads in gated_threads]
     return 1 if args.gate and failed else 0
+
+
+def _outcome(name: str, make: Callable[[], Case], rounds: int) -> Outcome:
+    """Run a case; one that fails has missed its gates, and the others still run."""
+    torch._dynamo.reset()
+    try:
+        return run_case(name, make(), rounds)
+    except DiagcError as error:
+        return Outcome(name, torch.get_num_threads(), {}, {}, {}, [str(error)])
 
 
 def _arguments(name: str) -> argparse.Namespace:

@@ -1,6 +1,8 @@
 """From a function and one of its calls to a specialization: import, compile, bind."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -74,9 +76,10 @@ class TorchBuild:
     ) -> "ImportedProgram":
         from diagc.frontend.torch.importer import import_torch
 
-        return import_torch(
-            self._callable(arguments), tuple(tensors), adapter=self.importer, dynamic=dynamic
-        )
+        with _quiet_torch():
+            return import_torch(
+                self._callable(arguments), tuple(tensors), adapter=self.importer, dynamic=dynamic
+            )
 
     def _is_module(self, arguments: "Arguments") -> bool:
         return arguments.plain and hasattr(self.function, "named_parameters")
@@ -103,3 +106,15 @@ class TorchBuild:
         from diagc.runtime.captured import Owners
 
         return Owners(self.function)
+
+
+@contextmanager
+def _quiet_torch() -> Iterator[None]:
+    """What torch.export logs about a function that it cannot export, the error says too."""
+    logger = logging.getLogger("torch")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

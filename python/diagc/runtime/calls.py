@@ -8,12 +8,12 @@ from typing import Any, Protocol
 import torch
 
 from diagc.debug import logger
-from diagc.errors import DiagcError
+from diagc.errors import DiagcError, UserError
 from diagc.runtime.arguments import Arguments, GroupKey, split_arguments
 from diagc.runtime.captured import CapturedTensor
 from diagc.runtime.guards import SizeMismatch, check_inputs
 from diagc.runtime.specialization import Ready, Specialization
-from diagc.runtime.torch_ops import call_through_op
+from diagc.runtime.torch_ops import call_through_op, register_group
 
 __all__ = ["MAX_SPECIALIZATIONS", "Build", "Calls", "Group", "OpenDims"]
 
@@ -41,6 +41,7 @@ class Group:
         arguments: structure of the calls.
         build: compiles.
         dynamic: None to open the dims that have changed, True for all, False for none.
+        name: of the function.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Group:
         arguments: Arguments,
         build: Build,
         dynamic: bool | None,
+        name: str,
     ) -> None:
         """Nothing is compiled yet."""
         self.function = function
@@ -56,8 +58,8 @@ class Group:
         self.specializations: list[Specialization] = []
         self.captured: tuple[CapturedTensor, ...] = ()
         """Captured tensors of all programs, in order of first use."""
-        self.key: str | None = None
-        """Name for torch's dispatcher, once it has one."""
+        self.key = register_group(self, name)
+        """Name for torch's dispatcher; given here, for tracers defer side effects."""
         self._build = build
         self._dynamic = dynamic
         self._seen: list[tuple[tuple[int, ...], ...]] = []
@@ -187,7 +189,7 @@ class Calls:
         tensors, key, arguments = split_arguments(args, kwargs)
         found = self._groups.get(key)
         if found is None:
-            made = Group(self.function, arguments, self._build, self._dynamic)
+            made = Group(self.function, arguments, self._build, self._dynamic, self.name)
             found = self._groups.setdefault(key, made)
         return found, tensors
 
@@ -200,9 +202,14 @@ class Calls:
         if torch.is_autocast_enabled("cpu"):
             return self.function(*args, **kwargs)  # it would compute in other dtypes than imported
         group, tensors = self.group(args, kwargs)
+        if torch.compiler.is_compiling() and not group.specializations:
+            raise UserError(
+                f"{self.name} is traced before it was compiled for such a call",
+                remedy="call it once in eager mode, or give diagc.compile such example inputs",
+            )
         if torch.compiler.is_compiling():
-            return call_through_op(group, self.name, group.specializations[0], tensors)
+            return call_through_op(group, group.specializations[0], tensors)
         ready = group.find(tensors) or group.make(tensors)
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in ready.inputs):
-            return call_through_op(group, self.name, ready.specialization, tensors)
+            return call_through_op(group, ready.specialization, tensors)
         return ready.specialization.value(ready.run())

@@ -183,7 +183,7 @@ class Program:
 
 
 def _plan_key(tensors: Sequence[torch.Tensor]) -> tuple[Any, ...]:
-    return tuple([(t.shape, t.stride(), t.dtype) for t in tensors])
+    return tuple([(t.shape, t.stride(), t.dtype, t.is_cpu) for t in tensors])
 
 
 def _dense_copy(tensor: torch.Tensor, order: Sequence[int]) -> torch.Tensor:

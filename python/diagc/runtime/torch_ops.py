@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakValueDictionary
 
 import torch
 from torch.utils import _pytree as pytree
@@ -31,7 +32,7 @@ _PLAIN_KEYS = (
     torch._C._dispatch_tls_local_exclude_set(),
 )
 
-_GROUPS: dict[str, "Group"] = {}
+_GROUPS: "WeakValueDictionary[str, Group]" = WeakValueDictionary()
 _NUMBERS = count()
 
 _LIBRARY = torch.library.Library("diagc", "FRAGMENT")
@@ -43,28 +44,26 @@ _LIBRARY.define(
 
 
 def register_group(group: "Group", name: str) -> str:
-    """The key under which the ops find a group; graphs may hold it, so it is kept for good."""
-    if group.key is None:
-        group.key = f"{name}#{next(_NUMBERS)}"
-        _GROUPS[group.key] = group
-    return group.key
+    """Give a group the key under which the ops find it, as long as it lives."""
+    key = f"{name}#{next(_NUMBERS)}"
+    _GROUPS[key] = group
+    return key
 
 
 def call_through_op(
-    group: "Group", name: str, specialization: Specialization, tensors: Sequence[torch.Tensor]
+    group: "Group", specialization: Specialization, tensors: Sequence[torch.Tensor]
 ) -> Any:
     """Call through the dispatcher, so that autograd and tracers see one op."""
-    key = register_group(group, name)
     captured = [source.get() for source in group.captured]
-    return specialization.value(torch.ops.diagc.call([*tensors, *captured], key))
+    return specialization.value(torch.ops.diagc.call([*tensors, *captured], group.key))
 
 
 def _group(key: str) -> "Group":
     if key not in _GROUPS:
         raise UserError(
-            "a graph calls a compiled function of another process",
+            "a graph calls a compiled function that is there no more",
             found=f"key '{key}'",
-            remedy="compile the function in this process and trace it again",
+            remedy="keep what diagc.compile gave as long as the graph; trace again in a new process",
         )
     return _GROUPS[key]
 
