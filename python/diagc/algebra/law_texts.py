@@ -1,0 +1,93 @@
+"""Laws in words: `z: sum of exp(a - m), corrected by exp(m - m')`.
+
+Letters are given in order, never taken from the program, so that equal streams have equal laws.
+"""
+
+from collections.abc import Collection, Sequence
+
+from diagc.algebra import laws
+from diagc.algebra.dataflow import carries, defining_op
+from diagc.algebra.expressions import Expr, show, substitute, symbol
+from diagc.algebra.scalars import read_map
+from diagc.algebra.summands import Summands, monoid_of, without_guards
+from diagc.mlir import ir
+
+__all__ = ["LawTexts"]
+
+_KIND_WORDS = {"add": "sum", "mul": "product", "max": "maximum", "min": "minimum"}
+_STATE_LETTERS = {"max": "m", "min": "l", "mul": "p", "or": "any", "and": "all"}
+_ELEMENT_LETTERS = "abcdefgh"
+_CAPTURED_LETTERS = "uvwxy"
+
+
+class LawTexts:
+    """Texts about the states of one stream.
+
+    Args:
+        axis: the streamed axis.
+        reductions: the reductions, one state each.
+        body: what the stream computes; its maps are shown as formulas of what they read.
+        summands: the terms that the laws are about.
+    """
+
+    def __init__(
+        self,
+        axis: str,
+        reductions: Sequence[ir.Operation],
+        body: Collection[ir.Operation],
+        summands: Summands,
+    ) -> None:
+        self._axis = axis
+        self._body = body
+        self._summands = summands
+        self._letters: dict[ir.Value, str] = {}
+        self._states: dict[ir.Operation, str] = {}
+        for op in reductions:
+            letter = "o" if op.name == "diag.contract" else _STATE_LETTERS.get(monoid_of(op), "z")
+            self._states[op] = _numbered(letter, list(self._states.values()))
+        self._results = list(reductions)
+
+    def line(self, op: ir.Operation, kind: str, law: Expr | None) -> str:
+        """What the state of `op` holds, and what corrects it."""
+        first, *rest = [self._term(value) for value in op.operands]
+        summand = first * rest[0] if rest else first
+        line = f"{self._states[op]}: {_KIND_WORDS.get(kind, kind)} of {show(summand)}"
+        return line if law is None else f"{line}, corrected by {self._law(law)}"
+
+    def _law(self, law: Expr) -> str:
+        names: dict[str, Expr] = {}
+        for name, wire in list(self._summands.wires.items()):
+            if name[0] == "s":
+                raw = self._summands.raw(name)
+                names[name] = substitute(raw, self._result_names(""))
+                names[name + laws.NEW] = substitute(raw, self._result_names("'"))
+            elif name[0] == "c":
+                names[name] = self._letter(wire)
+        return show(substitute(law, names))
+
+    def _result_names(self, prime: str) -> dict[str, Expr]:
+        names = (self._states[op] for op in self._results)
+        return {f"r{number}": symbol(name + prime) for number, name in enumerate(names)}
+
+    def _term(self, value: ir.Value) -> Expr:
+        """A wire as a formula of elements, captured wires and states."""
+        op = defining_op(value)
+        if op is not None and op in self._states:
+            return symbol(self._states[op])
+        if op is None or op not in self._body or op.name != "diag.map":
+            return self._letter(value)
+        return without_guards(read_map(op, self._term))
+
+    def _letter(self, value: ir.Value) -> Expr:
+        if value not in self._letters:
+            letters = _ELEMENT_LETTERS if carries(value, self._axis) else _CAPTURED_LETTERS
+            taken = [name for name in self._letters.values() if name[0] in letters]
+            letter = letters[len(taken) % len(letters)]
+            self._letters[value] = _numbered(letter, taken)
+        return symbol(self._letters[value])
+
+
+def _numbered(letter: str, taken: Sequence[str]) -> str:
+    """`letter`, with a number when it is taken already."""
+    count = sum(name.rstrip("0123456789") == letter for name in taken)
+    return f"{letter}{count + 1}" if count else letter
