@@ -32,7 +32,9 @@ def files(tmp_path: Path) -> Path:
     (tmp_path / "label.diag").write_text(DIAGRAM.replace("Q . K over d", "Q . K over x"))
     (tmp_path / "binary.diag").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "syntax.py").write_text("def f(:\n")
-    (tmp_path / "sort.py").write_text(PROGRAM.replace("torch.softmax(a, -1)", "a.median(-1)[0]"))
+    (tmp_path / "sort.py").write_text(
+        PROGRAM.replace("torch.softmax(a, -1)", "a.median(-1, True)[0] * a")
+    )
     return tmp_path
 
 
