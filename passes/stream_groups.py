@@ -54,7 +54,28 @@ def groups(graph: Graph, axis: str, notes: list[Note]) -> list[Group]:
         if not _join(graph, axis, op, found, notes):
             alone = derivation(graph, axis, [op], notes)
             found.extend([Group([op], alone)] if alone is not None else [])
-    return found
+    return _with_counts(graph, axis, found)
+
+
+def _with_counts(graph: Graph, axis: str, found: list[Group]) -> list[Group]:
+    """Let reductions that read no data (the size of an axis, counted) ride in the first stream."""
+    counts = [group for group in found if _reads_nothing(graph, axis, group)]
+    others = [group for group in found if group not in counts]
+    if not counts or not others:
+        return found
+    riders = [op for group in counts for op in group.reductions]
+    reductions = graph.in_order([*riders, *others[0].reductions])
+    joined = derivation(graph, axis, reductions, [])
+    if joined is None:
+        return found
+    return [Group(reductions, joined), *others[1:]]
+
+
+def _reads_nothing(graph: Graph, axis: str, group: Group) -> bool:
+    body = group.derivation.body
+    made = {result for op in body for result in op.results}
+    reads = (value for op in body for value in graph.reads[op])
+    return not any(carries(value, axis) and value not in made for value in reads)
 
 
 def derivation(
