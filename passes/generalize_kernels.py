@@ -37,9 +37,13 @@ from diagc.passes.cloning import nested_ops
 from diagc.passes.kernel_axes import analyze_kernel
 from diagc.passes.kernel_names import ORIGIN, kernel_name
 from diagc.passes.outlining import AXES, unique_symbol
+from diagc.passes.remarks import DECLINED
 from diagc.passes.schedules import SCHEDULE, Schedule, read_schedule
 
 __all__ = ["GeneralizeKernelsPass", "generalize_kernels", "kernel_key"]
+
+NOTES = (ORIGIN, DECLINED, "diag.done")
+"""Attributes for people: two kernels that differ in nothing else are equal."""
 
 
 @dataclass(frozen=True)
@@ -141,24 +145,27 @@ def _rename(kernel: ir.Operation) -> None:
 
 
 def _text(kernel: ir.Operation) -> str:
-    """The text of a kernel without name, origin and locations."""
-    hidden = {
-        name: kernel.attributes[name] for name in ("sym_name", ORIGIN) if name in kernel.attributes
-    }
+    """The text of a kernel without name, origin, notes and locations."""
+    ops = list(nested_ops(kernel))
+    hidden = [
+        (op, name, op.attributes[name]) for op in ops for name in NOTES if name in op.attributes
+    ]
+    symbol = kernel.attributes["sym_name"]
     kernel.attributes["sym_name"] = ir.StringAttr.get("kernel")
-    if ORIGIN in hidden:
-        del kernel.attributes[ORIGIN]
+    for op, name, _ in hidden:
+        del op.attributes[name]
     try:
         return str(kernel.get_asm(assume_verified=True))
     finally:
-        for name, attr in hidden.items():
-            kernel.attributes[name] = attr
+        kernel.attributes["sym_name"] = symbol
+        for op, name, attr in hidden:
+            op.attributes[name] = attr
 
 
 def kernel_key(kernel: ir.Operation, features: str = "") -> str:
     """The cache key of a kernel: a hash of its text and of what the target adds, `features`.
 
-    Name, origin and locations do not count, so that a comment in the source misses nothing.
+    Name, origin, notes and locations do not count, so that a comment in the source misses nothing.
     """
     with kernel.context:
         return sha256(f"{features}\n{_text(kernel)}".encode()).hexdigest()
