@@ -67,18 +67,19 @@ class MapBuilder:
     ) -> View:
         """Add the map; a map that only passes on its operand is that operand."""
         flat = [a for dim in dims for a in leaves(dim)]
-        if isinstance(expr, Operand) and not every_axis:
-            return self._pass_on(self.uses[expr.number], dims)
         uses, expr = _drop_unused(self.uses, expr)
+        if isinstance(expr, Operand) and not every_axis:
+            return _pass_on(uses[expr.number], dims)
         carried = {id(a) for use in uses for _, a in use.leaf_pairs()}
         carried |= {id(a) for a in leaves(positions(expr))}
         axes = tuple(a for a in flat if every_axis or id(a) in carried)
         assert isinstance(expr.dtype, torch.dtype)
         return self.raiser.add_value(MapOp(uses, expr=expr), axes, dims, expr.dtype, suffix)
 
-    def _pass_on(self, use: Use, dims: Sequence[Sequence[Axis]]) -> View:
-        back = {id(local): outer for outer, local in use.leaf_pairs()}
-        return View(use.value, tuple(tuple(back.get(id(a), a) for a in leaves(d)) for d in dims))
+
+def _pass_on(use: Use, dims: Sequence[Sequence[Axis]]) -> View:
+    back = {id(local): outer for outer, local in use.leaf_pairs()}
+    return View(use.value, tuple(tuple(back.get(id(a), a) for a in leaves(d)) for d in dims))
 
 
 def _drop_unused(uses: Sequence[Use], expr: Expr) -> tuple[list[Use], Expr]:

@@ -1,6 +1,6 @@
 """Raise an ATen node list to the axis graph: the driver, and what rules build with."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from diagc.frontend.torch.graph import (
     View,
 )
 from diagc.frontend.torch.map_builder import MapBuilder
+from diagc.frontend.torch.names import value_names
 from diagc.frontend.torch.rules import RULES, NotRaised
 from diagc.frontend.torch.scalar import Expr
 from diagc.frontend.torch.simplify import cast
@@ -44,7 +45,7 @@ class Note:
 def raise_program(program: Program) -> "Raiser":
     """Raise all nodes; the result holds the ops, `outputs` and the notes."""
     program.drop_unused_results()
-    raiser = Raiser()
+    raiser = Raiser(value_names(program))
     for source in program.inputs:
         raiser.add_input(source)
     for node in program.nodes:
@@ -56,18 +57,21 @@ def raise_program(program: Program) -> "Raiser":
 class Raiser:
     """The axis graph under construction."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Mapping[str, str]) -> None:
+        """Take a name for the value of each node."""
         self.space = AxisSpace()
         self.ops: list[GraphOp] = []
-        self.notes: dict[int, Note] = {}
         self.outputs: list[Any] = []
         self._views: dict[Ref, View] = {}
         self._node: Node | None = None
+        self._names = names
 
     def add_input(self, source: Input) -> None:
         """Declare an argument; its axes split later, as the program asks."""
         table = _INPUT_HINTS if source.kind == "user" else _PARAMETER_HINTS
-        dims = self.new_dims(source.type.shape, table.get(len(source.type.shape), ""))
+        rank = len(source.type.shape)
+        ids = rank == 2 and source.type.dtype in (torch.int32, torch.int64)
+        dims = self.new_dims(source.type.shape, "bn" if ids else table.get(rank, ""))
         op = InputOp(name=source.qualified_name, source=source, dims=dims)
         value = Value(op, tuple(leaves(a for d in dims for a in d)), source.type.dtype)
         op.results.append(value)
@@ -83,6 +87,8 @@ class Raiser:
         except (NotRaised, CannotAlign) as reason:
             del self.ops[start:]
             views = raise_extern(self, node, str(reason))
+        if len(self.ops) > start:
+            self.ops[-1].name = self._names[node.name]
         for i, view in enumerate([views] if isinstance(views, View) else views):
             self._views[Ref(node.name, i)] = view
 
@@ -175,8 +181,8 @@ class Raiser:
         """Name and locate an op after the node that is being raised."""
         if self._node is None:
             return
-        short = self._node.packet.split(".")[-1].strip("_")
-        op.name = f"{short}_{suffix}" if suffix else short
+        name = self._names[self._node.name]
+        op.name = f"{name}_{suffix}" if suffix else name
         op.location = self._node.location
 
     def map(

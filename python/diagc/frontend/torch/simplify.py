@@ -9,7 +9,16 @@ from typing import Any
 
 import torch
 
-from diagc.frontend.torch.scalar import INDEX, Apply, Const, Expr, ScalarType, is_float
+from diagc.frontend.torch.scalar import (
+    INDEX,
+    Apply,
+    Const,
+    Expr,
+    Operand,
+    ScalarType,
+    is_const,
+    is_float,
+)
 
 __all__ = ["apply", "cast", "rebuild"]
 
@@ -110,8 +119,10 @@ def _fold(name: str, args: Sequence[Expr]) -> Expr | None:
 
 
 def _simplify(name: str, args: Sequence[Expr]) -> Expr | None:
-    """Identities of booleans and choices."""
+    """Identities of neutral literals, booleans and choices."""
     match name:
+        case "add" | "sub" | "mul" | "div":
+            return _without_neutral(name, *args)
         case "select":
             return _simplify_select(*args)
         case "not":
@@ -123,9 +134,21 @@ def _simplify(name: str, args: Sequence[Expr]) -> Expr | None:
     return None
 
 
+def _without_neutral(name: str, left: Expr, right: Expr) -> Expr | None:
+    """`x * 1`, `x / 1`, `x - 0`; `x + 0` for integers, since it makes 0.0 of -0.0."""
+    neutral = 1 if name in ("mul", "div") else 0
+    if name == "add" and is_float(left.dtype):
+        return None
+    if is_const(right, neutral):
+        return left
+    return right if name in ("add", "mul") and is_const(left, neutral) else None
+
+
 def _simplify_select(condition: Expr, yes: Expr, no: Expr) -> Expr | None:
     if isinstance(condition, Const):
         return yes if condition.value else no
+    if isinstance(yes, Operand) and isinstance(no, Operand) and yes.number == no.number:
+        return yes
     if isinstance(yes, Const) and isinstance(no, Const):
         if yes.value == no.value:
             return yes
