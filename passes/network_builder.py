@@ -1,5 +1,8 @@
 """Emits a sum-product network as pairwise contractions in a given order."""
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
 from diagc.algebra.expressions import Expr, select, symbol
 from diagc.algebra.maps import map_expr, statistic_type
 from diagc.algebra.networks import Leaf, Network, Order
@@ -16,6 +19,24 @@ def can_place_conditions(net: Network) -> bool:
         any(set(condition.axes) <= set(leaf.axes) for leaf in net.leaves)
         for condition in net.conditions
     )
+
+
+@dataclass(frozen=True)
+class Reader:
+    """The contraction that reads a part: axes that both operands have, and those it sums."""
+
+    shared: frozenset[str]
+    summed: frozenset[str]
+
+    @classmethod
+    def of(cls, left: Iterable[str], right: Iterable[str], kept: Iterable[str]) -> "Reader":
+        """From the axes of both operands and of the result."""
+        shared = frozenset(left) & frozenset(right)
+        return cls(shared, shared - frozenset(kept))
+
+    def layout(self, axes: Sequence[str]) -> list[str]:
+        """Batch axes, then summed ones, then free ones: vectors run along what is not summed."""
+        return sorted(axes, key=lambda axis: (axis not in self.shared) + (axis in self.summed) / 2)
 
 
 class NetworkBuilder:
@@ -41,24 +62,31 @@ class NetworkBuilder:
         result = {axis: sizes[axis] for axis in self._net.result}
         return map_expr(expr, {"o": value}, self.type, dtype=dtype, result=result)
 
-    def part(self, order: Order) -> ir.Value:
-        """The product of some leaves, summed over the axes that nobody else needs."""
+    def part(self, order: Order, reader: "Reader | None" = None) -> ir.Value:
+        """The product of some leaves, summed over the axes that nobody else needs.
+
+        `reader` is the contraction that reads it; the layout suits the first one that asks.
+        """
         if order.part not in self._values:
-            self._values[order.part] = self._emit(order)
+            self._values[order.part] = self._emit(order, reader)
         return self._values[order.part]
 
-    def _emit(self, order: Order) -> ir.Value:
+    def _emit(self, order: Order, reader: "Reader | None") -> ir.Value:
         kept = self._net.kept(order.part)
         if order.parts is None:
             (number,) = order.part
             return self._summed(self._leaf(self._net.leaves[number]), kept)
-        left, right = map(self.part, order.parts)
+        axes = [self._net.kept(part.part) for part in order.parts]
+        own = Reader.of(axes[0], axes[1], kept)
+        left, right = (self.part(part, own) for part in order.parts)
         if element_count(right) > element_count(left):  # its axes come first, as rows
             left, right = right, left
         shared = [axis for axis in diag.labels(left) if axis in diag.labels(right)]
         over = [axis for axis in shared if axis not in kept]
         is_last = len(order.part) == len(self._net.leaves)
-        wanted = self._net.result if is_last else None
+        free = [*diag.labels(left), *(x for x in diag.labels(right) if x not in shared)]
+        natural = [axis for axis in free if axis not in over]
+        wanted = self._net.result if is_last or reader is None else reader.layout(natural)
         return diag.contract(left, right, over, dtype=self.type, order=wanted)
 
     def _leaf(self, leaf: Leaf) -> ir.Value:

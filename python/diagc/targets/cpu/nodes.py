@@ -137,8 +137,9 @@ class VectorChoice:
     def _contraction(self, node: LoopNode) -> str:
         """A free contiguous axis if there is one, else the summed axis that both walk along."""
         local = [label for label in node.labels if label not in self.outside]
-        units = [u for u in map(self.unit, reversed(node.inputs)) if u in local]
-        free = [u for u in units if u not in node.inner]
+        units = [u for u in map(self.unit, node.inputs) if u in local]
+        # of equally long ones the last of the result: states are laid out along that one too
+        free = [label for label in reversed(node.domain) if label in units]
         if free:
             return self._widest(free)
         if len(units) == 2 and units[0] == units[1]:
