@@ -5,7 +5,7 @@ from typing import Any
 
 from diagc.mlir import ir
 
-__all__ = ["evaluate", "has_positive_divisors", "is_linear"]
+__all__ = ["evaluate", "has_positive_divisors", "is_linear", "used_dims"]
 
 # expression class -> operation on two evaluated sides
 _BINARY: Mapping[type, Callable[[Any, Any], Any]] = {
@@ -49,3 +49,12 @@ def has_positive_divisors(expr: ir.AffineExpr) -> bool:
         if not isinstance(divisor, ir.AffineConstantExpr) or divisor.value <= 0:
             return False
     return has_positive_divisors(expr.lhs) and has_positive_divisors(expr.rhs)
+
+
+def used_dims(expr: ir.AffineExpr) -> set[int]:
+    """The dimensions that `expr` depends on."""
+    if isinstance(expr, ir.AffineDimExpr):
+        return {expr.position}
+    if type(expr) not in _BINARY:
+        return set()
+    return used_dims(expr.lhs) | used_dims(expr.rhs)

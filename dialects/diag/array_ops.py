@@ -4,7 +4,12 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from diagc.dialects.diag.affine import evaluate, has_positive_divisors, is_linear
+from diagc.dialects.diag.affine import (
+    evaluate,
+    has_positive_divisors,
+    is_linear,
+    used_dims,
+)
 from diagc.dialects.diag.dialect import DiagOp
 from diagc.dialects.diag.monoids import MONOIDS
 from diagc.dialects.diag.types import (
@@ -29,6 +34,7 @@ __all__ = [
     "ReindexOp",
     "RelabelOp",
     "check_element",
+    "check_has",
     "check_result",
     "is_float",
 ]
@@ -207,19 +213,24 @@ class ReindexOp(DiagOp, name="reindex", traits=[ext.Pure]):
         self._check_bounds(affine, src, out)
 
     def _check_bounds(self, affine: ir.AffineMap, src: Dims, out: Dims) -> None:
-        """Static maps stay inside the source (linear expressions are extremal at corners)."""
-        if DYNAMIC in out.values() or 0 in out.values():
+        """Static positions stay inside the source (linear expressions are extremal at corners)."""
+        if 0 in out.values():
             return
-        corners = list(itertools.product(*({0, size - 1} for size in out.values())))
+        sizes = list(out.values())
         for expr, (label, size) in zip(affine.results, src.items(), strict=True):
-            if size == DYNAMIC or not is_linear(expr):
-                continue
-            reached = [evaluate(expr, corner) for corner in corners]
-            if min(reached) < 0 or max(reached) >= size:
-                raise VerifyError(
-                    f"positions {min(reached)}..{max(reached)} leave source axis "
-                    f'"{label}" of size {size}'
-                )
+            dynamic = DYNAMIC in (size, *(sizes[dim] for dim in used_dims(expr)))
+            if not dynamic and is_linear(expr):
+                _check_positions(expr, sizes, label, size)
+
+
+def _check_positions(expr: ir.AffineExpr, sizes: Sequence[int], label: str, size: int) -> None:
+    used = used_dims(expr)
+    ends = [{0, size - 1} if dim in used else {0} for dim, size in enumerate(sizes)]
+    reached = [evaluate(expr, corner) for corner in itertools.product(*ends)]
+    if min(reached) < 0 or max(reached) >= size:
+        raise VerifyError(
+            f'positions {min(reached)}..{max(reached)} leave source axis "{label}" of size {size}'
+        )
 
 
 class IndexOp(DiagOp, name="index", traits=[ext.Pure]):

@@ -6,7 +6,7 @@ All builders insert at the ambient insertion point and take an optional `loc`.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from diagc.dialects.diag.array_ops import ConcatOp, ContractOp, ReduceOp
+from diagc.dialects.diag.array_ops import ConcatOp, ContractOp, ReduceOp, check_has, is_float
 from diagc.dialects.diag.region_ops import STREAM_RESULTS
 from diagc.dialects.diag.types import (
     DYNAMIC,
@@ -60,6 +60,9 @@ def _create(
 
 def _wider(lhs: ir.Type, rhs: ir.Type) -> ir.Type:
     """The wider of two float types; f32 for a mix of bf16 and f16."""
+    for element in (lhs, rhs):
+        if not is_float(element):
+            raise VerifyError(f"a contraction takes floats, found {element}")
     if lhs == rhs:
         return lhs
     width = {"f16": 16, "bf16": 16, "f32": 32, "f64": 64}
@@ -198,6 +201,7 @@ def pad(
 ) -> ir.Value:
     """Extend `axis` by `low` and `high` positions that hold `value`; the new axis is `to`."""
     sizes = dims(src)
+    check_has(tuple(sizes), axis, "operand", src.type)
     grown = DYNAMIC if sizes[axis] == DYNAMIC else sizes[axis] + low + high
     result = [(to, grown) if label == axis else (label, size) for label, size in sizes.items()]
     element = element_type(src)
@@ -232,8 +236,7 @@ def map_(
     """
     sizes = dict(result) if result is not None else join_dims(dims(w) for w in wires)
     region_loc = loc or ir.Location.current
-    # The element type is known once the body is built, so the body is built first, in a block of
-    # a placeholder op, and the op made again only when the guess was wrong.
+    # The element type is known once the body is built; a wrong guess is corrected in place.
     element = dtype or (element_type(wires[0]) if wires else ir.F32Type.get())
     op = _create("map", wire(sizes, element), (), {}, loc, regions=1)
     block = op.regions[0].blocks.append()
@@ -243,8 +246,9 @@ def map_(
         yield_(value, loc=loc)
     if value.type != element:
         if dtype is not None:
-            op.erase()
-            raise VerifyError(f"map body yields {value.type}, expected {dtype}")
+            message = f"map body yields {value.type}, expected {dtype}"
+            op.erase()  # `value` is gone with it
+            raise VerifyError(message)
         op.results[0].set_type(wire(sizes, value.type))
     return op.results[0]
 

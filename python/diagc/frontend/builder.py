@@ -200,8 +200,10 @@ class Wire(Arithmetic):
         return Wire(self.diagram, value)
 
     def named(self, name: str) -> "Wire":
-        """Give the op a name, which the IR and messages show."""
-        self.value.owner.location = call_site(name)
+        """Give the op that makes this wire a name, which the IR and messages show."""
+        op = self.value.owner
+        place = op.location.child_loc if isinstance(op.location, ir.NameLoc) else op.location
+        op.location = ir.Location.name(name, place)
         return self
 
     def contract(self, other: "Wire", over: Labels, *, dtype: str = "", acc: str = "") -> "Wire":

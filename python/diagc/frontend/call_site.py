@@ -1,5 +1,6 @@
 """Where in a user's Python file the builder was called."""
 
+import contextlib
 import sys
 from pathlib import Path
 from types import FrameType
@@ -8,7 +9,8 @@ from diagc.mlir import ir
 
 __all__ = ["call_site"]
 
-_PACKAGE = str(Path(__file__).parent)
+# The builder's own files, and the one that Python runs `with` blocks of generators in.
+_NOT_THE_USER = (str(Path(__file__).parent), contextlib.__file__)
 
 
 def call_site(name: str = "") -> ir.Location:
@@ -17,7 +19,7 @@ def call_site(name: str = "") -> ir.Location:
     A `name` is put around it, as in `loc("S"("attention.py":7:9))`.
     """
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame is not None and frame.f_code.co_filename.startswith(_NOT_THE_USER):
         frame = frame.f_back
     if frame is None:
         where = ir.Location.unknown()

@@ -34,6 +34,8 @@ def emit_map(
 ) -> ir.Value:
     """Make the map that computes `root`; its labels are the union of those of its leaves.
 
+    A wire that stays as it is gets no map.
+
     Args:
         root: the expression.
         result: labelled sizes of the result in memory order, where the union in order of
@@ -52,6 +54,8 @@ def emit_map(
     extra = [label for label in joined if label not in sizes]
     if result is not None and extra:
         raise diag.VerifyError(f'axis "{extra[0]}" of an operand is missing in the result')
+    if tree.op == "leaf" and tuple(joined) == diag.labels(wires[0]):
+        return wires[0]
 
     def body(*scalars: ir.Value) -> ir.Value:
         return _emit(order, dict(zip(wires, scalars, strict=True)), loc)

@@ -57,8 +57,7 @@ def _divide_by_count(
     known = math.prod(size for size in sizes.values() if size != diag.DYNAMIC)
     count = literal(float(known))
     if dynamic:
-        ones = emit_map(count, result=dynamic, dtype=wide, loc=_part(loc, "ones"))
-        counted = diag.reduce(ones, list(dynamic), "add", loc=_part(loc, "count"))
-        count = leaf(counted) * count if known != 1 else leaf(counted)
+        each = emit_map(count, result=dynamic, dtype=wide, loc=_part(loc, "each"))
+        count = leaf(diag.reduce(each, list(dynamic), "add", loc=_part(loc, "count")))
     mean = leaf(total).cast(wide) / count
     return emit_map(mean, dtype=element if diag.is_float(element) else wide, loc=loc)

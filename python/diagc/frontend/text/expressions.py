@@ -4,7 +4,9 @@ from dataclasses import replace
 from typing import NoReturn
 
 from diagc.errors import DiagSyntaxError
+from diagc.frontend.functions import ARITY
 from diagc.frontend.reductions import REDUCTIONS
+from diagc.frontend.scalar_types import ELEMENT_TYPES
 from diagc.frontend.text import syntax
 from diagc.frontend.text.syntax import Clauses, Expr, Word
 from diagc.frontend.text.tokens import Cursor
@@ -138,7 +140,9 @@ class ExpressionParser(Cursor):
                 self.fail("'('", "the function is where(condition, a, b)")
             return syntax.Name(token.offset, token.text)
         args = self._arguments(token.offset)
-        clauses = self._clauses(token.text in REDUCTIONS and len(args) == 1)
+        elementwise = token.text in ARITY or token.text in ELEMENT_TYPES
+        reduction = token.text in REDUCTIONS or not elementwise
+        clauses = self._clauses(reduction and len(args) == 1)
         parts = [*args, *([] if clauses.where is None else [clauses.where])]
         depth = 1 + max((part.depth for part in parts), default=0)
         return syntax.Call(token.offset, token.text, args, clauses, depth=depth)
@@ -153,9 +157,11 @@ class ExpressionParser(Cursor):
         return tuple(args)
 
     def _clauses(self, reduction: bool) -> Clauses:
-        """Parse what follows a call; `over` belongs to it only when the call is a reduction."""
+        """Parse what follows a call; `over` belongs to it only when the call may be a reduction."""
         clauses = Clauses({})
-        while self.at(*_CLAUSES) and (reduction or not self.at("over")):
+        while self.at(*_CLAUSES):
+            if self.at("over") and ("along" in clauses.given or not reduction):
+                break
             token = self.advance()
             if token.text in clauses.given:
                 raise self.source.error(

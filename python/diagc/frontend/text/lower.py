@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from diagc.dialects import diag
 from diagc.errors import DiagSyntaxError, SourceLocation, VerificationError
 from diagc.frontend.function_builder import FunctionBuilder
+from diagc.frontend.scalar_types import typed
 from diagc.frontend.scalars import Scalar
 from diagc.frontend.text import syntax
 from diagc.frontend.text.lower_expression import ExpressionLowering
@@ -67,7 +68,10 @@ def _diagram(tree: syntax.Diagram, scope: Scope) -> None:
 def _assign(statement: syntax.Assign, scope: Scope, lowering: ExpressionLowering) -> None:
     name = statement.name
     if statement.type is None and _is_literal(statement.value, scope):
-        scope.define(name, lowering.scalar(statement.value))
+        tree = lowering.scalar(statement.value)
+        with scope.checked(statement.value.offset):
+            typed(tree)
+        scope.define(name, tree)
         return
     scope.define(name, lowering.value(statement.value, name.text, _want(statement.type, scope)))
 
@@ -110,8 +114,14 @@ def _outputs(
     for i, (expr, type_) in enumerate(zip(values, declared, strict=True)):
         fallback = "out" if len(values) == 1 else f"out{i}"
         name = expr.text if isinstance(expr, syntax.Name) else fallback
-        outputs.append((name, lowering.value(expr, name, _want(type_, scope))))
+        value = lowering.value(expr, name, _want(type_, scope))
+        outputs.append((_given_name(value) or name, value))
     return outputs
+
+
+def _given_name(value: ir.Value) -> str:
+    """Give the name of a wire where it was made; a second name for it is not kept."""
+    return value.location.name_str if isinstance(value.location, ir.NameLoc) else ""
 
 
 def _result_groups(tree: syntax.Diagram, number: int) -> list[list[str]] | None:

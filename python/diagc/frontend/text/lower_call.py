@@ -81,6 +81,10 @@ class CallLowering:
             expected = f"one of {', '.join(kinds)}"
             remedy = closest(function, kinds)
             return self._error(f"unknown normaliser '{function}'", "", expected, None, remedy)
+        if "over" in self._clauses.given:
+            expected = f"one of {', '.join(REDUCTIONS)}"
+            remedy = closest(function, REDUCTIONS)
+            return self._error(f"unknown reduction '{function}'", "", expected, None, remedy)
         elementwise = [name for name in ARITY if name.isidentifier()]
         known = [*elementwise, *REDUCTIONS, *ELEMENT_TYPES, *kinds, *_STRUCTURAL]
         return self._error(f"unknown function '{function}'", remedy=closest(function, known))
@@ -119,7 +123,7 @@ class CallLowering:
             src,
             self._scope.has(src, clauses.along, "normalised", "operand"),
             kind,
-            keep=None if clauses.where is None else self._lowering.wire(clauses.where),
+            keep=None if clauses.where is None else self._lowering.part(clauses.where, "keep"),
             eps=clauses.eps,
             eps_place=clauses.eps_place,
             dtype=self._want.dtype if self._want else None,

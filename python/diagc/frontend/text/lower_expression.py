@@ -13,7 +13,7 @@ from diagc.frontend.scalar_types import ELEMENT_TYPES, element_type, literal_val
 from diagc.frontend.scalars import Number, Scalar, leaf, literal
 from diagc.frontend.text import syntax
 from diagc.frontend.text.lower_call import CallLowering
-from diagc.frontend.text.scope import Scope, Want
+from diagc.frontend.text.scope import Part, Scope, Want
 from diagc.frontend.text.syntax import Expr, Word
 from diagc.mlir import ir
 
@@ -45,6 +45,10 @@ class ExpressionLowering:
                 return self._map(expr, name, want)
             return _WIRES[type(expr)](self, expr, name, want)
 
+    def part(self, expr: Expr, kind: str) -> ir.Value:
+        """Emit a wire on the way to the target, called after both."""
+        return self.wire(expr, f"{self._target}_{kind}")
+
     def loc(self, expr: Expr, name: str, kind: str) -> ir.Location:
         """Give the location of an op, called `name`, or else by its kind."""
         return self._source.location(expr.offset, name or f"{self._target}_{kind}")
@@ -69,11 +73,19 @@ class ExpressionLowering:
                 f'axis "{missing[0]}" of the value is missing in the declared type of '
                 f"'{self._target}'; declare it, or reduce over it"
             )
+        dtype = want.dtype or diag.element_type(value)
+        if (diag.labels(value), diag.element_type(value)) == (tuple(want.dims), dtype):
+            return value
+        self._rename_part(value, expr)
         if diag.labels(value) != tuple(want.dims):
             value = emit_reindex(value, {}, self.scope.axes, want.dims, loc)
-        if want.dtype is not None and diag.element_type(value) != want.dtype:
-            value = emit_map(leaf(value), dtype=want.dtype, loc=loc)
-        return value
+        return emit_map(leaf(value), dtype=dtype, loc=loc)
+
+    def _rename_part(self, value: ir.Value, expr: Expr) -> None:
+        """Leave the name of the target to the op that gives the wire its declared type."""
+        named = isinstance(value.location, ir.NameLoc) and value.location.name_str == self._target
+        if named and not isinstance(value.owner, ir.Block):
+            value.owner.location = self.loc(expr, "", "value")
 
     def _contract(self, expr: syntax.Contract, name: str, want: Want | None) -> ir.Value:
         sides = self.wire(expr.lhs), self.wire(expr.rhs)
@@ -192,8 +204,7 @@ class ExpressionLowering:
             case syntax.Number():
                 return literal(expr.value, loc)
             case syntax.Name():
-                binding = self.scope.binding(Word(expr.text, expr.offset))
-                return binding if isinstance(binding, Scalar) else leaf(binding, loc)
+                return self._named(expr, loc)
             case syntax.Unary():
                 return build(expr.op, [self.scalar(expr.operand)], loc)
             case syntax.Binary():
@@ -220,12 +231,27 @@ class ExpressionLowering:
             return Scalar("cast", tuple(args), element_type(expr.function), loc)
         return build(expr.function, args, loc)
 
+    def _named(self, expr: syntax.Name, loc: ir.Location) -> Scalar:
+        binding = self.scope.binding(Word(expr.text, expr.offset))
+        if isinstance(binding, Part):
+            return self._part(binding)
+        return binding if isinstance(binding, Scalar) else leaf(binding, loc)
+
+    def _part(self, part: Part) -> Scalar:
+        if part.tree is None:
+            with self.scope.seeing(part.visible):
+                part.tree = self.scalar(part.expr)
+        return part.tree
+
     def _block(self, expr: syntax.Block) -> Scalar:
-        for name, part in expr.parts:
-            self.scope.define(name, self.scalar(part))
-        result = self.scalar(expr.result)
-        for name, _ in expr.parts:
-            self.scope.undefine(name)
+        with self.scope.seeing(dict(self.scope.bindings)):
+            parts = []
+            for name, value in expr.parts:
+                parts.append(Part(value, dict(self.scope.bindings)))
+                self.scope.define(name, parts[-1])
+            result = self.scalar(expr.result)
+        for part in parts:  # one that nothing uses is checked as well
+            self._part(part)
         return result
 
 

@@ -44,7 +44,7 @@ def table_text(attr: ir.Attribute) -> str:
     """Give a constant: a number, or nested lists; `[...]` where there are too many numbers."""
     type_ = ir.RankedTensorType(attr.type)
     if math.prod(type_.shape) > MAX_TABLE:
-        return "[...]"
+        return literal_text(attr.get_splat_value()) if attr.is_splat else "[...]"
     return _nested(_numbers(attr, type_.element_type), list(type_.shape))
 
 

@@ -8,18 +8,18 @@ from diagc.frontend.text.print_names import Names
 from diagc.frontend.text.print_scalars import literal_text, map_text
 from diagc.mlir import ir
 
-__all__ = ["BodyPrinter", "dtype_text", "type_text", "wrapped"]
+__all__ = ["WIDTH", "BodyPrinter", "dtype_text", "type_text", "wrapped"]
 
 WIDTH = 100
 
 
 def wrapped(head: str, items: Sequence[str], tail: str) -> list[str]:
-    """Join items by commas on one line, or one a line where that is too long."""
+    """Put items between brackets on one line, or one a line where that is too long."""
     line = f"{head}{', '.join(items)}{tail}"
-    if len(line) <= WIDTH or len(items) < 2:
+    if len(line) <= WIDTH or not items:
         return [line]
-    first, *middle, last = items
-    return [f"{head}{first},", *(f"    {item}," for item in middle), f"    {last}{tail}"]
+    *most, last = items
+    return [head, *(f"    {item}," for item in most), f"    {last}{tail}"]
 
 
 def dtype_text(type_: ir.Type) -> list[str]:
@@ -61,7 +61,7 @@ class BodyPrinter:
             case "arith.constant" if not diag.is_wire(op.results[0].type):
                 return []
             case "func.return":
-                return [f"return {self.wires(op.operands)}"]
+                return [f"return {self.wires(op.operands)}".rstrip()]
             case "diag.yield":
                 return [f"yield {self.wires(op.operands)}"]
             case "diag.stream":
@@ -170,7 +170,9 @@ class BodyPrinter:
         lines = [line for op in ops if op.name != "diag.yield" for line in self.operation(op)]
         yielded = [op.operands[0] for op in ops if op.name == "diag.yield"]
         head = wrapped(f"{name}(", params, ") {") if params else [f"{name} {{"]
-        return [*head, *(f"  {line}" for line in lines), f"  yield {self.wires(yielded)}", "}"]
+        if yielded:
+            lines.append(f"yield {self.wires(yielded)}")
+        return [*head, *(f"  {line}" for line in lines), "}"]
 
 
 def _operand_types(op: ir.Operation) -> set[str]:

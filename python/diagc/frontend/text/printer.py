@@ -1,10 +1,11 @@
 """Modules as `.diag` text: plain diagrams parse again, streams and kernels are for reading."""
 
+import textwrap
 from collections.abc import Iterable
 
 from diagc.dialects import diag
 from diagc.frontend.text.print_names import Names
-from diagc.frontend.text.print_ops import BodyPrinter, dtype_text, type_text, wrapped
+from diagc.frontend.text.print_ops import WIDTH, BodyPrinter, dtype_text, type_text, wrapped
 from diagc.mlir import ir
 
 __all__ = ["print_module", "print_operation"]
@@ -48,7 +49,12 @@ def _labels(value: ir.Value) -> tuple[str, ...]:
 
 def _axis_lines(axes: dict[str, int]) -> list[str]:
     texts = [a if size == diag.DYNAMIC else f"{a} = {size}" for a, size in axes.items()]
-    return wrapped("axis ", texts, "") if texts else []
+    line = f"axis {', '.join(texts)}"
+    indent = " " * len("axis ")
+    # a number never stands at the start of a line: breaks are put at commas only
+    unbroken = line.replace(" = ", "\0=\0")
+    wrapped_lines = textwrap.wrap(unbroken, WIDTH, subsequent_indent=indent)
+    return [text.replace("\0", " ") for text in wrapped_lines] if texts else []
 
 
 class _FunctionPrinter:

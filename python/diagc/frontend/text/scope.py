@@ -11,13 +11,29 @@ from diagc.errors import DiagSyntaxError, SourceLocation, VerificationError
 from diagc.frontend.scalar_types import ELEMENT_TYPES, element_type
 from diagc.frontend.scalars import Scalar
 from diagc.frontend.text.source import Source
-from diagc.frontend.text.syntax import WireType, Word
+from diagc.frontend.text.syntax import Expr, WireType, Word
 from diagc.mlir import ir
 
-__all__ = ["Binding", "Scope", "Want", "closest"]
+__all__ = ["Binding", "Part", "Scope", "Want", "closest"]
 
-Binding: TypeAlias = "ir.Value | Scalar"
-"""A wire, or an expression that is emitted where it is used (a literal, a part of a map)."""
+
+Binding: TypeAlias = "ir.Value | Scalar | Part"
+"""A wire, a literal, or a part of a map."""
+
+
+@dataclass
+class Part:
+    """A named part of a map, lowered when it is first used: a name does not change the order.
+
+    Args:
+        expr: what the name stands for.
+        visible: what names mean in it: those that were defined before.
+        tree: the part once it is lowered.
+    """
+
+    expr: Expr
+    visible: dict[str, Binding]
+    tree: Scalar | None = None
 
 
 def closest(name: str, known: Collection[str]) -> str | None:
@@ -59,10 +75,6 @@ class Scope:
                 remedy="choose another name, each name means one thing in a diagram",
             )
         self.bindings[name.text] = binding
-
-    def undefine(self, name: Word) -> None:
-        """Forget a name that was local to a map."""
-        del self.bindings[name.text]
 
     def binding(self, name: Word) -> Binding:
         """Give what a name in an expression means; an axis means its positions.
@@ -170,6 +182,15 @@ class Scope:
             expected=f"one of {listing}" if 0 < len(listing) < 200 else None,
             remedy=remedy,
         )
+
+    @contextmanager
+    def seeing(self, bindings: dict[str, Binding]) -> Iterator[None]:
+        """Let names mean something else inside the block."""
+        before, self.bindings = self.bindings, bindings
+        try:
+            yield
+        finally:
+            self.bindings = before
 
     @contextmanager
     def checked(self, offset: int) -> Iterator[None]:
