@@ -153,19 +153,32 @@ def emit(source: str, stage: str, options: CompileOptions | None = None) -> str:
     """
     options = options or current()
     target = get_target(options.target)
-    emitters = getattr(target.load(), "EMIT", {})
-    if stage not in (*stage_names(), *emitters):
-        raise UserError(
-            "no such stage", expected=", ".join((*stage_names(), *emitters)), found=f"'{stage}'"
-        )
-    with make_context(), use(options):
+    known = (*stage_names(), *CODE_STAGES.get(target.name, ()))
+    if stage not in known:
+        raise UserError("no such stage", expected=", ".join(known), found=f"'{stage}'")
+    with make_context(), use(options), ir.Location.unknown():
         module = ir.Module.parse(source)
         if stage in stage_names():
             run_pipeline(module, options, stage)
             return print_op(module.operation)
         run_pipeline(module, options)
         kernels = [op for op in diag.functions(module) if diag.is_kernel(op)]
-        return "\n".join(emitters[stage](kernel, options) for kernel in kernels)
+        return "\n".join(_code_at(kernel, target, stage, options) for kernel in kernels)
+
+
+CODE_STAGES = {"cpu": ("vector", "llvm", "llvmir", "asm")}
+"""Stages of the code of a kernel, by target."""
+
+
+def _code_at(kernel: ir.Operation, target: Target, wanted: str, options: CompileOptions) -> str:
+    texts: list[str] = []
+
+    def observe(stage: str, make: Callable[[], str | bytes]) -> None:
+        if stage == wanted:
+            texts.append(str(make()))
+
+    target.load().lower_kernel(kernel, options, observe)
+    return "".join(texts)
 
 
 # ---- from kernels to a program -----------------------------------------------------------------

@@ -1,6 +1,7 @@
 """From a function and one of its calls to a specialization: import, compile, bind."""
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -110,11 +111,14 @@ class TorchBuild:
 
 @contextmanager
 def _quiet_torch() -> Iterator[None]:
-    """What torch.export logs about a function that it cannot export, the error says too."""
+    """Hide what torch.export logs, which the error says too, and its warnings about itself."""
     logger = logging.getLogger("torch")
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
     finally:
         logger.setLevel(level)

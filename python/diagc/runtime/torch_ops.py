@@ -63,7 +63,7 @@ def _group(key: str) -> "Group":
         raise UserError(
             "a graph calls a compiled function that is there no more",
             found=f"key '{key}'",
-            remedy="keep what diagc.compile gave as long as the graph; trace again in a new process",
+            remedy="keep what diagc.compile gave; in a new process compile and trace again",
         )
     return _GROUPS[key]
 

@@ -1,0 +1,125 @@
+"""Gradients are those of the function itself; torch's dispatcher sees one op."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import diagc
+
+Tensor = torch.Tensor
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return torch.softmax(q @ k.transpose(-2, -1) * 0.25, dim=-1) @ v
+
+
+def with_statistic(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    scores = q @ k.transpose(-2, -1)
+    return torch.softmax(scores, dim=-1) @ v, scores.amax(dim=-1), (scores > 0).sum(dim=-1)
+
+
+def leaves(*needed: bool) -> list[Tensor]:
+    torch.manual_seed(0)
+    return [torch.randn(2, 3, 20, 8, requires_grad=need) for need in needed]
+
+
+@pytest.mark.parametrize("needed", [(True, True, True), (False, True, False)])
+def test_gradients_equal_eager(needed: tuple[bool, ...]) -> None:
+    inputs = leaves(*needed)
+    wanted = [t for t in inputs if t.requires_grad]
+    compiled = diagc.compile(attention, *inputs)
+    out, expected = compiled(*inputs), attention(*inputs)
+    cotangent = torch.randn_like(out)
+    found = torch.autograd.grad(out, wanted, cotangent)
+    for a, b in zip(found, torch.autograd.grad(expected, wanted, cotangent), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_only_some_outputs_are_differentiated() -> None:
+    inputs = leaves(True, True, True)
+    compiled = diagc.compile(with_statistic, *inputs)
+    for number in range(2):
+        out, expected = compiled(*inputs)[number], with_statistic(*inputs)[number]
+        found = torch.autograd.grad(out.square().sum(), inputs, allow_unused=True)
+        wanted = torch.autograd.grad(expected.square().sum(), inputs, allow_unused=True)
+        for a, b in zip(found, wanted, strict=True):
+            torch.testing.assert_close(a, torch.zeros_like(a) if b is None else b)
+    assert not compiled(*inputs)[2].requires_grad
+
+
+def test_no_grad_records_nothing() -> None:
+    inputs = leaves(True, True, True)
+    compiled = diagc.compile(attention, *inputs)
+    with torch.no_grad():
+        assert not compiled(*inputs).requires_grad
+    assert not compiled(*leaves(False, False, False)).requires_grad
+
+
+def test_a_module_trains() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.LayerNorm(16), nn.Linear(16, 1))
+    x, y = torch.randn(64, 8), torch.randn(64, 1)
+    compiled = diagc.compile(model, x)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    losses = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = (compiled(x) - y).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("function", [attention, with_statistic])
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_opcheck(function: Callable[..., Any]) -> None:
+    inputs = leaves(True, True, False)
+    compiled = diagc.compile(function, *inputs)
+    (group,) = compiled._calls.groups
+    results = torch.library.opcheck(torch.ops.diagc.call.default, (inputs, group.key))
+    assert set(results.values()) == {"SUCCESS"}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_torch_compile_sees_one_op(dynamic: bool) -> None:
+    inputs = leaves(True, True, True)
+    compiled = diagc.compile(attention, *inputs)
+
+    def loss(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return torch.relu(compiled(q * 2, k, v)).sum()
+
+    torch._dynamo.reset()
+    traced = torch.compile(loss, fullgraph=True, dynamic=dynamic, backend="aot_eager")
+    for size in (20, 31) if dynamic else (20,):
+        tensors = [t.detach()[:, :, :1].expand(2, 3, size, 8).clone() for t in inputs]
+        tensors = [t.mul_(torch.randn(size, 1)).requires_grad_() for t in tensors]
+        ours, eager = traced(*tensors), torch.relu(attention(tensors[0] * 2, *tensors[1:])).sum()
+        torch.testing.assert_close(ours, eager)
+        found = torch.autograd.grad(ours, tensors)
+        for a, b in zip(found, torch.autograd.grad(eager, tensors), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_export_keeps_the_op() -> None:
+    inputs = leaves(False, False, False)
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = diagc.compile(attention, *inputs)
+
+        def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return torch.relu(self.attention(q, k, v))
+
+    model = Model()
+    exported = torch.export.export(model, tuple(inputs))
+    assert "diagc.call.default" in str(exported.graph)
+    expected = torch.relu(attention(*inputs))
+    torch.testing.assert_close(exported.module()(*inputs), expected)

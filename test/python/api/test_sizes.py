@@ -1,0 +1,68 @@
+"""Sizes that change between calls: open after the second, and programs do not pile up."""
+
+import pytest
+import torch
+
+import diagc
+from diagc.runtime.calls import MAX_SPECIALIZATIONS
+
+Tensor = torch.Tensor
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return torch.softmax(q @ k.transpose(-2, -1) * 0.25, dim=-1) @ v
+
+
+def check(compiled: diagc.CompiledFunction, *sizes: int) -> None:
+    batch, queries, keys = sizes
+    q = torch.randn(batch, 2, queries, 16)
+    k, v = (torch.randn(batch, 2, keys, 16) for _ in range(2))
+    torch.testing.assert_close(compiled(q, k, v), attention(q, k, v), rtol=1e-5, atol=1e-5)
+
+
+def programs(compiled: diagc.CompiledFunction) -> int:
+    return sum(len(group.specializations) for group in compiled._calls.groups)
+
+
+def test_sizes_that_change_become_open() -> None:
+    compiled = diagc.compile(attention)
+    check(compiled, 2, 40, 40)
+    assert programs(compiled) == 1
+    check(compiled, 2, 33, 50)
+    assert programs(compiled) == 2
+    for queries, keys in ((64, 64), (7, 90), (128, 3), (1, 17), (40, 40)):
+        check(compiled, 2, queries, keys)
+    assert programs(compiled) == 2
+    check(compiled, 5, 20, 30)
+    assert programs(compiled) == 3
+    check(compiled, 3, 21, 31)
+    assert programs(compiled) == 3
+
+
+def test_all_sizes_open_from_the_start() -> None:
+    compiled = diagc.compile(attention, dynamic=True)
+    for sizes in ((2, 40, 40), (3, 12, 50), (4, 5, 6)):
+        check(compiled, *sizes)
+    assert programs(compiled) == 1
+
+
+def test_no_size_open_and_old_programs_go() -> None:
+    compiled = diagc.compile(attention, dynamic=False)
+    for queries in range(10, 10 + 2 * MAX_SPECIALIZATIONS):
+        check(compiled, 1, queries, 20)
+    assert programs(compiled) == MAX_SPECIALIZATIONS
+    assert not any(s.dynamic for g in compiled._calls.groups for s in g.specializations)
+
+
+@pytest.mark.parametrize("sizes", [(2, 0, 40), (0, 8, 8), (2, 8, 0)])
+def test_empty_axes(sizes: tuple[int, int, int]) -> None:
+    """No key: rows have nothing to normalise, and give zeros."""
+    check(diagc.compile(attention), *sizes)
+
+
+def test_kernels_are_shared_between_sizes() -> None:
+    compiled = diagc.compile(attention, dynamic=False)
+    check(compiled, 1, 64, 64)
+    first = compiled.program.kernels
+    check(compiled, 1, 128, 64)
+    assert compiled.program.kernels[0] is first[0]
