@@ -109,7 +109,7 @@ def _tail(graph: Graph, derived: Derivation) -> list[ir.Operation]:
     known = {result for state in derived.states for result in state.op.results}
     found: list[ir.Operation] = []
     for op in graph.in_order(graph.after([state.op for state in derived.states])):
-        reads = graph.reads[op]
+        reads = [value for value in graph.reads[op] if diag.is_wire(value.type)]
         if op.name != "diag.map" or any(value not in known for value in reads):
             continue
         if diag.join_dims(map(diag.dims, reads)).keys() == diag.dims(op.results[0]).keys():

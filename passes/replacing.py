@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 
 from diagc.algebra.graph import Graph
 from diagc.mlir import ir
+from diagc.options import current
+from diagc.passes.rewrite_validation import validate
 
 __all__ = ["replace_ops", "unneeded"]
 
@@ -35,7 +37,10 @@ def replace_ops(
         ops: the ops whose place is taken, in order.
         gone: ops that are erased; nobody else uses their results but through `old`.
         old: values that live on.
-        build: emits the new values, one for each of `old`; may raise before it emits anything.
+        build: emits the new values, one for each of `old`.
+
+    Raises:
+        InternalError: the option `validate` is in force, and the new values are not the old ones.
     """
     last = ops[-1]
     erased = graph.in_order(gone)
@@ -44,6 +49,10 @@ def replace_ops(
     moved = [op for op in users if graph.position[op] < end]
     with ir.InsertionPoint(last), last.location:
         new = build()
+    if current().validate:
+        known = set(graph.ops)
+        made = [v.operation for v in graph.block.operations if v.operation not in known]
+        validate(graph, old, made, new)
     for before, after in zip(old, new, strict=True):
         before.replace_all_uses_with(after)
     for op in moved:
