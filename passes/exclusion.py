@@ -63,7 +63,8 @@ def _is_zero(value: Known) -> bool:
 
 def _reduce_value(op: ir.Operation, value: Known, axis: str) -> Known:
     kind = ir.StringAttr(op.attributes["kind"]).value
-    identity = diag.identity_attr(kind, diag.element_type(op.operands[0])).value
+    with op.location:
+        identity = diag.identity_attr(kind, diag.element_type(op.operands[0])).value
     if axis in diag.strings(op.attributes["over"]) and value != identity:
         raise _ChangedError
     return value if value == identity or kind not in ("add", "mul") else None
@@ -138,7 +139,18 @@ def _multiply(lhs: Known, rhs: Known) -> Known:
 
 
 def _divide(lhs: Known, rhs: Known) -> Known:
-    return 0.0 if _is_zero(lhs) and not _is_zero(rhs) else None
+    if _is_zero(rhs):
+        return None
+    if _is_zero(lhs):
+        return 0.0
+    return None if lhs is None or rhs is None else lhs / rhs
+
+
+def _both(function: Callable[[float, float], float]) -> Callable[[Known, Known], Known]:
+    def apply(lhs: Known, rhs: Known) -> Known:
+        return None if lhs is None or rhs is None else function(lhs, rhs)
+
+    return apply
 
 
 def _and(lhs: Known, rhs: Known) -> Known:
@@ -163,6 +175,8 @@ _RULES: dict[str, Callable[..., Known]] = {
     "arith.andi": _and,
     "arith.divf": _divide,
     "arith.extf": _same,
+    "arith.maximumf": _both(max),
+    "arith.minimumf": _both(min),
     "arith.mulf": _multiply,
     "arith.negf": _applied(lambda value: -value),
     "arith.select": _select,

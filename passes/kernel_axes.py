@@ -176,9 +176,9 @@ def row_operand(op: ir.Operation) -> int:
     The other one is shared by all rows, and its own free axes are features of the result.
     """
     axes = contraction_axes(op)
-    sizes, element = diag.dims(op.results[0]), diag.element_type(op.results[0])
+    sizes = diag.dims(op.results[0])
     lhs, rhs = (
-        elements(diag.wire({label: sizes[label] for label in free}, element))
+        elements({label: sizes[label] for label in free})
         for free in (axes.rhs_lacks, axes.lhs_lacks)
     )
     return 0 if lhs >= rhs else 1
@@ -280,7 +280,10 @@ def analyze_ops(ops: Iterable[ir.Operation], results: Iterable[ir.Value]) -> Ker
     ops, results = list(ops), list(results)
     found = [op_axes(op) for op in ops if op.name not in LEAVES + VIEWS and not is_index_map(op)]
     outputs = tuple(diag.labels(value) for value in results)
-    common = _shared([*outputs, *(axes.woven for axes in found)])
+    # one label may be summed by one op and be free in another (heads of size e in Q . K and in V)
+    summed = {label for axes in found for label in (*axes.reduced, *axes.streamed)}
+    shared = _shared([*outputs, *(axes.woven for axes in found)])
+    common = tuple(label for label in shared if label not in summed)
     produced = [value for op in ops if op.name not in LEAVES for value in op.results]
     streamed = tuple(dict.fromkeys(s for axes in found for s in axes.streamed))
     seen = dict.fromkeys(label for value in produced for label in diag.labels(value))

@@ -50,8 +50,7 @@ def kernel_cost(kernel: ir.Operation, sizes: Sizes | None = None) -> Cost:
     ops = [op.operation for op in block.operations]
     returned = list(ops[-1].operands)
     moved = [*block.arguments, *returned]
-    with kernel.context:
-        flops = sum(op_flops(op, sizes) for op in ops)
+    flops = sum(op_flops(op, sizes) for op in ops)
     return Cost(flops, sum(value_bytes(value, sizes) for value in moved))
 
 

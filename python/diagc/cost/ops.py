@@ -54,12 +54,13 @@ def element_bytes(type_: ir.Type) -> int:
     return max(1, int(type_.width) // 8)
 
 
-def elements(value: ir.Value | ir.Type, sizes: Sizes | None = None) -> int:
-    """Number of elements of a wire; open sizes come from `sizes`, else `UNKNOWN_SIZE`."""
+def elements(value: ir.Value | ir.Type | diag.Dims, sizes: Sizes | None = None) -> int:
+    """Elements of a wire or of labelled sizes; open ones are `UNKNOWN_SIZE` unless `sizes` says."""
+    dims = value if isinstance(value, dict) else diag.dims(value)
     known = sizes or {}
     return prod(
         known.get(label, UNKNOWN_SIZE) if size == diag.DYNAMIC else size
-        for label, size in diag.dims(value).items()
+        for label, size in dims.items()
     )
 
 
@@ -81,8 +82,7 @@ def _weight(name: str) -> int:
 def _contract_flops(op: ir.Operation, sizes: Sizes | None) -> int:
     over = diag.strings(op.attributes["over"])
     summed = {label: size for label, size in diag.dims(op.operands[0]).items() if label in over}
-    inner = elements(diag.wire(summed, diag.element_type(op.operands[0])), sizes)
-    return 2 * inner * elements(op.results[0], sizes)
+    return 2 * elements(summed, sizes) * elements(op.results[0], sizes)
 
 
 def _map_flops(op: ir.Operation, sizes: Sizes | None) -> int:
