@@ -204,3 +204,18 @@ def test_two_threads_give_what_one_gives() -> None:
     finally:
         torch.set_num_threads(before)
     assert torch.equal(*results)
+
+
+def test_one_label_summed_for_scores_and_free_in_values() -> None:
+    source = """
+axis b, h, q, x, e = 16
+diagram attention(Q: b q h e, K: b x h e, V: b x h e) {
+  S = Q . K over e
+  P = softmax(S * 0.25) along x
+  return P . V over x
+}
+"""
+    program, reference = both(source)
+    rng = np.random.default_rng(SEED)
+    tensors = [torch.from_numpy(rng.standard_normal((2, 50, 4, 16))).float() for _ in range(3)]
+    assert error(program, reference, tensors) < 5e-6
