@@ -147,9 +147,9 @@ def _elu(x: A, alpha: Number = 1, scale: Number = 1, input_scale: Number = 1) ->
 
 
 def _sign(x: A) -> A:
-    one, minus = (Arithmetic(_literal(v, x.expr)) for v in (1, -1))
-    rest = x.compare("lt", 0).choose(minus, x)  # zero and NaN stay
-    return x.compare("gt", 0).choose(one, rest)
+    """As torch, 0 for NaN."""
+    one, minus, zero = (Arithmetic(_literal(v, x.expr)) for v in (1, -1, 0))
+    return x.compare("gt", 0).choose(one, x.compare("lt", 0).choose(minus, zero))
 
 
 def _round(x: A, decimals: int = 0) -> A:

@@ -206,8 +206,17 @@ def _as_index(expr: Expr) -> Expr | None:
 
 
 def rebuild(expr: Expr, leaf: Callable[[Expr], Expr]) -> Expr:
-    """The expression with each leaf replaced, simplified again."""
-    if not isinstance(expr, Apply):
-        return leaf(expr)
-    args = [rebuild(arg, leaf) for arg in expr.args]
+    """The expression with each leaf replaced, simplified again; what was shared stays shared."""
+    done: dict[int, Expr] = {}
+
+    def visit(part: Expr) -> Expr:
+        if id(part) not in done:
+            done[id(part)] = _rebuilt(part, visit) if isinstance(part, Apply) else leaf(part)
+        return done[id(part)]
+
+    return visit(expr)
+
+
+def _rebuilt(expr: Apply, visit: Callable[[Expr], Expr]) -> Expr:
+    args = [visit(arg) for arg in expr.args]
     return cast(args[0], expr.dtype) if expr.name == "cast" else apply(expr.name, *args)
