@@ -11,7 +11,7 @@ from diagc.mlir import ir
 from diagc.runtime.program import Program
 from diagc.targets.interp import evaluate
 
-Arrays = list[np.ndarray]  # type: ignore[type-arg]
+Arrays = list[np.ndarray]
 
 
 def wire(labels: str, sizes: str, element: str = "f32") -> str:
@@ -41,7 +41,7 @@ def check(text: str, inputs: Arrays) -> None:
         np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-12)
 
 
-def values(*shape: int) -> "np.ndarray":  # type: ignore[type-arg]
+def values(*shape: int) -> "np.ndarray":
     return np.random.default_rng(len(shape)).standard_normal(shape)
 
 
