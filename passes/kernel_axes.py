@@ -208,6 +208,8 @@ def _stream_axes(stream: ir.Operation) -> OpAxes:
     streams = [op for op in nested_ops(stream) if op.name == "diag.stream"]
     streamed = [ir.StringAttr(op.attributes["axis"]).value for op in streams]
     reduced = tuple(dict.fromkeys(label for label in over if label not in streamed))
+    # an axis may be summed away by one op of the body and stay in what others make of it
+    woven = tuple(label for label in woven if label not in reduced)
     return OpAxes("diag.stream", woven, reduced, tuple(dict.fromkeys([axis, *streamed])))
 
 
