@@ -54,7 +54,8 @@ class ClusterAxes:
         """The axes of both together, or None when they do not fit one task.
 
         An axis may cease to be common only if it is reduced, stayed inside the task already, or is
-        among `inner`, the axes that broadcasting along the connecting wires adds at the inner end.
+        among `inner`, the axes that broadcasting along the connecting wires adds at the inner end,
+        and not one whose positions share an operand of a product.
         """
         both = ClusterAxes(
             _meet(self.common, other.common),
@@ -65,7 +66,8 @@ class ClusterAxes:
         )
         common = both.common or frozenset()
         lost = ((self.common or frozenset()) | (other.common or frozenset())) - common
-        if lost - (both.reduced | self.local | other.local | inner):
+        allowed = both.reduced | self.local | other.local | (inner - both.broadcast)
+        if lost - allowed:
             return None
         if not common and self.common and other.common:
             return None
@@ -111,18 +113,15 @@ def cluster_axes(op: ir.Operation) -> ClusterAxes:
 
 
 def inner_axes(value: ir.Value, consumer: ir.Operation) -> set[str]:
-    """Axes at the inner end of the consumer's result that the wire `value` lacks.
+    """Axes at the inner end of the result of a map that the wire `value` lacks.
 
-    A map over rows may keep the row inside the task; so may a contraction its free axes, for the
-    operand that brings the rows.
+    A map that spreads a value of the row over the row may keep the row inside the task.
     """
-    if consumer.name not in ("diag.map", "diag.contract"):
+    if consumer.name != "diag.map":
         return set()
-    if consumer.name == "diag.contract" and value != consumer.operands[row_operand(consumer)]:
-        return set()
-    labels = diag.dims(consumer.results[0])
+    labels = diag.labels(consumer.results[0])
     missing = {label for label in labels if label not in diag.labels(value)}
-    suffix = set(list(labels)[len(labels) - len(missing) :])
+    suffix = set(labels[len(labels) - len(missing) :])
     return missing if missing == suffix else set()
 
 
