@@ -25,6 +25,7 @@ from diagc.frontend.functions import ARITY, build
 from diagc.frontend.reductions import REDUCTIONS, emit_reduction
 from diagc.frontend.scalar_types import ELEMENT_TYPES, element_type
 from diagc.frontend.scalars import Arithmetic, Number, Scalar, leaf, literal
+from diagc.frontend.verification import verify
 from diagc.mlir import ir
 
 __all__ = ["Diagram", "Wire", "fn"]
@@ -78,17 +79,7 @@ class Diagram:
                 )
             groups = [None] * len(self._outputs)
             self._function.finish(self._outputs, groups, call_site("return"))
-            self._verify()
-
-    def _verify(self) -> None:
-        try:
-            self.module.operation.verify()
-            diag.verify_labels(self.module)
-        except diag.VerifyError as error:
-            raise VerificationError(str(error), location=error.loc) from None
-        except ir.MLIRError as error:
-            first = error.error_diagnostics[0]
-            raise VerificationError(first.message, location=first.location) from None
+            verify(self.module)
 
     @property
     def module(self) -> ir.Module:

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from diagc.context import make_context
 from diagc.errors import DiagcError, DiagSyntaxError, VerificationError
 from diagc.frontend.text import parse
 
@@ -163,6 +164,14 @@ def test_a_wrong_file_is_explained(text: str) -> None:
     error = refused(text)
     assert str(error.location) == f"wrong.diag:{place}", error.render()
     assert words in error.summary
+
+
+def test_a_context_that_hands_diagnostics_to_handlers_loses_none() -> None:
+    context = make_context()
+    context.emit_error_diagnostics = True
+    text = "axis q\ndiagram f(M: q i1) {\n  return softmax(M) along q\n}\n"
+    with pytest.raises(VerificationError, match=r"wrong\.diag:3:10: .* must hold floats"):
+        parse(text, "wrong.diag", context)
 
 
 def test_an_error_of_a_later_stage_points_into_the_text() -> None:

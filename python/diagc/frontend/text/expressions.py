@@ -36,7 +36,7 @@ class ExpressionParser(Cursor):
         self._nesting += 1
         if self._nesting > MAX_DEPTH:
             self._too_deep(self.next.offset)
-        left = self._prefix()
+        left = self._prefix(level)
         while (self.next.kind in ("sign", "name")) and _LEVELS.get(self.next.text, 0) > level:
             left = self._infix(left)
             if left.depth > MAX_DEPTH:
@@ -85,8 +85,11 @@ class ExpressionParser(Cursor):
             words.append(self.name("an axis name"))
         return tuple(words)
 
-    def _prefix(self) -> Expr:
+    def _prefix(self, level: int) -> Expr:
         offset = self.next.offset
+        loose = (self.at("not") and level > _NOT) or (self.at("-") and level >= _CONTRACT)
+        if loose:
+            self.fail("an operand", f"put '{self.next.text} …' in parentheses")
         if self.accept("not"):
             operand = self.expression(_NOT)
             return syntax.Unary(offset, "not", operand, depth=1 + operand.depth)

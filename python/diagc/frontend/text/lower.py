@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from diagc.dialects import diag
-from diagc.errors import DiagSyntaxError, SourceLocation, VerificationError
+from diagc.errors import DiagSyntaxError, VerificationError
 from diagc.frontend.function_builder import FunctionBuilder
 from diagc.frontend.scalar_types import typed
 from diagc.frontend.scalars import Scalar
@@ -11,6 +11,7 @@ from diagc.frontend.text import syntax
 from diagc.frontend.text.lower_expression import ExpressionLowering
 from diagc.frontend.text.scope import Scope, Want
 from diagc.frontend.text.source import Source
+from diagc.frontend.verification import verify
 from diagc.mlir import ir
 
 __all__ = ["lower_file"]
@@ -43,7 +44,7 @@ def lower_file(tree: syntax.File, source: Source) -> ir.Module:
             names.add(item.name.text)
             with ir.InsertionPoint(module.body):
                 _diagram(item, Scope(source, dict(axes)))
-    _verify(module, source)
+    verify(module, source.text)
     return module
 
 
@@ -128,16 +129,3 @@ def _result_groups(tree: syntax.Diagram, number: int) -> list[list[str]] | None:
     if tree.results is None:
         return None
     return [[word.text for word in group] for group in tree.results[number].groups]
-
-
-def _verify(module: ir.Module, source: Source) -> None:
-    """Check all rules of the dialect; what lowering did not see before comes here."""
-    try:
-        module.operation.verify()
-        diag.verify_labels(module)
-    except diag.VerifyError as error:
-        raise VerificationError(str(error), location=error.loc, source=source.text) from None
-    except ir.MLIRError as error:
-        first = error.error_diagnostics[0]
-        where = SourceLocation.of(first.location)
-        raise VerificationError(first.message, location=where, source=source.text) from None
