@@ -21,13 +21,6 @@ costs less where it is); a rest with math functions that the map's other users w
 from dataclasses import dataclass
 from typing import ClassVar
 
-from diagc.algebra.expressions import Expr, divide, symbol
-from diagc.algebra.maps import map_expr, statistic_type
-from diagc.cost import elements as element_count
-from diagc.dialects import diag
-from diagc.mlir import ir
-from diagc.passes.base import Pass
-from diagc.passes.cloning import nested_ops
 from diagc.algebra.dataflow import (
     carries,
     defining_op,
@@ -37,6 +30,13 @@ from diagc.algebra.dataflow import (
     inputs,
     reduced_axes,
 )
+from diagc.algebra.expressions import Expr, divide, symbol
+from diagc.algebra.maps import map_expr, statistic_type
+from diagc.cost import elements as element_count
+from diagc.dialects import diag
+from diagc.mlir import ir
+from diagc.passes.base import Pass
+from diagc.passes.cloning import nested_ops
 from diagc.passes.products import Factor, Product, take_factors
 
 __all__ = ["FuseNormalizationPass"]

@@ -7,11 +7,11 @@ in such a place are inlined first, so that a cast in a map of its own hides noth
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from diagc.algebra.dataflow import carries, defining_op, elements, is_constant, scalar_result
 from diagc.algebra.maps import convert, statistic_type
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
 from diagc.passes.cloning import clone, clone_all
-from diagc.algebra.dataflow import carries, defining_op, elements, is_constant, scalar_result
 
 __all__ = ["Factor", "Product", "take_factors"]
 

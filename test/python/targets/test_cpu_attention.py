@@ -19,7 +19,7 @@ SHAPES = ((1, 2, 100, 77), (2, 3, 64, 128), (1, 1, 1, 300), (1, 1, 17, 1))
 def poisoned_results() -> Iterator[None]:
     """Fresh tensors hold NaN, so that an element no kernel writes is found."""
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = True
+    assert torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     yield
     torch.use_deterministic_algorithms(False)
 
@@ -157,7 +157,8 @@ def test_all_zero_rows_and_empty_axes_give_zeros() -> None:
         (none,) = program(
             [torch.ones(1, 1, 5, 64), torch.ones(1, 1, 0, 64), torch.ones(1, 1, 0, 64)]
         )
-        assert none.shape == (1, 1, 5, 64) and none.abs().max() == 0
+        assert none.shape == (1, 1, 5, 64)
+        assert none.abs().max() == 0
         (empty,) = program([torch.ones(1, 1, 0, 64), *[torch.ones(1, 1, 4, 64)] * 2])
         assert empty.shape == (1, 1, 0, 64)
         if kind != "softmax":

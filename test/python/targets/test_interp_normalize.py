@@ -1,7 +1,7 @@
 """The interpreter on normalisers, against a loop over rows in plain Python."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,7 @@ def row_reference(kind: str, row: list[float], kept: list[bool], eps: float, pla
     def root(z: float) -> float:
         return math.sqrt(z + eps) if place == "inside" else math.sqrt(z) + eps
 
-    numerator, denominator = {
+    table: dict[str, tuple[Callable[[float], float], float]] = {
         "softmax": (
             lambda v: math.exp(v - top),
             math.fsum(math.exp(v - top) for v in values) + eps,
@@ -69,7 +69,8 @@ def row_reference(kind: str, row: list[float], kept: list[bool], eps: float, pla
         "none": (lambda v: v, 1.0),
         "rms": (lambda v: v, root(square / n if n else 0.0)),
         "layer": (lambda v: v - mean, root(variance)),
-    }[kind]
+    }
+    numerator, denominator = table[kind]
     return [
         numerator(v) / denominator if k and denominator else 0.0
         for v, k in zip(row, kept, strict=True)

@@ -22,6 +22,23 @@ def context() -> Iterator[ir.Context]:
         yield ctx
 
 
+def rescale(m: ir.Value, new: ir.Value, x: ir.Value) -> ir.Value:
+    """Give x exp(m - new), and zero where nothing came before (m = -inf)."""
+
+    def scaled(x: ir.Value, m: ir.Value, new: ir.Value) -> ir.Value:
+        f32 = ir.F32Type.get()
+        minus_infinity = arith.constant(f32, float("-inf"))
+        empty = arith.cmpf(arith.CmpFPredicate.OEQ, m, minus_infinity)
+        factor = math_dialect.exp(arith.subf(m, new))
+        return arith.mulf(x, arith.select(empty, arith.constant(f32, 0.0), factor))
+
+    return diag.map_([x, m, new], scaled, result=diag.dims(x))
+
+
+def add(a: ir.Value, b: ir.Value) -> ir.Value:
+    return diag.map_([a, b], arith.addf)
+
+
 def attention() -> ir.Module:
     """Softmax attention as a stream over x with state (m, z, o), with a combine region."""
     f32, axes = ir.F32Type.get(), diag.DYNAMIC
@@ -40,20 +57,6 @@ def attention() -> ir.Module:
         def main(q: ir.Value, k: ir.Value, v: ir.Value) -> Any:
             rows, out = {"q": axes}, {"q": axes, "e": 3}
             minus_infinity = float("-inf")
-
-            def rescale(m: ir.Value, new: ir.Value, x: ir.Value) -> ir.Value:
-                def scaled(x: ir.Value, m: ir.Value, new: ir.Value) -> ir.Value:
-                    zero = arith.constant(f32, 0.0)
-                    empty = arith.cmpf(
-                        arith.CmpFPredicate.OEQ, m, arith.constant(f32, minus_infinity)
-                    )
-                    factor = math_dialect.exp(arith.subf(m, new))
-                    return arith.mulf(x, arith.select(empty, zero, factor))
-
-                return diag.map_([x, m, new], scaled, result=diag.dims(x))
-
-            def add(a: ir.Value, b: ir.Value) -> ir.Value:
-                return diag.map_([a, b], arith.addf)
 
             def init() -> Sequence[ir.Value]:
                 return splat(minus_infinity, rows), splat(0.0, rows), splat(0.0, out)
