@@ -161,7 +161,8 @@ def test_dims_group_labels_and_results_are_dense() -> None:
 
 EXTERN = f"""
   func.func private @sort({wire("xy", "? 4")} {{diag.dims = [["x"], [], ["y"]]}})
-    -> ({wire("yx", "4 ?")} {{diag.dims = [["y", "x"]]}}) attributes {{diag.extern = "aten.sort"}}"""
+    -> ({wire("yx", "4 ?")} {{diag.dims = [["y", "x"]]}})
+    attributes {{diag.extern = "aten.sort"}}"""
 
 
 def test_extern_takes_and_gives_tensors_in_its_own_shape() -> None:
