@@ -17,6 +17,7 @@ from typing import Any
 
 import diagc
 from diagc.debug import logger
+from diagc.dialects import diag
 from diagc.errors import CacheError
 from diagc.explain import report
 from diagc.host_program import HostProgram
@@ -24,7 +25,7 @@ from diagc.mlir import ir
 from diagc.runtime import steps
 from diagc.runtime.cache import default_cache
 
-__all__ = ["StoredProgram", "decode", "encode", "module_text", "read", "write"]
+__all__ = ["StoredProgram", "can_be_kept", "decode", "encode", "module_text", "read", "write"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,14 @@ class StoredProgram:
     host: HostProgram
     kernels: tuple[str, ...]
     report: report.Report
+
+
+_BUILT_IN_KINDS = diag.registered_kinds()
+
+
+def can_be_kept() -> bool:
+    """Whether modules mean what their text says: a user's own normalisers are functions."""
+    return diag.registered_kinds() == _BUILT_IN_KINDS
 
 
 def module_text(module: ir.Module, pipeline: str) -> str:

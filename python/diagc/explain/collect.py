@@ -10,12 +10,12 @@ from diagc.dialects import diag
 from diagc.errors import SourceLocation
 from diagc.explain.report import KernelReport, Note, OutsideReport, Report, StreamReport
 from diagc.mlir import ir
+from diagc.passes.kernel_names import ORIGIN
+from diagc.passes.remarks import DECLINED, REMARKS
 
-__all__ = ["DECLINED", "DONE", "ORIGIN", "CompiledKernel", "program_report"]
+__all__ = ["DONE", "CompiledKernel", "program_report"]
 
 DONE = "diag.done"
-DECLINED = "diag.declined"
-ORIGIN = "diag.origin"
 
 _LIBRARY = "the library's matrix product is as good as a kernel here"
 _NO_MEANING = "has no meaning as a diagram"
@@ -53,7 +53,7 @@ def program_report(
         [_kernel_report(kernel, calls.get(kernel.name, []), target) for kernel in kernels],
         _outside(entry, functions),
         _notes(module, DONE),
-        _notes(module, DECLINED),
+        _notes(module, DECLINED, REMARKS),
     )
 
 
@@ -137,20 +137,23 @@ def _plain(attr: Any) -> Any:
     return attr.value if hasattr(attr, "value") else str(attr)
 
 
-def _notes(module: ir.Module, name: str) -> list[Note]:
-    """What passes wrote under an attribute (`DONE`, `DECLINED`) of any op, each text once.
+def _notes(module: ir.Module, name: str, more: str | None = None) -> list[Note]:
+    """What passes wrote under an attribute of ops, each text once.
 
-    A text is `rewrite: what`, or just `what`.
+    Args:
+        module: the module.
+        name: of the attribute (`DONE`, `DECLINED`).
+        more: attribute of functions that also keeps the texts of ops that are gone.
     """
-    found: dict[Note, None] = {}
+    found: dict[str, Note] = {}
     for op in _all_ops(module):
+        place = SourceLocation.of(op.location)
         for text in _strings(op, name):
-            rewrite, colon, rest = text.partition(": ")
-            place = SourceLocation.of(op.location)
-            where = None if place is None else str(place)
-            note = Note(rewrite, rest, where) if colon else Note(op.name, text, where)
-            found.setdefault(note)
-    return list(found)
+            found.setdefault(text, Note(op.name, text, None if place is None else str(place)))
+    for function in diag.functions(module) if more else ():
+        for text in _strings(function, more or ""):
+            found.setdefault(text, Note("", text))
+    return list(found.values())
 
 
 def _all_ops(module: ir.Module) -> Iterator[ir.Operation]:

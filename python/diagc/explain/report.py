@@ -12,12 +12,12 @@ class Note:
     """A rewrite that was done or declined.
 
     Args:
-        rewrite: name of the pass or of the rewrite.
+        op: name of the op that it is about, or nothing when that is gone.
         text: what was done, or why not.
         location: the user's line, when it is known.
     """
 
-    rewrite: str
+    op: str
     text: str
     location: str | None = None
 

@@ -97,7 +97,7 @@ def _notes(title: str, notes: list[Note]) -> Iterator[str]:
         yield title
     for note in notes:
         place = f" ({note.location})" if note.location else ""
-        yield f"  {note.rewrite}: {note.text}{place}"
+        yield f"  {note.op + ': ' if note.op else ''}{note.text}{place}"
 
 
 def _times(report: Report) -> Iterator[str]:
