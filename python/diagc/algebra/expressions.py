@@ -329,7 +329,7 @@ def show(expr: Expr, outer: int = 0) -> str:
         shown = f"-{show(expr.args[0], binding)}"
     elif expr.op in _INFIX:
         left, right = expr.args
-        tighter = binding + (expr.op in ("sub", "div"))
+        tighter = binding + (expr.op in ("sub", "div") or right.op in ("sub", "div"))
         shown = f"{show(left, binding)}{_INFIX[expr.op]}{show(right, tighter)}"
     else:
         return f"{expr.op}({', '.join(map(show, expr.args))})"

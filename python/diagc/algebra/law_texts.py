@@ -49,12 +49,16 @@ class LawTexts:
 
     def line(self, op: ir.Operation, kind: str, law: Expr | None) -> str:
         """What the state of `op` holds, and what corrects it."""
-        first, *rest = [self._term(value) for value in op.operands]
-        summand = first * rest[0] if rest else first
-        line = f"{self._states[op]}: {_KIND_WORDS.get(kind, kind)} of {show(summand)}"
-        return line if law is None else f"{line}, corrected by {self._law(law)}"
+        line = f"{self._states[op]}: {_KIND_WORDS.get(kind, kind)} of {self.summand(op)}"
+        return line if law is None else f"{line}, corrected by {self.law(law)}"
 
-    def _law(self, law: Expr) -> str:
+    def summand(self, op: ir.Operation) -> str:
+        """What a reduction reduces."""
+        first, *rest = [self._term(value) for value in op.operands]
+        return show(first * rest[0] if rest else first)
+
+    def law(self, law: Expr) -> str:
+        """A correction; what it reads of the new states is primed."""
         names: dict[str, Expr] = {}
         for name, wire in list(self._summands.wires.items()):
             if name[0] == "s":

@@ -28,7 +28,6 @@ from diagc.algebra.expressions import (
     equal,
     evaluate,
     select,
-    show,
     substitute,
     symbol,
     symbols,
@@ -161,7 +160,7 @@ def _state(
     kind = monoid_of(op)
     if not used:
         return State(op, None, None, texts.line(op, kind, None))
-    law = _law(op, kind, summand, used, summands)
+    law = _law(op, kind, summand, used, summands, texts)
     line = texts.line(op, kind, law)
     law = substitute(law, {name: summands.raw(name) for name in used})
     if kind != "add":
@@ -182,7 +181,12 @@ def _is_decay(law: Expr, reductions: Sequence[ir.Operation], summands: Summands)
 
 
 def _law(
-    op: ir.Operation, kind: str, summand: Expr, used: Sequence[str], summands: Summands
+    op: ir.Operation,
+    kind: str,
+    summand: Expr,
+    used: Sequence[str],
+    summands: Summands,
+    texts: LawTexts,
 ) -> Expr:
     """The correction of a reduction whose summand uses statistics."""
     if kind not in ("add", "max", "min"):
@@ -195,12 +199,12 @@ def _law(
     if law is None:
         word = "factor" if kind == "add" else "shift"
         raise Refusal(
-            f"its summand {show(summand)} changes with a statistic by no {word} that is the same "
-            f"for all positions",
+            f"its summand {texts.summand(op)} changes with a statistic by no {word} that is the "
+            f"same for all positions",
             op,
         )
     if not laws.is_safe(law, used):
-        raise Refusal(f"its correction {show(law)} divides by a statistic that may be 0", op)
+        raise Refusal(f"its correction {texts.law(law)} divides by a statistic that may be 0", op)
     for name in used:
         if name in symbols(law) and any(
             carries(summands.wires[name], axis) for axis in reduced_axes(op)

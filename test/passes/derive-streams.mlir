@@ -1,0 +1,252 @@
+// RUN: diagc-opt %s --split-input-file --derive-streams | filecheck %s
+// RUN: diagc-opt %s --split-input-file --derive-streams --validate | filecheck %s --check-prefix=VALID
+
+// VALID: diag.stream
+
+// Softmax attention is found, not known: a maximum, a sum and a contraction that follow it by the same
+// factor. The old maximum enters the factor as it is, the new one guarded, so that exp(-inf - m) is 0
+// while nothing was seen; all exponents are at most 0. The division joins the tail.
+// CHECK-LABEL: func.func @attention
+// CHECK-NEXT: "diag.stream"() ({
+// CHECK: arith.constant 0xFF800000 : f32
+// CHECK: ^bb0(%[[M:arg[0-9]+]]: tensor<?xf32, ["q"]>, %[[Z:arg[0-9]+]]: tensor<?xf32, ["q"]>, %[[O:arg[0-9]+]]: tensor<?x64xf32, ["q", "e"]>):
+// CHECK: %[[KC:[0-9]+]] = "diag.chunk"(%arg1)
+// CHECK: %[[S:[0-9]+]] = "diag.contract"(%arg0, %[[KC]]) {over = ["d"]}
+// CHECK: %[[MC:[0-9]+]] = "diag.reduce"(%[[S]]) {kind = "max", over = ["x"]}
+// CHECK: "diag.element"(%[[M]])
+// CHECK: "diag.element"(%[[MC]])
+// CHECK: arith.maximumf
+// CHECK: %[[G:[0-9]+]] = "diag.map"() ({
+// CHECK: arith.select
+// CHECK: %[[E:[0-9]+]] = "diag.map"() ({
+// CHECK: "diag.element"(%[[S]])
+// CHECK: "diag.element"(%[[G]])
+// CHECK: math.exp {{.*}} {diag.nonpositive}
+// CHECK: "diag.reduce"(%[[E]]) {kind = "add", over = ["x"]}
+// CHECK: %[[F:[0-9]+]] = "diag.map"() ({
+// CHECK: "diag.element"(%[[M]])
+// CHECK: "diag.element"(%[[G]])
+// CHECK: math.exp {{.*}} {diag.nonpositive}
+// CHECK: "diag.element"(%[[Z]])
+// CHECK: "diag.element"(%[[F]])
+// CHECK: %[[VC:[0-9]+]] = "diag.chunk"(%arg2)
+// CHECK: "diag.contract"(%[[E]], %[[VC]]) {over = ["x"]}
+// CHECK: "diag.element"(%[[O]])
+// CHECK: "diag.element"(%[[F]])
+// CHECK: arith.divf
+// CHECK: axis = "x", law = ["m: maximum of a", "z: sum of exp(a - m), corrected by exp(m - m')", "o: sum of exp(a - m) * b, corrected by exp(m - m')"], properties = ["monoid", "commutative"]
+// CHECK-NEXT: return
+func.func @attention(%q: tensor<?x64xf32, ["q", "d"]>, %k: tensor<?x64xf32, ["x", "d"]>, %v: tensor<?x64xf32, ["x", "e"]>) -> tensor<?x64xf32, ["q", "e"]> {
+  %s = "diag.contract"(%q, %k) {over = ["d"]} : (tensor<?x64xf32, ["q", "d"]>, tensor<?x64xf32, ["x", "d"]>) -> tensor<?x?xf32, ["q", "x"]>
+  %m = "diag.reduce"(%s) {kind = "max", over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]>
+  %g = "diag.map"() ({
+    %0 = "diag.element"(%m) : (tensor<?xf32, ["q"]>) -> f32
+    %c = arith.constant 0xFF800000 : f32
+    %n = arith.constant 0.0 : f32
+    %b = arith.cmpf oeq, %0, %c : f32
+    %1 = arith.select %b, %n, %0 : f32
+    "diag.yield"(%1) : (f32) -> ()
+  }) : () -> tensor<?xf32, ["q"]>
+  %e = "diag.map"() ({
+    %0 = "diag.element"(%s) : (tensor<?x?xf32, ["q", "x"]>) -> f32
+    %1 = "diag.element"(%g) : (tensor<?xf32, ["q"]>) -> f32
+    %2 = arith.subf %0, %1 : f32
+    %3 = math.exp %2 : f32
+    "diag.yield"(%3) : (f32) -> ()
+  }) : () -> tensor<?x?xf32, ["q", "x"]>
+  %z = "diag.reduce"(%e) {kind = "add", over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]>
+  %o = "diag.contract"(%e, %v) {over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>, tensor<?x64xf32, ["x", "e"]>) -> tensor<?x64xf32, ["q", "e"]>
+  %y = "diag.map"() ({
+    %0 = "diag.element"(%z) : (tensor<?xf32, ["q"]>) -> f32
+    %1 = "diag.element"(%o) : (tensor<?x64xf32, ["q", "e"]>) -> f32
+    %2 = arith.divf %1, %0 : f32
+    "diag.yield"(%2) : (f32) -> ()
+  }) : () -> tensor<?x64xf32, ["q", "e"]>
+  return %y : tensor<?x64xf32, ["q", "e"]>
+}
+
+// -----
+
+// A bare maximum gets a guard of its own: the first chunk may be fully masked.
+// CHECK-LABEL: func.func @without_guard
+// CHECK: arith.maximumf
+// CHECK: arith.cmpf oeq
+// CHECK: arith.select
+// CHECK: law = ["m: maximum of a", "z: sum of exp(a - m), corrected by exp(m - m')"]
+func.func @without_guard(%x: tensor<?x?xf32, ["q", "x"]>) -> (tensor<?xf32, ["q"]>, tensor<?xf32, ["q"]>) {
+  %m = "diag.reduce"(%x) {kind = "max", over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]>
+  %e = "diag.map"() ({
+    %0 = "diag.element"(%x) : (tensor<?x?xf32, ["q", "x"]>) -> f32
+    %1 = "diag.element"(%m) : (tensor<?xf32, ["q"]>) -> f32
+    %2 = arith.subf %0, %1 : f32
+    %3 = math.exp %2 : f32
+    "diag.yield"(%3) : (f32) -> ()
+  }) : () -> tensor<?x?xf32, ["q", "x"]>
+  %z = "diag.reduce"(%e) {kind = "add", over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]>
+  return %m, %z : tensor<?xf32, ["q"]>, tensor<?xf32, ["q"]>
+}
+
+// -----
+
+// Statistics of one wire share a stream, with every one of them as a result.
+// CHECK-LABEL: func.func @four_statistics
+// CHECK: "diag.stream"
+// CHECK: law = ["m: maximum of a", "l: minimum of a", "z: sum of abs(a)", "z2: sum of a * a"]
+// CHECK-SAME: array<i32: 1, 1, 1, 1, 0, 0, 0, 0>
+// CHECK-NOT: "diag.stream"
+func.func @four_statistics(%x: tensor<?x?xf32, ["q", "x"]>) -> (tensor<?xf32, ["q"]>, tensor<?xf32, ["q"]>, tensor<?xf32, ["q"]>, tensor<?xf32, ["q"]>) {
+  %m = "diag.reduce"(%x) {kind = "max", over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]>
+  %l = "diag.reduce"(%x) {kind = "min", over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]>
+  %a = "diag.map"() ({
+    %0 = "diag.element"(%x) : (tensor<?x?xf32, ["q", "x"]>) -> f32
+    %1 = math.absf %0 : f32
+    "diag.yield"(%1) : (f32) -> ()
+  }) : () -> tensor<?x?xf32, ["q", "x"]>
+  %s = "diag.reduce"(%a) {kind = "add", over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]>
+  %b = "diag.map"() ({
+    %0 = "diag.element"(%x) : (tensor<?x?xf32, ["q", "x"]>) -> f32
+    %1 = arith.mulf %0, %0 : f32
+    "diag.yield"(%1) : (f32) -> ()
+  }) : () -> tensor<?x?xf32, ["q", "x"]>
+  %t = "diag.reduce"(%b) {kind = "add", over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]>
+  return %m, %l, %s, %t : tensor<?xf32, ["q"]>, tensor<?xf32, ["q"]>, tensor<?xf32, ["q"]>, tensor<?xf32, ["q"]>
+}
+
+// -----
+
+// Matrices that contractions of the same wire sum to are states too.
+// CHECK-LABEL: func.func @gram
+// CHECK: law = ["o: sum of a * b", "o2: sum of a * c"]
+func.func @gram(%k: tensor<?x64xf32, ["x", "d"]>, %v: tensor<?x64xf32, ["x", "e"]>) -> (tensor<64x64xf32, ["d", "f"]>, tensor<64x64xf32, ["d", "e"]>) {
+  %f = "diag.relabel"(%k) {from = ["d"], to = ["f"]} : (tensor<?x64xf32, ["x", "d"]>) -> tensor<?x64xf32, ["x", "f"]>
+  %g = "diag.contract"(%k, %f) {over = ["x"]} : (tensor<?x64xf32, ["x", "d"]>, tensor<?x64xf32, ["x", "f"]>) -> tensor<64x64xf32, ["d", "f"]>
+  %o = "diag.contract"(%k, %v) {over = ["x"]} : (tensor<?x64xf32, ["x", "d"]>, tensor<?x64xf32, ["x", "e"]>) -> tensor<64x64xf32, ["d", "e"]>
+  return %g, %o : tensor<64x64xf32, ["d", "f"]>, tensor<64x64xf32, ["d", "e"]>
+}
+
+// -----
+
+// The weights are returned: they are computed behind the stream from its statistics.
+// CHECK-LABEL: func.func @returned_weights
+// CHECK: %[[S:[0-9]+]]:3 = "diag.stream"
+// CHECK: "diag.chunk"(%arg0)
+// CHECK: "diag.map"
+// CHECK: "diag.element"(%[[S]]#0)
+// CHECK: return
+func.func @returned_weights(%x: tensor<?x?xf32, ["q", "x"]>, %v: tensor<?x64xf32, ["x", "e"]>) -> (tensor<?x?xf32, ["q", "x"]>, tensor<?x64xf32, ["q", "e"]>) {
+  %m = "diag.reduce"(%x) {kind = "max", over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]>
+  %e = "diag.map"() ({
+    %0 = "diag.element"(%x) : (tensor<?x?xf32, ["q", "x"]>) -> f32
+    %1 = "diag.element"(%m) : (tensor<?xf32, ["q"]>) -> f32
+    %2 = arith.subf %0, %1 : f32
+    %3 = math.exp %2 : f32
+    "diag.yield"(%3) : (f32) -> ()
+  }) : () -> tensor<?x?xf32, ["q", "x"]>
+  %z = "diag.reduce"(%e) {kind = "add", over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]>
+  %p = "diag.map"() ({
+    %0 = "diag.element"(%e) : (tensor<?x?xf32, ["q", "x"]>) -> f32
+    %1 = "diag.element"(%z) : (tensor<?xf32, ["q"]>) -> f32
+    %2 = arith.divf %0, %1 : f32
+    "diag.yield"(%2) : (f32) -> ()
+  }) : () -> tensor<?x?xf32, ["q", "x"]>
+  %o = "diag.contract"(%e, %v) {over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>, tensor<?x64xf32, ["x", "e"]>) -> tensor<?x64xf32, ["q", "e"]>
+  %y = "diag.map"() ({
+    %0 = "diag.element"(%z) : (tensor<?xf32, ["q"]>) -> f32
+    %1 = "diag.element"(%o) : (tensor<?x64xf32, ["q", "e"]>) -> f32
+    %2 = arith.divf %1, %0 : f32
+    "diag.yield"(%2) : (f32) -> ()
+  }) : () -> tensor<?x64xf32, ["q", "e"]>
+  return %p, %y : tensor<?x?xf32, ["q", "x"]>, tensor<?x64xf32, ["q", "e"]>
+}
+
+// -----
+
+// Declined with a remark: a factor that is not the same for all positions. Each sum streams alone.
+// CHECK-LABEL: func.func @variance
+// CHECK-SAME: is not streamed together with earlier reductions: its summand (a - z / u) * (a - z / u) changes with a statistic by no factor that is the same for all positions
+// CHECK: law = ["z: sum of a"]
+// CHECK: law = ["z: sum of (a - u) * (a - u)"]
+func.func @variance(%x: tensor<?x?xf32, ["q", "x"]>, %n: tensor<?xf32, ["q"]>) -> tensor<?xf32, ["q"]> {
+  %s = "diag.reduce"(%x) {kind = "add", over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]>
+  %u = "diag.map"() ({
+    %0 = "diag.element"(%s) : (tensor<?xf32, ["q"]>) -> f32
+    %1 = "diag.element"(%n) : (tensor<?xf32, ["q"]>) -> f32
+    %2 = arith.divf %0, %1 : f32
+    "diag.yield"(%2) : (f32) -> ()
+  }) : () -> tensor<?xf32, ["q"]>
+  %c = "diag.map"() ({
+    %0 = "diag.element"(%x) : (tensor<?x?xf32, ["q", "x"]>) -> f32
+    %1 = "diag.element"(%u) : (tensor<?xf32, ["q"]>) -> f32
+    %2 = arith.subf %0, %1 : f32
+    %3 = arith.mulf %2, %2 : f32
+    "diag.yield"(%3) : (f32) -> ()
+  }) : () -> tensor<?x?xf32, ["q", "x"]>
+  %t = "diag.reduce"(%c) {kind = "add", over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]>
+  return %t : tensor<?xf32, ["q"]>
+}
+
+// -----
+
+// Declined with a remark: a product follows no statistic.
+// CHECK-LABEL: func.func @product
+// CHECK-SAME: no law lets a reduction by 'mul' follow a statistic
+// CHECK: law = ["m: maximum of a"]
+// CHECK: law = ["p: product of a - u"]
+func.func @product(%x: tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]> {
+  %m = "diag.reduce"(%x) {kind = "max", over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]>
+  %c = "diag.map"() ({
+    %0 = "diag.element"(%x) : (tensor<?x?xf32, ["q", "x"]>) -> f32
+    %1 = "diag.element"(%m) : (tensor<?xf32, ["q"]>) -> f32
+    %2 = arith.subf %0, %1 : f32
+    "diag.yield"(%2) : (f32) -> ()
+  }) : () -> tensor<?x?xf32, ["q", "x"]>
+  %t = "diag.reduce"(%c) {kind = "mul", over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]>
+  return %t : tensor<?xf32, ["q"]>
+}
+
+// -----
+
+// Declined with a remark: a logarithm that is infinite until something was summed.
+// CHECK-LABEL: func.func @logarithm
+// CHECK-SAME: a statistic that it uses may be infinite or no number at first
+// CHECK-COUNT-2: "diag.stream"
+func.func @logarithm(%x: tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]> {
+  %s = "diag.reduce"(%x) {kind = "add", over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]>
+  %u = "diag.map"() ({
+    %0 = "diag.element"(%s) : (tensor<?xf32, ["q"]>) -> f32
+    %1 = math.log %0 : f32
+    "diag.yield"(%1) : (f32) -> ()
+  }) : () -> tensor<?xf32, ["q"]>
+  %e = "diag.map"() ({
+    %0 = "diag.element"(%x) : (tensor<?x?xf32, ["q", "x"]>) -> f32
+    %1 = "diag.element"(%u) : (tensor<?xf32, ["q"]>) -> f32
+    %2 = arith.subf %0, %1 : f32
+    %3 = math.exp %2 : f32
+    "diag.yield"(%3) : (f32) -> ()
+  }) : () -> tensor<?x?xf32, ["q", "x"]>
+  %t = "diag.reduce"(%e) {kind = "add", over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]>
+  return %t : tensor<?xf32, ["q"]>
+}
+
+// -----
+
+// Not worth a stream: a short axis over which nothing is contracted, a contraction of its own, a linear
+// layer whose weights are parameters.
+// CHECK-LABEL: func.func @short_axis
+// CHECK-NOT: diag.stream
+// CHECK: return
+func.func @short_axis(%x: tensor<4x768xf32, ["n", "c"]>, %k: tensor<?x64xf32, ["x", "d"]>, %v: tensor<?x64xf32, ["x", "e"]>, %w: tensor<?x?xf32, ["q", "x"]> {diag.kind = "user"}) -> (tensor<4xf32, ["n"]>, tensor<?x64xf32, ["q", "e"]>) {
+  %s = "diag.reduce"(%x) {kind = "add", over = ["c"]} : (tensor<4x768xf32, ["n", "c"]>) -> tensor<4xf32, ["n"]>
+  %o = "diag.contract"(%w, %v) {over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>, tensor<?x64xf32, ["x", "e"]>) -> tensor<?x64xf32, ["q", "e"]>
+  return %s, %o : tensor<4xf32, ["n"]>, tensor<?x64xf32, ["q", "e"]>
+}
+
+// -----
+
+// Above the limit, a static axis is long.
+// CHECK-LABEL: func.func @long_axis
+// CHECK: "diag.chunk"(%arg0) : (tensor<4x8192xf32, ["n", "c"]>) -> tensor<4x?xf32, ["n", "c"]>
+func.func @long_axis(%x: tensor<4x8192xf32, ["n", "c"]>) -> tensor<4xf32, ["n"]> {
+  %s = "diag.reduce"(%x) {kind = "add", over = ["c"]} : (tensor<4x8192xf32, ["n", "c"]>) -> tensor<4xf32, ["n"]>
+  return %s : tensor<4xf32, ["n"]>
+}
