@@ -193,8 +193,9 @@ def _law(
         raise Refusal(f"no law lets a reduction by '{kind}' follow a statistic", op)
     ask = laws.scale if kind == "add" else laws.offset
     law = ask(summand, used, summands.varying(op))
-    results = {name for name in summands.wires if name[0] == "r"}
-    if not all(laws.is_safe(summands.raw(name), results) for name in used):
+    raw = [summands.raw(name) for name in used]
+    results = [f"r{number}" for number in range(summands.count)]
+    if not all(laws.is_safe(statistic, results) for statistic in raw):
         raise Refusal("a statistic that it uses may be infinite or no number at first", op)
     if law is None:
         word = "factor" if kind == "add" else "shift"

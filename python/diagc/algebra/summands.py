@@ -32,6 +32,7 @@ class Summands:
         self._axis = axis
         self._number = {op: number for number, op in enumerate(reductions)}
         self._dependent = dependent
+        self.count = len(reductions)
         self._names: dict[ir.Value, str] = {}
         self.wires: dict[str, ir.Value] = {}
 
