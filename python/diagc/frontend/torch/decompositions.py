@@ -54,7 +54,7 @@ def _unbind(x: Tensor, dim: int = 0) -> list[Tensor]:
     return [torch.ops.aten.select.int(x, dim, i) for i in range(x.shape[dim])]
 
 
-@_decompose("split.Tensor", "split.int")
+@_decompose("split.Tensor")
 def _split(x: Tensor, size: int, dim: int = 0) -> list[Tensor]:
     length = x.shape[dim]
     return _slices(x, dim, [min(size, length - start) for start in range(0, length, size)])
@@ -238,11 +238,6 @@ def _diff(
         return NotImplemented
     length = x.shape[dim]
     return _narrow(x, dim, 1, length - 1) - _narrow(x, dim, 0, length - 1)
-
-
-@_decompose("softmin.default")
-def _softmin(x: Tensor, dim: int, dtype: torch.dtype | None = None) -> Tensor:
-    return torch.softmax(-x, dim, dtype=dtype)
 
 
 @_decompose("float_power.Tensor_Scalar")

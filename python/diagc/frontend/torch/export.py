@@ -1,5 +1,6 @@
 """Capture through non-strict torch.export: symbolic sizes, and writes through views."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,8 @@ def export(function: Callable[..., Any], inputs: tuple[Any, ...], dynamic: Dynam
     torch.fx.proxy._register_stack_trace_anchor(function)
     shapes = _dynamic_shapes(module, inputs, dynamic)
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.export warns about torch's own code
             exported = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
             exported = exported.run_decompositions(decompositions.table())
     except DiagcError:
@@ -63,7 +65,7 @@ def _from_exported(exported: Any, user_names: list[str]) -> Captured:
         raise UnsupportedError(
             "mutation",
             reason=f"the function writes into its arguments or buffers: {', '.join(mutated)}",
-            remedy="write into a clone, and return what has changed (modules: call eval() first)",
+            remedy="write into a clone, and return what has changed (modules: call eval())",
         )
     kinds = {"PARAMETER": "param", "USER_INPUT": "user"}
     state = {**exported.state_dict, **exported.constants}

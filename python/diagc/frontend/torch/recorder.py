@@ -33,8 +33,6 @@ _KNOWN_VALUES = 1 << 16
 """Values that depend on shapes alone are followed up to this many elements."""
 
 _DATA_DEPENDENT = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
-# carries the tag dynamic_output_shape for boolean masks only
-_SOMETIMES_STATIC = ("aten.index.Tensor",)
 _BRANCHES_ON_DATA = ("aten.is_nonzero.default", "aten.item.default")
 
 
@@ -105,7 +103,7 @@ class Recorder(ProxyTorchDispatchMode):
             return func(*args, **kwargs)
         if func is torch.ops.aten.lift_fresh.default:
             self._fresh.add(id(args[0]))
-        if _needs_values(func):
+        if _needs_values(func, args):
             return self._answer(func, args, kwargs)
         if func._schema.is_mutable:
             return self._record_in_place(func, args, kwargs)
@@ -185,7 +183,7 @@ class Recorder(ProxyTorchDispatchMode):
 
     def _run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         """Shapes and dtypes of the results, as meta tensors."""
-        if torch.is_autocast_enabled(self._device.type):
+        if self._device.type != "meta" and torch.is_autocast_enabled(self._device.type):
             raise NeedsExport("autocast does not act on meta tensors")
         if torch.Tag.pointwise in func.tags:
             return _run_pointwise(func, args, kwargs)
@@ -216,7 +214,7 @@ class Recorder(ProxyTorchDispatchMode):
                 str(func),
                 reason="it writes into an argument or parameter of the compiled function",
                 location=caller_location(),
-                remedy="write into a clone, and return what has changed",
+                remedy="write into a clone, and return what has changed (modules: call eval())",
             )
         if len(self._live_aliases(target)) > 1:
             raise NeedsExport(f"{func} writes through a view")
@@ -275,9 +273,12 @@ class Recorder(ProxyTorchDispatchMode):
         return self.node_of(value) if isinstance(value, torch.Tensor) else value
 
 
-def _needs_values(func: Any) -> bool:
-    tagged = any(tag in func.tags for tag in _DATA_DEPENDENT)
-    return (tagged and str(func) not in _SOMETIMES_STATIC) or str(func) in _BRANCHES_ON_DATA
+def _needs_values(func: Any, args: Any) -> bool:
+    if str(func) in _BRANCHES_ON_DATA:
+        return True
+    if str(func) == "aten.index.Tensor":  # a mask gives as many rows as it has true values
+        return any(t.dtype in (torch.bool, torch.uint8) for t in _tensors(args[1]))
+    return any(tag in func.tags for tag in _DATA_DEPENDENT)
 
 
 def _run_for_real(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
