@@ -1,6 +1,7 @@
 """Programs in a `.diag` file: each diagram is one, with random inputs of a fixed seed."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,8 +24,11 @@ _DTYPES = {
     "f16": torch.float16,
     "bf16": torch.bfloat16,
     "i1": torch.bool,
+    "i8": torch.int8,
+    "i16": torch.int16,
     "i32": torch.int32,
     "i64": torch.int64,
+    "index": torch.int64,
 }
 
 
@@ -54,7 +58,11 @@ def _program(name: str, make_module: Callable[[], ir.Module]) -> DiagramProgram:
     (entry,) = _diagrams(module)
     generator = torch.Generator().manual_seed(0)
     arguments = diag.function_body(entry).arguments
-    inputs = tuple(_random(argument.type, generator) for argument in arguments)
+    facts = entry.attributes["arg_attrs"] if len(arguments) else ()
+    inputs = tuple(
+        _random(argument.type, [diag.strings(group) for group in fact["diag.dims"]], generator)
+        for argument, fact in zip(arguments, facts, strict=True)
+    )
     return DiagramProgram(name, inputs, make_module)
 
 
@@ -77,8 +85,12 @@ def _symbol(function: ir.Operation) -> str:
     return str(ir.StringAttr(function.attributes["sym_name"]).value)
 
 
-def _random(type_: ir.RankedTensorType, generator: torch.Generator) -> torch.Tensor:
-    shape = [_OPEN_SIZE if n == diag.DYNAMIC else n for n in diag.dims(type_).values()]
+def _random(
+    type_: ir.RankedTensorType, groups: Sequence[Sequence[str]], generator: torch.Generator
+) -> torch.Tensor:
+    """Make a tensor whose dimensions are the groups of axes: one, several merged, or none."""
+    sizes = {a: _OPEN_SIZE if n == diag.DYNAMIC else n for a, n in diag.dims(type_).items()}
+    shape = [math.prod(sizes[label] for label in group) for group in groups]
     dtype = _DTYPES[str(diag.element_type(type_))]
     if dtype.is_floating_point:
         return torch.randn(shape, generator=generator).to(dtype)

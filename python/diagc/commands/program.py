@@ -95,7 +95,8 @@ class DiagramProgram(Program):
         from diagc.compiler import compile_module
 
         program = compile_module(self.make_module(), "interp", name=self.name)
-        return program.run([tensor.numpy() for tensor in self.inputs])
+        wide = [t.double() if t.is_floating_point() else t for t in self.inputs]
+        return program.run([tensor.numpy() for tensor in wide])  # numpy has no bf16
 
 
 @dataclass(frozen=True)
