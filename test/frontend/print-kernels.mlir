@@ -5,7 +5,8 @@
 // CHECK-LABEL: axis h = 8, q, x, e = 64
 // CHECK-NEXT:  kernel l2_stream(S: h q x, V: h x e bf16, wanted: h q i1) {
 // CHECK-NEXT:    // schedule: {chunk = {x = 64 : i64}, grid = ["h"], lanes = "q", mode = "lanes"}
-// CHECK-NEXT:    O: h q e, O_1: h q = stream x where wanted law l2 properties monoid commutative {
+// CHECK-NEXT:    O: h q e, O_1: h q = stream x where wanted monoid commutative {
+// CHECK-NEXT:      // law: l2
 // CHECK-NEXT:      init {
 // CHECK-NEXT:        z0: h q = 0.0
 // CHECK-NEXT:        o0: h q e = 0.0

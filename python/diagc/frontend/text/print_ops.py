@@ -8,7 +8,7 @@ from diagc.frontend.text.print_names import Names
 from diagc.frontend.text.print_scalars import literal_text, map_text
 from diagc.mlir import ir
 
-__all__ = ["WIDTH", "BodyPrinter", "dtype_text", "type_text", "wrapped"]
+__all__ = ["WIDTH", "BodyPrinter", "dtype_text", "remark_lines", "type_text", "wrapped"]
 
 WIDTH = 100
 
@@ -34,6 +34,14 @@ def type_text(type_: ir.Type) -> str:
     if not diag.is_wire(type_):
         return str(type_)
     return " ".join([*diag.labels(type_), *dtype_text(type_)])
+
+
+def remark_lines(name: str, attr: ir.Attribute) -> list[str]:
+    """Give a fact as comments: a list of strings takes a line for each."""
+    parts = list(attr) if isinstance(attr, ir.ArrayAttr) else [attr]
+    if not all(isinstance(part, ir.StringAttr) for part in parts):
+        return [f"// {name}: {attr}"]
+    return [f"// {name}: {part.value}" for part in parts]
 
 
 class BodyPrinter:
@@ -156,10 +164,10 @@ class BodyPrinter:
         head = f"{self._results(op)}stream {op.attributes['axis'].value}"
         if len(op.operands):
             head += f" where {self.wire(op.operands[0])}"
-        for fact in ("law", "properties"):
-            if fact in op.attributes:
-                head += f" {fact} {' '.join(_fact_texts(op.attributes[fact]))}"
-        return [f"{head} {{", *(f"  {line}" for line in lines), "}"]
+        if "properties" in op.attributes:
+            head += f" {_words(op, 'properties')}"
+        laws = remark_lines("law", op.attributes["law"]) if "law" in op.attributes else []
+        return [f"{head} {{", *(f"  {line}" for line in [*laws, *lines]), "}"]
 
     def _region(self, name: str, region: ir.Region) -> list[str]:
         if not len(region.blocks):
@@ -182,11 +190,6 @@ def _operand_types(op: ir.Operation) -> set[str]:
 
 def _words(op: ir.Operation, attribute: str) -> str:
     return " ".join(diag.strings(op.attributes[attribute]))
-
-
-def _fact_texts(attr: ir.Attribute) -> list[str]:
-    parts = list(attr) if isinstance(attr, ir.ArrayAttr) else [attr]
-    return [p.value if isinstance(p, ir.StringAttr) else str(p) for p in parts]
 
 
 _REDUCTION_NAMES = {

@@ -5,7 +5,14 @@ from collections.abc import Iterable
 
 from diagc.dialects import diag
 from diagc.frontend.text.print_names import Names
-from diagc.frontend.text.print_ops import WIDTH, BodyPrinter, dtype_text, type_text, wrapped
+from diagc.frontend.text.print_ops import (
+    WIDTH,
+    BodyPrinter,
+    dtype_text,
+    remark_lines,
+    type_text,
+    wrapped,
+)
 from diagc.mlir import ir
 
 __all__ = ["print_module", "print_operation"]
@@ -114,7 +121,11 @@ class _FunctionPrinter:
         attributes = self._function.attributes
         shown = {name: attributes[name] for name in attributes if name.startswith("diag.")}
         shown.pop(diag.KERNEL, None)
-        return [f"// {name.removeprefix('diag.')}: {value}" for name, value in shown.items()]
+        return [
+            line
+            for name, value in shown.items()
+            for line in remark_lines(name.removeprefix("diag."), value)
+        ]
 
     def _type(self, attribute: str, number: int, type_: ir.Type) -> str:
         """Give a wire type, its axes grouped as in the user's tensor."""
