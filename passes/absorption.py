@@ -6,7 +6,7 @@ axis that the stream weaves (then every task computes it), or when somebody else
 
 from collections.abc import Iterable, Sequence
 
-from diagc.algebra.dataflow import carries, defining_op, from_parameters, reduced_axes
+from diagc.algebra.dataflow import carries, defining_op, reduced_axes
 from diagc.algebra.graph import Graph
 from diagc.cost import elements as element_count
 from diagc.dialects import diag
@@ -37,12 +37,21 @@ def woven_axes(reductions: Sequence[ir.Operation]) -> set[str]:
 
 def absorbable(graph: Graph, axis: str, reductions: Sequence[ir.Operation]) -> set[ir.Operation]:
     """The producers of the wires that `reductions` reduce over `axis` which pay to repeat."""
+    key = ("absorbable", axis, tuple(reductions))
+    if key not in graph.answers:
+        graph.answers[key] = _absorbable(graph, axis, reductions)
+    return set(graph.answers[key])
+
+
+def _absorbable(
+    graph: Graph, axis: str, reductions: Sequence[ir.Operation]
+) -> frozenset[ir.Operation]:
     refused: set[ir.Operation] = set()
     while True:
         found = _cone(graph, axis, reductions, refused)
         needed = {op for op in found if _needed_elsewhere(graph, op, found, reductions)}
         if not needed:
-            return found
+            return frozenset(found)
         refused |= needed
 
 
@@ -60,21 +69,21 @@ def _cone(
         if op is None or op in found or op in reductions or op in refused:
             continue
         follows = op in later  # a statistic: then it is in the body in any case
-        if not follows and not (carries(value, axis) and _pays(op, axis, woven, depth)):
+        if not follows and not (carries(value, axis) and _pays(graph, op, axis, woven, depth)):
             continue
         found.add(op)
         stack.extend((read, depth + (op.name == "diag.contract")) for read in graph.reads[op])
     return found
 
 
-def _pays(op: ir.Operation, axis: str, woven: set[str], depth: int) -> bool:
+def _pays(graph: Graph, op: ir.Operation, axis: str, woven: set[str], depth: int) -> bool:
     """Whether `op` costs less inside the stream than as a wire in memory."""
     repeated = not woven <= set(diag.labels(op.results[0]))
     if op.name == "diag.map":
         return not repeated or _is_cheap(op) or _grows(op)
     if op.name == "diag.contract":
         small = contraction_depth(op) <= LARGEST_DEPTH and not any(
-            map(from_parameters, op.operands)
+            map(graph.from_parameters, op.operands)
         )
         return small and (depth == 0 or _grows(op)) and axis not in reduced_axes(op)
     if op.name == "diag.reduce":

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
-from diagc.algebra.dataflow import carries, reduced_axes
+from diagc.algebra.dataflow import defining_op, reduced_axes
 from diagc.algebra.graph import Graph
 from diagc.algebra.refusal import Refusal
 from diagc.algebra.streams import Derivation, derive
@@ -12,7 +13,7 @@ from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.absorption import absorbable, contraction_depth, woven_axes
 
-__all__ = ["Group", "Note", "derivation", "groups", "is_worth_it", "reduced_axes_of"]
+__all__ = ["Group", "Note", "derivation", "groups", "reduced_axes_of"]
 
 LARGEST_PRIVATE = 512
 """Up to this size, an axis that one operand alone brings to a result is kept whole in a state."""
@@ -45,16 +46,44 @@ def reduced_axes_of(graph: Graph) -> list[str]:
     return list(dict.fromkeys(axis for op in graph.ops for axis in reduced_axes(op)))
 
 
-def groups(graph: Graph, axis: str, notes: list[Note]) -> list[Group]:
-    """Reductions over `axis`, in groups that stream together; refusals are added to `notes`."""
+def groups(graph: Graph, axis: str, limit: int, notes: list[Note]) -> list[Group]:
+    """Reductions over `axis`, in groups that are worth a stream; refusals are added to `notes`."""
     found: list[Group] = []
     for op in graph.ops:
-        if axis not in reduced_axes(op) or _has_wide_state(op):
+        if axis not in reduced_axes(op) or not _may_stream(graph, op, axis, limit):
             continue
         if not _join(graph, axis, op, found, notes):
             alone = derivation(graph, axis, [op], notes)
             found.extend([Group([op], alone)] if alone is not None else [])
-    return _with_counts(graph, axis, found)
+    together = _with_counts(graph, axis, found)
+    return [group for group in together if is_worth_it(graph, group, axis, limit)]
+
+
+def _may_stream(graph: Graph, op: ir.Operation, axis: str, limit: int) -> bool:
+    """Whether a reduction could be part of a stream that is worth it: cheap to ask, often false.
+
+    A product with parameters (a linear layer) never is: the library does it as well.
+    """
+    if op.name == "diag.contract":
+        return not any(map(graph.from_parameters, op.operands)) and not _has_wide_state(op)
+    return _is_long(axis_size([op], axis), limit) or _reads_contraction(graph, op, axis)
+
+
+def _reads_contraction(graph: Graph, op: ir.Operation, axis: str) -> bool:
+    """Whether a contraction of no parameters feeds `op`, through maps that have the axis."""
+    stack, seen = list(op.operands), set()
+    while stack:
+        value = stack.pop()
+        producer = defining_op(value)
+        if value in seen or producer is None or not graph.carries(value, axis):
+            continue
+        seen.add(value)
+        if producer.name == "diag.contract":
+            if not any(map(graph.from_parameters, producer.operands)):
+                return True
+        elif producer.name in ("diag.map", "diag.relabel"):
+            stack.extend(graph.reads[producer])
+    return False
 
 
 def _with_counts(graph: Graph, axis: str, found: list[Group]) -> list[Group]:
@@ -75,7 +104,7 @@ def _reads_nothing(graph: Graph, axis: str, group: Group) -> bool:
     body = group.derivation.body
     made = {result for op in body for result in op.results}
     reads = (value for op in body for value in graph.reads[op])
-    return not any(carries(value, axis) and value not in made for value in reads)
+    return not any(graph.carries(value, axis) and value not in made for value in reads)
 
 
 def derivation(
@@ -117,22 +146,23 @@ def _shares(graph: Graph, axis: str, op: ir.Operation, group: Group) -> bool:
 
     A mask that several attentions share lacks their batch axes: it does not bring them together.
     """
+    mine = _sources(graph, axis, op)
+    theirs = {value for other in group.reductions for value in _sources(graph, axis, other)}
     return any(
-        _covers(value, axis, [op, *group.reductions])
-        for value in _sources(graph, axis, [op]) & _sources(graph, axis, group.reductions)
+        _covers(graph, value, axis, [op, *group.reductions]) for value in mine if value in theirs
     )
 
 
-def _sources(graph: Graph, axis: str, reductions: list[ir.Operation]) -> set[ir.Value]:
-    """The wires with the axis that reductions read, directly and through what pays to repeat."""
-    repeated = absorbable(graph, axis, reductions)
-    reads = (value for op in [*reductions, *repeated] for value in graph.reads[op])
-    return {value for value in reads if carries(value, axis)}
+def _sources(graph: Graph, axis: str, op: ir.Operation) -> list[ir.Value]:
+    """The wires with the axis that a reduction reads, directly and through what pays to repeat."""
+    repeated = absorbable(graph, axis, [op])
+    reads = (value for other in (op, *repeated) for value in graph.reads[other])
+    return [value for value in reads if graph.carries(value, axis)]
 
 
-def _covers(value: ir.Value, axis: str, reductions: Sequence[ir.Operation]) -> bool:
+def _covers(graph: Graph, value: ir.Value, axis: str, reductions: Sequence[ir.Operation]) -> bool:
     """Whether a wire has the axes that reductions weave, but for those of a second operand."""
-    axes = {*diag.labels(value), axis}
+    axes = {*graph.labels(value), axis}
     return all(woven_axes([op]) <= axes or value in op.operands for op in reductions)
 
 
@@ -165,7 +195,7 @@ def _has_wide_state(op: ir.Operation) -> bool:
     return any(size == diag.DYNAMIC or size > LARGEST_PRIVATE for size in sizes)
 
 
-def is_worth_it(group: Group, axis: str, limit: int) -> bool:
+def is_worth_it(graph: Graph, group: Group, axis: str, limit: int) -> bool:
     """Whether streaming saves memory traffic, or is the only way to lower the reductions.
 
     It is when a contraction is computed inside, so that its result is never stored (without a
@@ -173,8 +203,8 @@ def is_worth_it(group: Group, axis: str, limit: int) -> bool:
     reduces a long axis, and when several contractions read the same wire and give matrices that
     are small against it.
     """
-    size = axis_size(group, axis)
-    is_long = size == diag.DYNAMIC or size > limit
+    size = axis_size(group.reductions, axis)
+    is_long = _is_long(size, limit)
     has_statistic = any(op.name == "diag.reduce" for op in group.reductions)
     inside = [op for op in group.derivation.body if op not in group.reductions]
     depths = [contraction_depth(op) for op in inside if op.name == "diag.contract"]
@@ -182,26 +212,28 @@ def is_worth_it(group: Group, axis: str, limit: int) -> bool:
         return is_long or size >= (SHORTEST_AXIS if has_statistic else max(depths) + 1)
     if has_statistic:
         return is_long
-    widths = [width for op in group.reductions for width in _free_axes(op).values()]
-    return len(group.reductions) > 1 and all(
-        w != diag.DYNAMIC and (size == diag.DYNAMIC or size >= _GRAM_RATIO * w) for w in widths
-    )
+    return len(group.reductions) > 1 and all(_is_small_matrix(op, size) for op in group.reductions)
 
 
-def _free_axes(op: ir.Operation) -> dict[str, int]:
-    """Axes, with sizes, that one operand of a contraction alone brings to the result."""
-    left, right = map(diag.dims, op.operands)
-    both = {**left, **right}
-    kept = diag.labels(op.results[0])
-    return {a: size for a, size in both.items() if a in kept and not (a in left and a in right)}
+def _is_small_matrix(op: ir.Operation, size: int) -> bool:
+    """Whether a contraction over `size` positions gives little against what it reads."""
+    for value in op.operands:
+        free = [n for a, n in diag.dims(value).items() if a in _free_axes(op)]
+        if diag.DYNAMIC in free or (size != diag.DYNAMIC and size < _GRAM_RATIO * prod(free)):
+            return False
+    return True
 
 
-def axis_size(group: Group, axis: str) -> int:
+def _free_axes(op: ir.Operation) -> set[str]:
+    """Axes that one operand of a contraction alone brings to the result."""
+    left, right = (set(diag.labels(value)) for value in op.operands)
+    return (left ^ right) & set(diag.labels(op.results[0]))
+
+
+def axis_size(reductions: Sequence[ir.Operation], axis: str) -> int:
     """The size of the streamed axis: static when some wire says so."""
-    sizes = [
-        diag.dims(value)[axis]
-        for op in group.reductions
-        for value in op.operands
-        if carries(value, axis)
-    ]
-    return max(sizes)
+    return max(diag.dims(value)[axis] for op in reductions for value in op.operands)
+
+
+def _is_long(size: int, limit: int) -> bool:
+    return size == diag.DYNAMIC or size > limit
