@@ -82,6 +82,11 @@ def test_shapes_that_depend_on_data(function: Any) -> None:
     _fails(function, (X,), UnsupportedError)
 
 
+def test_complex_numbers() -> None:
+    _fails(lambda a: a * 2, (X.to(torch.complex64),), UnsupportedError, "argument 'a'", "complex64")
+    _fails(lambda a: torch.fft.fft(a).abs(), (X,), UnsupportedError, "aten.fft_fft", "complex64")
+
+
 def test_write_into_an_argument() -> None:
     _fails(lambda a: a.add_(1), (X,), UnsupportedError, "aten.add_", "clone")
 

@@ -15,7 +15,7 @@ from diagc.frontend.torch.sizes import free_symbols
 if TYPE_CHECKING:
     from diagc.frontend.torch.raiser import Raiser
 
-__all__ = ["ExternCall", "raise_extern"]
+__all__ = ["ExternCall", "check_dtype", "raise_extern"]
 
 LabelledDims = tuple[tuple[str, ...], ...]
 
@@ -44,11 +44,29 @@ class ExternCall:
     why: str
 
 
+_DTYPES = (
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+)
+"""What wires hold."""
+
+
+def check_dtype(dtype: torch.dtype, what: str, location: SourceLocation | None) -> None:
+    """Refuse a dtype that wires do not hold, such as complex numbers.
+
+    Raises:
+        UnsupportedError: naming `what`.
+    """
+    if dtype not in _DTYPES:
+        raise UnsupportedError(what, reason=f"its elements are {dtype}", location=location)
+
+
 def raise_extern(r: "Raiser", node: Node, why: str) -> list[View]:
     """An opaque op for `node`; results that are never used keep their place in the list.
 
     Raises:
-        UnsupportedError: torch has no such op, or it needs a size that no operand has.
+        UnsupportedError: torch has no such op, it needs a size that no operand has, or its results
+            are of a dtype that wires do not hold.
     """
     operands = list(dict.fromkeys(refs(node.args)))
     views = [r.materialize(r.view(ref)) for ref in operands]
@@ -62,6 +80,7 @@ def raise_extern(r: "Raiser", node: Node, why: str) -> list[View]:
     for type_ in node.results:
         if type_ is None:
             continue
+        check_dtype(type_.dtype, node.target, node.location)
         dims_ = r.new_dims(type_.shape, _HINTS.get(len(type_.shape), ""))
         axes = tuple(a for d in dims_ for a in leaves(d))
         value = Value(op, axes, type_.dtype)

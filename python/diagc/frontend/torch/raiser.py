@@ -9,7 +9,7 @@ import torch
 from diagc.errors import SourceLocation
 from diagc.frontend.torch.aten import Input, Node, Program, Ref, TensorType
 from diagc.frontend.torch.axes import Axis, AxisSpace, CannotAlign, leaves
-from diagc.frontend.torch.extern import raise_extern
+from diagc.frontend.torch.extern import check_dtype, raise_extern
 from diagc.frontend.torch.graph import (
     ContractOp,
     GraphOp,
@@ -67,7 +67,12 @@ class Raiser:
         self._names = names
 
     def add_input(self, source: Input) -> None:
-        """Declare an argument; its axes split later, as the program asks."""
+        """Declare an argument; its axes split later, as the program asks.
+
+        Raises:
+            UnsupportedError: wires do not hold its dtype.
+        """
+        check_dtype(source.type.dtype, f"argument '{source.qualified_name}'", None)
         table = _INPUT_HINTS if source.kind == "user" else _PARAMETER_HINTS
         rank = len(source.type.shape)
         ids = rank == 2 and source.type.dtype in (torch.int32, torch.int64)
