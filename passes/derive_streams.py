@@ -42,7 +42,7 @@ from diagc.passes.nonpositive import mark_nonpositive
 from diagc.passes.remarks import remark
 from diagc.passes.replacing import replace_ops, unneeded
 from diagc.passes.stream_builder import MAX_RESULTS, build_stream
-from diagc.passes.stream_groups import Note, derivation, groups, is_worth_it, reduced_axes_of
+from diagc.passes.stream_groups import Note, derivation, groups, reduced_axes_of
 
 __all__ = ["DeriveStreamsPass"]
 
@@ -58,29 +58,33 @@ class DeriveStreamsPass(Pass):
     def run(self, op: ir.Operation) -> None:
         """Stream every axis of every block of the function (`axes` restricts them)."""
         for block in op.regions[0].blocks:
-            mark_nonpositive(Graph(block))
-            for axis in self.axes or reduced_axes_of(Graph(block)):
-                _stream_axis(op, block, axis, self.limit)
+            graph = Graph(block)
+            mark_nonpositive(graph)
+            for axis in self.axes or reduced_axes_of(graph):
+                graph = _stream_axis(op, graph, axis, self.limit)
 
 
-def _stream_axis(function: ir.Operation, block: ir.Block, axis: str, limit: int) -> None:
+def _stream_axis(function: ir.Operation, graph: Graph, axis: str, limit: int) -> Graph:
+    """Stream `axis` where it is worth it; gives the graph of the block after that."""
     notes: list[Note] = []
-    graph = Graph(block)
-    chosen = [g for g in groups(graph, axis, notes) if is_worth_it(g, axis, limit)]
+    chosen = groups(graph, axis, limit, notes)
+    erased = {op for group in chosen for op in group.reductions}
     for note in notes:
-        remark(function, note.op, note.text)
+        remark(function, None if note.op in erased else note.op, note.text)
+    if notes:  # an op with a remark has another hash
+        graph = Graph(graph.block)
     for group in chosen:
-        graph = Graph(block)
         derived = derivation(graph, axis, group.reductions, [])
         if derived is not None:
-            _replace(function, graph, derived)
+            graph = _replace(function, graph, derived)
+    return graph
 
 
 # ---- rewriting ----------------------------------------------------------------------------------
 
 
-def _replace(function: ir.Operation, graph: Graph, derived: Derivation) -> None:
-    """Put the stream in the place of the ops that it computes."""
+def _replace(function: ir.Operation, graph: Graph, derived: Derivation) -> Graph:
+    """Put the stream in the place of the ops that it computes; gives the new graph."""
     reductions = [state.op for state in derived.states]
     tail = _tail(graph, derived)
     gone = unneeded(graph, [*reductions, *tail], derived.body)
@@ -91,17 +95,17 @@ def _replace(function: ir.Operation, graph: Graph, derived: Derivation) -> None:
         if any(user not in gone for user in graph.users(result))
     ]
     if not results:  # dead ops: canonicalize-diag erases them
-        return
+        return graph
     if len(results) > MAX_RESULTS:
         text = f'axis "{derived.axis}" is not streamed: it would give {len(results)} results'
-        remark(function, reductions[0], f"{text}, at most {MAX_RESULTS} are possible")
-        return
+        remark(function, None, f"{text}, at most {MAX_RESULTS} are possible")
+        return graph
     needed = _needed(graph, tail, results)
 
     def build() -> Sequence[ir.Value]:
         return list(build_stream(derived, graph, needed, results).results)
 
-    replace_ops(graph, reductions, gone, results, build)
+    return replace_ops(graph, reductions, gone, results, build)
 
 
 def _tail(graph: Graph, derived: Derivation) -> list[ir.Operation]:

@@ -26,11 +26,11 @@ from diagc.algebra.dataflow import (
     defining_op,
     depends_on,
     erase_dead,
-    from_parameters,
     inputs,
     reduced_axes,
 )
 from diagc.algebra.expressions import Expr, divide, symbol
+from diagc.algebra.graph import Graph
 from diagc.algebra.maps import map_expr, statistic_type
 from diagc.cost import elements as element_count
 from diagc.dialects import diag
@@ -52,22 +52,17 @@ class FuseNormalizationPass(Pass):
     def run(self, op: ir.Operation) -> None:
         """Rewrite every linear op of the function, in order, so that factors move on."""
         for block in op.regions[0].blocks:
-            for view in list(block.operations):
-                _slide_all(view.operation, self.empty_rows == "zero")
+            graph = Graph(block)
+            for linear in graph.ops:
+                _slide_all(graph, linear, self.empty_rows == "zero")
 
 
-def _slide_all(op: ir.Operation, guarded: bool) -> None:
+def _slide_all(graph: Graph, op: ir.Operation, guarded: bool) -> None:
     """Move factors of the operands of `op` behind it until none is left that pays."""
     current: ir.Operation | None = op
     while current is not None:
-        current = next(
-            (
-                new
-                for number in _linear_operands(current)
-                if (new := _slide(current, number, guarded))
-            ),
-            None,
-        )
+        moved = (_slide(graph, current, n, guarded) for n in _linear_operands(current))
+        current = next((new for new in moved if new is not None), None)
 
 
 def _linear_operands(op: ir.Operation) -> range:
@@ -78,14 +73,17 @@ def _linear_operands(op: ir.Operation) -> range:
     return range(1 if is_sum and diag.is_float(diag.element_type(op.results[0])) else 0)
 
 
-def _slide(op: ir.Operation, number: int, guarded: bool) -> ir.Operation | None:
-    """Move the factors of one operand behind `op`; gives the op that replaces it, if any."""
+def _slide(graph: Graph, op: ir.Operation, number: int, guarded: bool) -> ir.Operation | None:
+    """Move the factors of one operand behind `op`; gives the op that replaces it, if any.
+
+    Of `graph`, the block before the first rewrite, only parameters are asked for.
+    """
     source = op.operands[number]
     producer = defining_op(source)
     if producer is None or producer.name != "diag.map":
         return None
     shrinks = element_count(op.results[0]) < element_count(source)
-    if not shrinks and not _feeds_from_contraction(op, number):
+    if not shrinks and not _feeds_from_contraction(graph, op, number):
         return None
     product = take_factors(producer, reduced_axes(op))
     if product is None:
@@ -105,12 +103,12 @@ def _slide(op: ir.Operation, number: int, guarded: bool) -> ir.Operation | None:
 # ---- when it pays -------------------------------------------------------------------------------
 
 
-def _feeds_from_contraction(op: ir.Operation, number: int) -> bool:
+def _feeds_from_contraction(graph: Graph, op: ir.Operation, number: int) -> bool:
     """Whether the operand comes, through maps, from a contraction, and the other is no parameter.
 
     Then both contractions will be one kernel (attention), else this one is a linear layer.
     """
-    if op.name != "diag.contract" or from_parameters(op.operands[1 - number]):
+    if op.name != "diag.contract" or graph.from_parameters(op.operands[1 - number]):
         return False
     axes = reduced_axes(op)
     stack = [op.operands[number]]
@@ -119,7 +117,7 @@ def _feeds_from_contraction(op: ir.Operation, number: int) -> bool:
         if producer is None or not any(carries(producer.results[0], axis) for axis in axes):
             continue
         if producer.name == "diag.contract":
-            return not any(map(from_parameters, producer.operands))
+            return not any(map(graph.from_parameters, producer.operands))
         if producer.name == "diag.map":
             stack.extend(inputs(producer))
     return False

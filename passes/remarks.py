@@ -13,9 +13,10 @@ DECLINED = "diag.declined"
 REMARKS = "diag.remarks"
 
 
-def remark(function: ir.Operation, op: ir.Operation, text: str) -> None:
-    """Note on `op`, and on the function that it stands in, why it was left as it is."""
-    op.attributes[DECLINED] = ir.StringAttr.get(text)
+def remark(function: ir.Operation, op: ir.Operation | None, text: str) -> None:
+    """Note on `op`, if it stays, and on its function what was not done, and why."""
+    if op is not None:
+        op.attributes[DECLINED] = ir.StringAttr.get(text)
     known = remarks(function)
     if text not in known:
         function.attributes[REMARKS] = diag.string_array([*known, text])

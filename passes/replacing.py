@@ -27,10 +27,11 @@ def replace_ops(
     gone: set[ir.Operation],
     old: Sequence[ir.Value],
     build: Callable[[], Sequence[ir.Value]],
-) -> None:
+) -> Graph:
     """Replace the values `old` by what `build` emits at the last of `ops`, and erase `gone`.
 
-    Users of `old` that stand before the last of `ops` are moved behind what is built.
+    Users of `old` that stand before the last of `ops` are moved behind what is built. Gives the
+    graph of the block as it is then.
 
     Args:
         graph: the block, not changed since.
@@ -43,6 +44,7 @@ def replace_ops(
         InternalError: the option `validate` is in force, and the new values are not the old ones.
     """
     last = ops[-1]
+    known = graph.unchanged(gone, old)
     erased = graph.in_order(gone)
     end = graph.position[last]
     users = graph.in_order(graph.after(ops) - gone)
@@ -50,8 +52,8 @@ def replace_ops(
     with ir.InsertionPoint(last), last.location:
         new = build()
     if current().validate:
-        known = set(graph.ops)
-        made = [v.operation for v in graph.block.operations if v.operation not in known]
+        before = set(graph.ops)
+        made = [v.operation for v in graph.block.operations if v.operation not in before]
         validate(graph, old, made, new)
     for before, after in zip(old, new, strict=True):
         before.replace_all_uses_with(after)
@@ -59,3 +61,4 @@ def replace_ops(
         op.move_before(last)
     for op in reversed(erased):
         op.erase()
+    return Graph(graph.block, known)

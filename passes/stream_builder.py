@@ -80,7 +80,9 @@ class _Builder:
         self._statistics = [
             op
             for op in derivation.body
-            if op not in self._state and op in depends and not carries(op.results[0], self._axis)
+            if op not in self._state
+            and op in depends
+            and not graph.carries(op.results[0], self._axis)
         ]
 
     # ---- the four regions ---------------------------------------------------------------------
@@ -157,7 +159,7 @@ class _Builder:
 
     def _read(self, value: ir.Value, values: Values) -> ir.Value:
         """What stands for an outer value in the body: its chunk, when it carries the axis."""
-        if value not in values and carries(value, self._axis):
+        if value not in values and self._graph.carries(value, self._axis):
             values[value] = diag.chunk(value, self._axis)
         return values.get(value, value)
 

@@ -11,9 +11,9 @@ __all__ = [
     "depends_on",
     "elements",
     "erase_dead",
-    "from_parameters",
     "inputs",
     "is_constant",
+    "is_parameter",
     "reduced_axes",
     "scalar_result",
 ]
@@ -43,10 +43,24 @@ def scalar_result(op: ir.Operation) -> ir.Value:
 
 def inputs(op: ir.Operation) -> list[ir.Value]:
     """Operands of `op` and outer values that its regions use, once each."""
-    found = list(dict.fromkeys(op.operands))
-    if len(op.regions):
-        found += [value for value in diag.outer_operands(op) if value not in found]
-    return found
+    if not len(op.regions):
+        return list(dict.fromkeys(op.operands))
+    used: dict[ir.Value, None] = dict.fromkeys(op.operands)
+    made: set[ir.Value] = set()
+    for region in op.regions:
+        _collect_uses(region, used, made)
+    return [value for value in used if value not in made]
+
+
+def _collect_uses(region: ir.Region, used: dict[ir.Value, None], made: set[ir.Value]) -> None:
+    for block in region.blocks:
+        made.update(block.arguments)
+        for view in block.operations:
+            op = view.operation
+            used.update(dict.fromkeys(op.operands))
+            made.update(op.results)
+            for nested in op.regions:
+                _collect_uses(nested, used, made)
 
 
 def is_constant(value: ir.Value, number: float) -> bool:
@@ -80,25 +94,8 @@ def _ancestors(value: ir.Value) -> Iterator[ir.Operation]:
             stack.extend(inputs(op))
 
 
-def from_parameters(value: ir.Value) -> bool:
-    """Whether `value` is computed from parameters of the model alone, and from at least one."""
-    stack, seen, found = [value], set(), False
-    while stack:
-        current = stack.pop()
-        if current in seen:
-            continue
-        seen.add(current)
-        op = defining_op(current)
-        if op is not None:
-            stack.extend(inputs(op))
-        elif not _is_parameter(current):
-            return False
-        else:
-            found = True
-    return found
-
-
-def _is_parameter(argument: ir.Value) -> bool:
+def is_parameter(argument: ir.Value) -> bool:
+    """Whether an argument of a function is a parameter or buffer of the model."""
     function = argument.owner.owner.operation
     if "arg_attrs" not in function.attributes:
         return False

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 
-from diagc.algebra.dataflow import from_parameters, inputs
+from diagc.algebra.dataflow import inputs, is_parameter
 from diagc.dialects import diag
 from diagc.mlir import ir
 
 __all__ = ["Graph"]
+
+_CONSTANTS = ("arith.constant", "diag.constant", "diag.index", "diag.map")
 
 Reads = dict[ir.Value, list[ir.Value]]
 
@@ -30,7 +32,7 @@ class Graph:
         self._users: dict[ir.Value, list[ir.Operation]] = {}
         self._after: dict[tuple[int, ...], set[ir.Operation]] = {}
         self._labels: dict[ir.Value, tuple[str, ...]] = {}
-        self._from_parameters: dict[ir.Value, bool] = {}
+        self._parameters: set[ir.Value] | None = None
         self.answers: dict[object, frozenset[ir.Operation]] = {}
         """What analyses have found about this snapshot, by their question."""
         for op, values in self.reads.items():
@@ -52,10 +54,21 @@ class Graph:
         return axis in self.labels(value)
 
     def from_parameters(self, value: ir.Value) -> bool:
-        """Whether `value` is computed from parameters of the model alone."""
-        if value not in self._from_parameters:
-            self._from_parameters[value] = from_parameters(value)
-        return self._from_parameters[value]
+        """Whether `value` is computed from parameters of the model alone, and from at least one."""
+        if self._parameters is None:
+            self._parameters = self._find_parameters()
+        return value in self._parameters
+
+    def _find_parameters(self) -> set[ir.Value]:
+        found = {value for value in self.block.arguments if is_parameter(value)}
+        constants: set[ir.Value] = set()
+        for op in self.ops:
+            reads = [value for value in self.reads[op] if value not in constants]
+            if not reads and op.name in _CONSTANTS:
+                constants.update(op.results)
+            elif reads and all(value in found for value in reads):
+                found.update(op.results)
+        return found
 
     def after(self, sources: Iterable[ir.Operation]) -> set[ir.Operation]:
         """All ops that depend on results of `sources`, which are not counted for themselves."""

@@ -22,7 +22,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from diagc.algebra import laws
-from diagc.algebra.dataflow import carries, defining_op, reduced_axes
+from diagc.algebra.dataflow import defining_op, reduced_axes
 from diagc.algebra.expressions import (
     Expr,
     equal,
@@ -100,7 +100,7 @@ def derive(
     """
     body = _body(graph, axis, reductions, absorbed)
     dependent = graph.after(reductions) & body.keys()
-    summands = Summands(axis, reductions, dependent - set(reductions))
+    summands = Summands(graph, axis, reductions, dependent - set(reductions))
     texts = LawTexts(axis, reductions, body, summands)
     states = tuple(_state(op, summands, reductions, texts) for op in reductions)
     guarded = _unguarded(reductions, summands)
@@ -126,19 +126,19 @@ def _body(
         if op is None or op in body:
             continue
         if op in later:
-            _require_followable(op, axis)
-        elif op not in absorbed or not carries(value, axis):
+            _require_followable(graph, op, axis)
+        elif op not in absorbed or not graph.carries(value, axis):
             continue
         body[op] = None
         stack.extend(graph.reads[op])
     return body
 
 
-def _require_followable(op: ir.Operation, axis: str) -> None:
+def _require_followable(graph: Graph, op: ir.Operation, axis: str) -> None:
     """A dependence is followed through maps, and through linear ops woven over the axis."""
     if op.name == "diag.map":
         return
-    woven = len(op.results) == 1 and carries(op.results[0], axis)
+    woven = len(op.results) == 1 and graph.carries(op.results[0], axis)
     if woven and op.name == "diag.relabel" and axis not in diag.strings(op.attributes["to"]):
         return
     if woven and op.name in ("diag.contract", "diag.reduce") and monoid_of(op) == "add":
@@ -207,9 +207,7 @@ def _law(
     if not laws.is_safe(law, used):
         raise Refusal(f"its correction {texts.law(law)} divides by a statistic that may be 0", op)
     for name in used:
-        if name in symbols(law) and any(
-            carries(summands.wires[name], axis) for axis in reduced_axes(op)
-        ):
+        if name in symbols(law) and any(summands.varies(name, axis) for axis in reduced_axes(op)):
             raise Refusal("a statistic that it uses varies along another axis that it reduces", op)
     return law
 

@@ -7,8 +7,9 @@ depend on the reductions; `c0` ... other axis-free wires; `r0` ... results of th
 from collections.abc import Collection, Sequence
 
 from diagc.algebra import laws
-from diagc.algebra.dataflow import carries, defining_op, reduced_axes
+from diagc.algebra.dataflow import defining_op, reduced_axes
 from diagc.algebra.expressions import CONSTANT, Expr, constant, substitute, symbol, symbols
+from diagc.algebra.graph import Graph
 from diagc.algebra.refusal import Refusal
 from diagc.algebra.scalars import read_map
 from diagc.dialects import diag
@@ -21,14 +22,20 @@ class Summands:
     """The terms of reductions over `axis`.
 
     Args:
+        graph: the block.
         axis: the streamed axis.
         reductions: the ops whose results change while streaming.
         dependent: the ops of the body that depend on them.
     """
 
     def __init__(
-        self, axis: str, reductions: Sequence[ir.Operation], dependent: Collection[ir.Operation]
+        self,
+        graph: Graph,
+        axis: str,
+        reductions: Sequence[ir.Operation],
+        dependent: Collection[ir.Operation],
     ) -> None:
+        self._graph = graph
         self._axis = axis
         self._number = {op: number for number, op in enumerate(reductions)}
         self._dependent = dependent
@@ -47,12 +54,16 @@ class Summands:
         return {
             name
             for name, wire in self.wires.items()
-            if name[0] != "s" and any(carries(wire, axis) for axis in axes)
+            if name[0] != "s" and any(self._graph.carries(wire, axis) for axis in axes)
         }
 
     def statistics(self, term: Expr) -> list[str]:
         """The statistics of a term."""
         return sorted(name for name in symbols(term) if name[0] == "s")
+
+    def varies(self, name: str, axis: str) -> bool:
+        """Whether the wire of a symbol has an axis."""
+        return self._graph.carries(self.wires[name], axis)
 
     def raw(self, name: str) -> Expr:
         """A statistic as a term over results of reductions, without its guards."""
@@ -76,7 +87,7 @@ class Summands:
         return op is not None and (op in self._number or op in self._dependent)
 
     def _term(self, value: ir.Value) -> Expr:
-        if not carries(value, self._axis):
+        if not self._graph.carries(value, self._axis):
             return self._symbol(value, "s" if self._changes(value) else "c")
         if not self._changes(value):
             return self._symbol(value, "x")
@@ -96,7 +107,7 @@ class Summands:
         used = [name for name in names if law is not None and name in symbols(law)]
         if law is None or not laws.is_safe(law, names):
             raise Refusal("its result is not a multiple of a function of the statistics", op)
-        if any(carries(self.wires[name], axis) for name in used for axis in axes):
+        if any(self.varies(name, axis) for name in used for axis in axes):
             raise Refusal("a statistic that it uses varies along an axis that it reduces", op)
         start: dict[str, Expr] = {name: constant(0.0) for name in names}
         start |= {name + laws.NEW: symbol(name) for name in names}
