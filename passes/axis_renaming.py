@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from diagc.dialects import diag
 from diagc.mlir import ir
-from diagc.passes.cloning import nested_ops
+from diagc.passes.cloning import array_ops
 
 __all__ = ["rename_axes"]
 
@@ -18,13 +18,17 @@ def rename_axes(function: ir.Operation, names: Mapping[str, str], opened: set[st
     Types of arguments, results and all values, also inside regions, and attributes of ops that name
     axes; not the attributes of the function itself but its type.
     """
-    for op in nested_ops(function):
-        for region in op.regions:
-            for block in region.blocks:
-                for argument in block.arguments:
-                    argument.set_type(_renamed(argument.type, names, opened))
-        for result in op.results:
-            result.set_type(_renamed(result.type, names, opened))
+    known: dict[ir.Type, ir.Type] = {}
+
+    def rename(value: ir.Value) -> None:
+        if value.type not in known:
+            known[value.type] = _renamed(value.type, names, opened)
+        value.set_type(known[value.type])
+
+    for op in array_ops(function):
+        arguments = [a for region in op.regions for block in region.blocks for a in block.arguments]
+        for value in (*arguments, *op.results):
+            rename(value)
         if op != function:
             _rename_attributes(op, names)
     block = diag.function_body(function)

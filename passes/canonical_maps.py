@@ -143,19 +143,20 @@ MAP_PATTERNS: dict[str, tuple[Pattern, ...]] = {
 def sink_constants(op: ir.Operation) -> None:
     """Give the body of map `op` its own copies of the scalar constants that it captures."""
     block = op.regions[0].blocks[0]
+    inside: set[ir.Value] = set()
     copies: dict[ir.Value, ir.Value] = {}
-    for nested in list(block.operations):
-        for number, value in enumerate(nested.operation.operands):
-            if value not in copies and not _is_hoisted(value, op):
+    for view in list(block.operations):
+        nested = view.operation
+        for number, value in enumerate(nested.operands):
+            if value in inside or (value not in copies and not _is_hoisted(value)):
                 continue
             if value not in copies:
                 at = ir.InsertionPoint.at_block_begin(block)
                 copies[value] = clone(value.owner.operation, {}, at).results[0]
-            nested.operation.operands[number] = copies[value]
+            nested.operands[number] = copies[value]
+        inside.update(nested.results)
 
 
-def _is_hoisted(value: ir.Value, op: ir.Operation) -> bool:
+def _is_hoisted(value: ir.Value) -> bool:
     producer = _defining(value)
-    if producer is None or producer.name != "arith.constant":
-        return False
-    return producer.parent.operation != op
+    return producer is not None and producer.name == "arith.constant"

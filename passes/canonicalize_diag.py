@@ -24,7 +24,7 @@ Declines: a map is not computed again for a wider map, nor for several readers (
 cost in form-kernels), and a mask of positions stays apart from what it masks.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -33,7 +33,7 @@ from diagc.mlir import ir, passmanager
 from diagc.passes.base import Pass
 from diagc.passes.canonical_maps import MAP_PATTERNS, sink_constants
 from diagc.passes.canonical_views import VIEW_PATTERNS
-from diagc.passes.cloning import nested_ops
+from diagc.passes.cloning import array_ops
 
 __all__ = ["PATTERNS", "CanonicalizeDiagPass", "canonicalize_diag"]
 
@@ -66,37 +66,29 @@ def canonicalize_diag(function: ir.Operation) -> None:
     """
     with function.context, function.location:
         _run_upstream(function, "canonicalize,cse")
-        for _ in range(MOST_SWEEPS):
-            if not _sweep(function):
-                break
-        else:
-            raise InternalError("the identities of canonicalize-diag never end")
-        _run_upstream(function, "cse")
+        sweeps = 0
+        while _sweep(function):
+            sweeps += 1
+            if sweeps == MOST_SWEEPS:
+                raise InternalError("the identities of canonicalize-diag never end")
+        if sweeps > 0:
+            _run_upstream(function, "cse")
 
 
 def _run_upstream(function: ir.Operation, passes: str) -> None:
     manager = passmanager.PassManager.parse(f"{function.name}({passes})")
     manager.enable_verifier(False)
     manager.run(function)
-    for op in list(_array_ops(function)):
+    for op in array_ops(function)[1:]:
         if op.name == "diag.map":
             sink_constants(op)
     _erase_dead(function)
 
 
-def _array_ops(function: ir.Operation) -> Iterator[ir.Operation]:
-    """Ops of the function and of its streams, not those of map bodies."""
-    return (op for op in nested_ops(function) if op.parent is not None and not _is_scalar(op))
-
-
-def _is_scalar(op: ir.Operation) -> bool:
-    return bool(op.parent.operation.name == "diag.map")
-
-
 def _sweep(function: ir.Operation) -> bool:
     """Try every identity once on every op; whether one applied."""
     changed = False
-    for op in [op for op in _array_ops(function) if op.name in PATTERNS]:
+    for op in [op for op in array_ops(function)[1:] if op.name in PATTERNS]:
         value = _first_match(op)
         if value is not None:
             op.results[0].replace_all_uses_with(value)
@@ -118,7 +110,7 @@ def _first_match(op: ir.Operation) -> ir.Value | None:
 
 def _erase_dead(function: ir.Operation) -> None:
     """Erase array ops and constants that nobody reads, readers before what they read."""
-    for op in reversed(list(_array_ops(function))):
+    for op in reversed(array_ops(function)[1:]):
         unread = all(not any(True for _ in result.uses) for result in op.results)
         if unread and _is_pure(op):
             op.erase()

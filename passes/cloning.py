@@ -4,22 +4,43 @@ The Python bindings have no IRMapping: `Operation.clone` keeps all operands. Map
 capture outer wires, so the operands of nested ops must be looked up too.
 """
 
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterable, MutableMapping
 
 from diagc.mlir import ir
 
-__all__ = ["Mapping", "clone", "clone_all", "nested_ops", "remap_operands", "used_values"]
+__all__ = [
+    "Mapping",
+    "array_ops",
+    "clone",
+    "clone_all",
+    "nested_ops",
+    "remap_operands",
+    "used_values",
+]
 
 Mapping = MutableMapping[ir.Value, ir.Value]
 
 
-def nested_ops(op: ir.Operation) -> Iterator[ir.Operation]:
+def nested_ops(op: ir.Operation) -> list[ir.Operation]:
     """`op` itself and every op below it, outermost first."""
-    yield op
+    found = [op]
     for region in op.regions:
         for block in region.blocks:
             for child in block.operations:
-                yield from nested_ops(child.operation)
+                found += nested_ops(child.operation)
+    return found
+
+
+def array_ops(op: ir.Operation) -> list[ir.Operation]:
+    """As `nested_ops`, without the scalar ops in bodies of maps."""
+    found = [op]
+    if op.name == "diag.map":
+        return found
+    for region in op.regions:
+        for block in region.blocks:
+            for child in block.operations:
+                found += array_ops(child.operation)
+    return found
 
 
 def used_values(op: ir.Operation) -> list[ir.Value]:

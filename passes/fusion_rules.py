@@ -6,7 +6,7 @@ from math import prod
 from diagc.cost import body_weight, value_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
-from diagc.passes.cloning import nested_ops, used_values
+from diagc.passes.cloning import array_ops, used_values
 from diagc.passes.kernel_axes import (
     LARGEST_LOCAL,
     LARGEST_STATE,
@@ -100,7 +100,7 @@ def _meet(first: frozenset[str] | None, second: frozenset[str] | None) -> frozen
 def cluster_axes(op: ir.Operation) -> ClusterAxes:
     """The axes of a cluster of one op."""
     found = op_axes(op)
-    contractions = [n for n in nested_ops(op) if n.name == "diag.contract"]
+    contractions = [n for n in array_ops(op) if n.name == "diag.contract"]
     return ClusterAxes(
         common=None if is_index_map(op) else frozenset(found.woven),
         produced=tuple(diag.dims(value) for value in op.results),

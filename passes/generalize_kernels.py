@@ -113,15 +113,16 @@ def _generalize(kernel: ir.Operation) -> None:
 def _canonical_names(kernel: ir.Operation, schedule: Schedule) -> tuple[dict[str, str], set[str]]:
     """New names of all axes, and which (by old name) are opened: those that arguments tell."""
     arguments = diag.join_dims(diag.dims(v) for v in diag.function_body(kernel).arguments)
+    axes = analyze_kernel(kernel)
     grid = [label for label in schedule.grid if label in arguments]
     names = {label: f"g{number}" for number, label in enumerate(grid)}
     if schedule.lanes in arguments:
         names[schedule.lanes] = "l"
-    for label in analyze_kernel(kernel).streamed:
+    for label in axes.streamed:
         if label in arguments:
             names.setdefault(label, _unused("s", names))
     opened = set(names)
-    for label, size in diag.join_dims((arguments, dict(analyze_kernel(kernel).sizes))).items():
+    for label, size in diag.join_dims((arguments, dict(axes.sizes))).items():
         stem = "v" if size == diag.DYNAMIC else f"d.{size}"
         names.setdefault(label, _unused(stem, names))
     return names, opened

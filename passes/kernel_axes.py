@@ -12,7 +12,7 @@ from math import prod
 from diagc.cost import elements, op_flops
 from diagc.dialects import diag
 from diagc.mlir import ir
-from diagc.passes.cloning import nested_ops, used_values
+from diagc.passes.cloning import array_ops, used_values
 
 __all__ = [
     "LEAVES",
@@ -200,12 +200,12 @@ def _contract_woven(op: ir.Operation) -> tuple[str, ...]:
 def _stream_axes(stream: ir.Operation) -> OpAxes:
     axis = ir.StringAttr(stream.attributes["axis"]).value
     woven = _shared(diag.labels(result) for result in stream.results)
-    inner = [op for op in diag.walk_ops(stream.regions[1]) if op.name == "diag.contract"]
+    inner = [op for op in _body_ops(stream) if op.name == "diag.contract"]
     woven = tuple(label for label in woven if not _multiplies(label, inner, stream))
     woven = _without_features(woven, stream)
-    nested = [op for op in nested_ops(stream) if op.name in ("diag.contract", "diag.reduce")]
+    nested = [op for op in array_ops(stream) if op.name in ("diag.contract", "diag.reduce")]
     over = [label for op in nested for label in diag.strings(op.attributes["over"])]
-    streams = [op for op in nested_ops(stream) if op.name == "diag.stream"]
+    streams = [op for op in array_ops(stream) if op.name == "diag.stream"]
     streamed = [ir.StringAttr(op.attributes["axis"]).value for op in streams]
     reduced = tuple(dict.fromkeys(label for label in over if label not in streamed))
     # an axis may be summed away by one op of the body and stay in what others make of it
@@ -234,8 +234,8 @@ def _without_features(woven: tuple[str, ...], stream: ir.Operation) -> tuple[str
     Such an axis is a feature of what streams by (the two sides of a Gram matrix), while an axis
     that also stands in a wire from outside (the queries of attention) tells instances apart.
     """
-    chunked = [set(diag.labels(value)) for value in _chunk_wires(stream.regions[1])]
-    sources = {op.operands[0] for op in diag.walk_ops(stream.regions[1]) if op.name == "diag.chunk"}
+    chunked = [set(diag.labels(value)) for value in _chunk_wires(stream)]
+    sources = {op.operands[0] for op in _body_ops(stream) if op.name == "diag.chunk"}
     outside = {
         label
         for value in used_values(stream)
@@ -245,17 +245,23 @@ def _without_features(woven: tuple[str, ...], stream: ir.Operation) -> tuple[str
     batch = set.intersection(*chunked) if chunked else set()
     features = set().union(*chunked) - outside - batch
     kept = tuple(label for label in woven if label not in features)
-    states = [op.operands[0] for op in diag.walk_ops(stream.regions[0]) if op.name == "diag.yield"]
-    wires = [diag.dims(value) for value in states if diag.is_wire(value.type)]
+    init = [op.operation for op in stream.regions[0].blocks[0].operations]
+    wires = [diag.dims(op.operands[0]) for op in init if op.name == "diag.yield"]
     parts = ({k: v for k, v in wire.items() if k not in kept} for wire in wires)
     fits = all(_fits(part, LARGEST_STATE) for part in parts)
     return kept if fits else woven
 
 
-def _chunk_wires(body: ir.Region) -> list[ir.Value]:
+def _body_ops(stream: ir.Operation) -> list[ir.Operation]:
+    """The array ops of a stream's body, with those of streams in it."""
+    ops = [op.operation for op in stream.regions[1].blocks[0].operations]
+    return [inner for op in ops for inner in array_ops(op)]
+
+
+def _chunk_wires(stream: ir.Operation) -> list[ir.Value]:
     """Results of chunks, also under other labels."""
     wires: list[ir.Value] = []
-    for op in diag.walk_ops(body):
+    for op in _body_ops(stream):
         if op.name == "diag.chunk" or (op.name in VIEWS and op.operands[0] in wires):
             wires.append(op.results[0])
     return wires
@@ -292,7 +298,7 @@ def analyze_ops(ops: Iterable[ir.Operation], results: Iterable[ir.Value]) -> Ker
     contractions = [
         contraction_axes(inner)
         for op in ops
-        for inner in nested_ops(op)
+        for inner in array_ops(op)
         if inner.name == "diag.contract"
     ]
     return KernelAxes(
@@ -308,14 +314,11 @@ def analyze_ops(ops: Iterable[ir.Operation], results: Iterable[ir.Value]) -> Ker
 
 
 def _sizes(ops: list[ir.Operation]) -> dict[str, int]:
-    sizes: dict[str, int] = {}
-    for op in ops:
-        for nested in nested_ops(op):
-            for value in (*nested.operands, *nested.results):
-                if diag.is_wire(value.type):
-                    for label, size in diag.dims(value).items():
-                        sizes[label] = diag.join_size(label, sizes.get(label, diag.DYNAMIC), size)
-    return sizes
+    """Sizes of all axes, in order of appearance; what a map reads has axes of its result."""
+    nested = [inner for op in ops for inner in array_ops(op)]
+    values = [value for op in nested for value in (*op.operands, *op.results)]
+    types = dict.fromkeys(value.type for value in values)
+    return diag.join_dims(diag.dims(type_) for type_ in types if diag.is_wire(type_))
 
 
 def analyze_kernel(kernel: ir.Operation) -> KernelAxes:

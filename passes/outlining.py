@@ -1,11 +1,12 @@
 """Moves clusters of ops into private kernel functions that the old place calls."""
 
 import heapq
+from collections.abc import Iterable
 from itertools import chain, count
 
 from diagc.dialects import diag
 from diagc.mlir import arith, func, ir
-from diagc.passes.cloning import Mapping, clone, nested_ops, used_values
+from diagc.passes.cloning import Mapping, array_ops, clone, used_values
 from diagc.passes.kernel_axes import LEAVES, VIEWS, is_leaf
 from diagc.passes.kernel_clusters import KernelPlan
 from diagc.passes.kernel_names import ORIGIN, kernel_name, origins
@@ -160,19 +161,18 @@ def _inputs(ops: list[ir.Operation]) -> list[ir.Value]:
     used = dict.fromkeys(value for op in ops for value in used_values(op))
     inputs = [value for value in used if value not in defined and not _is_leaf(value)]
     known = {label for value in inputs if diag.is_wire(value.type) for label in diag.labels(value)}
-    open_axes = dict.fromkeys(label for op in ops for label in _open_axes(op))
-    return inputs + [diag.index(label) for label in open_axes if label not in known]
+    return inputs + [diag.index(label) for label in _open_axes(ops, used) if label not in known]
 
 
-def _open_axes(op: ir.Operation) -> list[str]:
-    """Axes of open size of an op, of what it reads, and of what its regions make of nothing.
+def _open_axes(ops: list[ir.Operation], used: Iterable[ir.Value]) -> list[str]:
+    """Axes of open size of ops, of what they read, and of what their regions make of nothing.
 
-    An axis that a view inside renames another to has the size of that one.
+    An axis that a view inside a region renames another to has the size of that one.
     """
-    nested = list(nested_ops(op))
+    nested = [inner for op in ops for inner in array_ops(op)]
     made = [value for inner in nested for value in inner.results]
-    wires = [value for value in (*used_values(op), *made) if diag.is_wire(value.type)]
-    sizes = diag.join_dims(diag.dims(value) for value in wires)
+    types = dict.fromkeys(value.type for value in (*used, *made))
+    sizes = diag.join_dims(diag.dims(type_) for type_ in types if diag.is_wire(type_))
     views = [inner for inner in nested if inner.name in VIEWS]
     renamed = {label for view in views for label in diag.labels(view.results[0])}
     renamed -= {label for view in views for label in diag.labels(view.operands[0])}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from diagc.dialects import diag
 from diagc.mlir import ir
-from diagc.passes.cloning import nested_ops
+from diagc.passes.cloning import array_ops
 from diagc.passes.exclusion import excludes
 from diagc.passes.position_forms import Conjunction, Linear, mask_conditions
 
@@ -61,7 +61,7 @@ def _grows(form: Linear) -> bool:
 
 def bound_streams(kernel: ir.Operation) -> None:
     """Set the bounds of every stream of a kernel and mark masks that they make true."""
-    for op in nested_ops(kernel):
+    for op in array_ops(kernel):
         if op.name == "diag.stream" and UPPER not in op.attributes and LOWER not in op.attributes:
             _set_bounds(op, find_bounds(op))
 
