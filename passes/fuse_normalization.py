@@ -18,6 +18,7 @@ factor is no statistic of the contracted axis or the other operand is a paramete
 costs less where it is); a rest with math functions that the map's other users would compute again.
 """
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -41,6 +42,8 @@ from diagc.passes.products import Factor, Product, take_factors
 
 __all__ = ["FuseNormalizationPass"]
 
+Values = AbstractSet[ir.Value]
+
 
 @dataclass(frozen=True)
 class FuseNormalizationPass(Pass):
@@ -53,15 +56,16 @@ class FuseNormalizationPass(Pass):
         """Rewrite every linear op of the function, in order, so that factors move on."""
         for block in op.regions[0].blocks:
             graph = Graph(block)
+            parameters = graph.parameters  # asked before the first op changes
             for linear in graph.ops:
-                _slide_all(graph, linear, self.empty_rows == "zero")
+                _slide_all(parameters, linear, self.empty_rows == "zero")
 
 
-def _slide_all(graph: Graph, op: ir.Operation, guarded: bool) -> None:
+def _slide_all(parameters: Values, op: ir.Operation, guarded: bool) -> None:
     """Move factors of the operands of `op` behind it until none is left that pays."""
     current: ir.Operation | None = op
     while current is not None:
-        moved = (_slide(graph, current, n, guarded) for n in _linear_operands(current))
+        moved = (_slide(parameters, current, n, guarded) for n in _linear_operands(current))
         current = next((new for new in moved if new is not None), None)
 
 
@@ -73,17 +77,14 @@ def _linear_operands(op: ir.Operation) -> range:
     return range(1 if is_sum and diag.is_float(diag.element_type(op.results[0])) else 0)
 
 
-def _slide(graph: Graph, op: ir.Operation, number: int, guarded: bool) -> ir.Operation | None:
-    """Move the factors of one operand behind `op`; gives the op that replaces it, if any.
-
-    Of `graph`, the block before the first rewrite, only parameters are asked for.
-    """
+def _slide(parameters: Values, op: ir.Operation, number: int, guarded: bool) -> ir.Operation | None:
+    """Move the factors of one operand behind `op`; gives the op that replaces it, if any."""
     source = op.operands[number]
     producer = defining_op(source)
     if producer is None or producer.name != "diag.map":
         return None
     shrinks = element_count(op.results[0]) < element_count(source)
-    if not shrinks and not _feeds_from_contraction(graph, op, number):
+    if not shrinks and not _feeds_from_contraction(parameters, op, number):
         return None
     product = take_factors(producer, reduced_axes(op))
     if product is None:
@@ -103,12 +104,12 @@ def _slide(graph: Graph, op: ir.Operation, number: int, guarded: bool) -> ir.Ope
 # ---- when it pays -------------------------------------------------------------------------------
 
 
-def _feeds_from_contraction(graph: Graph, op: ir.Operation, number: int) -> bool:
+def _feeds_from_contraction(parameters: Values, op: ir.Operation, number: int) -> bool:
     """Whether the operand comes, through maps, from a contraction, and the other is no parameter.
 
     Then both contractions will be one kernel (attention), else this one is a linear layer.
     """
-    if op.name != "diag.contract" or graph.from_parameters(op.operands[1 - number]):
+    if op.name != "diag.contract" or op.operands[1 - number] in parameters:
         return False
     axes = reduced_axes(op)
     stack = [op.operands[number]]
@@ -117,7 +118,7 @@ def _feeds_from_contraction(graph: Graph, op: ir.Operation, number: int) -> bool
         if producer is None or not any(carries(producer.results[0], axis) for axis in axes):
             continue
         if producer.name == "diag.contract":
-            return not any(map(graph.from_parameters, producer.operands))
+            return not any(value in parameters for value in producer.operands)
         if producer.name == "diag.map":
             stack.extend(inputs(producer))
     return False

@@ -1,6 +1,7 @@
 """The ops of one block as a graph: order, what each reads (also inside regions), who uses it."""
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 from diagc.algebra.dataflow import inputs, is_parameter
 from diagc.dialects import diag
@@ -32,7 +33,6 @@ class Graph:
         self._users: dict[ir.Value, list[ir.Operation]] = {}
         self._after: dict[tuple[int, ...], set[ir.Operation]] = {}
         self._labels: dict[ir.Value, tuple[str, ...]] = {}
-        self._parameters: set[ir.Value] | None = None
         self.answers: dict[object, frozenset[ir.Operation]] = {}
         """What analyses have found about this snapshot, by their question."""
         for op, values in self.reads.items():
@@ -55,11 +55,11 @@ class Graph:
 
     def from_parameters(self, value: ir.Value) -> bool:
         """Whether `value` is computed from parameters of the model alone, and from at least one."""
-        if self._parameters is None:
-            self._parameters = self._find_parameters()
-        return value in self._parameters
+        return value in self.parameters
 
-    def _find_parameters(self) -> set[ir.Value]:
+    @cached_property
+    def parameters(self) -> set[ir.Value]:
+        """The values that are computed from parameters of the model alone."""
         found = {value for value in self.block.arguments if is_parameter(value)}
         constants: set[ir.Value] = set()
         for op in self.ops:
