@@ -88,7 +88,7 @@ def _rewrite_one(
         chain = chain_above(graph, op) if is_sum(op) else None
         if chain is not None and _pays(chain):
             _rewrite_linear(graph, chain)
-            return len(list(block.operations)) - (count - 1 - position)
+            return position  # the network is in its best order; searching it again may not end
         chain = chain_below(graph, op) if op.name == "diag.contract" and with_squares else None
         if chain is not None and _pays(chain):
             last = graph.position[chain.roots[-1].op]
