@@ -69,6 +69,7 @@ class Outcome:
         milliseconds: median time by name of the contender.
         ratios: by peer: median, lower and upper quartile of t(peer) / t(ours).
         errors: by contender.
+        rounds: how many were measured.
         missed: gates that were not reached, in words.
     """
 
@@ -77,23 +78,41 @@ class Outcome:
     milliseconds: dict[str, float]
     ratios: dict[str, tuple[float, float, float]]
     errors: dict[str, float]
+    rounds: int = 0
     missed: list[str] = field(default_factory=list)
 
 
 ERROR_FACTOR = 1.5
 
 
-def measure(calls: Mapping[str, Call], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
-    """Seconds of every call in every round, in turns."""
+# Short calls get more rounds, up to this many, until about this many seconds are spent: on a shared
+# machine a round of a millisecond is disturbed or not, as a whole.
+MOST_ROUNDS = 300
+SECONDS = 2.0
+
+
+def measure(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]]:
+    """Seconds of every call in every round, in turns, after a round that warms up.
+
+    Args:
+        calls: by name.
+        rounds: at least.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(rounds + warm_up):
-        for name, call in calls.items():
-            start = perf_counter()
-            call()
-            seconds = perf_counter() - start
-            if number >= warm_up:
-                times[name].append(seconds)
+    _round(calls, {name: [] for name in calls})
+    start = perf_counter()
+    done = 0
+    while done < rounds or (done < MOST_ROUNDS and perf_counter() - start < SECONDS):
+        _round(calls, times)
+        done += 1
     return times
+
+
+def _round(calls: Mapping[str, Call], times: Mapping[str, list[float]]) -> None:
+    for name, call in calls.items():
+        start = perf_counter()
+        call()
+        times[name].append(perf_counter() - start)
 
 
 def run_case(name: str, case: Case, rounds: int) -> Outcome:
@@ -109,6 +128,7 @@ def run_case(name: str, case: Case, rounds: int) -> Outcome:
         {name: median(seconds) * 1e3 for name, seconds in times.items()},
         ratios,
         errors,
+        len(times[OURS]),
     )
     outcome.missed += [m for gate in case.gates if (m := _missed(gate, ratios)) is not None]
     if case.exact_peer is not None and errors[OURS] > ERROR_FACTOR * errors[case.exact_peer]:
@@ -177,13 +197,13 @@ def _outcome(name: str, make: Callable[[], Case], rounds: int) -> Outcome:
     try:
         return run_case(name, make(), rounds)
     except DiagcError as error:
-        return Outcome(name, torch.get_num_threads(), {}, {}, {}, [str(error)])
+        return Outcome(name, torch.get_num_threads(), {}, {}, {}, missed=[str(error)])
 
 
 def _arguments(name: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=name)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=9, help="rounds counted, after one warm-up")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds, at least")
     parser.add_argument("--only", default="", help="cases whose name matches this expression")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--gate", action="store_true", help="exit with 1 when a gate is missed")

@@ -1,4 +1,4 @@
-"""A report as text for people; colours only where the reader is a terminal."""
+"""A report as plain text for people."""
 
 from collections.abc import Iterator
 from itertools import chain

@@ -13,7 +13,7 @@ from diagc.runtime.arguments import Arguments, GroupKey, split_arguments
 from diagc.runtime.captured import CapturedTensor
 from diagc.runtime.guards import SizeMismatch, check_inputs
 from diagc.runtime.specialization import Ready, Specialization
-from diagc.runtime.torch_ops import call_through_op, register_group
+from diagc.runtime.torch_ops import call_through_op, must_dispatch, register_group
 
 __all__ = ["MAX_SPECIALIZATIONS", "Build", "Calls", "Group", "OpenDims"]
 
@@ -202,14 +202,18 @@ class Calls:
         if torch.is_autocast_enabled("cpu"):
             return self.function(*args, **kwargs)  # it would compute in other dtypes than imported
         group, tensors = self.group(args, kwargs)
-        if torch.compiler.is_compiling() and not group.specializations:
-            raise UserError(
-                f"{self.name} is traced before it was compiled for such a call",
-                remedy="call it once in eager mode, or give diagc.compile such example inputs",
-            )
-        if torch.compiler.is_compiling():
-            return call_through_op(group, group.specializations[0], tensors)
+        if torch.compiler.is_compiling() or must_dispatch(tensors):
+            return self._call_traced(group, tensors)
         ready = group.find(tensors) or group.make(tensors)
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in ready.inputs):
             return call_through_op(group, ready.specialization, tensors)
         return ready.specialization.value(ready.run())
+
+    def _call_traced(self, group: Group, tensors: Sequence[torch.Tensor]) -> Any:
+        """Call the op, so that a tracer or mode sees it."""
+        if not group.specializations:
+            raise UserError(
+                f"{self.name} is traced before it was compiled for such a call",
+                remedy="call it once in eager mode, or give diagc.compile such example inputs",
+            )
+        return call_through_op(group, group.specializations[0], tensors)

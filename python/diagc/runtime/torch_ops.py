@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from diagc.runtime.calls import Group
 
-__all__ = ["call_through_op", "register_group"]
+__all__ = ["call_through_op", "must_dispatch", "register_group"]
 
 T = TypeVar("T")
 
@@ -56,6 +56,18 @@ def call_through_op(
     """Call through the dispatcher, so that autograd and tracers see one op."""
     captured = [source.get() for source in group.captured]
     return specialization.value(torch.ops.diagc.call([*tensors, *captured], group.key))
+
+
+def must_dispatch(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether only the dispatcher knows what to do: for subclasses, modes and transforms."""
+    return (
+        torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or any(type(tensor) not in _PLAIN_TYPES for tensor in tensors)
+    )
+
+
+_PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 
 
 def _group(key: str) -> "Group":

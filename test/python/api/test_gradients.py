@@ -6,8 +6,11 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import diagc
+from diagc.errors import UserError
 
 Tensor = torch.Tensor
 
@@ -104,6 +107,24 @@ def test_torch_compile_sees_one_op(dynamic: bool) -> None:
         found = torch.autograd.grad(ours, tensors)
         for a, b in zip(found, torch.autograd.grad(eager, tensors), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_fake_tensors_and_modes_see_the_op() -> None:
+    inputs = leaves(False, False, False)
+    compiled = diagc.compile(with_statistic, *inputs)
+    with FakeTensorMode() as mode:
+        fakes = compiled(*(mode.from_tensor(t) for t in inputs))
+    for fake, real in zip(fakes, compiled(*inputs), strict=True):
+        assert (fake.shape, fake.stride(), fake.dtype) == (real.shape, real.stride(), real.dtype)
+    graph = make_fx(compiled)(*inputs)
+    assert "diagc.call" in graph.code
+    torch.testing.assert_close(graph(*inputs), compiled(*inputs))
+
+
+def test_a_traced_function_must_have_been_compiled() -> None:
+    compiled = diagc.compile(attention)
+    with FakeTensorMode() as mode, pytest.raises(UserError, match="before it was compiled"):
+        compiled(*(mode.from_tensor(t) for t in leaves(False, False, False)))
 
 
 @pytest.mark.filterwarnings("ignore")
