@@ -55,7 +55,8 @@ func.func @attention(%q: tensor<2x?x64xf32, ["b", "q", "d"]>, %k: tensor<2x?x64x
   %g = "diag.map"() ({
     %0 = "diag.element"(%o) : (tensor<2x?x64xf32, ["b", "q", "e"]>) -> f32
     %1 = math.exp %0 : f32
-    "diag.yield"(%1) : (f32) -> ()
+    %2 = arith.addf %1, %0 : f32
+    "diag.yield"(%2) : (f32) -> ()
   }) : () -> tensor<2x?x64xf32, ["b", "q", "e"]>
   %r = "diag.contract"(%g, %w) {over = ["e"]} : (tensor<2x?x64xf32, ["b", "q", "e"]>, tensor<64x768xf32, ["e", "c"]>) -> tensor<2x?x768xf32, ["b", "q", "c"]>
   return %r : tensor<2x?x768xf32, ["b", "q", "c"]>
@@ -71,7 +72,8 @@ func.func @keys_are_made_first(%q: tensor<?x64xf32, ["q", "d"]>, %k: tensor<?x64
   %e = "diag.map"() ({
     %0 = "diag.element"(%k) : (tensor<?x64xf32, ["x", "d"]>) -> f32
     %1 = math.exp %0 : f32
-    "diag.yield"(%1) : (f32) -> ()
+    %2 = arith.addf %1, %0 : f32
+    "diag.yield"(%2) : (f32) -> ()
   }) : () -> tensor<?x64xf32, ["x", "d"]>
   %o = "diag.stream"() ({
     %zero = "diag.map"() ({
@@ -111,7 +113,8 @@ func.func @rows(%x: tensor<?x64xf32, ["n", "c"]>) -> (tensor<?xf32, ["n"]>, tens
     %0 = "diag.element"(%x) : (tensor<?x64xf32, ["n", "c"]>) -> f32
     %1 = "diag.element"(%s) : (tensor<?xf32, ["n"]>) -> f32
     %2 = arith.subf %0, %1 : f32
-    "diag.yield"(%2) : (f32) -> ()
+    %3 = arith.mulf %2, %1 : f32
+    "diag.yield"(%3) : (f32) -> ()
   }) : () -> tensor<?x64xf32, ["n", "c"]>
   return %s, %y : tensor<?xf32, ["n"]>, tensor<?x64xf32, ["n", "c"]>
 }
@@ -128,7 +131,8 @@ func.func @open_rows(%x: tensor<?x?xf32, ["n", "c"]>) -> tensor<?x?xf32, ["n", "
     %0 = "diag.element"(%x) : (tensor<?x?xf32, ["n", "c"]>) -> f32
     %1 = "diag.element"(%s) : (tensor<?xf32, ["n"]>) -> f32
     %2 = arith.subf %0, %1 : f32
-    "diag.yield"(%2) : (f32) -> ()
+    %3 = arith.mulf %2, %1 : f32
+    "diag.yield"(%3) : (f32) -> ()
   }) : () -> tensor<?x?xf32, ["n", "c"]>
   return %y : tensor<?x?xf32, ["n", "c"]>
 }
@@ -138,19 +142,21 @@ func.func @open_rows(%x: tensor<?x?xf32, ["n", "c"]>) -> tensor<?x?xf32, ["n", "
 // A value for the outer axis is not computed once for every inner row.
 // CHECK-LABEL: func.func @outer_axis_is_missing
 // CHECK-COUNT-2: call @
-func.func @outer_axis_is_missing(%g: tensor<64xf32, ["c"]>, %x: tensor<8x64xf32, ["n", "c"]>) -> tensor<8x64xf32, ["n", "c"]> {
+func.func @outer_axis_is_missing(%g: tensor<65536xf32, ["c"]>, %x: tensor<8x65536xf32, ["n", "c"]>) -> tensor<8x65536xf32, ["n", "c"]> {
   %e = "diag.map"() ({
-    %0 = "diag.element"(%g) : (tensor<64xf32, ["c"]>) -> f32
+    %0 = "diag.element"(%g) : (tensor<65536xf32, ["c"]>) -> f32
     %1 = math.exp %0 : f32
-    "diag.yield"(%1) : (f32) -> ()
-  }) : () -> tensor<64xf32, ["c"]>
-  %y = "diag.map"() ({
-    %0 = "diag.element"(%x) : (tensor<8x64xf32, ["n", "c"]>) -> f32
-    %1 = "diag.element"(%e) : (tensor<64xf32, ["c"]>) -> f32
-    %2 = arith.mulf %0, %1 : f32
+    %2 = arith.addf %1, %0 : f32
     "diag.yield"(%2) : (f32) -> ()
-  }) : () -> tensor<8x64xf32, ["n", "c"]>
-  return %y : tensor<8x64xf32, ["n", "c"]>
+  }) : () -> tensor<65536xf32, ["c"]>
+  %y = "diag.map"() ({
+    %0 = "diag.element"(%x) : (tensor<8x65536xf32, ["n", "c"]>) -> f32
+    %1 = "diag.element"(%e) : (tensor<65536xf32, ["c"]>) -> f32
+    %2 = arith.mulf %0, %1 : f32
+    %3 = arith.addf %2, %1 : f32
+    "diag.yield"(%3) : (f32) -> ()
+  }) : () -> tensor<8x65536xf32, ["n", "c"]>
+  return %y : tensor<8x65536xf32, ["n", "c"]>
 }
 
 // -----
@@ -164,7 +170,8 @@ func.func @convex(%x: tensor<?x64xf32, ["n", "c"]>, %w: tensor<64x64xf32, ["c", 
   %e = "diag.map"() ({
     %0 = "diag.element"(%x) : (tensor<?x64xf32, ["n", "c"]>) -> f32
     %1 = math.exp %0 : f32
-    "diag.yield"(%1) : (f32) -> ()
+    %2 = arith.addf %1, %0 : f32
+    "diag.yield"(%2) : (f32) -> ()
   }) : () -> tensor<?x64xf32, ["n", "c"]>
   %p = "diag.contract"(%e, %w) {over = ["c"]} : (tensor<?x64xf32, ["n", "c"]>, tensor<64x64xf32, ["c", "f"]>) -> tensor<?x64xf32, ["n", "f"]>
   %r = "diag.relabel"(%p) {from = ["f"], to = ["c"]} : (tensor<?x64xf32, ["n", "f"]>) -> tensor<?x64xf32, ["n", "c"]>
@@ -172,7 +179,8 @@ func.func @convex(%x: tensor<?x64xf32, ["n", "c"]>, %w: tensor<64x64xf32, ["c", 
     %0 = "diag.element"(%e) : (tensor<?x64xf32, ["n", "c"]>) -> f32
     %1 = "diag.element"(%r) : (tensor<?x64xf32, ["n", "c"]>) -> f32
     %2 = arith.addf %0, %1 : f32
-    "diag.yield"(%2) : (f32) -> ()
+    %3 = arith.mulf %2, %1 : f32
+    "diag.yield"(%3) : (f32) -> ()
   }) : () -> tensor<?x64xf32, ["n", "c"]>
   return %y : tensor<?x64xf32, ["n", "c"]>
 }
@@ -229,17 +237,20 @@ func.func @branches(%x: tensor<?x64xf32, ["n", "c"]>, %y: tensor<?x64xf32, ["m",
   %a = "diag.map"() ({
     %0 = "diag.element"(%x) : (tensor<?x64xf32, ["n", "c"]>) -> f32
     %1 = math.exp %0 : f32
-    "diag.yield"(%1) : (f32) -> ()
+    %2 = arith.addf %1, %0 : f32
+    "diag.yield"(%2) : (f32) -> ()
   }) : () -> tensor<?x64xf32, ["n", "c"]>
   %b = "diag.map"() ({
     %0 = "diag.element"(%x) : (tensor<?x64xf32, ["n", "c"]>) -> f32
     %1 = math.sqrt %0 : f32
-    "diag.yield"(%1) : (f32) -> ()
+    %2 = arith.addf %1, %0 : f32
+    "diag.yield"(%2) : (f32) -> ()
   }) : () -> tensor<?x64xf32, ["n", "c"]>
   %c = "diag.map"() ({
     %0 = "diag.element"(%y) : (tensor<?x64xf32, ["m", "c"]>) -> f32
     %1 = math.log %0 : f32
-    "diag.yield"(%1) : (f32) -> ()
+    %2 = arith.addf %1, %0 : f32
+    "diag.yield"(%2) : (f32) -> ()
   }) : () -> tensor<?x64xf32, ["m", "c"]>
   return %a, %b, %c : tensor<?x64xf32, ["n", "c"]>, tensor<?x64xf32, ["n", "c"]>, tensor<?x64xf32, ["m", "c"]>
 }
@@ -256,7 +267,8 @@ func.func @size_of_a_new_axis(%x: tensor<4xf32, ["c"]>, %y: tensor<?xf32, ["n"]>
   %a = "diag.map"() ({
     %0 = "diag.element"(%x) : (tensor<4xf32, ["c"]>) -> f32
     %1 = arith.addf %0, %0 : f32
-    "diag.yield"(%1) : (f32) -> ()
+    %2 = arith.mulf %1, %0 : f32
+    "diag.yield"(%2) : (f32) -> ()
   }) : () -> tensor<?x4xf32, ["n", "c"]>
   return %a, %y : tensor<?x4xf32, ["n", "c"]>, tensor<?xf32, ["n"]>
 }
@@ -276,7 +288,8 @@ func.func @host_ops(%x: tensor<?xf32, ["m"]>, %y: tensor<?xf32, ["k"]>) -> tenso
   %e = "diag.map"() ({
     %0 = "diag.element"(%j) : (tensor<?xf32, ["n"]>) -> f32
     %1 = math.exp %0 : f32
-    "diag.yield"(%1) : (f32) -> ()
+    %2 = arith.addf %1, %0 : f32
+    "diag.yield"(%2) : (f32) -> ()
   }) : () -> tensor<?xf32, ["n"]>
   return %e : tensor<?xf32, ["n"]>
 }
