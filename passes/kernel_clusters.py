@@ -9,6 +9,7 @@ recomputed in each of them when that leaves nobody else to write them for.
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from diagc.algebra.elementwise import library_operations
 from diagc.cost import value_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
@@ -238,8 +239,11 @@ class _Planner:
         return KernelPlan(tuple(self.ops), tuple(kernels))
 
     def _is_kernel(self, numbers: list[int]) -> bool:
-        lone = len(numbers) == 1 and self.ops[numbers[0]].name == "diag.contract"
-        return not lone or self.options.library == "none"
+        """Whether a cluster is more than one call of the library."""
+        if self.options.library == "none" or len(numbers) > 1:
+            return True
+        op = self.ops[numbers[0]]
+        return op.name != "diag.contract" and library_operations(op) is None
 
     def products(self) -> set[int]:
         """Contractions whose cluster only adds maps to them: fusing saves less than it costs."""

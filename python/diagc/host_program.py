@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from diagc.algebra.elementwise import library_operations
 from diagc.dialects import diag
 from diagc.errors import InternalError
 from diagc.mlir import ir
@@ -19,6 +20,7 @@ from diagc.runtime.steps import (
     Constant,
     Contract,
     Dims,
+    Elementwise,
     ExternCall,
     Index,
     Input,
@@ -350,6 +352,23 @@ def _contract(state: _Translator, op: ir.Operation) -> Step:
     )
 
 
+def _elementwise(state: _Translator, op: ir.Operation) -> Step:
+    """A map that form-kernels left to the library."""
+    operations = library_operations(op)
+    if operations is None:
+        raise InternalError("a map that no kernel took reached the host", location=op.location)
+    wires = [x for o in operations for x in o.operands if isinstance(x, ir.Value)]
+    sizes = state.sizes(op.results[0], state.joined(wires))
+    steps = tuple((o.name, tuple(_operand(state, x) for x in o.operands)) for o in operations)
+    return Elementwise(_one(op.results[0]), (sizes,), steps)
+
+
+def _operand(state: _Translator, operand: ir.Value | float) -> tuple[str, float]:
+    if isinstance(operand, ir.Value):
+        return "array", state.numbers[operand]
+    return ("number" if isinstance(operand, float) else "result"), operand
+
+
 def _call(state: _Translator, op: ir.Operation) -> Step:
     symbol = str(ir.FlatSymbolRefAttr(op.attributes["callee"]).value)
     function = state.functions[symbol]
@@ -439,6 +458,7 @@ _RULES: dict[str, Rule] = {
     "diag.constant": _constant,
     "diag.contract": _contract,
     "diag.index": _index,
+    "diag.map": _elementwise,
     "diag.pad": _pad,
     "diag.reindex": _reindex,
     "diag.relabel": _relabel,

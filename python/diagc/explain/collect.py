@@ -18,6 +18,7 @@ __all__ = ["DONE", "CompiledKernel", "program_report"]
 DONE = "diag.done"
 
 _LIBRARY = "the library's matrix product is as good as a kernel here"
+_ONE_OPERATION = "one operation that nothing fuses with is as good in the library"
 _NO_MEANING = "has no meaning as a diagram"
 _MOVES = ("diag.concat", "diag.pad")
 
@@ -179,6 +180,8 @@ def _outside(entry: ir.Operation, functions: Mapping[str, ir.Operation]) -> list
 def _reason(op: ir.Operation, functions: Mapping[str, ir.Operation]) -> tuple[str, str] | None:
     if op.name == "diag.contract":
         return "diag.contract", _LIBRARY
+    if op.name == "diag.map":
+        return op.name, _ONE_OPERATION
     if op.name in _MOVES:
         return op.name, "moves data, computes nothing"
     if op.name != "func.call":

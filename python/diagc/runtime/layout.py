@@ -6,6 +6,7 @@ from diagc.runtime.steps import (
     Affine,
     ArrayType,
     Contract,
+    Elementwise,
     Input,
     KernelCall,
     Output,
@@ -43,6 +44,11 @@ def preferred_orders(
                 _wish_of_view(wishes, step, number, types)
             case Contract():
                 _wish_of_product(wishes, step, number, types, len(inputs))
+            case Elementwise():
+                strength, labels = wishes.get(number, (_HINT, step.types[0].labels))
+                for array in step.arrays():
+                    own = types[array].labels
+                    _wish(wishes, array, strength, tuple(x for x in labels if x in own))
             case KernelCall():
                 for array in step.args:
                     _wish(wishes, array, _HINT, types[array].labels)

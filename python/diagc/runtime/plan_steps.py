@@ -9,6 +9,7 @@ import torch
 
 from diagc.errors import InternalError
 from diagc.runtime.plan import Array, Values
+from diagc.runtime.plan_elementwise import lay_out_elementwise
 from diagc.runtime.plan_launches import lay_out_launch
 from diagc.runtime.plan_products import lay_out_contract
 from diagc.runtime.plan_scope import Scope
@@ -19,6 +20,7 @@ from diagc.runtime.steps import (
     Constant,
     Contract,
     Dims,
+    Elementwise,
     ExternCall,
     Index,
     KernelCall,
@@ -204,6 +206,7 @@ def _extern_result(scope: Scope, number: int, dims: Dims) -> tuple[Array, Array]
 _RULES: dict[type, Callable[[Scope, Any], list[Array]]] = {
     View: _view,
     Contract: lay_out_contract,
+    Elementwise: lay_out_elementwise,
     KernelCall: lay_out_launch,
     ExternCall: _extern,
     Constant: _constant,

@@ -14,6 +14,7 @@ __all__ = [
     "Constant",
     "Contract",
     "Dims",
+    "Elementwise",
     "ExternCall",
     "Index",
     "Input",
@@ -107,6 +108,23 @@ class Contract(_Step):
 
 
 @dataclass(frozen=True)
+class Elementwise(_Step):
+    """A few operations of the library on arrays that are broadcast by label.
+
+    Args:
+        operations: names of `algebra.elementwise.LIBRARY_OPERATIONS` with their operands:
+            ("array", number), ("number", value), or ("result", number of an earlier operation).
+    """
+
+    operations: tuple[tuple[str, tuple[tuple[str, int | float], ...]], ...]
+
+    def arrays(self) -> list[int]:
+        """Numbers of the arrays that are read."""
+        operands = [operand for _, operands in self.operations for operand in operands]
+        return [int(value) for kind, value in operands if kind == "array"]
+
+
+@dataclass(frozen=True)
 class KernelCall(_Step):
     """One launch; `kernel` is a number in the program's list of kernels."""
 
@@ -163,4 +181,6 @@ class Pad(_Step):
     value: float
 
 
-Step: TypeAlias = View | Contract | KernelCall | ExternCall | Constant | Index | Concat | Pad
+Step: TypeAlias = (
+    View | Contract | Elementwise | KernelCall | ExternCall | Constant | Index | Concat | Pad
+)

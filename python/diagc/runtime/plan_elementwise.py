@@ -1,0 +1,80 @@
+"""Maps of one operation, run by torch on views that are broadcast by label."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from diagc.runtime.plan import Array, Values
+from diagc.runtime.plan_scope import Scope
+from diagc.runtime.steps import Elementwise
+
+__all__ = ["OPERATIONS", "lay_out_elementwise"]
+
+# every function takes `out`
+OPERATIONS: Mapping[str, Callable[..., Any]] = {
+    "copy": lambda source, out: out.copy_(source),
+    "arith.addf": torch.add,
+    "arith.subf": torch.sub,
+    "arith.mulf": torch.mul,
+    "arith.divf": torch.div,
+    "arith.maximumf": torch.maximum,
+    "arith.minimumf": torch.minimum,
+    "arith.negf": torch.neg,
+    "math.exp": torch.exp,
+    "math.log": torch.log,
+    "math.sqrt": torch.sqrt,
+    "math.tanh": torch.tanh,
+    "math.sin": torch.sin,
+    "math.cos": torch.cos,
+    "math.absf": torch.abs,
+}
+
+
+def lay_out_elementwise(scope: Scope, step: Elementwise) -> list[Array]:
+    """Append the calls; the result is dense, in the order that the program wants."""
+    number = len(scope.arrays)
+    result = scope.buffer(number)
+    shape, slot = scope.planner.slot_shape(result.slot), result.slot
+    reads: list[Array] = []
+    calls = []
+    for name, operands in step.operations:
+        arrays = [_array(scope, step, result, operand) for operand in operands]
+        reads += [array for array in arrays if array is not None]
+        getters = [None if array is None else scope.planner.getter(array) for array in arrays]
+        earlier = [int(value) for kind, value in operands if kind == "result"]
+        calls.append((OPERATIONS[name], getters, earlier))
+    target = scope.planner.getter(result)
+
+    def action(values: Values) -> None:
+        values[slot] = torch.empty(shape, dtype=result.dtype)
+        found: list[torch.Tensor] = []
+        for function, getters, earlier in calls:
+            pending = iter(earlier)
+            args = [found[next(pending)] if get is None else get(values) for get in getters]
+            last = len(found) == len(calls) - 1
+            found.append(function(*args, out=target(values)) if last else function(*args))
+
+    scope.planner.emit(action, reads, [result])
+    return [result]
+
+
+def _array(
+    scope: Scope, step: Elementwise, result: Array, operand: tuple[str, int | float]
+) -> Array | None:
+    """An operand as an array; None for the result of an earlier operation."""
+    kind, value = operand
+    if kind == "result":
+        return None
+    if kind == "number":
+        return scope.planner.constant(torch.tensor(value, dtype=result.dtype))
+    number, labels = int(value), step.types[0].labels
+    return _broadcast(scope.arrays[number], scope.types[number].labels, labels, result.shape)
+
+
+def _broadcast(
+    array: Array, own: Sequence[str], labels: Sequence[str], shape: Sequence[int]
+) -> Array:
+    """A view with the axes `labels`; those that the array lacks have stride 0."""
+    strides = [array.strides[own.index(x)] if x in own else 0 for x in labels]
+    return array._replace(shape=tuple(shape), strides=tuple(strides))
