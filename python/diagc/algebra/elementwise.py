@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
 from diagc.algebra.dataflow import defining_op
-from diagc.cost import element_bytes, elements
 from diagc.dialects import diag
 from diagc.mlir import ir
 
@@ -31,8 +31,8 @@ LIBRARY_OPERATIONS: Mapping[str, int] = {
 _CONVERSIONS = ("arith.extf", "arith.truncf")
 _LEAVES = (*_CONVERSIONS, "diag.element", "arith.constant", "diag.yield")
 
-SMALL_RESULT = 16384
-"""Bytes up to which a few calls of the library cost less than a kernel saves."""
+SMALL_RESULT = 4096
+"""Elements up to which a few calls of the library cost less than a kernel saves."""
 MOST_OPERATIONS = 3
 
 
@@ -70,9 +70,8 @@ def library_operations(op: ir.Operation) -> tuple[Operation, ...] | None:
 
 
 def _is_small(result: ir.Value) -> bool:
-    if diag.DYNAMIC in diag.dims(result).values():
-        return False
-    return elements(result) * element_bytes(diag.element_type(result)) <= SMALL_RESULT
+    sizes = diag.dims(result).values()
+    return diag.DYNAMIC not in sizes and prod(sizes) <= SMALL_RESULT
 
 
 def _copy(yield_op: ir.Operation) -> tuple[Operation, ...] | None:
