@@ -121,10 +121,6 @@ class Program:
                 pairs = zip(node.results, kept, strict=True)
                 node.results = tuple(type_ if keep else None for type_, keep in pairs)
 
-    def operators(self) -> list[str]:
-        """Names of the called ops, without overloads, in order."""
-        return [node.packet for node in self.nodes]
-
 
 def refs(value: Any) -> Iterator[Ref]:
     """All Refs in an argument, depth first."""

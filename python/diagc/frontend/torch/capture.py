@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch._dispatch.python import enable_python_dispatcher
 from torch.utils import _pytree as pytree
 
 from diagc.errors import DiagcError, UnsupportedError, UserError
@@ -121,21 +122,13 @@ def _record(
     with torch.no_grad(), tracing_state(flags), DeviceFacade(device):
         result = call_user_function(recorder, function, arguments)
     leaves, spec = pytree.tree_flatten(result)
-    with recorder_off():
-        nodes = [recorder.node_of(x) if isinstance(x, torch.Tensor) else x for x in leaves]
+    nodes = [recorder.node_of(x) if isinstance(x, torch.Tensor) else x for x in leaves]
     recorder.graph.output(tuple(nodes))
     return Captured(recorder.graph, _inputs(recorder, names, known), spec, {})
 
 
-def recorder_off() -> Any:
-    """Placeholders may still be added for constants that are returned as they are."""
-    return torch._C._DisablePythonDispatcher()
-
-
 def call_user_function(recorder: Recorder, function: Any, arguments: tuple[Any, ...]) -> Any:
     """Run the user's code under the recorder; `locations.BOUNDARY` names this function."""
-    from torch._dispatch.python import enable_python_dispatcher
-
     with enable_python_dispatcher(), recorder:
         return function(*arguments)
 

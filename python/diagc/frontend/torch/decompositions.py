@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diagc.frontend.torch.aten import operator_named
 from diagc.frontend.torch.shape_rules import broadcast_shapes
 
 __all__ = ["table"]
@@ -35,8 +36,6 @@ def _decompose(*targets: str) -> Callable[[Callable[..., Any]], Callable[..., An
 @cache
 def table() -> dict[Any, Callable[..., Any]]:
     """The table by overload object; entries that this torch lacks are left out."""
-    from diagc.frontend.torch.aten import operator_named
-
     found = {operator_named(f"aten.{target}"): f for target, f in _TABLE.items()}
     return {overload: f for overload, f in found.items() if overload is not None}
 

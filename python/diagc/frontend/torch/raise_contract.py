@@ -12,6 +12,7 @@ from diagc.frontend.torch.aten import Node, Ref, TensorType
 from diagc.frontend.torch.axes import Axis, leaves
 from diagc.frontend.torch.graph import AffinePosition, ReindexOp, Use, View
 from diagc.frontend.torch.promotion import compute_type, number
+from diagc.frontend.torch.raise_reduce import elementwise
 from diagc.frontend.torch.raiser import Raiser
 from diagc.frontend.torch.rules import NotRaised, rule
 from diagc.frontend.torch.scalar import Expr
@@ -164,8 +165,6 @@ def _with_bias(
 def _scaled(r: Raiser, view: View, factor: float) -> View:
     if factor == 1:
         return view
-    from diagc.frontend.torch.raise_reduce import elementwise
-
     return elementwise(
         r, view, view.dtype, lambda x: apply("mul", x, number(factor, x.dtype)), "scale"
     )

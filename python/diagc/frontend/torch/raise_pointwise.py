@@ -21,6 +21,7 @@ from diagc.frontend.torch.formulas import (
 )
 from diagc.frontend.torch.graph import View
 from diagc.frontend.torch.promotion import compute_type, number, promoted
+from diagc.frontend.torch.raise_reduce import raise_extreme
 from diagc.frontend.torch.raiser import Raiser
 from diagc.frontend.torch.rules import RULES, NotRaised, rule
 from diagc.frontend.torch.scalar import Const, Expr
@@ -125,8 +126,6 @@ def _convert(r: Raiser, node: Node) -> View:
 def _max_of_two(r: Raiser, node: Node) -> View:
     if "other" in node.args:
         return RULES[f"{node.packet}imum"](r, node)  # type: ignore[return-value]
-    from diagc.frontend.torch.raise_reduce import raise_extreme
-
     return raise_extreme(r, node)  # type: ignore[return-value]
 
 

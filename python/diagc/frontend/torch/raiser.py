@@ -253,7 +253,6 @@ class Raiser:
         kind: str,
         eps: float | None = None,
         keep: View | None = None,
-        suffix: str = "",
     ) -> View:
         """Normalise along whole dims; `keep` has the same dims, each equal or empty."""
         along = set(along)
@@ -266,7 +265,7 @@ class Raiser:
             uses.append(keep_use)
         axes = tuple(a for i in sorted(along) for a in leaves(local[i]))
         op = NormalizeOp(uses, along=axes, kind=kind, eps=eps)
-        return self.add(op, local, view.dtype, suffix)
+        return self.add(op, local, view.dtype)
 
 
 def _without(view: View, dims: set[int], keepdim: bool) -> View:
