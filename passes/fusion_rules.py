@@ -25,6 +25,9 @@ CHEAP_WEIGHT = 4
 LARGEST_LANE_STATE = 1024
 """Elements that one lane may keep of a wire: 256 KiB for 64 lanes in f32."""
 
+LARGEST_TASK = 8
+"""All wires of a task together, in units of the largest single one: its scratch is on the stack."""
+
 
 @dataclass(frozen=True)
 class ClusterAxes:
@@ -80,8 +83,8 @@ class ClusterAxes:
             return False
         lanes = bool(self.broadcast & (self.common or frozenset()))
         limit = LARGEST_LANE_STATE if lanes else LARGEST_STATE
-        kept = ({k: v for k, v in dims.items() if k in local} for dims in self.produced)
-        return all(prod(sizes.values()) <= limit for sizes in kept)
+        kept = [prod(v for k, v in dims.items() if k in local) for dims in self.produced]
+        return max(kept) <= limit and sum(kept) <= LARGEST_TASK * limit
 
     def shares(self, other: "ClusterAxes", value: ir.Value) -> bool:
         """Whether both walk over the wire `value` in the same way, without streams or products."""
