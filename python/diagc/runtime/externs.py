@@ -11,16 +11,19 @@ _MEMORY = ("memcpy", "memmove", "memset", "malloc", "free", "aligned_alloc")
 # fmt: off
 _UNARY = (
     "acos", "acosh", "asin", "asinh", "atan", "atanh", "cbrt", "ceil", "cos", "cosh", "erf", "erfc",
-    "exp", "exp2", "expm1", "fabs", "floor", "lgamma", "log", "log10", "log1p", "log2", "nearbyint",
-    "rint", "round", "roundeven", "sin", "sinh", "sqrt", "tan", "tanh", "tgamma", "trunc",
+    "exp", "exp10", "exp2", "expm1", "fabs", "floor", "lgamma", "log", "log10", "log1p", "log2",
+    "nearbyint", "rint", "round", "roundeven", "sin", "sinh", "sqrt", "tan", "tanh", "tgamma",
+    "trunc",
 )
 _BINARY = (
     "atan2", "copysign", "fdim", "fma", "fmax", "fmin", "fmod", "hypot", "ldexp", "pow",
-    "remainder",
+    "remainder", "sincos",
 )
 # fmt: on
-# libgcc's conversions, called where the CPU lacks F16C or AVX512-BF16
-_CONVERSIONS = (
+# libgcc's whole powers, and its conversions, called where the CPU lacks F16C or AVX512-BF16
+_LIBGCC = (
+    "__powisf2",
+    "__powidf2",
     "__extendhfsf2",
     "__extendbfsf2",
     "__truncsfhf2",
@@ -31,7 +34,7 @@ _CONVERSIONS = (
 _MATH = tuple(name + suffix for name in (*_UNARY, *_BINARY) for suffix in ("", "f"))
 _LIBRARIES = (None, "libm.so.6", "libgcc_s.so.1")  # None: whatever this process has loaded
 
-ALLOWED = frozenset((*_MEMORY, *_MATH, *_CONVERSIONS, "GOMP_parallel"))
+ALLOWED = frozenset((*_MEMORY, *_MATH, *_LIBGCC, "GOMP_parallel"))
 
 
 @cache

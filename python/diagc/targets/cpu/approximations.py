@@ -1,16 +1,17 @@
 """f32 elementary functions as polynomials on vectors: libm calls would split vectors.
 
 Coefficients are least-squares fits, reweighted towards the smallest largest relative error, on the
-reduced range named beside each; `test_approximations` measures the error of each against f64.
+reduced range named beside each; `test_cpu_functions` measures the error of each against f64.
 NaN goes through all of them.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from diagc.mlir import arith, ir
+from diagc.mlir import arith, ir, math_dialect
 from diagc.targets.cpu.code import Code
 
-__all__ = ["F32_FUNCTIONS", "exp", "exp_nonpositive"]
+__all__ = ["F32_FUNCTIONS", "exp", "exp_nonpositive", "polynomial"]
 
 # exp on [-ln2/2, ln2/2]: relative error 9.2e-8 (degree 5) and 2.0e-9 (degree 6)
 EXP5 = (
@@ -29,6 +30,14 @@ EXP6 = (
     0.04166800156235695,
     0.00837415549904108,
     0.0013843653723597527,
+)
+# (exp(x) - 1 - x) / x^2 on [-ln2/2, ln2/2], relative to exp(x) - 1: 1.3e-8
+EXPM1 = (
+    0.4999999701976776,
+    0.1666654348373413,
+    0.04166720062494278,
+    0.00836651399731636,
+    0.0013882522471249104,
 )
 # (log(1+t) - t + t^2/2) / t^3 on [sqrt(1/2)-1, sqrt(2)-1]: 5.8e-9
 LOG = (
@@ -70,7 +79,8 @@ ERFC = (
     -0.4701516926288605,
     0.11901602894067764,
 )
-LOG2_E, LN2_HIGH, LN2_LOW = 1.44269504088896341, 0.693145751953125, 1.42860682030941723e-06
+LOG2_E, LN2 = 1.44269504088896341, 0.69314718055994531
+LN2_HIGH, LN2_LOW = 0.693145751953125, 1.42860682030941723e-06
 ROUND = 12582912.0  # 1.5 * 2^23: adding it rounds to an integer, which its low bits then hold
 EXP_UNDERFLOW = -87.33654
 
@@ -126,7 +136,7 @@ def exp_nonpositive(code: Code, x: ir.Value) -> ir.Value:
     """
     rounded = code.fma(x, code.like(x, LOG2_E), code.like(x, ROUND))
     n = arith.subf(rounded, code.like(x, ROUND))
-    r = code.fma(n, code.like(x, -0.69314718055994531), x)
+    r = code.fma(n, code.like(x, -LN2), x)
     value = polynomial(code, EXP5, r)
     shifted = arith.shli(_bits(code, rounded), code.like(_bits(code, rounded), 23))
     scaled = _floats(code, arith.addi(_bits(code, value), shifted))
@@ -134,21 +144,51 @@ def exp_nonpositive(code: Code, x: ir.Value) -> ir.Value:
     return code.select(_ordered("OLT", x, code.like(x, EXP_UNDERFLOW)), code.like(x, 0.0), scaled)
 
 
+def _clamped(code: Code, x: ir.Value, low: float, high: float) -> ir.Value:
+    """min(max(x, low), high); NaN gives NaN or a bound."""
+    bound = code.like(x, high)
+    x = _at_least(code, x, low)
+    return code.select(_ordered("OGT", x, bound), bound, x)
+
+
 def exp(code: Code, x: ir.Value) -> ir.Value:
     """Exp over the whole range: inf above 88.73, 0 below -104, relative error 2e-7."""
-    high = code.like(x, 89.0)
-    clamped = _at_least(code, x, -104.0)
-    clamped = code.select(_ordered("OGT", clamped, high), high, clamped)
-    n, rounded, r = _reduce_exp(code, clamped)
+    n, rounded, r = _reduce_exp(code, _clamped(code, x, -104.0, 89.0))
     r = code.fma(n, code.like(x, -LN2_LOW), r)
-    value = polynomial(code, EXP6, r)
-    # 2^n in two factors, because n reaches 128 and -150
+    value = _scaled(code, polynomial(code, EXP6, r), rounded)
+    return code.select(_ordered("UNO", x, x), x, value)
+
+
+def exp2(code: Code, x: ir.Value) -> ir.Value:
+    """2 to the x; the whole part of x is taken off exactly."""
+    clamped = _clamped(code, x, -150.0, 129.0)
+    rounded = arith.addf(clamped, code.like(x, ROUND))
+    n = arith.subf(rounded, code.like(x, ROUND))
+    r = arith.mulf(arith.subf(clamped, n), code.like(x, LN2))
+    value = _scaled(code, polynomial(code, EXP6, r), rounded)
+    return code.select(_ordered("UNO", x, x), x, value)
+
+
+def expm1(code: Code, x: ir.Value) -> ir.Value:
+    """Exp(x) - 1 without cancellation: 2^n * (exp(r) - 1) + (2^n - 1)."""
+    n, rounded, r = _reduce_exp(code, _clamped(code, x, -104.0, 89.0))
+    r = code.fma(n, code.like(x, -LN2_LOW), r)
+    small = code.fma(arith.mulf(r, r), polynomial(code, EXPM1, r), r)
+    one = code.like(x, 1.0)
+    value = arith.addf(_scaled(code, small, rounded), arith.subf(_scaled(code, one, rounded), one))
+    # 2^128 alone is infinite where the difference is not
+    large = _scaled(code, arith.addf(small, one), rounded)
+    value = code.select(_ordered("OGT", x, code.like(x, 44.0)), large, value)
+    return code.select(_ordered("UNO", x, x), x, value)
+
+
+def _scaled(code: Code, value: ir.Value, rounded: ir.Value) -> ir.Value:
+    """Value * 2^n in two factors, because n, in the low bits of `rounded`, is -150 to 129."""
     exponent = _bits(code, rounded)
     exponent = arith.subi(exponent, code.like(exponent, 0x4B400000))
     half = arith.shrsi(exponent, code.like(exponent, 1))
     rest = arith.subi(exponent, half)
-    scaled = arith.mulf(arith.mulf(value, _power_of_two(code, half)), _power_of_two(code, rest))
-    return code.select(_ordered("UNO", x, x), x, scaled)
+    return arith.mulf(arith.mulf(value, _power_of_two(code, half)), _power_of_two(code, rest))
 
 
 def _power_of_two(code: Code, exponent: ir.Value) -> ir.Value:
@@ -181,51 +221,73 @@ def log(code: Code, x: ir.Value) -> ir.Value:
     return code.select(_ordered("ULT", x, code.like(x, 0.0)), code.like(x, float("nan")), value)
 
 
-def _absolute(x: ir.Value) -> ir.Value:
-    from diagc.mlir import math_dialect
+def log1p(code: Code, x: ir.Value) -> ir.Value:
+    """Log(1 + x): what 1 + x rounds away is put back to first order."""
+    return log1p_by(code, x, partial(log, code))
 
-    return math_dialect.absf(x)
+
+def log1p_by(code: Code, x: ir.Value, log: Callable[[ir.Value], ir.Value]) -> ir.Value:
+    """Log(1 + x) from a logarithm: log(u) * x / (u - 1) with u = 1 + x."""
+    one = code.like(x, 1.0)
+    u = arith.addf(x, one)
+    shift = arith.subf(u, one)
+    value = arith.mulf(log(u), arith.divf(x, shift))
+    value = code.select(_ordered("OEQ", u, one), x, value)
+    # the quotient is not a number where u is infinite
+    return code.select(_ordered("OEQ", x, code.like(x, float("inf"))), x, value)
 
 
-def _with_sign(magnitude: ir.Value, x: ir.Value) -> ir.Value:
-    from diagc.mlir import math_dialect
-
-    return math_dialect.copysign(magnitude, x)
+def expm1_by(
+    code: Code,
+    x: ir.Value,
+    exp: Callable[[ir.Value], ir.Value],
+    log: Callable[[ir.Value], ir.Value],
+) -> ir.Value:
+    """Exp(x) - 1 from an exponential and a logarithm (Kahan): (u - 1) * x / log(u), u = exp(x)."""
+    one = code.like(x, 1.0)
+    u = exp(x)
+    shift = arith.subf(u, one)
+    value = arith.mulf(shift, arith.divf(x, log(u)))
+    value = code.select(_ordered("OEQ", u, one), x, value)
+    # u is 0 or infinite, or rounds the logarithm away
+    plain = arith.ori(
+        _ordered("OEQ", shift, code.like(x, -1.0)), _ordered("OEQ", u, code.like(x, float("inf")))
+    )
+    return code.select(plain, shift, value)
 
 
 def tanh(code: Code, x: ir.Value) -> ir.Value:
     """Hyperbolic tangent, relative error 3e-7."""
-    size = _absolute(x)
+    size = math_dialect.absf(x)
     square = arith.mulf(x, x)
     small = code.fma(arith.mulf(square, x), polynomial(code, TANH, square), x)
     decay = exp_nonpositive(code, arith.mulf(size, code.like(x, -2.0)))
     one = code.like(x, 1.0)
     large = arith.divf(arith.subf(one, decay), arith.addf(one, decay))
-    return code.select(_ordered("OLT", size, code.like(x, 0.625)), small, _with_sign(large, x))
+    return code.select(
+        _ordered("OLT", size, code.like(x, 0.625)), small, math_dialect.copysign(large, x)
+    )
 
 
 def erf(code: Code, x: ir.Value) -> ir.Value:
     """Error function, absolute error 2e-7, relative near 0."""
-    size, one = _absolute(x), code.like(x, 1.0)
+    size, one = math_dialect.absf(x), code.like(x, 1.0)
     square = arith.mulf(x, x)
     small = arith.mulf(x, polynomial(code, ERF, square))
     t = arith.divf(one, code.fma(size, code.like(x, 0.5), one))
     decay = exp_nonpositive(code, arith.negf(square))
     large = arith.subf(one, arith.mulf(polynomial(code, ERFC, t), decay))
     large = code.select(_ordered("OGT", size, code.like(x, 4.0)), one, large)
-    value = code.select(_ordered("OLT", size, one), small, _with_sign(large, x))
+    value = code.select(_ordered("OLT", size, one), small, math_dialect.copysign(large, x))
     return code.select(_ordered("UNO", x, x), x, value)
-
-
-def exp2(code: Code, x: ir.Value) -> ir.Value:
-    """2 to the x."""
-    return exp(code, arith.mulf(x, code.like(x, 0.69314718055994531)))
 
 
 F32_FUNCTIONS: dict[str, Callable[[Code, ir.Value], ir.Value]] = {
     "math.exp": exp,
     "math.exp2": exp2,
+    "math.expm1": expm1,
     "math.log": log,
+    "math.log1p": log1p,
     "math.tanh": tanh,
     "math.erf": erf,
 }

@@ -73,7 +73,7 @@ def _end(frame: Frame, label: str, *, last: bool) -> Index:
     if label in frame.spans:
         span = frame.spans[label]
         return code.add(base, code.sub(code.min(span.count, span.tile), 1))
-    return frame.static[label] - 1
+    return code.sub(frame.count(label), 1)
 
 
 def _value(code: Code, expr: ir.AffineExpr, positions: list[Index], sizes: list[Index]) -> Index:

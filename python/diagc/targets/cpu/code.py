@@ -5,6 +5,7 @@ from functools import partial
 from typing import TypeAlias
 
 from diagc.mlir import arith, ir, memref, scf, vector
+from diagc.targets.cpu.task_memory import TaskMemory
 
 __all__ = ["Code", "is_float_type", "is_vector", "scalar_of"]
 
@@ -26,14 +27,6 @@ def is_float_type(type_: ir.Type) -> bool:
     return isinstance(scalar_of(type_), (ir.F16Type, ir.BF16Type, ir.F32Type, ir.F64Type))
 
 
-def _entry_block() -> ir.Block:
-    """The entry block of the function that the insertion point is in."""
-    block = ir.InsertionPoint.current.block
-    while block.owner.operation.name != "func.func":
-        block = block.owner.operation.block
-    return block
-
-
 Blocked: TypeAlias = Callable[[Index, int, list[ir.Value]], Sequence[ir.Value]]
 
 
@@ -46,6 +39,7 @@ class Code:
 
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
+        self.memory = TaskMemory()
         self.index_type = ir.IndexType.get()
         self.i1 = ir.IntegerType.get_signless(1)
         self.i8 = ir.IntegerType.get_signless(8)
@@ -203,15 +197,6 @@ class Code:
         if isinstance(value, int):
             return self.scalar(self.i32, value)
         return arith.index_cast(self.i32, value)
-
-    def scratch(self, shape: Sequence[int], element: ir.Type) -> ir.Value:
-        """Memory of the current task, aligned to a cache line.
-
-        It is allocated once, where the task begins: inside a loop the stack would grow.
-        """
-        type_ = ir.MemRefType.get(list(shape), element)
-        with ir.InsertionPoint.at_block_begin(_entry_block()):
-            return memref.alloca(type_, [], [], alignment=64)
 
     def load(self, buffer: ir.Value, at: Sequence[Index]) -> ir.Value:
         """One scalar."""

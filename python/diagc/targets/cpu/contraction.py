@@ -46,8 +46,10 @@ class Blocks:
         return (size, 2) if size > 2 and label in self.paired else (size,)
 
 
-def _vector_block(total: int, limit: int) -> int:
+def _vector_block(total: Index, limit: int) -> int:
     """The largest divisor of `total` up to `limit`; the limit itself when that would be 1."""
+    if not isinstance(total, int):
+        return limit
     for block in range(min(total, limit), 1, -1):
         if total % block == 0:
             return block
@@ -247,19 +249,29 @@ class _Block:
                 lambda i, c: self._vector_loops(rest[1:], label, {**at, rest[0]: i}, c),
             )
         lanes, total = self.code.lanes, self.frame.vectors(label)
-        if total <= 2 * UNROLL:
+        if isinstance(total, int) and total <= 2 * UNROLL:
             for i in range(total):
                 sums = self._multiply_vectors(label, i * lanes, at, sums)
             return sums
         # the last vector may have a tail mask: it is peeled, so that the loop has none
+        last = self.code.mul(self.code.sub(total, 1), lanes)
         sums = self.code.loop(
             0,
-            (total - 1) * lanes,
+            last,
             lanes,
             sums,
             lambda i, c: self._multiply_vectors(label, i, at, c, whole=True),
         )
-        return self._multiply_vectors(label, (total - 1) * lanes, at, sums)
+        if isinstance(last, int):
+            return self._multiply_vectors(label, last, at, sums)
+        end = self.code.mul(total, lanes)  # of an open axis there may be nothing at all
+        return self.code.loop(
+            self.code.max(last, 0),
+            end,
+            lanes,
+            sums,
+            lambda i, c: self._multiply_vectors(label, i, at, c),
+        )
 
     def _multiply_vectors(
         self, label: str, offset: Index, at: Positions, sums: list[ir.Value], *, whole: bool = False

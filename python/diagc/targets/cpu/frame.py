@@ -7,6 +7,8 @@ from diagc.targets.cpu.code import Code, Index
 
 __all__ = ["Frame", "Span"]
 
+OPEN = 1 << 20  # what an axis of unknown size counts as, when axes are compared
+
 
 @dataclass
 class Span:
@@ -25,8 +27,9 @@ class Frame:
     """The axes of one task.
 
     `grid` gives the one position of each grid axis, `spans` the tiles of lanes and stream axes,
-    `static` the sizes of local axes, `sizes` the run-time size of every axis. `open_keep` says
-    that the current chunk lies wholly inside the stream's bounds.
+    `static` the sizes of local axes, `sizes` the run-time size of every axis. An axis in none of
+    the first three is open: it stays in the task whole, and scratch memory has its run-time size.
+    `open_keep` says that the current chunk lies wholly inside the stream's bounds.
     """
 
     code: Code
@@ -42,35 +45,48 @@ class Frame:
             return self.grid[label]
         return self.spans[label].base if label in self.spans else 0
 
+    def is_open(self, label: str) -> bool:
+        """Whether an axis stays in the task whole although its size is not known here."""
+        return not (label in self.grid or label in self.spans or label in self.static)
+
     def extent(self, label: str) -> int:
-        """The static number of positions that scratch memory must hold along an axis."""
+        """The static number of positions along an axis, a guess for open ones: to choose by."""
         if label in self.grid:
             return 1
-        return self.spans[label].tile if label in self.spans else self.static[label]
+        return self.spans[label].tile if label in self.spans else self.static.get(label, OPEN)
+
+    def room(self, label: str) -> Index:
+        """The number of positions that scratch memory must hold along an axis."""
+        return self.sizes[label] if self.is_open(label) else self.extent(label)
 
     def count(self, label: str) -> Index:
         """How many positions along an axis exist in this task."""
         if label in self.grid:
             return 1
-        return self.spans[label].count if label in self.spans else self.static[label]
+        return self.spans[label].count if label in self.spans else self.room(label)
 
-    def vectors(self, label: str | None) -> int:
+    def vectors(self, label: str | None) -> Index:
         """The number of vectors along a label; 1 for scalars."""
-        return 1 if label is None else max(1, -(-self.extent(label) // self.code.lanes))
+        if label is None:
+            return 1
+        if self.is_open(label):
+            return arith.ceildivui(self.sizes[label], self.code.index(self.code.lanes))
+        return max(1, -(-self.extent(label) // self.code.lanes))
 
-    def padded(self, label: str) -> int:
-        """The extent, rounded up to whole vectors."""
-        return self.vectors(label) * self.code.lanes
+    def padded(self, label: str) -> Index:
+        """The room, rounded up to whole vectors."""
+        return self.code.mul(self.vectors(label), self.code.lanes)
 
     def tail_mask(self, label: str, offset: Index) -> ir.Value | None:
         """Which lanes of the vector at `offset` exist; None when all do."""
         if label in self.spans:
             return self._mask(self.code.sub(self.spans[label].count, offset))
-        size = self.static[label]
-        if size and size % self.code.lanes == 0:
-            return None
-        if isinstance(offset, int) and offset + self.code.lanes <= size:
-            return None
+        size = self.room(label)
+        if isinstance(size, int):
+            if size and size % self.code.lanes == 0:
+                return None
+            if isinstance(offset, int) and offset + self.code.lanes <= size:
+                return None
         return self._mask(self.code.sub(size, offset))
 
     def _mask(self, remaining: Index) -> ir.Value:

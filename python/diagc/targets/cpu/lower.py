@@ -102,7 +102,9 @@ def _emit(code: Code, kernel: ir.Operation, schedule: CpuSchedule, context: Task
         )
     ]
     places = dict(zip(body.arguments, wires[:count], strict=True))
+    code.memory.begin()
     Task(frame, schedule, dict(places), wires[count:]).emit(kernel)
+    code.memory.end()
 
 
 def _memory(buffer: ir.Value, wire: Wire, value: ir.Value) -> Memory:

@@ -25,7 +25,8 @@ class Nest:
     Args:
         frame: the task.
         group: what to compute.
-        place_of: where an input wire lives.
+        canonical: the one value that stands for a wire and for others that equal it.
+        place_of: where such a value lives.
         operands: where the operands of the head contraction live.
         sinks: where each computed wire that is needed outside the nest goes.
         references: maxima that may ignore NaN.
@@ -35,14 +36,15 @@ class Nest:
         self,
         frame: Frame,
         group: Group,
+        canonical: Callable[[ir.Value], ir.Value],
         place_of: Callable[[ir.Value], Place],
         operands: Sequence[Operand],
         sinks: Mapping[ir.Value, Sequence[Sink]],
         references: frozenset[ir.Value],
     ) -> None:
         self.frame, self.group, self.code = frame, group, frame.code
-        self.place_of, self.operands, self.sinks = place_of, operands, sinks
-        self.references = references
+        self.canonical, self.place_of = canonical, place_of
+        self.operands, self.sinks, self.references = operands, sinks, references
         self.reductions = [n for n in group.nodes if n.over]
         self.over = group.over or frozenset()
         self.pair_sinks = [s for all_ in sinks.values() for s in all_ if isinstance(s, PairScratch)]
@@ -77,10 +79,21 @@ class Nest:
             body(i, block)
             return []
 
-        main = total - total % block
-        self.code.loop(0, main * lanes, block * lanes, [], step)
-        for extra in range(main, total):
-            body(extra * lanes, 1)
+        if isinstance(total, int):
+            main = total - total % block
+            self.code.loop(0, main * lanes, block * lanes, [], step)
+            for extra in range(main, total):
+                body(extra * lanes, 1)
+            return
+
+        def single(i: Index, _carried: list[ir.Value]) -> Sequence[ir.Value]:
+            body(i, 1)
+            return []
+
+        end = self.code.mul(total, lanes)
+        middle = self.code.floor_to(end, block * lanes)
+        self.code.loop(0, middle, block * lanes, [], step)
+        self.code.loop(middle, end, lanes, [], single)
 
     def _kept(
         self, labels: Sequence[str], at: Positions, body: Callable[[Positions], None]
@@ -137,11 +150,17 @@ class Nest:
         def step(i: Index, carried: list[ir.Value]) -> Sequence[ir.Value]:
             return self._inner(inner, at, shape, i, block, carried)
 
-        main = total - total % block
-        totals = self.code.loop(0, main * lanes, block * lanes, start, step)
-        for extra in range(main, total):
-            firsts = totals[::block]
-            totals[::block] = self._inner(inner, at, shape, extra * lanes, 1, firsts)
+        def single(i: Index, firsts: list[ir.Value]) -> Sequence[ir.Value]:
+            return self._inner(inner, at, shape, i, 1, firsts)
+
+        end = self.code.mul(total, lanes)
+        middle = self.code.floor_to(end, block * lanes)
+        totals = self.code.loop(0, middle, block * lanes, start, step)
+        if isinstance(end, int) and isinstance(middle, int):
+            for extra in range(middle, end, lanes):
+                totals[::block] = single(extra, totals[::block])
+        else:
+            totals[::block] = self.code.loop(middle, end, lanes, totals[::block], single)
         for slot in range(slots):
             node = self.reductions[slot // len(points)]
             merged = totals[slot * block]
@@ -213,7 +232,8 @@ class Nest:
         offsets = [self.code.add(offset, v * self.code.lanes) for v in range(count)]
         reads: dict[tuple[ir.Value, int], ir.Value] = {}
 
-        def read(value: ir.Value, v: int) -> ir.Value:
+        def read(wire: ir.Value, v: int) -> ir.Value:
+            value = self.canonical(wire)
             if value in values:
                 return values[value][v]
             if (value, v) not in reads:

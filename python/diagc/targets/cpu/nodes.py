@@ -85,9 +85,8 @@ def make_node(op: ir.Operation) -> LoopNode:
     """
     rule = _RULES.get(op.name)
     if rule is None:
-        raise UnsupportedError(
-            f"the cpu target cannot lower '{op.name}' in a kernel", location=op.location
-        )
+        reason = "the cpu target has no code for it in a kernel"
+        raise UnsupportedError(op.name, reason=reason, location=op.location)
     return rule(op)
 
 

@@ -49,8 +49,10 @@ class Operands:
         head, vector = group.head, group.vector
         if head is None or not self.schedule.bf16_dot or vector is None or len(head.inner) != 1:
             return None
+        if any(self.frame.is_open(label) for label in head.labels):
+            return None
         elements = [diag.element_type(value) for value in head.inputs]
-        if not any(isinstance(e, ir.BF16Type) for e in elements) or not _narrow_enough(elements):
+        if not all(isinstance(e, ir.BF16Type) for e in elements):
             return None
         if not isinstance(head.op.opview.acc_type, ir.F32Type):
             return None
@@ -59,25 +61,37 @@ class Operands:
         return head.inner[0] if len(with_vector) == 1 and fits else None
 
     def _pairable(self, value: ir.Value, axis: str, produced: set[ir.Value]) -> bool:
+        """Whether words of a value lose nothing that its type promises.
+
+        Only what these nests compute on the way, like weights, may be rounded from f32 to bf16.
+        """
+        if len(self._local(value)) < 2:
+            return False
         if self.origin(value) in produced:
             return value in produced  # a view of a value that is not complete yet is left alone
         place = self.place_of(value)
-        if isinstance(place, (Position, Constant)):
+        if isinstance(place, (Position, Constant)) or not _is_bf16(value):
             return False
         odd = axis not in self.frame.spans and self.frame.extent(axis) % 2 == 1
-        return not (place.unit == axis and odd)
+        return not (isinstance(place, Memory) and place.unit == axis and odd)
+
+    def _local(self, value: ir.Value) -> list[str]:
+        return [label for label in diag.labels(value) if label not in self.frame.grid]
 
     def paired_results(
         self, groups: Sequence[Group], produced: set[ir.Value]
     ) -> Mapping[ir.Value, PairScratch]:
-        """Words for values of this list of nests that later dot products read."""
+        """Words for values that a nest can write so, and that later dot products read."""
         found: dict[ir.Value, PairScratch] = {}
+        makers = {node.result: (group, node) for group in groups for node in group.nodes}
         for group in groups:
             if group.pairs is None or group.head is None:
                 continue
-            for value in group.head.inputs:
-                if value in produced:
-                    key = self._pair_key(group, value)
+            for value in group.head_inputs:
+                if value not in produced or value in found:
+                    continue
+                key = self._pair_key(group, value)
+                if _writes_pairs(*makers[value], key):
                     found[value] = PairScratch.allocate(
                         self.frame, self._order(value, key), group.pairs
                     )
@@ -85,15 +99,14 @@ class Operands:
         return found
 
     def _pair_key(self, group: Group, value: ir.Value) -> Key:
-        labels = [x for x in diag.labels(value) if x not in self.frame.grid]
+        labels = self._local(value)
         if group.vector in labels:
             return (group.vector, group.pairs)
         unit = max((x for x in labels if x != group.pairs), key=self.frame.extent)
         return (unit, group.pairs)
 
     def _order(self, value: ir.Value, key: Key) -> list[str]:
-        labels = [x for x in diag.labels(value) if x not in self.frame.grid and x != key[0]]
-        return [*labels, key[0]]
+        return [*(x for x in self._local(value) if x != key[0]), key[0]]
 
     # -- copies ----------------------------------------------------------------------------------
     def pack(self, group: Group, node: LoopNode, value: ir.Value) -> None:
@@ -106,14 +119,11 @@ class Operands:
             self.packed[value, (unit, None)] = pack(self.frame, self.place_of(value), unit)
 
     def _pack_pairs(self, group: Group, value: ir.Value) -> None:
-        place, axis = self.place_of(value), group.pairs
-        if self._in_place(group, value) or axis is None:
-            return
-        key = self._pair_key(group, value)
-        if (value, key) in self.packed:
+        key, axis = self._pair_key(group, value), group.pairs
+        if axis is None or (value, key) in self.packed or self._in_place(group, value):
             return
         words = PairScratch.allocate(self.frame, self._order(value, key), axis)
-        words.pack(self.frame, place)
+        words.pack(self.frame, self.place_of(value))
         self.packed[value, key] = words
 
     def _in_place(self, group: Group, value: ir.Value) -> bool:
@@ -160,5 +170,11 @@ class Operands:
         return self.place_of(value)
 
 
-def _narrow_enough(elements: Sequence[ir.Type]) -> bool:
-    return all(isinstance(e, (ir.BF16Type, ir.F32Type)) for e in elements)
+def _is_bf16(value: ir.Value) -> bool:
+    return isinstance(diag.element_type(value), ir.BF16Type)
+
+
+def _writes_pairs(group: Group, node: LoopNode, key: Key) -> bool:
+    """Whether a nest has both elements of a pair in one register block, along these vectors."""
+    across = group.vector is None or group.vector in (group.over or ())
+    return not across and not node.over and group.vector == key[0] and key[1] in group.domain

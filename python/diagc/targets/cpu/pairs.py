@@ -13,6 +13,7 @@ from diagc.mlir import arith, ir, llvm, vector
 from diagc.targets.cpu.code import Code, Index
 from diagc.targets.cpu.frame import Frame
 from diagc.targets.cpu.loops import each_position, each_vector
+from diagc.targets.cpu.packing import pack
 from diagc.targets.cpu.places import Memory, Place
 
 __all__ = ["PairMemory", "PairScratch", "dot", "half"]
@@ -68,7 +69,8 @@ class PairScratch:
             for x in labels[:-1]
         ]
         shape = [*sizes, frame.padded(labels[-1])]
-        return cls(frame.code.scratch(shape, frame.code.i32), tuple(labels), pairs)
+        buffer = frame.code.memory.allocate(shape, frame.code.i32)
+        return cls(buffer, tuple(labels), pairs)
 
     @property
     def unit(self) -> str:
@@ -121,6 +123,8 @@ class PairScratch:
         if self._can_turn(frame, source):
             self._turn(frame, source)
             return
+        if self.unit in source.labels and source.unit != self.unit:
+            source = pack(frame, source, self.unit)
         code, lanes = frame.code, frame.code.lanes
         outer = [label for label in self.labels[:-1] if label != self.pairs]
         count = frame.count(self.pairs)

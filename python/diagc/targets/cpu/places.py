@@ -202,14 +202,17 @@ class Scratch(Place):
         cls, frame: Frame, labels: Sequence[str], element: ir.Type, *, whole: str | None = None
     ) -> "Scratch":
         """Room for the extents of these labels, in this order; axis `whole` in whole vectors."""
-        shape = [frame.padded(x) if x == whole else frame.extent(x) for x in labels[:-1]]
-        shape += [frame.padded(label) for label in labels[-1:]]
-        return cls(frame.code.scratch(shape, stored_type(element)), tuple(labels), element)
+        memory = frame.code.memory
+        with memory.insertion_point():
+            shape = [frame.padded(x) if x == whole else frame.room(x) for x in labels[:-1]]
+            shape += [frame.padded(label) for label in labels[-1:]]
+        return cls(memory.allocate(shape, stored_type(element)), tuple(labels), element)
 
     def holds_padding(self, frame: Frame, label: str) -> bool:
         """Whether there is room for whole vectors along an axis."""
-        size: int = self.buffer.type.shape[self.labels.index(label)]
-        return size >= frame.padded(label)
+        size = self.buffer.type.shape[self.labels.index(label)]
+        padded = frame.padded(label)
+        return isinstance(padded, int) and size >= padded
 
     @property
     def unit(self) -> str | None:  # type: ignore[override]
@@ -239,7 +242,7 @@ class Scratch(Place):
                 self.element,
             )
         value = code.splat(self.buffer.type.element_type, 0)
-        last = frame.extent(along) - 1
+        last = code.sub(frame.room(along), 1)
         for lane in range(code.lanes):
             position = code.min(code.add(offset, lane), last)
             scalar = code.load(self.buffer, self._at(frame, at, along, position))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from diagc.errors import UnsupportedError
 from diagc.mlir import arith, ir, math_dialect
-from diagc.targets.cpu import approximations
+from diagc.targets.cpu import approximations, trigonometry
 from diagc.targets.cpu.code import Code, is_vector, scalar_of
 
 __all__ = ["compute_type", "emit_body", "emit_scalar_op"]
@@ -86,14 +86,35 @@ def _integer_resize(code: Code, op: ir.Operation, operands: Sequence[ir.Value]) 
     return arith.extui(type_, value) if unsigned else arith.extsi(type_, value)
 
 
+F32_FUNCTIONS = {
+    **approximations.F32_FUNCTIONS,
+    "math.sin": trigonometry.sin,
+    "math.cos": trigonometry.cos,
+}
+
+
 def _function(code: Code, op: ir.Operation, operands: Sequence[ir.Value]) -> ir.Value:
     """exp, log, tanh …: a polynomial in f32, the library's function in f64."""
     (value,) = operands
     if not isinstance(scalar_of(value.type), ir.F32Type):
-        return _generic(code, op, operands)
+        return F64_FUNCTIONS.get(op.name, _generic)(code, op, operands)
     if op.name == "math.exp" and "diag.nonpositive" in op.attributes:
         return approximations.exp_nonpositive(code, value)
-    return approximations.F32_FUNCTIONS[op.name](code, value)
+    return F32_FUNCTIONS[op.name](code, value)
+
+
+def _expm1(code: Code, _op: ir.Operation, operands: Sequence[ir.Value]) -> ir.Value:
+    (value,) = operands
+    return approximations.expm1_by(code, value, math_dialect.exp, math_dialect.log)
+
+
+def _log1p(code: Code, _op: ir.Operation, operands: Sequence[ir.Value]) -> ir.Value:
+    (value,) = operands
+    return approximations.log1p_by(code, value, math_dialect.log)
+
+
+# MLIR would expand these to exp(x) - 1 and log(1 + x), which lose all digits near 0
+F64_FUNCTIONS = {"math.expm1": _expm1, "math.log1p": _log1p}
 
 
 def _reciprocal_root(code: Code, _op: ir.Operation, operands: Sequence[ir.Value]) -> ir.Value:
@@ -115,7 +136,7 @@ RULES: Mapping[str, Rule] = {
     "arith.extui": _integer_resize,
     "arith.trunci": _integer_resize,
     "math.rsqrt": _reciprocal_root,
-    **dict.fromkeys(approximations.F32_FUNCTIONS, _function),
+    **dict.fromkeys(F32_FUNCTIONS, _function),
 }
 
 
@@ -126,7 +147,9 @@ def emit_scalar_op(code: Code, op: ir.Operation, operands: Sequence[ir.Value]) -
         UnsupportedError: an op with several results or none.
     """
     if len(op.results) != 1:
-        raise UnsupportedError(f"the cpu target has no rule for '{op.name}'", location=op.location)
+        raise UnsupportedError(
+            op.name, reason="the cpu target has no rule for it", location=op.location
+        )
     return RULES.get(op.name, _generic)(code, op, operands)
 
 

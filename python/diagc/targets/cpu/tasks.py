@@ -102,13 +102,18 @@ class Task:
         produced = {node.result for node in nodes}
         for group in groups:
             group.pairs = self.operands.pair_axis(group, produced)
-            for node in group.nodes:
-                for value in node.inputs:
-                    if self.origin(value) not in produced:
-                        self.operands.pack(group, node, value)
         paired = self.operands.paired_results(groups, produced)
         for group in groups:
+            self._pack_inputs(group)
             self._nest(group, wanted, paired)
+
+    def _pack_inputs(self, group: Group) -> None:
+        """Copies of what other nests or the caller have made, as this nest can use them."""
+        own = group.results
+        for node in group.nodes:
+            for value in node.inputs:
+                if self.origin(value) not in own:
+                    self.operands.pack(group, node, value)
 
     def plan(self, nodes: Sequence[LoopNode]) -> list[Group]:
         """Choose vector axes and fuse nodes into nests."""
@@ -208,9 +213,10 @@ class Task:
         operands = [self.operands.operand(group, value) for value in group.head_inputs]
 
         def place_of(value: ir.Value) -> Place:
-            return self.operands.input(group, self.canonical(value))
+            return self.operands.input(group, value)
 
-        Nest(self.frame, group, place_of, operands, sinks, self.references).emit()
+        nest = Nest(self.frame, group, self.canonical, place_of, operands, sinks, self.references)
+        nest.emit()
 
     def _sinks_of(self, value: ir.Value, group: Group, wanted: Sinks) -> list[Scratch | Memory]:
         """Scratch for what is read outside the nest, and results that can be written here."""
