@@ -6,7 +6,7 @@ from diagc.algebra import laws
 from diagc.algebra.dataflow import carries, reduced_axes
 from diagc.algebra.expressions import Expr, equal, select, symbol, symbols
 from diagc.algebra.graph import Graph
-from diagc.algebra.maps import cast, full, map_expr, statistic_type
+from diagc.algebra.maps import cast, convert, full, map_expr, statistic_type
 from diagc.algebra.streams import Derivation, State
 from diagc.algebra.summands import monoid_of
 from diagc.dialects import diag
@@ -258,7 +258,9 @@ def _merge(state: State, left: Corrected, right: Corrected) -> ir.Value:
         parts = []
         for _, correction in (left, right):
             value = next(rest)
-            parts.append(value if correction is None else correct(value, next(rest)))
+            if correction is not None:
+                value = correct(value, convert(next(rest), value.type))
+            parts.append(value)
         return monoid.combine(*parts)
 
     return diag.map_(wires, body, result=diag.dims(state.op.results[0]))
