@@ -56,13 +56,22 @@ class MatrixProduct:
         swapped: whether `first` is the right operand of the contraction.
         first: left factor.
         second: right factor.
-        out: labels of the dense result, slowest first.
+        batch: labels of the batch of the dense result, slowest first.
+        rows: of its rows.
+        columns: of its columns.
     """
 
     swapped: bool
     first: Operand
     second: Operand
-    out: tuple[str, ...]
+    batch: tuple[str, ...]
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+
+    @property
+    def out(self) -> tuple[str, ...]:
+        """Labels of the dense result, slowest first."""
+        return self.batch + self.rows + self.columns
 
 
 def plan_product(
@@ -91,7 +100,9 @@ def plan_product(
         rows_are_fast,
         _operand(first, sizes, (batch, rows, inner)),
         _operand(second, sizes, (batch, inner, columns)),
-        (*batch, *rows, *columns),
+        tuple(batch),
+        tuple(rows),
+        tuple(columns),
     )
 
 

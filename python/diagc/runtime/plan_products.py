@@ -1,11 +1,11 @@
 """Contractions that the library runs: a matrix product of views, or a product by broadcasting."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from diagc.runtime.contraction import Labelled, Operand, plan_product
+from diagc.runtime.contraction import Labelled, MatrixProduct, Operand, plan_product
 from diagc.runtime.plan import Array, Values
 from diagc.runtime.plan_scope import Scope
 from diagc.runtime.steps import Contract
@@ -63,8 +63,7 @@ def _converted(scope: Scope, number: int, array: Array, dtype: torch.dtype) -> A
 
 def _matrix_product(scope: Scope, step: Contract, lhs: _Factor, rhs: _Factor) -> Array:
     number = len(scope.arrays)
-    labels = scope.types[number].labels
-    sizes = dict(zip(labels, scope.sizes[number], strict=True))
+    labels, sizes = scope.types[number].labels, scope.sizes[number]
     wanted = [labels[axis] for axis in scope.orders[number]]
     product = plan_product(lhs.by_label, rhs.by_label, step.over, wanted)
     factors = (rhs, lhs) if product.swapped else (lhs, rhs)
@@ -73,27 +72,48 @@ def _matrix_product(scope: Scope, step: Contract, lhs: _Factor, rhs: _Factor) ->
         for factor, operand in zip(factors, (product.first, product.second), strict=True)
     ]
     batch, rows, _ = product.first.shape
-    order = [labels.index(label) for label in product.out]
-    shape = (batch, rows, product.second.shape[2])
-    single = batch == 1
-    if single:
+    shape: tuple[int, ...] = (batch, rows, product.second.shape[2])
+    if step.bias is not None:
+        arrays.insert(0, _bias(scope, step.bias, product, arrays[0].dtype))
+    if batch == 1:
         arrays = [a._replace(shape=a.shape[1:], strides=a.strides[1:]) for a in arrays]
-    slot = scope.planner.new_slot(shape[1:] if single else shape)
-    array = Array(
-        slot,
-        0,
-        tuple(sizes[x] for x in labels),
-        permuted_strides([sizes[x] for x in labels], order),
-        arrays[0].dtype,
-    )
-    first, second = (scope.planner.getter(a) for a in arrays)
-    multiply: Callable[[Any, Any], Any] = torch.mm if single else torch.bmm
+        shape = shape[1:]
+    slot = scope.planner.new_slot(shape)
+    strides = permuted_strides(sizes, [labels.index(label) for label in product.out])
+    result = Array(slot, 0, tuple(sizes), strides, arrays[0].dtype)
+    multiply = _FUNCTIONS[batch == 1, step.bias is not None]
+    getters = [scope.planner.getter(array) for array in arrays]
 
     def action(values: Values) -> None:
-        values[slot] = multiply(first(values), second(values))
+        values[slot] = multiply(*[get(values) for get in getters])
 
-    scope.planner.emit(action, arrays, [array])
-    return array
+    scope.planner.emit(action, arrays, [result])
+    return result
+
+
+# by whether there is one matrix only, and whether there is a bias
+_FUNCTIONS: Mapping[tuple[bool, bool], Callable[..., Any]] = {
+    (True, False): torch.mm,
+    (True, True): torch.addmm,
+    (False, False): torch.bmm,
+    (False, True): torch.baddbmm,
+}
+
+
+def _bias(scope: Scope, number: int, product: MatrixProduct, dtype: torch.dtype) -> Array:
+    """A bias as (batch, rows, columns); it has all labels of some of these, the others are 1."""
+    array = _converted(scope, number, scope.arrays[number], dtype)
+    bias = _Factor(array, scope.types[number].labels)
+    groups = [
+        bias.axes([label for label in group if label in bias.labels])
+        for group in (product.batch, product.rows, product.columns)
+    ]
+    grouped = bias.array.grouped(groups)
+    if grouped is None:
+        order = [axis for group in groups for axis in group]
+        grouped = scope.planner.copy(bias.array, order).grouped(groups)
+    assert grouped is not None  # a dense copy nests
+    return grouped
 
 
 def _view(scope: Scope, factor: _Factor, operand: Operand) -> Array:

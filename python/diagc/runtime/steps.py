@@ -100,11 +100,16 @@ class View(_Step):
 
 @dataclass(frozen=True)
 class Contract(_Step):
-    """A contraction that no kernel took: the library's matrix product runs it."""
+    """A contraction that no kernel took: the library's matrix product runs it.
+
+    `bias`, when there is one, is an array that is added, broadcast by label; its labels are those
+    of the result that only one operand has.
+    """
 
     lhs: int
     rhs: int
     over: tuple[str, ...]
+    bias: int | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import nn
 
 import diagc
 from diagc.errors import DiagcError, LaunchError, UserError
+from diagc.runtime.steps import Contract
 
 Tensor = torch.Tensor
 
@@ -223,7 +224,7 @@ def test_explain_tells_laws_and_fall_back() -> None:
 
 
 def test_outside_is_told() -> None:
-    x = torch.randn(4, 9)
+    x = torch.randn(100, 90)
     compiled = diagc.compile(lambda y: (y * torch.tanh(y)).sort(dim=-1).values, x)
     assert compiled.outside == ("aten.sort.default",)
     torch.testing.assert_close(compiled(x), torch.relu(x).sort(dim=-1).values)
@@ -246,6 +247,16 @@ def test_library_none_makes_kernels_of_all_contractions() -> None:
     compiled = diagc.compile(lambda a, b: a @ b.t(), x, w, library="none")
     assert compiled.outside == ()
     torch.testing.assert_close(compiled(x, w), x @ w.t())
+
+
+def test_bias_is_added_by_the_matrix_product() -> None:
+    linear, x = nn.Linear(24, 48), torch.randn(2, 5, 24)
+    compiled = diagc.compile(linear, x)
+    (step,) = compiled.program.steps
+    assert isinstance(step, Contract)
+    assert step.bias is not None
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), linear(x))
 
 
 def test_launch_error_is_a_user_error() -> None:

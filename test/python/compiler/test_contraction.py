@@ -97,3 +97,30 @@ def test_mixed_dtypes_are_summed_in_the_wider() -> None:
     x, y = torch.randn(2, 4).bfloat16(), torch.randn(4, 5)
     (result,) = run([x, y])
     torch.testing.assert_close(result, (x.float() @ y).bfloat16(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_products_with_bias(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    parts = {"both": "", "over": "c", "lhs": "", "rhs": "d"}
+    for label in "abef":
+        parts[str(rng.choice(["both", "lhs", "rhs"]))] += label
+    lhs = "".join(rng.permutation(list(parts["both"] + parts["over"] + parts["lhs"])))
+    rhs = "".join(rng.permutation(list(parts["both"] + parts["over"] + parts["rhs"])))
+    out = "".join(rng.permutation(list(parts["both"] + parts["lhs"] + parts["rhs"])))
+    bias = "".join(rng.permutation(list(parts[str(rng.choice(["lhs", "rhs"]))])))
+    x, y, z = strided(rng, lhs), strided(rng, rhs), strided(rng, bias)
+    types = [ArrayType(tuple(labels), "f32") for labels in (lhs, rhs, bias)]
+    inputs = [
+        Input(str(i), "user", t, tuple(SIZES[a] for a in t.labels), tuple((a,) for a in t.labels))
+        for i, t in enumerate(types)
+    ]
+    step = Contract(
+        (ArrayType(tuple(out), "f32"),), (tuple(SIZES[a] for a in out),), 0, 1, ("c",), 2
+    )
+    result = Output(3, tuple((a,) for a in out), tuple(range(len(out))))
+    (found,) = Program(inputs, [step], [result])([x, y, z])
+    ones = torch.ones([SIZES[a] for a in out], dtype=torch.float64)
+    expected = torch.einsum(f"{lhs},{rhs}->{out}", x.double(), y.double())
+    expected = expected + torch.einsum(f"{bias},{out}->{out}", z.double(), ones)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
