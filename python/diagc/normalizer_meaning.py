@@ -16,7 +16,7 @@ __all__ = ["normalize", "register_meaning"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Axes: TypeAlias = tuple[int, ...]
-Meaning: TypeAlias = Callable[[Array, Axes, Array, float, str], Array]
+Meaning: TypeAlias = Callable[[Array, Array, Axes, Array, float, str], Array]
 
 
 def normalize(
@@ -27,6 +27,7 @@ def normalize(
     keep: Array,
     eps: float = 0.0,
     eps_place: str | None = None,
+    seen: Array | None = None,
 ) -> Array:
     """Normalise float64 `x` along axes.
 
@@ -37,6 +38,7 @@ def normalize(
         keep: bool, shape of `x`; excluded elements count in no statistic and become 0.
         eps: added to the statistic, see `eps_place`.
         eps_place: "inside" the root (the default where there is one) or "outside".
+        seen: `x` as statistics see it, with other rounding errors; `x` by default.
 
     Returns:
         Float64 of the shape of `x`. Rows whose statistic is 0 become 0; NaN propagates along rows.
@@ -47,7 +49,7 @@ def normalize(
     if kind not in _MEANINGS:
         raise UnsupportedError(f"diag.normalize {kind}", reason="it has no reference meaning")
     with np.errstate(all="ignore"):
-        y = _MEANINGS[kind](x, along, keep, eps, eps_place or "inside")
+        y = _MEANINGS[kind](x, x if seen is None else seen, along, keep, eps, eps_place or "inside")
     return np.where(keep, y, 0.0)
 
 
@@ -65,32 +67,31 @@ def _root(total: Array, eps: float, place: str) -> Array:
     return np.sqrt(total + eps) if place == "inside" else np.sqrt(total) + eps
 
 
-def _softmax(x: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
+def _softmax(x: Array, s: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
     """Give exp(x_i − m) / (Σ exp(x_j − m) + ε), m the largest x; a row of −∞ is empty."""
     largest = np.max(np.where(keep, x, -np.inf), axis=along, keepdims=True, initial=-np.inf)
     shift = np.where(largest == -np.inf, 0.0, largest)
-    weights = np.where(keep, np.exp(np.where(keep, x - shift, 0.0)), 0.0)
-    return _ratio(weights, _sum(weights, along, keep) + eps)
+    weights, terms = (np.where(keep, np.exp(np.where(keep, v - shift, 0.0)), 0.0) for v in (x, s))
+    return _ratio(weights, _sum(terms, along, keep) + eps)
 
 
-def _l2(x: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
-    return _ratio(x, _root(_sum(x * x, along, keep), eps, place))
+def _l2(x: Array, s: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
+    return _ratio(x, _root(_sum(s * s, along, keep), eps, place))
 
 
-def _l1(x: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
-    return _ratio(x, _sum(np.abs(x), along, keep) + eps)
+def _l1(x: Array, s: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
+    return _ratio(x, _sum(np.abs(s), along, keep) + eps)
 
 
-def _relu_sum(x: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
-    positive = np.maximum(x, 0.0)
-    return _ratio(positive, _sum(positive, along, keep) + eps)
+def _relu_sum(x: Array, s: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
+    return _ratio(np.maximum(x, 0.0), _sum(np.maximum(s, 0.0), along, keep) + eps)
 
 
-def _sigmoid(x: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
+def _sigmoid(x: Array, s: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
     return 0.5 * (1.0 + np.tanh(0.5 * x))
 
 
-def _none(x: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
+def _none(x: Array, s: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
     return x
 
 
@@ -98,16 +99,16 @@ def _size(x: Array, along: Axes) -> int:
     return int(np.prod([x.shape[axis] for axis in along], dtype=int))
 
 
-def _rms(x: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
+def _rms(x: Array, s: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
     """Give x / √(mean x² + ε); the mean is over the whole axis, excluded elements count as 0."""
-    mean = _sum(x * x, along, keep) / max(_size(x, along), 1)
+    mean = _sum(s * s, along, keep) / max(_size(x, along), 1)
     return _ratio(x, _root(mean, eps, place))
 
 
-def _layer(x: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
+def _layer(x: Array, s: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
     """(x − mean) / √(variance + ε), in two passes, with the biased variance."""
     count = max(_size(x, along), 1)
-    centred = x - _sum(x, along, keep) / count
+    centred = x - _sum(s, along, keep) / count
     variance = _sum(centred * centred, along, keep) / count
     return _ratio(centred, _root(variance, eps, place))
 
@@ -125,7 +126,7 @@ _MEANINGS: dict[str, Meaning] = {
 
 
 def register_meaning(kind: str, meaning: Meaning) -> None:
-    """Give a user's normaliser a reference meaning: a function of (x, along, keep, eps, place).
+    """Give a user's normaliser its reference: a function of (x, seen, along, keep, eps, place).
 
     Raises:
         ValueError: the kind has a meaning already.

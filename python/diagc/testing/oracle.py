@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from diagc.mlir import ir
-from diagc.passes.pipeline import Pipeline
 from diagc.targets import interp
 from diagc.targets.interp.noise import UNIT_ROUNDOFF
 
@@ -88,18 +87,14 @@ def expect(
     they differ by on average over the result, and a few roundings of the element itself.
     """
     exact = interp.evaluate(module, inputs, externs=externs)
-    # A normaliser has more than one rounding: of its elements, its statistic, its quotient.
-    detailed = ir.Module.parse(str(module), module.context)
-    Pipeline("builtin.module(func.func(expand-normalizers))").run(detailed)
-    plain = interp.evaluate(detailed, inputs, externs=externs)
     noisy = [
-        interp.evaluate(detailed, inputs, externs=externs, noise=interp.Noise(seed, unit))
+        interp.evaluate(module, inputs, externs=externs, noise=interp.Noise(seed, unit))
         for seed in range(_RUNS)
     ]
     types = [str(type_.element_type) for type_ in _result_types(module)]
     tolerances = [
         _tolerance(result, [run[number] for run in noisy], unit.get(types[number], 0.0))
-        for number, result in enumerate(plain)
+        for number, result in enumerate(exact)
     ]
     return Expectation(tuple(exact), tuple(tolerances))
 
@@ -111,12 +106,12 @@ def _result_types(module: ir.Module) -> Sequence[Any]:
     return []
 
 
-def _tolerance(plain: Array, noisy: Sequence[Array], unit: float) -> Array:
-    plain = plain.astype(np.float64)
+def _tolerance(exact: Array, noisy: Sequence[Array], unit: float) -> Array:
+    exact = exact.astype(np.float64)
     with np.errstate(all="ignore"):
-        squares = np.mean([(run.astype(np.float64) - plain) ** 2 for run in noisy], axis=0)
+        squares = np.mean([(run.astype(np.float64) - exact) ** 2 for run in noisy], axis=0)
         spread = np.sqrt(np.nan_to_num(squares, nan=0.0, posinf=0.0))
-        size = np.nan_to_num(np.abs(plain), nan=0.0, posinf=0.0)
+        size = np.nan_to_num(np.abs(exact), nan=0.0, posinf=0.0)
     return _SAFETY * (spread + _rms(spread) + unit * size) + _FLOOR
 
 

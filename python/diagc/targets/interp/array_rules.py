@@ -126,9 +126,9 @@ def _normalize(op: ir.Operation, frame: Frame) -> list[Array]:
         keep = np.broadcast_to(align(frame[mask], diag.labels(mask), axes), x.shape)
     along = tuple(axes.index(label) for label in diag.strings(op.attributes["along"]))
     eps, place = _value(op, "eps", 0.0), _value(op, "eps_place", None)
-    y = normalizer_meaning.normalize(
-        op.attributes["kind"].value, x, along, keep=keep, eps=eps, eps_place=place
-    )
+    kind, noise = op.attributes["kind"].value, frame.options.noise
+    seen = None if noise is None else noise.operand(op, 0, x)
+    y = normalizer_meaning.normalize(kind, x, along, keep=keep, eps=eps, eps_place=place, seen=seen)
     return [_rounded(align(y, axes, diag.labels(result)), result.type, frame)]
 
 
