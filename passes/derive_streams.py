@@ -1,27 +1,30 @@
 """Turn groups of reductions over one axis, and what feeds them, into a `diag.stream`.
 
-Before -> after (softmax attention, after fuse-normalization):
+Before (softmax attention, after fuse-normalization):
 
-    s  = contract(q, k) {over = ["d"]}
-    m  = reduce(s) {over = ["x"], kind = "max"}
-    ms = map select(m == -inf, 0, m)
-    e  = map exp(s - ms)
-    z  = reduce(e) {over = ["x"], kind = "add"}
-    o  = contract(e, v) {over = ["x"]}
-    y  = map select(z == 0, 0, 1 / z) * o
-    ->
-    y = stream {axis = "x"}
-      init:  m = -inf, z = 0, o = 0
-      body:  s  = contract(q, chunk k);  m' = map max(m, reduce max s);  ms' = map guard m'
-             e  = map exp(s - ms');      f  = map exp(m - ms')
-             z' = map z * f + reduce add e
-             o' = map o * f + contract(e, chunk v)
-      combine: the same for two states
-      tail:  y = map select(z == 0, 0, 1 / z) * o
+    %s = "diag.contract"(%q, %k) {over = ["d"]}
+    %m = "diag.reduce"(%s) {over = ["x"], kind = "max"}
+    %c = "diag.map"() ({ select(m == -inf, 0, m) })
+    %e = "diag.map"() ({ exp(s - c) })
+    %z = "diag.reduce"(%e) {over = ["x"], kind = "add"}
+    %o = "diag.contract"(%e, %v) {over = ["x"]}
+    %y = "diag.map"() ({ select(z == 0, 0, 1 / z) * o })
 
-Requires: reductions over one axis whose summands use earlier ones only through maps, in a way that
-a law of `algebra/laws.py` corrects. The tail takes over maps that read nothing but states. Streams
-in the order of the function; an axis counts as long when it is dynamic or above `limit`.
+After:
+
+    %y = "diag.stream"() {axis = "x", law = [...], properties = ["monoid", "commutative"]}
+      init:     m = -inf, z = 0, o = 0
+      body:     s  = contract(q, chunk k),  m' = map max(m, reduce max s),  c = map guard m'
+                e  = map exp(s - c),        f  = map exp(m - c)
+                z' = map z * f + reduce add e
+                o' = map o * f + contract(e, chunk v)
+      combine:  the same for two states
+      tail:     y = map select(z == 0, 0, 1 / z) * o
+
+Requires: reductions whose summands use earlier ones only through maps, in a way that a law of
+`algebra/laws.py` corrects. Run on functions. The tail takes over maps that read nothing but states.
+An axis counts as long when it is dynamic or above option `limit`; option `axes` names those that
+may be streamed.
 
 Declines: a short axis over which nothing is contracted; a correction that depends on the position,
 divides by a statistic, or follows a product; a contraction whose state is too wide for one task or

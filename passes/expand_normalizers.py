@@ -1,21 +1,23 @@
 """Replace `diag.normalize` by the maps and reductions that it stands for.
 
-Before -> after (softmax; the other rows of the table differ only in their scalar functions):
+Before:
 
-    y  = normalize(x) {along = ["x"], kind = "softmax"}
-    ->
-    m  = reduce(x) {over = ["x"], kind = "max"}
-    ms = map select(m == -inf, 0, m)
-    e  = map exp(x - ms)
-    z  = reduce(e) {over = ["x"], kind = "add"}
-    r  = map select(z == 0, 0, 1 / z)
-    y  = map e * r
+    %y = "diag.normalize"(%x) {along = ["x"], kind = "softmax"}
 
-Requires: nothing; any axes, any float type, `keep` and `eps` as the op has them. Statistics are
-computed in f32, in f64 for f64 operands. Empty rows give 0 (`empty-rows=eager`: what the formula
-gives, NaN for softmax).
+After (the other rows of the table differ only in their scalar functions):
 
-Declines: nothing; every row of the table expands.
+    %m = "diag.reduce"(%x) {over = ["x"], kind = "max"}
+    %c = "diag.map"() ({ select(m == -inf, 0, m) })
+    %e = "diag.map"() ({ exp(x - c) })
+    %z = "diag.reduce"(%e) {over = ["x"], kind = "add"}
+    %r = "diag.map"() ({ select(z == 0, 0, 1 / z) })
+    %y = "diag.map"() ({ e * r })
+
+Requires: nothing; run on functions. Any axes, any float type, `keep` and `eps` as the op has them.
+Statistics are computed in f32, in f64 for f64 operands. Rows that are empty or whose statistic is 0
+give 0; option `empty-rows=eager`: what the formula gives, NaN for softmax.
+
+Declines: nothing; every row of the table (`algebra/normalizers.py`) expands.
 """
 
 from collections.abc import Mapping

@@ -1,15 +1,20 @@
 """Move factors that are constant along a contracted axis out of the contraction.
 
-Before -> after (`r` lacks the axis "x"; so for division, negation, casts, and for `reduce` by add):
+Before (`%r` lacks the axis "x"):
 
-    p = map e * r
-    o = contract(p, v) {over = ["x"]}
-    ->
-    c = contract(e, v) {over = ["x"]}
-    o = map c * r
+    %p = "diag.map"() ({ e * r })
+    %o = "diag.contract"(%p, %v) {over = ["x"]}
 
-Requires: the body of the map is a product, by the rules of linearity. A division by a statistic of
-the contracted axis becomes a multiplication by its reciprocal, and by 0 where the statistic is 0
+After:
+
+    %c = "diag.contract"(%e, %v) {over = ["x"]}
+    %o = "diag.map"() ({ c * r })
+
+Likewise for division, negation, casts, `select(keep, e * r, 0)`, and for a sum instead of the
+contraction.
+
+Requires: the body of the map is a product; run on functions. A division by a statistic of the
+contracted axis becomes a multiplication by its reciprocal, and by 0 where the statistic is 0
 (`empty-rows=eager` keeps the division).
 
 Declines: a factor that carries a contracted axis or stands under a nonlinear function; a factor

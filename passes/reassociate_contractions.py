@@ -1,24 +1,29 @@
 """Contract chains in the cheapest order, through linear maps and through sums of squares.
 
-Before -> after (spherical attention; `z` is the sum of squared scores):
+Before (spherical attention; `%z` is the sum of squared scores):
 
-    s = contract(q, k) {over = ["d"]}
-    z = reduce(map s * s) {over = ["x"], kind = "add"}
-    o = contract(s, v) {over = ["x"]}
-    ->
-    g  = contract(k, k') {over = ["x"]}                    k' = relabel(k) {d -> d'}
-    z1 = contract(contract(q, g) {over = ["d"]}, q') {over = ["d'"]}
-    o1 = contract(q, contract(k, v) {over = ["x"]}) {over = ["d"]}
-    w  = map z1 < c * |q|^2 * |g|                          rows that may have lost accuracy
-    z2, o2 = stream(w) {axis = "x"}                        z and o from scores, where w holds
-    z  = map select(w, z2, max(z1, 0))
-    o  = map select(w, o2, o1)
+    %s = "diag.contract"(%q, %k) {over = ["d"]}
+    %p = "diag.map"() ({ s * s })
+    %z = "diag.reduce"(%p) {over = ["x"], kind = "add"}
+    %o = "diag.contract"(%s, %v) {over = ["x"]}
+
+After:
+
+    %g  = "diag.contract"(%k, %k') {over = ["x"]}         // k' is k with d renamed
+    %t  = "diag.contract"(%q', %g) {over = ["d'"]}
+    %z1 = "diag.contract"(%q, %t) {over = ["d"]}
+    %m  = "diag.contract"(%k, %v) {over = ["x"]}
+    %o1 = "diag.contract"(%q, %m) {over = ["d"]}
+    %w  = "diag.map"() ({ z1 < c * |q|^2 * |g| })         // rows that may have lost accuracy
+    %z2, %o2 = "diag.stream"(%w) ...                      // z and o from scores, where w holds
+    %z  = "diag.map"() ({ select(w, z2, max(z1, 0)) })
+    %o  = "diag.map"() ({ select(w, o2, o1) })
 
 Requires: everybody who reads the contraction sums its products with other wires: constants, other
 factors, squares, `select(keep, s, 0)` with a mask that one operand has the axes of (it becomes
-zeroed rows of that operand). Sums of products are in f32, f64 for f64. A sum of squares needs the
-guard of `reassociation_guard.py`; option `reassociate=exact` makes only linear chains shorter,
-`reassociate=off` nothing.
+zeroed rows of that operand). Run on functions. Sums of products are in f32, in f64 for f64. A sum
+of squares needs the guard of `reassociation_guard.py`; option `reassociate=exact` shortens only
+linear chains, `reassociate=off` nothing.
 
 Declines: an order that saves less than a third of the operations (dynamic axes count as long); an
 axis shorter than the matrices that would replace it; any other function of a contraction, such as
