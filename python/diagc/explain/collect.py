@@ -181,7 +181,7 @@ def _reason(op: ir.Operation, functions: Mapping[str, ir.Operation]) -> tuple[st
     if op.name == "diag.contract":
         return "diag.contract", _LIBRARY
     if op.name == "diag.map":
-        return op.name, _ONE_OPERATION
+        return None if "diag.absorbed" in op.attributes else (op.name, _ONE_OPERATION)
     if op.name in _MOVES:
         return op.name, "moves data, computes nothing"
     if op.name != "func.call":

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["contract", "elementwise"]
 
+ABSORBED = "diag.absorbed"
+"""Attribute of a map that costs no step of its own, for `explain`."""
+
 
 def contract(state: "Translator", op: ir.Operation) -> Step | None:
     """A matrix product; one whose only reader adds a bias is done together with that."""
@@ -67,6 +70,7 @@ def elementwise(state: "Translator", op: ir.Operation) -> Step:
     """A map that form-kernels left to the library."""
     product = state.products.get(op)
     if product is not None:
+        op.attributes[ABSORBED] = ir.UnitAttr.get()
         return _product(state, product, op.results[0], _bias(product, op))
     operations = library_operations(op)
     if operations is None:
@@ -74,6 +78,7 @@ def elementwise(state: "Translator", op: ir.Operation) -> Step:
     if operations[0].name == "copy":
         view = _broadcast(state, op, operations[0].operands[0])
         if view is not None:
+            op.attributes[ABSORBED] = ir.UnitAttr.get()
             return view
     wires = [x for o in operations for x in o.operands if isinstance(x, ir.Value)]
     sizes = state.sizes(op.results[0], state.joined(wires))
