@@ -45,6 +45,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         return show_targets()
     options = CompileOptions(
         target=args.target,
+        importer=args.importer,
         reassociate=args.reassociate,
         library=args.library,
         empty_rows=args.empty_rows,
@@ -86,6 +87,8 @@ def _add_program_command(commands: Subparsers, name: str, text: str) -> argparse
     )
     parser.add_argument("program", metavar="FILE", help=_PROGRAM_HELP)
     parser.add_argument("--target", default="auto", help="see diagc targets; default auto")
+    choices = {"torch-mlir": "its raw torch dialect", "fx": "the operations as they run"}
+    _add_choice(parser, "--importer", choices, "what a Python program is read through")
     choices = {"auto": "by cost", "exact": "where rounding allows", "off": "never"}
     _add_choice(parser, "--reassociate", choices, "reorder chains of contractions")
     choices = {"auto": "the library of torch", "none": "kernels"}

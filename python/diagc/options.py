@@ -17,6 +17,8 @@ class CompileOptions:
 
     target: str = "auto"
     """Name of a target (`cpu`, `interp`), or `auto` for the one that fits the inputs."""
+    importer: str = "fx"
+    """How Python functions are read: `fx`, or `torch-mlir` through its raw torch dialect."""
     reassociate: str = "auto"
     """Reorder chains of contractions: `auto` (by cost), `exact` (if rounding allows), `off`."""
     library: str = "auto"
