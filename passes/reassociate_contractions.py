@@ -99,6 +99,7 @@ def _rewrite_one(
             last = graph.position[chain.roots[-1].op]
             if _rewrite_squares(function, graph, chain, op):
                 return len(list(block.operations)) - (count - 1 - last)
+            graph = Graph(block)  # a remark changes the hash of its op
     return None
 
 
