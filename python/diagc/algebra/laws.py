@@ -10,8 +10,7 @@ proved symbolically and looked up by its canonical text afterwards (`proofs`):
 Source: shift and range lemmas of normalised contractions (arXiv 2505.09326), cascades of rank one.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 from diagc.algebra.expressions import (
     SYMBOL,
@@ -27,7 +26,7 @@ from diagc.algebra.expressions import (
 )
 from diagc.algebra.proofs import answer
 
-__all__ = ["NEW", "cases", "is_safe", "offset", "scale"]
+__all__ = ["NEW", "cases", "is_safe", "offset", "prove", "scale"]
 
 NEW = "_new"
 """Suffix of a statistic's symbol that stands for its next value."""
@@ -43,22 +42,18 @@ def scale(phi: Expr, statistics: Sequence[str], elements: Iterable[str]) -> Expr
         statistics: names of the symbols that change.
         elements: names of the symbols that vary along the streamed axis.
     """
-    return _law("scale", phi, statistics, elements, _prove_scale)
+    return _law("scale", phi, statistics, elements)
 
 
 def offset(phi: Expr, statistics: Sequence[str], elements: Iterable[str]) -> Expr | None:
     """The shift d(s, t); arguments as for `scale`."""
-    return _law("offset", phi, statistics, elements, _prove_offset)
+    return _law("offset", phi, statistics, elements)
 
 
-Prover = Callable[[Expr, Expr, frozenset[str]], Expr | None]
-
-
-def _law(
-    name: str, phi: Expr, statistics: Sequence[str], elements: Iterable[str], prove: Prover
-) -> Expr | None:
+def _law(name: str, phi: Expr, statistics: Sequence[str], elements: Iterable[str]) -> Expr | None:
     if _switches(phi, set(statistics)):
         return None
+    phi, elements = _collapsed(phi, set(statistics), set(elements))
     found: Expr | None = None
     for case in cases(phi):
         if not symbols(case) & set(statistics):
@@ -66,32 +61,57 @@ def _law(
                 continue
             result: Expr | None = constant(1.0 if name == "scale" else 0.0)
         else:
-            result = _ask(name, case, statistics, elements, prove)
+            result = _ask(name, case, statistics, elements)
         if result is None or found not in (None, result):
             return None
         found = result
     return found
 
 
-def _ask(
-    name: str, phi: Expr, statistics: Sequence[str], elements: Iterable[str], prove: Prover
-) -> Expr | None:
+def _ask(name: str, phi: Expr, statistics: Sequence[str], elements: Iterable[str]) -> Expr | None:
     """The law of a summand without case distinctions, asked in canonical names."""
     names = _canonical_names(phi, set(statistics), set(elements))
     phi = substitute(phi, {old: symbol(new) for old, new in names.items()})
-    changing = [n for n in sorted(symbols(phi)) if n.startswith("s")]
-    carried = frozenset(n for n in symbols(phi) if n.startswith("x"))
-
-    def proof() -> str:
-        result = prove(phi, substitute(phi, {s: symbol(s + NEW) for s in changing}), carried)
-        return _NONE if result is None else text(result)
-
-    found = answer(f"{name} {text(phi)}", proof)
+    question = f"{name} {text(phi)}"
+    found = answer(question, lambda: prove(question))
     if found == _NONE:
         return None
     back = {new: symbol(old) for old, new in names.items()}
     back |= {new + NEW: symbol(old + NEW) for old, new in names.items()}
     return substitute(parse(found), back)
+
+
+def prove(question: str) -> str:
+    """The answer to a question about a term in canonical names, found with sympy.
+
+    Raises:
+        KeyError: no such law.
+        ValueError: not the text of a term.
+    """
+    from diagc.algebra.provers import PROVERS
+
+    name, source = question.split(" ", 1)
+    phi = parse(source)
+    changing = [n for n in sorted(symbols(phi)) if n.startswith("s")]
+    elements = frozenset(n for n in symbols(phi) if n.startswith("x"))
+    result = PROVERS[name](phi, substitute(phi, {s: symbol(s + NEW) for s in changing}), elements)
+    return _NONE if result is None else text(result)
+
+
+def _collapsed(phi: Expr, statistics: set[str], elements: set[str]) -> tuple[Expr, set[str]]:
+    """The summand with a symbol for every part that no statistic changes and elements do.
+
+    So `exp(a * 0.125 + b - m)` asks what `exp(a - m)` asks.
+    """
+    made: dict[Expr, Expr] = {}
+
+    def visit(expr: Expr) -> Expr:
+        used = symbols(expr)
+        if not used & statistics and used & elements:
+            return made.setdefault(expr, symbol(f"part{len(made)}"))
+        return Expr(expr.op, tuple(map(visit, expr.args)), expr.value)
+
+    return visit(phi), {str(part.value) for part in made.values()}
 
 
 def _canonical_names(phi: Expr, statistics: set[str], elements: set[str]) -> dict[str, str]:
@@ -146,44 +166,3 @@ def _choose(expr: Expr, condition: Expr, branch: int) -> Expr:
     if expr.op == SYMBOL:
         return expr
     return Expr(expr.op, tuple(_choose(a, condition, branch) for a in expr.args), expr.value)
-
-
-# ---- proofs, with sympy -------------------------------------------------------------------------
-
-
-def _prove_scale(old: Expr, new: Expr, carried: frozenset[str]) -> Expr | None:
-    import sympy
-
-    from diagc.algebra.symbolic import to_sympy
-
-    quotient = to_sympy(new) / to_sympy(old)
-    return _without(sympy.powsimp(sympy.cancel(sympy.powsimp(quotient))), carried)
-
-
-def _prove_offset(old: Expr, new: Expr, carried: frozenset[str]) -> Expr | None:
-    from diagc.algebra.symbolic import to_sympy
-
-    return _without(to_sympy(new) - to_sympy(old), carried)
-
-
-def _factored_exp(argument: Any) -> Any:
-    """`exp(c * (s - t))` rather than `exp(c * s - c * t)`, whose rounding errors do not cancel."""
-    import sympy
-
-    return sympy.exp(sympy.factor_terms(argument))
-
-
-def _without(term: object, carried: frozenset[str]) -> Expr | None:
-    """`term` as a term without the symbols `carried`, if simplification rids it of them."""
-    import sympy
-
-    from diagc.algebra.symbolic import from_sympy
-
-    for simplify in (lambda t: t, sympy.expand, sympy.simplify):
-        simpler = sympy.powsimp(simplify(term)).replace(sympy.exp, _factored_exp)
-        if not {s.name for s in simpler.free_symbols} & carried:
-            try:
-                return from_sympy(simpler)
-            except ValueError:
-                return None
-    return None
