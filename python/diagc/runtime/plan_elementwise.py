@@ -38,10 +38,16 @@ def lay_out_elementwise(scope: Scope, step: Elementwise) -> list[Array]:
     shape, slot = scope.planner.slot_shape(result.slot), result.slot
     reads: list[Array] = []
     calls = []
+    wide = _compute_dtype(scope, step, result)
     for name, operands in step.operations:
-        arrays = [_array(scope, step, result, operand) for operand in operands]
+        arrays = [
+            _array(scope, step, result, operand, wide or result.dtype) for operand in operands
+        ]
         reads += [array for array in arrays if array is not None]
-        getters = [None if array is None else scope.planner.getter(array) for array in arrays]
+        getters = [
+            None if array is None else _converted(scope.planner.getter(array), array, wide)
+            for array in arrays
+        ]
         earlier = [int(value) for kind, value in operands if kind == "result"]
         calls.append((OPERATIONS[name], getters, earlier))
     target = scope.planner.getter(result)
@@ -59,15 +65,37 @@ def lay_out_elementwise(scope: Scope, step: Elementwise) -> list[Array]:
     return [result]
 
 
+def _compute_dtype(scope: Scope, step: Elementwise, result: Array) -> torch.dtype | None:
+    """The dtype that operands are converted to; None where torch computes as the IR says.
+
+    torch would compute with mixed or 16-bit operands in 16 bits, and round between operations.
+    """
+    dtypes = {result.dtype, *(scope.arrays[number].dtype for number in step.arrays())}
+    wide = torch.float64 if torch.float64 in dtypes else torch.float32
+    return None if dtypes == {wide} or (len(dtypes) == 1 and len(step.operations) == 1) else wide
+
+
+def _converted(
+    get: Callable[[Values], torch.Tensor], array: Array, wide: torch.dtype | None
+) -> Callable[[Values], torch.Tensor]:
+    if wide is None or array.dtype == wide:
+        return get
+    return lambda values: get(values).to(wide)
+
+
 def _array(
-    scope: Scope, step: Elementwise, result: Array, operand: tuple[str, int | float]
+    scope: Scope,
+    step: Elementwise,
+    result: Array,
+    operand: tuple[str, int | float],
+    dtype: torch.dtype,
 ) -> Array | None:
     """An operand as an array; None for the result of an earlier operation."""
     kind, value = operand
     if kind == "result":
         return None
     if kind == "number":
-        return scope.planner.constant(torch.tensor(value, dtype=result.dtype))
+        return scope.planner.constant(torch.tensor(value, dtype=dtype))
     number, labels = int(value), step.types[0].labels
     return _broadcast(scope.arrays[number], scope.types[number].labels, labels, result.shape)
 
