@@ -47,6 +47,14 @@ _REWRITTEN: dict[str, Callable[..., Expr]] = {
     "math.fpowi": lambda x, n: call("pow", x, n),
 }
 
+_LOGIC: dict[str, Callable[[Expr, Expr], Expr]] = {
+    "arith.andi": lambda x, y: call("and", x, y),
+    "arith.ori": lambda x, y: call("or", x, y),
+    "arith.xori": lambda x, y: (
+        call("not", x) if y == constant(1.0) else call("not", call("eq", x, y))
+    ),
+}
+
 _FLOAT_CASTS = ("arith.extf", "arith.truncf")
 
 _COMPARES: dict[str, Callable[[Expr, Expr], Expr]] = {
@@ -91,6 +99,8 @@ def _read_op(op: ir.Operation, args: list[Expr]) -> Expr:
         return args[0]
     if name == "arith.constant":
         return constant(_number(op.attributes["value"]))
+    if name in _LOGIC and op.results[0].type == ir.IntegerType.get_signless(1):
+        return _LOGIC[name](*args)
     predicate = _ordered_predicate(op) if name == "arith.cmpf" else None
     if predicate is not None:
         return _COMPARES[predicate](*args)
