@@ -13,6 +13,7 @@ from diagc.mlir import arith, ir
 from diagc.targets.cpu.code import Code, Index, is_float_type, is_vector
 from diagc.targets.cpu.frame import Frame
 from diagc.targets.cpu.groups import Group
+from diagc.targets.cpu.loops import each_vector_block
 from diagc.targets.cpu.pairs import PairMemory, PairScratch, dot, half
 from diagc.targets.cpu.places import Memory, Place
 from diagc.targets.cpu.scalars import compute_type
@@ -22,7 +23,7 @@ __all__ = ["Blocks", "Operand", "choose_blocks", "contract_block", "widen_to"]
 # Accumulators that fit beside operands: half of 32 vector registers, 3/4 of 16 (measured flat on
 # AVX-512 between 8 and 24; cpu_backend recipe, schedule table).
 ACCUMULATORS = {32: 16, 16: 12}
-POINTWISE_VECTORS = 4
+MOST_VECTORS = 4
 # Steps of the innermost loop per trip. Where vectors come straight from memory LLVM hoists the
 # loads of all steps and spills: 2 was 20 % faster than 4 for Gram states on AVX-512; from scratch
 # memory 4 gains 1 %.
@@ -46,14 +47,17 @@ class Blocks:
         return (size, 2) if size > 2 and label in self.paired else (size,)
 
 
-def _vector_block(total: Index, limit: int) -> int:
-    """The largest divisor of `total` up to `limit`; the limit itself when that would be 1."""
-    if not isinstance(total, int):
+def _vector_block(frame: Frame, label: str | None, limit: int) -> int:
+    """Vectors side by side: all when they are few, else a large divisor of the whole ones."""
+    if label is None:
+        return 1
+    whole, rest = frame.split(label)
+    if not isinstance(whole, int) or not isinstance(rest, int):
         return limit
-    for block in range(min(total, limit), 1, -1):
-        if total % block == 0:
-            return block
-    return min(total, limit)
+    total = whole + bool(rest)
+    if total <= limit:
+        return max(total, 1)
+    return next((block for block in (limit, limit - 1) if whole % block == 0), limit)
 
 
 def choose_blocks(
@@ -63,18 +67,17 @@ def choose_blocks(
 
     Axes in `paired` need an even block: their elements are stored two by two.
     """
-    total = frame.vectors(group.vector)
     head = group.head
+    vectors = _vector_block(frame, group.vector, MOST_VECTORS)
     if head is None:
-        return Blocks(
-            _vector_block(total, POINTWISE_VECTORS), dict.fromkeys(paired, 2), frozenset(paired)
-        )
-    vectors = _vector_block(total, 4)
+        return Blocks(vectors, dict.fromkeys(paired, 2), frozenset(paired))
     budget = ACCUMULATORS[32 if frame.code.lanes == 16 else 16]
     rows = max(1, budget // vectors)
     over = group.over or frozenset()
+    kept = [label for label in group.domain if label not in over]
     reduced = [label for label in group.domain if label in over]
-    candidates = reduced or list(group.domain)
+    # where the vectors are reduced too, each position of a block has accumulators of its own
+    candidates = kept if group.vector in over else reduced or kept
     sizes: dict[str, int] = {}
     for label in _by_reuse(candidates, operands, group.vector):
         if rows < 2:
@@ -249,36 +252,18 @@ class _Block:
                 lambda i, c: self._vector_loops(rest[1:], label, {**at, rest[0]: i}, c),
             )
         lanes, total = self.code.lanes, self.frame.vectors(label)
-        if isinstance(total, int) and total <= 2 * UNROLL:
+        if isinstance(total, int) and total <= 2 * UNROLL and label not in self.frame.spans:
             for i in range(total):
                 sums = self._multiply_vectors(label, i * lanes, at, sums)
             return sums
-        # the last vector may have a tail mask: it is peeled, so that the loop has none
-        last = self.code.mul(self.code.sub(total, 1), lanes)
-        sums = self.code.loop(
-            0,
-            last,
-            lanes,
-            sums,
-            lambda i, c: self._multiply_vectors(label, i, at, c, whole=True),
-        )
-        if isinstance(last, int):
-            return self._multiply_vectors(label, last, at, sums)
-        end = self.code.mul(total, lanes)  # of an open axis there may be nothing at all
-        return self.code.loop(
-            self.code.max(last, 0),
-            end,
-            lanes,
-            sums,
-            lambda i, c: self._multiply_vectors(label, i, at, c),
+        return each_vector_block(
+            self.frame, label, 1, sums, lambda i, _, c: self._multiply_vectors(label, i, at, c)
         )
 
     def _multiply_vectors(
-        self, label: str, offset: Index, at: Positions, sums: list[ir.Value], *, whole: bool = False
+        self, label: str, offset: Index, at: Positions, sums: list[ir.Value]
     ) -> list[ir.Value]:
-        mask = (
-            None if whole and label not in self.frame.spans else self.frame.tail_mask(label, offset)
-        )
+        mask = self.frame.tail_mask(label, offset)
         loaded: dict[tuple[object, ...], ir.Value] = {}
         result = []
         for point, total in zip(self.points, sums, strict=True):

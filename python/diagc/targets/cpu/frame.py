@@ -1,5 +1,7 @@
 """Where a task stands: which positions of each axis it works on, and masks of what lies beyond."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from diagc.mlir import arith, ir
@@ -29,7 +31,9 @@ class Frame:
     `grid` gives the one position of each grid axis, `spans` the tiles of lanes and stream axes,
     `static` the sizes of local axes, `sizes` the run-time size of every axis. An axis in none of
     the first three is open: it stays in the task whole, and scratch memory has its run-time size.
-    `open_keep` says that the current chunk lies wholly inside the stream's bounds.
+    Tiles of `padded` axes are computed whole, with lanes that do not exist: contractions are best
+    with register blocks of one shape. `open_keep` says that the current chunk lies wholly inside
+    the stream's bounds.
     """
 
     code: Code
@@ -37,7 +41,9 @@ class Frame:
     static: dict[str, int]
     sizes: dict[str, Index]
     spans: dict[str, Span] = field(default_factory=dict)
+    padded: frozenset[str] = frozenset()
     open_keep: bool = False
+    _whole: set[str] = field(default_factory=set)
 
     def base(self, label: str) -> Index:
         """What is added to a position in the task to give the position in memory."""
@@ -73,12 +79,37 @@ class Frame:
             return arith.ceildivui(self.sizes[label], self.code.index(self.code.lanes))
         return max(1, -(-self.extent(label) // self.code.lanes))
 
-    def padded(self, label: str) -> Index:
+    def whole_room(self, label: str) -> Index:
         """The room, rounded up to whole vectors."""
         return self.code.mul(self.vectors(label), self.code.lanes)
 
+    def split(self, label: str) -> tuple[Index, Index]:
+        """How many whole vectors of an axis are worked on, and how many positions behind them."""
+        code, lanes = self.code, self.code.lanes
+        if label in self.padded:
+            return self.vectors(label), 0
+        count = self.count(label)
+        if isinstance(count, int):
+            return count // lanes, count % lanes
+        whole = arith.divui(count, code.index(lanes))
+        return whole, code.sub(count, code.mul(whole, lanes))
+
+    @contextmanager
+    def whole_vectors(self, label: str) -> Iterator[None]:
+        """Code that is emitted inside is only run on vectors of the axis that exist whole."""
+        entered = label not in self.padded and label not in self._whole
+        if entered:
+            self._whole.add(label)
+        try:
+            yield
+        finally:
+            if entered:
+                self._whole.remove(label)
+
     def tail_mask(self, label: str, offset: Index) -> ir.Value | None:
         """Which lanes of the vector at `offset` exist; None when all do."""
+        if label in self._whole:
+            return None
         if label in self.spans:
             return self._mask(self.code.sub(self.spans[label].count, offset))
         size = self.room(label)

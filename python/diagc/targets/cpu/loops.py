@@ -6,7 +6,7 @@ from diagc.mlir import ir
 from diagc.targets.cpu.code import Index
 from diagc.targets.cpu.frame import Frame
 
-__all__ = ["each_position", "each_vector"]
+__all__ = ["each_position", "each_vector", "each_vector_block"]
 
 
 def each_position(
@@ -40,4 +40,37 @@ def each_vector(
         body(i)
         return []
 
-    frame.code.loop(0, frame.padded(label), step or frame.code.lanes, [], trip)
+    code = frame.code
+    whole, rest = frame.split(label)
+    end = code.add(code.mul(whole, code.lanes), rest)
+    code.loop(0, end, step or code.lanes, [], trip)
+
+
+def each_vector_block(
+    frame: Frame,
+    label: str | None,
+    block: int,
+    carried: Sequence[ir.Value],
+    body: Callable[[Index, int, list[ir.Value]], Sequence[ir.Value]],
+) -> list[ir.Value]:
+    """Run `body` at every vector of an axis, `block` at a time; those that exist whole come first.
+
+    `body` gets the offset, the number of vectors and what is carried: `block` values of everything
+    that accumulates, side by side, of which single vectors take and give the first.
+    """
+    code, lanes = frame.code, frame.code.lanes
+    if label is None:
+        return list(body(0, 1, list(carried)))
+    whole, rest = frame.split(label)
+    if isinstance(whole, int) and isinstance(rest, int) and whole + bool(rest) == block:
+        return list(body(0, block, list(carried)))
+    main, end = code.mul(code.floor_to(whole, block), lanes), code.mul(whole, lanes)
+
+    def single(i: Index, values: list[ir.Value]) -> Sequence[ir.Value]:
+        return body(i, 1, values)
+
+    with frame.whole_vectors(label):
+        values = code.loop(0, main, block * lanes, carried, lambda i, c: body(i, block, c))
+        values[::block] = code.loop(main, end, lanes, values[::block], single)
+    values[::block] = code.loop(end, code.add(end, rest), lanes, values[::block], single)
+    return values

@@ -8,6 +8,7 @@ from diagc.targets.cpu.code import Code, Index, is_float_type, is_vector
 from diagc.targets.cpu.contraction import Operand, choose_blocks, contract_block, widen_to
 from diagc.targets.cpu.frame import Frame
 from diagc.targets.cpu.groups import Group
+from diagc.targets.cpu.loops import each_vector_block
 from diagc.targets.cpu.nodes import LoopNode
 from diagc.targets.cpu.pairs import PairScratch
 from diagc.targets.cpu.places import Memory, Place, Scratch
@@ -72,28 +73,11 @@ class Nest:
         return [label for label in labels if label in self.blocks.sizes]
 
     def _each_vector_block(self, body: Callable[[Index, int], None]) -> None:
-        total, block = self.frame.vectors(self.group.vector), self.blocks.vectors
-        lanes = self.code.lanes
-
-        def step(i: Index, _carried: list[ir.Value]) -> Sequence[ir.Value]:
-            body(i, block)
+        def step(offset: Index, count: int, _carried: list[ir.Value]) -> Sequence[ir.Value]:
+            body(offset, count)
             return []
 
-        if isinstance(total, int):
-            main = total - total % block
-            self.code.loop(0, main * lanes, block * lanes, [], step)
-            for extra in range(main, total):
-                body(extra * lanes, 1)
-            return
-
-        def single(i: Index, _carried: list[ir.Value]) -> Sequence[ir.Value]:
-            body(i, 1)
-            return []
-
-        end = self.code.mul(total, lanes)
-        middle = self.code.floor_to(end, block * lanes)
-        self.code.loop(0, middle, block * lanes, [], step)
-        self.code.loop(middle, end, lanes, [], single)
+        each_vector_block(self.frame, self.group.vector, self.blocks.vectors, [], step)
 
     def _kept(
         self, labels: Sequence[str], at: Positions, body: Callable[[Positions], None]
@@ -137,8 +121,7 @@ class Nest:
 
     def _reduce_across(self, at: Positions, shape: dict[str, int]) -> None:
         """The vector axis itself is reduced: vectors are an inner loop, lanes are combined last."""
-        total, block = self.frame.vectors(self.group.vector), self.blocks.vectors
-        lanes, points = self.code.lanes, _points(self.code, at, shape)
+        block, points = self.blocks.vectors, _points(self.code, at, shape)
         inner = [label for label in self.group.domain if label in self.over]
         slots = len(self.reductions) * len(points)
         start = [
@@ -147,20 +130,10 @@ class Nest:
             for _ in range(len(points) * block)
         ]
 
-        def step(i: Index, carried: list[ir.Value]) -> Sequence[ir.Value]:
-            return self._inner(inner, at, shape, i, block, carried)
+        def step(offset: Index, count: int, carried: list[ir.Value]) -> Sequence[ir.Value]:
+            return self._inner(inner, at, shape, offset, count, carried)
 
-        def single(i: Index, firsts: list[ir.Value]) -> Sequence[ir.Value]:
-            return self._inner(inner, at, shape, i, 1, firsts)
-
-        end = self.code.mul(total, lanes)
-        middle = self.code.floor_to(end, block * lanes)
-        totals = self.code.loop(0, middle, block * lanes, start, step)
-        if isinstance(end, int) and isinstance(middle, int):
-            for extra in range(middle, end, lanes):
-                totals[::block] = single(extra, totals[::block])
-        else:
-            totals[::block] = self.code.loop(middle, end, lanes, totals[::block], single)
+        totals = each_vector_block(self.frame, self.group.vector, block, start, step)
         for slot in range(slots):
             node = self.reductions[slot // len(points)]
             merged = totals[slot * block]
@@ -281,7 +254,7 @@ class Nest:
             mask = self.frame.tail_mask(vector, offset)
             if mask is not None:
                 neutral = self._identity(node, vector=True)
-                factors[0] = self.code.select(mask, factors[0], neutral)
+                factors = [self.code.select(mask, factor, neutral) for factor in factors]
         return tuple(factors)
 
     def _accumulate(

@@ -3,7 +3,7 @@
 from diagc.mlir import ir
 from diagc.targets.cpu.code import Index
 from diagc.targets.cpu.frame import Frame
-from diagc.targets.cpu.loops import each_position, each_vector
+from diagc.targets.cpu.loops import each_position, each_vector, each_vector_block
 from diagc.targets.cpu.places import Memory, Place, Scratch, narrow, stored_type
 
 __all__ = ["copy", "pack"]
@@ -29,7 +29,11 @@ def copy(frame: Frame, source: Place, target: Scratch | Memory) -> None:
     outer = [label for label in target.labels if label != along and label not in frame.grid]
 
     def body(at: Positions) -> None:
-        each_vector(frame, along, lambda offset: _move(frame, source, target, at, along, offset))
+        def move(offset: Index, _count: int, _carried: list[ir.Value]) -> list[ir.Value]:
+            _move(frame, source, target, at, along, offset)
+            return []
+
+        each_vector_block(frame, along, 1, [], move)
 
     each_position(frame, outer, body)
 

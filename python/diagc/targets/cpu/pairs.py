@@ -68,7 +68,7 @@ class PairScratch:
             -(-frame.extent(x) // (2 * lanes)) * lanes if x == pairs else frame.extent(x)
             for x in labels[:-1]
         ]
-        shape = [*sizes, frame.padded(labels[-1])]
+        shape = [*sizes, frame.whole_room(labels[-1])]
         buffer = frame.code.memory.allocate(shape, frame.code.i32)
         return cls(buffer, tuple(labels), pairs)
 

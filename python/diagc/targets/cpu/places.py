@@ -191,11 +191,16 @@ class Memory(Place):
 
 @dataclass(frozen=True)
 class Scratch(Place):
-    """Memory of the task; the last axis is contiguous and padded to whole vectors."""
+    """Memory of the task; the last axis is contiguous and padded to whole vectors.
+
+    Axes in `tiled` hold the current tile only; of all others every position is there, also when
+    they are renamed to an axis that the task has one position or one tile of.
+    """
 
     buffer: ir.Value
     labels: tuple[str, ...]
     element: ir.Type
+    tiled: frozenset[str] = frozenset()
 
     @classmethod
     def allocate(
@@ -204,14 +209,15 @@ class Scratch(Place):
         """Room for the extents of these labels, in this order; axis `whole` in whole vectors."""
         memory = frame.code.memory
         with memory.insertion_point():
-            shape = [frame.padded(x) if x == whole else frame.room(x) for x in labels[:-1]]
-            shape += [frame.padded(label) for label in labels[-1:]]
-        return cls(memory.allocate(shape, stored_type(element)), tuple(labels), element)
+            shape = [frame.whole_room(x) if x == whole else frame.room(x) for x in labels[:-1]]
+            shape += [frame.whole_room(label) for label in labels[-1:]]
+        tiled = frozenset(label for label in labels if label in (*frame.spans, *frame.grid))
+        return cls(memory.allocate(shape, stored_type(element)), tuple(labels), element, tiled)
 
     def holds_padding(self, frame: Frame, label: str) -> bool:
         """Whether there is room for whole vectors along an axis."""
         size = self.buffer.type.shape[self.labels.index(label)]
-        padded = frame.padded(label)
+        padded = frame.whole_room(label)
         return isinstance(padded, int) and size >= padded
 
     @property
@@ -222,13 +228,17 @@ class Scratch(Place):
     def renamed(self, names: Mapping[str, str]) -> "Scratch":
         """The same memory under other labels."""
         labels = tuple(names.get(label, label) for label in self.labels)
-        return Scratch(self.buffer, labels, self.element)
+        tiled = frozenset(names.get(label, label) for label in self.tiled)
+        return Scratch(self.buffer, labels, self.element, tiled)
 
     def _at(self, frame: Frame, at: Positions, along: str | None, offset: Index) -> list[Index]:
-        return [
-            offset if label == along else (0 if label in frame.grid else at[label])
-            for label in self.labels
-        ]
+        return [self._position(frame, x, offset if x == along else at.get(x)) for x in self.labels]
+
+    def _position(self, frame: Frame, label: str, local: Index | None) -> Index:
+        if label in frame.grid:
+            return 0 if label in self.tiled else frame.grid[label]
+        assert local is not None
+        return local if label in self.tiled else frame.code.add(frame.base(label), local)
 
     def read(self, frame: Frame, at: Positions, along: str | None, offset: Index) -> ir.Value:
         """A scalar, or a vector along the last axis; other axes are gathered lane by lane."""
