@@ -4,6 +4,8 @@ Targets may use a cheaper exponential there. The mark is the unit attribute `dia
 stays on the op when streams are derived, since there the maximum so far includes the chunk.
 """
 
+import math
+
 from diagc.algebra.dataflow import defining_op
 from diagc.algebra.expressions import CONSTANT, SYMBOL, Expr, symbol
 from diagc.algebra.graph import Graph
@@ -63,10 +65,10 @@ def _is_positive(expr: Expr) -> bool:
 
 
 def _source_of_maximum(wire: ir.Value, names: _Names) -> ir.Value | None:
-    """The wire whose maximum `wire` is, seen through a guard for empty rows."""
+    """The wire whose maximum `wire` is, seen through a guard for empty rows (not for +inf)."""
     op = defining_op(wire)
     if op is not None and op.name == "diag.map":
-        inner = without_guards(read_map(op, names.leaf))
+        inner = without_guards(read_map(op, names.leaf), [-math.inf])
         op = defining_op(names.wires[str(inner.value)]) if inner.op == SYMBOL else None
     if op is None or op.name != "diag.reduce" or op.attributes["kind"].value != "max":
         return None

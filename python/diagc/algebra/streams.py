@@ -18,6 +18,7 @@ minus infinity was seen, 0 is subtracted. Statistics and corrections with a divi
 something that may be 0 are refused.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -176,7 +177,8 @@ def _is_decay(law: Expr, reductions: Sequence[ir.Operation], summands: Summands)
     old, new = (str(arg.value) for arg in law.args[0].args)
     if not (old in summands.wires and new.endswith(laws.NEW)):
         return False
-    follows = summands.raw(new.removesuffix(laws.NEW)) == symbol(old)
+    empty = [-math.inf]  # a guard that also replaces +inf would leave positive differences
+    follows = summands.raw(new.removesuffix(laws.NEW), empty) == symbol(old)
     return follows and monoid_of(reductions[int(old[1:])]) == "max"
 
 

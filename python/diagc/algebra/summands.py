@@ -15,7 +15,11 @@ from diagc.algebra.scalars import read_map
 from diagc.dialects import diag
 from diagc.mlir import ir
 
-__all__ = ["Summands", "monoid_of", "without_guards"]
+__all__ = ["INFINITIES", "Summands", "monoid_of", "without_guards"]
+
+
+INFINITIES = (float("inf"), float("-inf"))
+"""What guards replace: by default both."""
 
 
 class Summands:
@@ -65,9 +69,9 @@ class Summands:
         """Whether the wire of a symbol has an axis."""
         return self._graph.carries(self.wires[name], axis)
 
-    def raw(self, name: str) -> Expr:
+    def raw(self, name: str, infinities: Collection[float] = INFINITIES) -> Expr:
         """A statistic as a term over results of reductions, without its guards."""
-        return without_guards(self._raw(self.wires[name]))
+        return without_guards(self._raw(self.wires[name]), infinities)
 
     def outside_guards(self, name: str) -> Expr:
         """A statistic with every guarded part replaced by 0, so that what is left is unguarded."""
@@ -137,27 +141,31 @@ def monoid_of(op: ir.Operation) -> str:
     return "add" if op.name == "diag.contract" else str(op.attributes["kind"].value)
 
 
-_INFINITIES = (float("inf"), float("-inf"))
-
-
-def _guarded(expr: Expr) -> Expr | None:
-    """The u of `select(u == inf, number, u)`: guards are for rows where nothing was seen."""
+def _guarded(expr: Expr, infinities: Collection[float]) -> Expr | None:
+    """The u of a guard, `select(u == inf, number, u)` or `select(abs(u) == inf, number, u)`."""
     if expr.op != "select" or expr.args[0].op != "eq" or expr.args[1].op != CONSTANT:
         return None
     seen, empty = expr.args[0].args
-    is_guard = empty.op == CONSTANT and empty.value in _INFINITIES and seen == expr.args[2]
-    return seen if is_guard else None
+    if empty.op != CONSTANT or empty.value not in INFINITIES:
+        return None
+    replaced = INFINITIES if seen.op == "abs" else (empty.value,)
+    inner = seen.args[0] if seen.op == "abs" else seen
+    return inner if inner == expr.args[2] and set(replaced) <= set(infinities) else None
 
 
-def without_guards(expr: Expr) -> Expr:
-    """The term with every guard replaced by what it guards."""
-    seen = _guarded(expr)
+def without_guards(expr: Expr, infinities: Collection[float] = INFINITIES) -> Expr:
+    """The term with guards replaced by what they guard: they are for rows where nothing was seen.
+
+    Only those guards count that replace nothing but numbers in `infinities`.
+    """
+    seen = _guarded(expr, infinities)
     if seen is not None:
-        return without_guards(seen)
-    return Expr(expr.op, tuple(map(without_guards, expr.args)), expr.value)
+        return without_guards(seen, infinities)
+    args = tuple(without_guards(arg, infinities) for arg in expr.args)
+    return Expr(expr.op, args, expr.value)
 
 
 def _drop_guarded(expr: Expr) -> Expr:
-    if _guarded(expr) is not None:
+    if _guarded(expr, INFINITIES) is not None:
         return constant(0.0)
     return Expr(expr.op, tuple(map(_drop_guarded, expr.args)), expr.value)
