@@ -96,6 +96,10 @@ def read_schedule(kernel: ir.Operation) -> Schedule | None:
 TILES = ((4, 1.0), (3, 1.02), (2, 1.05), (1, 1.25))
 CHUNK = 64
 
+ROW_CHUNK = 1024
+"""Of streams that only walk along rows: lanes are combined once a chunk (exp-sums of rows of 1000:
+0.115 ms with chunks of 64, 0.080 with 256, 0.074 with 1024)."""
+
 LEAST_TASKS = 8
 """With fewer tasks than this, what one task works on is cut further."""
 
@@ -133,11 +137,17 @@ def choose_schedule(kernel: ir.Operation, device: Device) -> Schedule:
         return _features(axes, chunk)
     inner = _contiguous_axis(kernel, axes)
     if inner is None:
-        return _features(axes, chunk)
+        return _features(axes, tuple((axis, _row_chunk(axes)) for axis in axes.streamed))
     if _is_cut(axes, inner, vector):
         size = ROW_VECTORS * vector if _is_pointwise(axes) else _tile(axes.size(inner), vector)
         return _with_lanes(axes, inner, size, chunk)
     return Schedule("features", tuple(a for a in axes.common if a != inner), chunk=chunk)
+
+
+def _row_chunk(axes: KernelAxes) -> int:
+    """The longer chunk, where a task has no other axis that would multiply it."""
+    others = set(dict(axes.sizes)) - {*axes.common, *axes.streamed}
+    return CHUNK if others else ROW_CHUNK
 
 
 def _streams(kernel: ir.Operation) -> bool:
