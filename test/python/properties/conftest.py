@@ -7,11 +7,9 @@ A run draws a fresh seed and prints it; `DIAGC_TEST_SEED=<number>` repeats a run
 import os
 import secrets
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
-from diagc import debug
 from diagc.testing.random_diagrams import Diagram, histogram
 
 SEED = int(os.environ.get("DIAGC_TEST_SEED") or secrets.randbelow(2**31))
@@ -62,13 +60,6 @@ def seed() -> int:
 @pytest.fixture(scope="session")
 def count() -> int:
     return COUNT
-
-
-@pytest.fixture(autouse=True)
-def no_kernel_cache() -> Iterator[None]:
-    """Kernels are compiled anew, so that the compiler is tested that stands here."""
-    with debug.CACHE.override(False):
-        yield
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
