@@ -47,6 +47,9 @@ def compile(
         TargetError: no such target on this machine.
     """
     compiled = CompiledFunction(function, _options(options, library), dynamic, importer)
+    if not isinstance(example_kwargs, Mapping | None):
+        found = type(example_kwargs).__name__
+        raise UserError("example_kwargs must be a dict", expected="names and values", found=found)
     if example_inputs or example_kwargs:
         compiled.prepare(*example_inputs, **(example_kwargs or {}))
     return compiled
@@ -135,8 +138,7 @@ class CompiledFunction:
 
     def prepare(self, *args: Any, **kwargs: Any) -> None:
         """Compile for calls like this one, without running anything."""
-        group, tensors = self._calls.group(args, kwargs)
-        group.make(tensors)
+        self._calls.prepare(args, kwargs)
 
     # ---- what was made -----------------------------------------------------------------------
 
@@ -188,9 +190,8 @@ class CompiledFunction:
 
     @property
     def _current(self) -> "Specialization":
-        for group in self._calls.groups:
-            if group.specializations:
-                return group.specializations[0]
+        if self._calls.latest is not None:
+            return self._calls.latest
         raise UserError(
             f"{self.__name__} has not been compiled yet",
             remedy="give diagc.compile example inputs, or call the function",

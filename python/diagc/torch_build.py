@@ -70,6 +70,7 @@ class TorchBuild:
             tuple(tuple(tensor.shape) for tensor in tensors),
             source,
             dynamic=bool(dynamic),
+            conditions=imported.conditions,
         )
 
     def _import(
@@ -95,6 +96,7 @@ class TorchBuild:
             args, kwargs = arguments.rebuild(tensors)
             return function(*args, **kwargs)
 
+        call.__name__ = self.name  # for messages
         return call
 
     def _source(self, parameter: Any) -> "int | CapturedTensor":

@@ -59,13 +59,11 @@ def split_arguments(
     places = tuple(i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor))
     tensors = [leaves[place] for place in places]
     rest = tuple(None if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves)
-    key = (spec, tuple((type(leaf), leaf) for leaf in rest), places)
-    try:
-        hash(key)
-    except TypeError:
-        kinds = ", ".join(sorted({type(leaf).__name__ for leaf in rest if not _hashable(leaf)}))
+    if not all(map(_is_constant, rest)):
+        kinds = ", ".join(sorted({type(leaf).__name__ for leaf in rest if not _is_constant(leaf)}))
         message = "an argument is neither a tensor nor a constant"
-        raise UserError(message, expected="a hashable value", found=kinds) from None
+        raise UserError(message, expected="a value that never changes", found=kinds)
+    key = (spec, tuple(map(_constant_key, rest)), places)
     return tensors, key, Arguments(spec, rest, places)
 
 
@@ -83,9 +81,25 @@ def dynamic_shapes(dynamic: Sequence[frozenset[int]] | bool, is_module: bool) ->
     return shapes if is_module else (shapes,)
 
 
-def _hashable(value: object) -> bool:
+# Constants that are compared by identity, of which there is one for each value.
+_SINGLETONS = (type(None), type(...), torch.dtype, torch.layout, torch.memory_format)
+
+
+def _is_constant(value: object) -> bool:
+    """Whether equality says that nothing has changed: not for objects that compare by identity.
+
+    Functions and modules count, though what they refer to may change.
+    """
+    if type(value).__hash__ is object.__hash__:
+        return isinstance(value, _SINGLETONS) or callable(value)
     try:
         hash(value)
     except TypeError:
         return False
     return True
+
+
+def _constant_key(value: object) -> tuple[type, object]:
+    """Equal for constants that mean the same: 0.0 and -0.0 do not, two NaNs do."""
+    exact = repr(value) if isinstance(value, float | complex) else value
+    return type(value), exact

@@ -18,7 +18,7 @@ from diagc.runtime.torch_ops import call_through_op, must_dispatch, register_gro
 __all__ = ["MAX_SPECIALIZATIONS", "Build", "Calls", "Group", "OpenDims"]
 
 MAX_SPECIALIZATIONS = 8
-"""Programs kept for one kind of call; the one that was used longest ago goes first."""
+"""Programs kept for one kind of call; the one that met new sizes longest ago goes first."""
 
 # For each tensor the dims whose sizes are open; True for all that can be.
 OpenDims = Sequence[frozenset[int]] | bool
@@ -90,7 +90,10 @@ class Group:
             DiagcError: the function cannot be compiled for them.
         """
         with self._lock:
+            shapes = _shapes(tensors)
             for specialization in list(self.specializations):
+                if not specialization.admits(shapes):
+                    continue
                 inputs = specialization.inputs(tensors, captured)
                 try:
                     plan = specialization.program.prepare(inputs)
@@ -107,7 +110,7 @@ class Group:
     ) -> Specialization:
         """Compile for tensors like these; by default dims that changed between calls are open."""
         with self._lock:
-            shapes = tuple(tuple(tensor.shape) for tensor in tensors)
+            shapes = _shapes(tensors)
             self._seen.append(shapes)
             specialization = self._compile(tensors, dynamic or self._open_dims(shapes))
             self._move_to_front(specialization)
@@ -157,6 +160,11 @@ class Group:
         self.captured = tuple(known.values())
 
 
+def _shapes(tensors: Sequence[torch.Tensor]) -> tuple[tuple[int, ...], ...]:
+    """Shapes; () for a nested tensor, which has none and is refused later, by name."""
+    return tuple(() if tensor.is_nested else tuple(tensor.shape) for tensor in tensors)
+
+
 class Calls:
     """Runs a function through its compiled programs; gradients come from the function itself.
 
@@ -176,6 +184,8 @@ class Calls:
         self._build = build
         self._dynamic = dynamic
         self._groups: dict[GroupKey, Group] = {}
+        self.latest: Specialization | None = None
+        """What was compiled or used last."""
 
     @property
     def groups(self) -> Sequence[Group]:
@@ -187,11 +197,21 @@ class Calls:
     ) -> tuple[Group, Sequence[torch.Tensor]]:
         """The programs for calls like this, and its tensors."""
         tensors, key, arguments = split_arguments(args, kwargs)
+        key = key, getattr(self.function, "training", None)  # a module's mode changes what it does
         found = self._groups.get(key)
         if found is None:
             made = Group(self.function, arguments, self._build, self._dynamic, self.name)
             found = self._groups.setdefault(key, made)
         return found, tensors
+
+    def prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Compile for calls like this one, without running anything.
+
+        Raises:
+            DiagcError: as for a call.
+        """
+        group, tensors = self.group(args, kwargs)
+        self.latest = group.make(tensors).specialization
 
     def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run one call.
@@ -205,6 +225,7 @@ class Calls:
         if torch.compiler.is_compiling() or must_dispatch(tensors):
             return self._call_traced(group, tensors)
         ready = group.find(tensors) or group.make(tensors)
+        self.latest = ready.specialization
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in ready.inputs):
             return call_through_op(group, ready.specialization, tensors)
         return ready.specialization.value(ready.run())

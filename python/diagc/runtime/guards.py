@@ -1,20 +1,42 @@
 """Check the tensors of a call against the inputs of a program, in the user's words."""
 
 from collections.abc import Sequence
+from functools import cache
+from types import CodeType
 from typing import Any
 
 import torch
 
 from diagc.errors import LaunchError
-from diagc.runtime.sizes import label_sizes
+from diagc.runtime.sizes import Sizes, label_sizes
 from diagc.runtime.steps import Dims, Input
 from diagc.runtime.torch_launch import TORCH_DTYPES
 
-__all__ = ["SizeMismatch", "check_inputs"]
+__all__ = ["SizeMismatch", "check_inputs", "holds"]
 
 
 class SizeMismatch(LaunchError):
     """Tensors whose sizes this program was not compiled for, or that contradict each other."""
+
+
+def holds(conditions: Sequence[str], shapes: Sequence[Sizes]) -> bool:
+    """Whether sizes fulfil what a program was imported under.
+
+    A rank that does not fit counts as fulfilled, for `check_inputs` to say.
+
+    Args:
+        conditions: Python expressions over `s`, the shapes.
+        shapes: of the user's tensors.
+    """
+    try:
+        return all(eval(_code(text), {"s": shapes}) for text in conditions)
+    except IndexError:
+        return True
+
+
+@cache
+def _code(condition: str) -> CodeType:
+    return compile(condition, "<condition>", "eval")
 
 
 def check_inputs(
@@ -49,6 +71,8 @@ def _check_tensor(entry: Input, tensor: Any, float64: bool) -> None:
     if not tensor.is_cpu:
         remedy = "move it with .cpu(), or compile for that device"
         raise _refuse(entry, "is on the wrong device", "cpu", tensor.device, remedy)
+    if tensor.is_neg():
+        raise _refuse(entry, "is negated lazily", "values", "a view", "pass .resolve_neg()")
     dtype = TORCH_DTYPES[entry.type.dtype]
     exact = float64 and dtype.is_floating_point and tensor.dtype == torch.float64
     if tensor.dtype != dtype and not exact:

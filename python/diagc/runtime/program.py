@@ -92,7 +92,10 @@ class Program:
 
     def find_plan(self, tensors: Sequence[torch.Tensor]) -> Plan | None:
         """The plan for tensors of these shapes, strides and dtypes, if there is one."""
-        return self._plans.get(_plan_key(tensors))
+        try:
+            return self._plans.get(_plan_key(tensors))
+        except RuntimeError:  # sparse and nested tensors have no strides
+            return None
 
     def prepare(self, tensors: Sequence[torch.Tensor]) -> Plan:
         """Check tensors and lay the program out for them.
@@ -183,7 +186,7 @@ class Program:
 
 
 def _plan_key(tensors: Sequence[torch.Tensor]) -> tuple[Any, ...]:
-    return tuple([(t.shape, t.stride(), t.dtype, t.is_cpu) for t in tensors])
+    return tuple([(t.shape, t.stride(), t.dtype, t.is_cpu, t.is_neg()) for t in tensors])
 
 
 def _dense_copy(tensor: torch.Tensor, order: Sequence[int]) -> torch.Tensor:

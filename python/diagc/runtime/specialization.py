@@ -9,6 +9,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from diagc.runtime.captured import CapturedTensor
+from diagc.runtime.guards import holds
 from diagc.runtime.plan import Plan
 from diagc.runtime.program import Program
 from diagc.runtime.sizes import Sizes
@@ -35,6 +36,7 @@ class Specialization:
         shapes: of the user's tensors at the import.
         source_ir: text of the diag module.
         dynamic: whether some size is open.
+        conditions: see `diagc.runtime.guards.holds`.
     """
 
     program: Program
@@ -44,6 +46,7 @@ class Specialization:
     shapes: tuple[tuple[int, ...], ...]
     source_ir: str
     dynamic: bool = False
+    conditions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """See whether the one result is the function's value."""
@@ -62,11 +65,17 @@ class Specialization:
             for s in self.sources
         ]
 
+    def admits(self, shapes: Sequence[Sizes]) -> bool:
+        """Whether the function takes the same branches for tensors of these shapes."""
+        return holds(self.conditions, shapes)
+
     def accepts(self, shapes: Sequence[Sizes]) -> bool:
         """Whether sizes that are plain ints fit those that the program fixes.
 
         A symbolic size fits only an open one: torch would turn a comparison into a guard.
         """
+        if not self.admits(shapes):
+            return False
         for source, entry in zip(self.sources, self.program.inputs, strict=True):
             if not isinstance(source, int):
                 continue

@@ -30,13 +30,42 @@ def test_sizes_that_change_become_open() -> None:
     assert programs(compiled) == 1
     check(compiled, 2, 33, 50)
     assert programs(compiled) == 2
-    for queries, keys in ((64, 64), (7, 90), (128, 3), (1, 17), (40, 40)):
+    for queries, keys in ((64, 64), (7, 90), (128, 3), (40, 40)):
         check(compiled, 2, queries, keys)
     assert programs(compiled) == 2
     check(compiled, 5, 20, 30)
     assert programs(compiled) == 3
     check(compiled, 3, 21, 31)
     assert programs(compiled) == 3
+    check(compiled, 3, 1, 17)  # a size of 1 is never open
+    assert programs(compiled) == 4
+
+
+def by_size(x: Tensor) -> Tensor:
+    if x.shape[0] == 1:
+        return x + 1
+    return x * 2 if x.shape[0] > 5 else x * 3
+
+
+@pytest.mark.parametrize("dynamic", [None, True, False])
+def test_branches_on_sizes_are_taken_anew(dynamic: bool | None) -> None:
+    compiled = diagc.compile(by_size, dynamic=dynamic)
+    for size in (4, 5, 3, 6, 9, 2, 1, 5, 7):
+        x = torch.randn(size, 4)
+        assert torch.equal(compiled(x), by_size(x)), size
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_sizes_that_are_returned_or_divided_are_those_of_the_call(dynamic: bool | None) -> None:
+    def sizes(x: Tensor) -> tuple[Tensor, int, torch.Size]:
+        return x * x.shape[0] + 1 / x.shape[1], x.shape[0], x.shape
+
+    compiled = diagc.compile(sizes, dynamic=dynamic)
+    for size in (3, 4, 5, 6):
+        x = torch.randn(size, size + 1)
+        found, expected = compiled(x), sizes(x)
+        torch.testing.assert_close(found[0], expected[0])
+        assert found[1:] == expected[1:]
 
 
 def test_all_sizes_open_from_the_start() -> None:

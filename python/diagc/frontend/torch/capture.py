@@ -16,7 +16,14 @@ from torch.utils import _pytree as pytree
 from diagc.errors import DiagcError, UnsupportedError, UserError
 from diagc.frontend.torch import decompositions
 from diagc.frontend.torch.aten import Input
-from diagc.frontend.torch.captured import Captured, Dynamic, argument_names, explained, tensor_type
+from diagc.frontend.torch.captured import (
+    Captured,
+    Dynamic,
+    argument_names,
+    check_results,
+    explained,
+    tensor_type,
+)
 from diagc.frontend.torch.export import export
 from diagc.frontend.torch.recorder import NeedsExport, Recorder
 from diagc.frontend.torch.tracing_state import DeviceFacade, tracing_state
@@ -82,12 +89,18 @@ def _check_inputs(function: Callable[..., Any], inputs: tuple[Any, ...]) -> list
 
 
 def _check_layout(position: int, tensor: torch.Tensor) -> None:
-    if tensor.layout != torch.strided or tensor.is_quantized:
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
         raise UserError(
             f"example input {position} is not a dense tensor",
             expected="layout torch.strided",
-            found=str(tensor.layout),
+            found=_layout_name(tensor),
         )
+
+
+def _layout_name(tensor: torch.Tensor) -> str:
+    if tensor.is_nested:
+        return "a nested tensor"
+    return "a quantized tensor" if tensor.is_quantized else str(tensor.layout)
 
 
 # --- recording ---------------------------------------------------------------------------------
@@ -123,6 +136,7 @@ def _record(
         result = call_user_function(recorder, function, arguments)
     leaves, spec = pytree.tree_flatten(result)
     nodes = [recorder.node_of(x) if isinstance(x, torch.Tensor) else x for x in leaves]
+    check_results(nodes)
     recorder.graph.output(tuple(nodes))
     return Captured(recorder.graph, _inputs(recorder, names, known), spec, {})
 

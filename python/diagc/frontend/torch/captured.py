@@ -1,8 +1,9 @@
 """What capturing gives, and what its two ways share."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, TypeAlias
 
 import torch
@@ -15,7 +16,14 @@ from diagc.frontend.torch.locations import location_of_exception
 from diagc.frontend.torch.recorder import NeedsExport
 from diagc.frontend.torch.sizes import size_of
 
-__all__ = ["Captured", "Dynamic", "argument_names", "explained", "tensor_type"]
+__all__ = [
+    "Captured",
+    "Dynamic",
+    "argument_names",
+    "check_results",
+    "explained",
+    "tensor_type",
+]
 
 Dynamic: TypeAlias = bool | dict[str, Any] | tuple[Any, ...]
 """Which sizes are symbolic: none, all that can be, or what torch.export takes."""
@@ -30,12 +38,15 @@ class Captured:
         inputs: one entry for each placeholder that holds a tensor, in order.
         output_spec: pytree spec of what the function returns, over the graph's outputs in order.
         symbols: range of each symbolic size.
+        conditions: what the sizes must fulfil for the graph to hold, as Python expressions over
+            `s[i][d]`, the size of dim d of the i-th user input.
     """
 
     graph: fx.Graph
     inputs: list[Input]
     output_spec: pytree.TreeSpec
     symbols: dict[str, tuple[int, int]]
+    conditions: tuple[str, ...] = ()
 
 
 def tensor_type(value: Any) -> TensorType | None:
@@ -43,6 +54,31 @@ def tensor_type(value: Any) -> TensorType | None:
     if not isinstance(value, torch.Tensor):
         return None
     return TensorType(tuple(size_of(s) for s in value.shape), value.dtype)
+
+
+_CONSTANT_RESULTS = (
+    *(type(None), bool, int, float, complex, str, bytes, Enum, type),
+    *(torch.Size, torch.dtype, torch.device, torch.layout, torch.memory_format),
+)
+
+
+def check_results(results: Iterable[Any]) -> None:
+    """See that all results, as leaves, are tensors of the graph or constants.
+
+    Raises:
+        UnsupportedError: a size that is open, or an object of another kind: it may hold tensors
+            without values, or have to run later.
+    """
+    for value in results:
+        if isinstance(value, fx.Node):
+            if not isinstance(value.meta.get("val"), torch.Tensor):
+                raise UnsupportedError("an open size as a result")
+        elif not isinstance(value, _CONSTANT_RESULTS):
+            raise UnsupportedError(
+                f"a result of type {type(value).__name__}",
+                remedy="return tensors and constants, also in tuples, lists, dicts, or classes "
+                "that torch.utils._pytree knows",
+            )
 
 
 def explained(function: Callable[..., Any], error: Exception) -> DiagcError:

@@ -1,7 +1,10 @@
 """Capture through non-strict torch.export: symbolic sizes, and writes through views."""
 
+import inspect
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +13,14 @@ from torch.utils import _pytree as pytree
 from diagc.errors import DiagcError, UnsupportedError
 from diagc.frontend.torch import decompositions
 from diagc.frontend.torch.aten import Input
-from diagc.frontend.torch.captured import Captured, Dynamic, argument_names, explained, tensor_type
+from diagc.frontend.torch.captured import (
+    Captured,
+    Dynamic,
+    argument_names,
+    check_results,
+    explained,
+    tensor_type,
+)
 
 __all__ = ["export"]
 
@@ -46,7 +56,9 @@ def export(function: Callable[..., Any], inputs: tuple[Any, ...], dynamic: Dynam
         raise
     except Exception as error:
         raise explained(function, error) from error
-    return _from_exported(exported, argument_names(function, inputs))
+    captured = _from_exported(exported, argument_names(function, inputs))
+    conditions = _conditions(exported._guards_code, _sources(module, inputs), captured.inputs)
+    return replace(captured, conditions=tuple(conditions))
 
 
 def _dynamic_shapes(module: torch.nn.Module, inputs: tuple[Any, ...], dynamic: Dynamic) -> Any:
@@ -84,5 +96,44 @@ def _from_exported(exported: Any, user_names: list[str]) -> Captured:
         str(s): (int(max(r.lower, 0)), int(min(r.upper, 2**62)))
         for s, r in exported.range_constraints.items()
     }
+    (output,) = (node for node in exported.graph.nodes if node.op == "output")
+    check_results(output.args[0])
     spec = exported.call_spec.out_spec
     return Captured(exported.graph, inputs, spec, symbols)
+
+
+# ---- what the sizes must fulfil ------------------------------------------------------------------
+
+
+def _sources(module: torch.nn.Module, inputs: tuple[Any, ...]) -> dict[str, int]:
+    """Number of each tensor by what torch.export calls it: `L['x'][0]`."""
+    bound = inspect.signature(module.forward).bind(*inputs)
+    leaves, _ = pytree.tree_flatten_with_path(dict(bound.arguments))
+    return {f"L{pytree.keystr(path)}": i for i, (path, _) in enumerate(leaves)}
+
+
+_SIZE = re.compile(r"(?P<source>L(?:\[[^\]]*\])+)\.size\(\)\[(?P<dim>\d+)\]")
+
+
+def _conditions(
+    guards: Sequence[str], sources: dict[str, int], inputs: Sequence[Input]
+) -> Iterator[str]:
+    """Guards of torch.export over `s[i][d]`; open sizes are above 1, as torch assumes.
+
+    Raises:
+        UnsupportedError: a guard is not on sizes.
+    """
+
+    def size(match: re.Match[str]) -> str:
+        number = sources.get(match["source"])
+        return match[0] if number is None else f"s[{number}][{match['dim']}]"
+
+    for guard in guards:
+        condition = _SIZE.sub(size, guard)
+        if "L[" in condition:
+            raise UnsupportedError("a branch on more than sizes", reason=f"assumes {guard}")
+        yield condition
+    for source in inputs:
+        for dim, length in enumerate(source.type.shape):
+            if source.user_index is not None and not isinstance(length, int):
+                yield f"s[{source.user_index}][{dim}] > 1"

@@ -1,7 +1,7 @@
 """Import a torch function or module: capture, read, raise, write."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -108,6 +108,7 @@ class ImportedProgram:
         outputs: the user's result structure.
         notes: ops that stayed outside, for explain().
         guards: size equalities that were assumed, as text such as `s0 == s1`.
+        conditions: see `Captured`.
     """
 
     module: ir.Module
@@ -116,6 +117,7 @@ class ImportedProgram:
     outputs: Outputs
     notes: tuple[Note, ...]
     guards: tuple[str, ...]
+    conditions: tuple[str, ...] = ()
 
 
 def _read_fx(captured: Captured) -> Program:
@@ -169,7 +171,8 @@ def import_torch(
             "unknown adapter", expected=" or ".join(map(repr, ADAPTERS)), found=repr(adapter)
         )
     captured = capture(function, example_inputs, dynamic)
-    return import_program(ADAPTERS[adapter](captured), captured.output_spec, context)
+    program = import_program(ADAPTERS[adapter](captured), captured.output_spec, context)
+    return replace(program, conditions=captured.conditions)
 
 
 def import_program(

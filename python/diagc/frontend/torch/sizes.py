@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 
 import torch
 
+from diagc.errors import UnsupportedError
+
 __all__ = [
     "Size",
     "divide",
@@ -32,9 +34,15 @@ def symbol(name: str) -> Size:
 
 
 def size_of(value: Any) -> Size:
-    """An int for an int, and for a SymInt its expression over symbols made by `symbol`."""
+    """An int for an int, and for a SymInt its expression over symbols made by `symbol`.
+
+    Raises:
+        UnsupportedError: a SymFloat.
+    """
     if isinstance(value, int):
         return value
+    if isinstance(value, torch.SymFloat):
+        raise UnsupportedError("arithmetic of open sizes that gives fractions")
     expression = value.node.expr if isinstance(value, torch.SymInt) else value
     if expression.is_Integer:
         return int(expression)
