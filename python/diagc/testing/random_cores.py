@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from diagc.dialects import diag
-from diagc.mlir import arith, ir
+from diagc.mlir import arith, ir, math_dialect
 from diagc.testing.random_canvas import Canvas, Wire
 from diagc.testing.random_scalars import widen
 from diagc.testing.random_steps import contract, float_type, keep_mask, map_of, normalize
@@ -91,6 +91,34 @@ def masked_softmax(canvas: Canvas) -> None:
     contract(canvas, canvas.add(weights, 1.0), values, [x])
 
 
+def handwritten(canvas: Canvas) -> None:
+    """A normaliser as a model spells it: a map, a sum of its row, a division, a product."""
+    q, x = canvas.axis("long"), canvas.axis("long")
+    scores = canvas.input([q, x], float_type(canvas))
+    value = scores.value
+    if canvas.chance(0.4) and canvas.axes[x].size:  # shifted by the maximum, as softmax is
+        largest = diag.reduce(value, [x], "max")
+        value = diag.map_([value, largest], lambda s, m: _exp(arith.subf(s, m)))
+        terms = value
+    elif canvas.chance(0.5):
+        value = terms = map_of(canvas, [scores]).value
+        terms = diag.map_([terms], lambda t: math_dialect.absf(t))
+    else:
+        terms = diag.map_([value], lambda s: arith.mulf(s, s))
+    total = diag.reduce(terms, [x], "add")
+
+    def divided(term: ir.Value, row: ir.Value) -> ir.Value:
+        below = arith.addf(row, arith.constant(row.type, 2.0**-6))
+        return arith.divf(term, math_dialect.sqrt(below))
+
+    weights = canvas.add(diag.map_([value, total], divided), 2.0)
+    contract(canvas, weights, canvas.input([x, canvas.axis("feature")], float_type(canvas)), [x])
+
+
+def _exp(x: ir.Value) -> ir.Value:
+    return math_dialect.exp(x)
+
+
 def statistics(canvas: Canvas) -> None:
     """Several statistics of one computed wire: streams with more than one sum, no contraction."""
     q, x = canvas.axis("long"), canvas.axis("long")
@@ -107,6 +135,7 @@ CORES: tuple[tuple[int, Callable[[Canvas], None]], ...] = (
     (5, attention),
     (2, chain),
     (1, masked_softmax),
+    (2, handwritten),
     (2, statistics),
 )
 """Weight and start."""

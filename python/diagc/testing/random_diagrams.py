@@ -79,7 +79,7 @@ def random_diagram(rng: Random) -> Diagram:
             roles = rng.choice((["long"], ["long", "feature"], ["batch", "long", "feature"]))
             canvas.input([canvas.axis(role) for role in roles], _any_float(rng))
         steps = [*STEPS, (6, step_reindex)]
-        for _ in range(rng.randint(1, 6)):
+        for _ in range(rng.choice((1, 2, 3, 4, 5, 6, 9))):
             (step,) = rng.choices([s for _, s in steps], [w for w, _ in steps])
             step(canvas)
 

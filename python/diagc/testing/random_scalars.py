@@ -103,6 +103,31 @@ def _log(rng: Random, x: Term) -> Term:
     return Term(math_dialect.log(inside), x.bound**0.5)
 
 
+def _power(rng: Random, x: Term) -> Term:
+    base = arith.addf(math_dialect.absf(x.value), _like(x, 0.25))
+    return Term(math_dialect.powf(base, _like(x, rng.choice((0.5, 1.5, -0.5)))), x.bound**1.5 + 2)
+
+
+def _fused(rng: Random, x: Term) -> Term:
+    slope, offset = rng.choice(CONSTANTS), rng.choice(CONSTANTS)
+    value = math_dialect.fma(x.value, _like(x, slope), _like(x, offset))
+    return Term(value, x.bound * slope + offset)
+
+
+def _bounded(op: Callable[[ir.Value], ir.Value], bound: float) -> Callable[[Random, Term], Term]:
+    """A function that grows fast, of an argument between -1 and 1."""
+    return lambda rng, x: Term(op(math_dialect.tanh(x.value)), bound)
+
+
+def _of_size(op: Callable[[ir.Value], ir.Value], bound: float) -> Callable[[Random, Term], Term]:
+    """A function that is singular at -1 or 0, of 1 + |x|."""
+
+    def apply(rng: Random, x: Term) -> Term:
+        return Term(op(arith.addf(math_dialect.absf(x.value), _like(x, 1.0))), bound)
+
+    return apply
+
+
 def _library(op: Callable[[ir.Value], ir.Value], bound: float) -> Callable[[Random, Term], Term]:
     return lambda rng, x: Term(op(x.value), bound)
 
@@ -125,6 +150,14 @@ _UNARY: tuple[tuple[int, Callable[[Random, Term], Term]], ...] = (
     (1, _library(math_dialect.sin, 1.0)),
     (1, _library(math_dialect.cos, 1.0)),
     (1, _library(math_dialect.erf, 1.0)),
+    (1, _library(math_dialect.atan, 1.6)),
+    (1, _bounded(math_dialect.exp2, 2.0)),
+    (1, _bounded(math_dialect.expm1, 2.0)),
+    (1, _bounded(math_dialect.sinh, 1.2)),
+    (1, _of_size(math_dialect.log1p, 4.0)),
+    (1, _of_size(math_dialect.log2, 5.0)),
+    (1, _power),
+    (1, _fused),
 )
 
 

@@ -197,9 +197,11 @@ def keep_mask(canvas: Canvas, labels: Sequence[str]) -> ir.Value:
 
 
 def _position_mask(canvas: Canvas, row: str, column: str) -> ir.Value:
-    """Causal with an offset, a window, or a parity."""
+    """Causal with an offset, a window, a stripe, or the bits of a hash, as dropout takes them."""
     offset = canvas.rng.choice((0, 0, 1, 3, 8))
-    kind = canvas.rng.choice(("causal", "causal", "window", "stripe"))
+    kind = canvas.rng.choice(("causal", "causal", "window", "stripe", "hash"))
+    if kind == "hash":
+        return diag.map_([canvas.position(row), canvas.position(column)], _hashed)
 
     def body(i: ir.Value, j: ir.Value) -> ir.Value:
         shift = arith.constant(i.type, offset)
@@ -213,6 +215,17 @@ def _position_mask(canvas: Canvas, row: str, column: str) -> ir.Value:
         return arith.cmpi(arith.CmpIPredicate.ne, rest, arith.constant(i.type, 0))
 
     return diag.map_([canvas.position(row), canvas.position(column)], body)
+
+
+def _hashed(i: ir.Value, j: ir.Value) -> ir.Value:
+    """A bit of a mix of two positions."""
+    i32 = ir.IntegerType.get_signless(32)
+    first, second = (arith.index_cast(i32, position) for position in (i, j))
+    mixed = arith.addi(arith.muli(first, arith.constant(i32, 73856093)), second)
+    mixed = arith.xori(mixed, arith.shrui(mixed, arith.constant(i32, 13)))
+    mixed = arith.muli(mixed, arith.constant(i32, 19349663))
+    kept = arith.andi(arith.shrui(mixed, arith.constant(i32, 7)), arith.constant(i32, 3))
+    return arith.cmpi(arith.CmpIPredicate.ne, kept, arith.constant(i32, 0))
 
 
 def _step_select(canvas: Canvas) -> bool:
