@@ -15,6 +15,11 @@ __all__ = ["MAP_PATTERNS", "sink_constants"]
 Pattern = Callable[[ir.Operation], ir.Value | None]
 
 
+CHUNKED = "diag.chunked"
+"""Marks an op in the body of a stream that makes the streamed axis from nothing: a chunk of it. An
+equal op outside makes the whole axis, and CSE would take that one for it."""
+
+
 def _elements(op: ir.Operation) -> list[ir.Operation]:
     body = op.regions[0].blocks[0]
     return [e.operation for e in body.operations if e.operation.name == "diag.element"]
@@ -34,7 +39,14 @@ def _rebuild(op: ir.Operation, inline: Callable[[ir.Operation], bool]) -> ir.Val
     made = diag.map_([], body, result=sizes, dtype=dtype, loc=op.location)
     for name in op.attributes:
         made.owner.operation.attributes[name] = op.attributes[name]
+    if any(inline(e) and CHUNKED in _attributes(e.operands[0]) for e in _elements(op)):
+        made.owner.operation.attributes[CHUNKED] = ir.UnitAttr.get()
     return made
+
+
+def _attributes(value: ir.Value) -> list[str]:
+    producer = _defining(value)
+    return [] if producer is None else list(producer.attributes)
 
 
 def _copy_body(op: ir.Operation, inline: Callable[[ir.Operation], bool]) -> ir.Value:

@@ -1,17 +1,20 @@
 """Builds `diag.stream` from a derivation: init, body, combine and tail, and the ops it replaces."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 
 from diagc.algebra import laws
 from diagc.algebra.dataflow import carries, reduced_axes
 from diagc.algebra.expressions import Expr, equal, select, symbol, symbols
 from diagc.algebra.graph import Graph
 from diagc.algebra.maps import cast, convert, full, map_expr, statistic_type
-from diagc.algebra.streams import Derivation, State
+from diagc.algebra.streams import Derivation, FurtherSums, State
 from diagc.algebra.summands import monoid_of
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
+from diagc.passes.canonical_maps import CHUNKED
 from diagc.passes.cloning import clone
+from diagc.passes.further_sums import Part, add_parts, sum_dims, sum_term
 from diagc.passes.nonpositive import NONPOSITIVE
 
 __all__ = ["MAX_RESULTS", "build_stream"]
@@ -75,12 +78,16 @@ class _Builder:
         self._graph = graph
         self._tail = tail
         self._results = results
-        self._state = {state.op: number for number, state in enumerate(derivation.states)}
-        depends = graph.after(self._state)
+        self._states = {state.op: state for state in derivation.states}
+        counts = [1 + len(_terms(state)) for state in derivation.states]
+        starts = list(accumulate(counts, initial=0))
+        self._count = starts[-1]
+        self._place = dict(zip(self._states, starts, strict=False))
+        depends = graph.after(self._states)
         self._statistics = [
             op
             for op in derivation.body
-            if op not in self._state
+            if op not in self._states
             and op in depends
             and not graph.carries(op.results[0], self._axis)
         ]
@@ -89,66 +96,66 @@ class _Builder:
 
     def init(self) -> list[ir.Value]:
         """The identity of every state."""
-        return [self._identity(state.op) for state in self._derivation.states]
+        return [value for state in self._derivation.states for value in self._identities(state)]
 
-    def _identity(self, op: ir.Operation) -> ir.Value:
-        type_, dims = _state_type(op), diag.dims(op.results[0])
+    def _identities(self, state: State) -> list[ir.Value]:
+        op, type_ = state.op, _state_type(state.op)
         value = diag.identity_attr(monoid_of(op), type_)
         with op.location:
-            if isinstance(value, ir.FloatAttr):
-                return full(value.value, dims, type_)
-            return diag.map_([], lambda: _constant(value), result=dims, dtype=type_)
+            if not isinstance(value, ir.FloatAttr):
+                dims = diag.dims(op.results[0])
+                return [diag.map_([], lambda: _constant(value), result=dims, dtype=type_)]
+            further = [
+                full(0.0, sum_dims(op, sums, term, self._derivation.wires), type_)
+                for sums, term in _terms(state)
+            ]
+            return [full(value.value, diag.dims(op.results[0]), type_), *further]
 
     def body(self, *old: ir.Value) -> list[ir.Value]:
         """The states after one more chunk."""
         values: Values = {}
         new: list[ir.Value] = []
-        factors: dict[Expr, ir.Value] = {}
+        made: dict[Expr, ir.Value] = {}
         for op in self._derivation.body:
             with op.location:
-                if op not in self._state:
+                if op not in self._states:
                     self._repeat(op, values)
                     continue
-                number = self._state[op]
-                state = self._derivation.states[number]
-                part = self._reduce_chunk(op, values)
-                factor = self._correction(state, old, values, factors)
-                new.append(_merge(state, (old[number], factor), (part, None)))
-                values[op.results[0]] = self._statistic(op, new[-1])
+                state = self._states[op]
+                chunk = Part(self._reduce_chunk(state, values))
+                new += self._merged(state, self._moving(state, old, values, made), chunk)
+                values[op.results[0]] = self._statistic(op, new[self._place[op]])
         return new
 
     def combine(self, *both: ir.Value) -> list[ir.Value]:
         """The states of two parts of the axis as those of the whole."""
-        count = len(self._derivation.states)
-        sides = (both[:count], both[count:])
+        sides = (both[: self._count], both[self._count :])
         values: Values = {}
         new: list[ir.Value] = []
-        factors: tuple[dict[Expr, ir.Value], dict[Expr, ir.Value]] = ({}, {})
-        for op in [*self._in_body_order()]:
+        made: tuple[dict[Expr, ir.Value], dict[Expr, ir.Value]] = ({}, {})
+        for op in self._without_elements():
             with op.location:
-                if op not in self._state:
+                if op not in self._states:
                     clone(op, values)
                     continue
-                number = self._state[op]
-                state = self._derivation.states[number]
+                state = self._states[op]
                 left, right = (
-                    (side[number], self._correction(state, side, values, made))
-                    for side, made in zip(sides, factors, strict=True)
+                    self._moving(state, side, values, known)
+                    for side, known in zip(sides, made, strict=True)
                 )
-                new.append(_merge(state, left, right))
-                values[op.results[0]] = self._statistic(op, new[-1])
+                new += self._merged(state, left, right)
+                values[op.results[0]] = self._statistic(op, new[self._place[op]])
         return new
 
-    def _in_body_order(self) -> Iterator[ir.Operation]:
-        """Reductions and the axis-free maps between them."""
+    def _without_elements(self) -> Iterator[ir.Operation]:
+        """Reductions and the axis-free maps between them, in order."""
         statistics = set(self._statistics)
-        return (op for op in self._derivation.body if op in self._state or op in statistics)
+        return (op for op in self._derivation.body if op in self._states or op in statistics)
 
     def tail(self, *states: ir.Value) -> list[ir.Value]:
         """What the stream gives, from the final states."""
         values: Values = {
-            state.op.results[0]: self._as_original(state.op, value)
-            for state, value in zip(self._derivation.states, states, strict=True)
+            op.results[0]: self._as_original(op, states[place]) for op, place in self._place.items()
         }
         for op in self._tail:
             with op.location:
@@ -168,42 +175,60 @@ class _Builder:
         for value in self._graph.reads[op]:
             self._read(value, values)
         copy = clone(op, values)
+        chunked = any(self._graph.carries(value, self._axis) for value in self._graph.reads[op])
         for result in copy.results:
             if carries(result, self._axis):
+                if not chunked:
+                    copy.attributes[CHUNKED] = ir.UnitAttr.get()
                 dims = {**diag.dims(result), self._axis: diag.DYNAMIC}
                 result.set_type(diag.wire(dims, diag.element_type(result)))
 
-    def _reduce_chunk(self, op: ir.Operation, values: Values) -> ir.Value:
-        """A reduction of the chunk, in the type of its state."""
+    def _reduce_chunk(self, state: State, values: Values) -> list[ir.Value]:
+        """A reduction of the chunk, in the type of its state, and its further sums."""
+        op, type_ = state.op, _state_type(state.op)
         operands = [self._read(value, values) for value in op.operands]
-        axes, type_ = reduced_axes(op), _state_type(op)
-        if op.name == "diag.reduce":
-            return diag.reduce(cast(operands[0], type_), axes, monoid_of(op))
-        acc = ir.TypeAttr(op.attributes["acc"]).value if "acc" in op.attributes else None
-        order = diag.labels(op.results[0])
-        return diag.contract(operands[0], operands[1], axes, dtype=type_, acc=acc, order=order)
+        found = [_reduce(op, operands, type_)]
+        for further, term in _terms(state):
+            outer = {name: self._derivation.wires[name] for name in symbols(term)}
+            wires = {name: self._read(wire, values) for name, wire in outer.items()}
+            found.append(sum_term(op, further, term, operands, wires, type_))
+        return found
 
-    def _correction(
+    def _moving(
         self,
         state: State,
         old: Sequence[ir.Value],
         values: Values,
         made: dict[Expr, ir.Value],
-    ) -> ir.Value | None:
-        """What makes an old state fit the new statistics; equal ones are made once."""
+    ) -> Part:
+        """Old values of a state with what makes them fit the new statistics.
+
+        Equal corrections are made once, in `made`.
+        """
+        place = self._place[state.op]
+        sums = old[place : place + 1 + len(_terms(state))]
         law = state.scale if state.scale is not None else state.offset
-        if law is not None and law not in made:
-            made[law] = self._law_wire(law, old, values)
-            if state.decays:
-                _mark_exp(made[law])
-        return None if law is None else made[law]
+        step = None if state.further is None else state.further.step
+        for term in (law, step):
+            if term is not None and term not in made:
+                made[term] = self._law_wire(term, old, values)
+        if law is not None and state.decays:
+            _mark_exp(made[law])
+        return Part(sums, law and made[law], step and made[step])
+
+    def _merged(self, state: State, left: Part, right: Part) -> list[ir.Value]:
+        """Two parts of a state, each corrected first, merged by the monoid."""
+        if state.further is None:
+            return [_merge(state, left, right)]
+        return [add_parts((left, right), number) for number in range(len(left.sums))]
 
     def _law_wire(self, law: Expr, old: Sequence[ir.Value], values: Values) -> ir.Value:
         """A correction as a wire, from old states and the new statistics."""
         wires: dict[str, ir.Value] = {}
         for name in symbols(law):
             if name[0] == "r":
-                wires[name] = old[int(name[1:])]
+                reduction = self._derivation.states[int(name[1:])].op
+                wires[name] = old[self._place[reduction]]
             else:
                 outer = self._derivation.wires[name.removesuffix(laws.NEW)]
                 wires[name] = values.get(outer, outer)
@@ -244,23 +269,38 @@ def _mark_exp(wire: ir.Value) -> None:
             op.attributes[NONPOSITIVE] = ir.UnitAttr.get()
 
 
-Corrected = tuple[ir.Value, ir.Value | None]
+def _terms(state: State) -> list[tuple[FurtherSums, Expr]]:
+    """The further sums of a state, each with its term."""
+    further = state.further
+    return [] if further is None else [(further, term) for term in further.terms]
 
 
-def _merge(state: State, left: Corrected, right: Corrected) -> ir.Value:
-    """Two values of a state, each corrected first, merged by the monoid in one map."""
+def _reduce(op: ir.Operation, operands: Sequence[ir.Value], type_: ir.Type) -> ir.Value:
+    """Reduction `op` of other operands, in element type `type_`."""
+    axes = reduced_axes(op)
+    if op.name == "diag.reduce":
+        return diag.reduce(cast(operands[0], type_), axes, monoid_of(op))
+    acc = ir.TypeAttr(op.attributes["acc"]).value if "acc" in op.attributes else None
+    order = diag.labels(op.results[0])
+    return diag.contract(operands[0], operands[1], axes, dtype=type_, acc=acc, order=order)
+
+
+def _merge(state: State, left: Part, right: Part) -> ir.Value:
+    """The one value of both parts, each corrected first, merged by the monoid in one map."""
     monoid = diag.MONOIDS[monoid_of(state.op)]
-    wires = [wire for wire in (*left, *right) if wire is not None]
+    wires = [
+        wire for part in (left, right) for wire in (*part.sums, part.scale) if wire is not None
+    ]
     correct = arith.mulf if state.scale is not None else arith.addf
 
     def body(*scalars: ir.Value) -> ir.Value:
         rest = iter(scalars)
-        parts = []
-        for _, correction in (left, right):
+        merged = []
+        for part in (left, right):
             value = next(rest)
-            if correction is not None:
+            if part.scale is not None:
                 value = correct(value, convert(next(rest), value.type))
-            parts.append(value)
-        return monoid.combine(*parts)
+            merged.append(value)
+        return monoid.combine(*merged)
 
     return diag.map_(wires, body, result=diag.dims(state.op.results[0]))
