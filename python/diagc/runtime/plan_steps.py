@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from diagc.errors import InternalError
+from diagc.errors import InternalError, LaunchError
 from diagc.runtime.plan import Array, Values
 from diagc.runtime.plan_elementwise import lay_out_elementwise
 from diagc.runtime.plan_launches import lay_out_launch
@@ -28,7 +28,7 @@ from diagc.runtime.steps import (
     Step,
     View,
 )
-from diagc.runtime.strides import view_strides
+from diagc.runtime.strides import bounds, view_strides
 
 __all__ = ["as_tensor", "lay_out"]
 
@@ -54,11 +54,45 @@ def _view(scope: Scope, step: View) -> list[Array]:
     """A view where strides can say it; else one of a dense copy; else a gather."""
     sizes = scope.sizes[len(scope.arrays)]
     array = scope.arrays[step.source]
+    _check_positions(step, sizes, array.shape, scope.types[step.source].labels)
     view = _as_view(array, step, sizes)
     if view is None and not all(_is_dim(expr) for expr in step.map):
         array = scope.planner.copy(array, range(len(array.shape)))
         view = _as_view(array, step, sizes)
     return [_gather(scope, array, step, sizes) if view is None else view]
+
+
+def _check_positions(
+    step: View, sizes: Sequence[int], source: Sequence[int], labels: Sequence[str]
+) -> None:
+    """See that every position that is read exists, for sizes that were open until now.
+
+    Raises:
+        LaunchError: it does not.
+    """
+    if 0 in sizes:
+        return
+    for expr, size, label in zip(step.map, source, labels, strict=True):
+        low, high = bounds(expr, sizes)
+        if low >= 0 and high < size:
+            continue
+        at = torch.as_tensor(_position(expr, _aranges(sizes)))  # bounds may be too wide
+        low, high = int(at.min()), int(at.max())
+        if low < 0 or high >= size:
+            raise LaunchError(
+                f"positions {low}..{high} of axis '{label}' are read",
+                expected=f"a size of at least {high + 1}" if low >= 0 else "none below 0",
+                found=size,
+                remedy="give a larger input",
+            )
+
+
+def _aranges(sizes: Sequence[int]) -> list[torch.Tensor]:
+    """The positions along each axis, in the shape that broadcasts against the others."""
+    return [
+        torch.arange(size).reshape([-1 if axis == i else 1 for axis in range(len(sizes))])
+        for i, size in enumerate(sizes)
+    ]
 
 
 def _is_dim(expr: Affine) -> bool:
@@ -75,10 +109,7 @@ def _as_view(array: Array, step: View, sizes: tuple[int, ...]) -> Array | None:
 
 def _gather(scope: Scope, array: Array, step: View, sizes: tuple[int, ...]) -> Array:
     """Read a dense array at computed positions."""
-    positions = [
-        torch.arange(size).reshape([-1 if axis == i else 1 for axis in range(len(sizes))])
-        for i, size in enumerate(sizes)
-    ]
+    positions = _aranges(sizes)
     at = torch.zeros(sizes, dtype=torch.int64)
     for expr, stride in zip(step.map, array.strides, strict=True):
         at = at + _position(expr, positions) * stride

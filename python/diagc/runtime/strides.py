@@ -8,7 +8,15 @@ from itertools import pairwise
 
 from diagc.runtime.steps import Affine
 
-__all__ = ["Linear", "collapse", "linear_form", "nests", "permuted_strides", "view_strides"]
+__all__ = [
+    "Linear",
+    "bounds",
+    "collapse",
+    "linear_form",
+    "nests",
+    "permuted_strides",
+    "view_strides",
+]
 
 # A sum of atoms with coefficients; None is the constant 1, ("dim", i) a position, and
 # ("//", form, c) a quotient, with its form as a sorted tuple of items.
@@ -37,6 +45,28 @@ def permuted_strides(sizes: Sequence[int], order: Sequence[int]) -> tuple[int, .
         strides[axis] = step
         step *= max(sizes[axis], 1)
     return tuple(strides)
+
+
+def bounds(expr: Affine, sizes: Sequence[int]) -> tuple[int, int]:
+    """A range that holds every value of an affine expression at the positions of an array.
+
+    It is exact where each axis occurs once. Divisors are positive.
+    """
+    if isinstance(expr, int):
+        return expr, expr
+    if expr[0] == "dim":
+        return 0, sizes[expr[1]] - 1
+    (low, high), (a, b) = (bounds(part, sizes) for part in expr[1:])
+    match expr[0]:
+        case "+":
+            return low + a, high + b
+        case "*":
+            ends = (low * a, low * b, high * a, high * b)
+            return min(ends), max(ends)
+        case "//":
+            return low // a, high // a
+        case _:
+            return (low, high) if low >= 0 and high < a else (0, a - 1)
 
 
 def view_strides(
