@@ -259,13 +259,13 @@ func.func @long_axis(%x: tensor<4x8192xf32, ["n", "c"]>) -> tensor<4xf32, ["n"]>
 // CHECK: "diag.stream"
 // CHECK: diag.chunked
 // CHECK: return
-func.func @axis_from_nothing(%a: tensor<?x?xf32, ["e", "x"]>, %b: tensor<?xf32, ["f"]>)
-    -> (tensor<?x?xf32, ["e", "x"]>, tensor<?x?x?xf32, ["e", "x", "f"]>) {
+func.func @axis_from_nothing(%a: tensor<?x?xf32, ["e", "x"]>, %b: tensor<8192xf32, ["f"]>)
+    -> (tensor<?x?xf32, ["e", "x"]>, tensor<?x?x8192xf32, ["e", "x", "f"]>) {
   %t = "diag.map"() ({
     %0 = "diag.element"(%a) : (tensor<?x?xf32, ["e", "x"]>) -> f32
     %1 = arith.addf %0, %0 : f32
     "diag.yield"(%1) : (f32) -> ()
-  }) : () -> tensor<?x?x?xf32, ["e", "x", "f"]>
-  %s = "diag.reduce"(%t) {over = ["f"], kind = "add"} : (tensor<?x?x?xf32, ["e", "x", "f"]>) -> tensor<?x?xf32, ["e", "x"]>
-  return %s, %t : tensor<?x?xf32, ["e", "x"]>, tensor<?x?x?xf32, ["e", "x", "f"]>
+  }) : () -> tensor<?x?x8192xf32, ["e", "x", "f"]>
+  %s = "diag.reduce"(%t) {over = ["f"], kind = "add"} : (tensor<?x?x8192xf32, ["e", "x", "f"]>) -> tensor<?x?xf32, ["e", "x"]>
+  return %s, %t : tensor<?x?xf32, ["e", "x"]>, tensor<?x?x8192xf32, ["e", "x", "f"]>
 }
