@@ -87,8 +87,15 @@ def _wire_dims(function: ir.Operation, name: str, number: int, value: ir.Value) 
 
 
 def _kernel_sizes(state: "Translator", op: ir.Operation) -> tuple[tuple[Size, ...], ...]:
-    """An argument with the same label tells the size of a kernel's axis."""
+    """An argument with the same label, or one that is renamed to it, tells a kernel's size."""
     known = state.joined(list(op.operands))
+    kernel = state.functions[str(ir.FlatSymbolRefAttr(op.attributes["callee"]).value)]
+    for inner in diag.walk_ops(kernel.regions[0]):
+        if inner.name == "diag.relabel":
+            old, new = (diag.strings(inner.attributes[name]) for name in ("from", "to"))
+            for source, target in zip(old, new, strict=True):
+                if source in known:
+                    known.setdefault(target, known[source])
     return tuple(state.sizes(result, known) for result in op.results)
 
 

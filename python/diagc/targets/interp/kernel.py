@@ -1,6 +1,6 @@
 """Kernels for programs on the target `interp`: evaluated in float64, not compiled."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from diagc.dialects import diag
 from diagc.mlir import ir
@@ -29,16 +29,31 @@ def lower_kernel(kernel: ir.Operation, options: CompileOptions) -> HostKernel:
 def _signature(kernel: ir.Operation) -> KernelSignature:
     body = diag.function_body(kernel)
     returned = list(body.operations[len(body.operations) - 1].operation.operands)
-    args = tuple(_wire(f"arg{i}", value) for i, value in enumerate(body.arguments))
-    results = tuple(_wire(f"result{i}", value) for i, value in enumerate(returned))
+    args = tuple(_wire(f"arg{i}", value, {}) for i, value in enumerate(body.arguments))
+    names = _renamed_axes(kernel, {label for wire in args for label in wire.labels})
+    results = tuple(_wire(f"result{i}", value, names) for i, value in enumerate(returned))
     sizes: dict[str, int] = {}
     for value in (*body.arguments, *returned):
         for label, size in diag.dims(value).items():
+            label = names.get(label, label)
             sizes[label] = max(size, sizes.get(label, diag.DYNAMIC))
     axes = tuple(Axis(x, None if size == diag.DYNAMIC else size) for x, size in sizes.items())
     symbol = str(ir.StringAttr(kernel.attributes["sym_name"]).value)
     return KernelSignature(symbol, args, results, axes)
 
 
-def _wire(name: str, value: ir.Value) -> Wire:
-    return Wire(name, str(diag.element_type(value)), diag.labels(value), unit_stride=False)
+def _renamed_axes(kernel: ir.Operation, bound: Collection[str]) -> dict[str, str]:
+    """The argument's label of every dynamic axis that a relabel inside gives another name."""
+    names: dict[str, str] = {}
+    for op in diag.walk_ops(kernel.regions[0]):
+        if op.name == "diag.relabel":
+            sizes = diag.dims(op.results[0])
+            for old, new in op.opview.names.items():
+                if new not in bound and sizes[new] == diag.DYNAMIC:
+                    names[new] = names.get(old, old)
+    return names
+
+
+def _wire(name: str, value: ir.Value, names: Mapping[str, str]) -> Wire:
+    labels = tuple(names.get(label, label) for label in diag.labels(value))
+    return Wire(name, str(diag.element_type(value)), labels, unit_stride=False)
