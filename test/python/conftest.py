@@ -18,5 +18,7 @@ os.environ["DIAGC_CACHE_DIR"] = str(_SCRATCH / "cache")
 os.environ["DIAGC_REPRODUCER_DIR"] = str(_SCRATCH / "reproducers")
 
 # A shared machine is slow at times; what fails is printed so that it can be run again.
-settings.register_profile("diagc", deadline=None, print_blob=True)
+# Where a seed is given, hypothesis repeats its examples too.
+_REPEAT = "DIAGC_TEST_SEED" in os.environ
+settings.register_profile("diagc", deadline=None, print_blob=not _REPEAT, derandomize=_REPEAT)
 settings.load_profile("diagc")
