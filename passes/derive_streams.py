@@ -26,8 +26,9 @@ Requires: reductions whose summands use earlier ones only through maps, in a way
 An axis counts as long when it is dynamic or above option `limit`; option `axes` names those that
 may be streamed.
 
-Declines: a short axis over which nothing is contracted; a correction that depends on the position,
-divides by a statistic, or follows a product; a contraction whose state is too wide for one task or
+Declines: a short axis over which nothing is contracted; a correction that depends on the position
+(but for few further sums, such as those of a variance around a running mean), divides by a
+statistic, or follows a product; a contraction whose state is too wide for one task or
 that multiplies by parameters (a linear layer); more than 8 results. What a law forbids is a remark:
 the attribute `diag.declined` of the reduction, and an entry in the function's `diag.remarks`.
 """

@@ -120,17 +120,23 @@ def derivation(
         return None
 
 
-def _join(
-    graph: Graph, axis: str, op: ir.Operation, found: Sequence[Group], notes: list[Note]
-) -> bool:
-    """Add `op` to the last group that it depends on, else to the last that reads the same wire."""
+def _join(graph: Graph, axis: str, op: ir.Operation, found: list[Group], notes: list[Note]) -> bool:
+    """Add `op` to the last group that it depends on, else to the last that reads the same wire.
+
+    Counts of positions that `op` depends on come along: with them a mean is a running mean.
+    """
+    counts = [g for g in found if _reads_nothing(graph, axis, g) and _depends(graph, axis, op, g)]
     for related in (_depends, _shares):
-        group = next((g for g in reversed(found) if related(graph, axis, op, g)), None)
+        others = (g for g in reversed(found) if g not in counts)
+        group = next((g for g in others if related(graph, axis, op, g)), None)
         if group is None or not _same_tasks(op, group):
             continue
-        joined = derivation(graph, axis, [*group.reductions, op], notes)
+        counted = [count for other in counts for count in other.reductions]
+        reductions = graph.in_order([*counted, *group.reductions])
+        joined = derivation(graph, axis, [*reductions, op], notes)
         if joined is not None:
-            group.reductions.append(op)
+            found[:] = [g for g in found if g not in counts]
+            group.reductions = [*reductions, op]
             group.derivation = joined
             return True
     return False

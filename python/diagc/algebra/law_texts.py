@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from diagc.algebra import laws
 from diagc.algebra.dataflow import carries, defining_op
-from diagc.algebra.expressions import Expr, show, substitute, symbol
+from diagc.algebra.expressions import CONSTANT, Expr, show, substitute, symbol
 from diagc.algebra.scalars import read_map
 from diagc.algebra.summands import Summands, monoid_of, without_guards
 from diagc.mlir import ir
@@ -43,14 +43,22 @@ class LawTexts:
         self._letters: dict[ir.Value, str] = {}
         self._states: dict[ir.Operation, str] = {}
         for op in reductions:
-            letter = "o" if op.name == "diag.contract" else _STATE_LETTERS.get(monoid_of(op), "z")
-            self._states[op] = _numbered(letter, list(self._states.values()))
+            self._states[op] = _numbered(self._state_letter(op), list(self._states.values()))
         self._results = list(reductions)
 
-    def line(self, op: ir.Operation, kind: str, law: Expr | None) -> str:
-        """What the state of `op` holds, and what corrects it."""
-        line = f"{self._states[op]}: {_KIND_WORDS.get(kind, kind)} of {self.summand(op)}"
-        return line if law is None else f"{line}, corrected by {self.law(law)}"
+    def _state_letter(self, op: ir.Operation) -> str:
+        """The letter: m for a maximum, o for a contraction, n for a count, z for any other sum."""
+        if op.name == "diag.contract":
+            return "o"
+        producer = defining_op(op.operands[0])
+        counts = producer is not None and producer in self._body and producer.name == "diag.map"
+        if counts and self._term(op.operands[0]).op == CONSTANT:
+            return "n"
+        return _STATE_LETTERS.get(monoid_of(op), "z")
+
+    def line(self, op: ir.Operation, kind: str) -> str:
+        """What the state of `op` holds."""
+        return f"{self._states[op]}: {_KIND_WORDS.get(kind, kind)} of {self.summand(op)}"
 
     def summand(self, op: ir.Operation) -> str:
         """What a reduction reduces."""

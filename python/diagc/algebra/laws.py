@@ -6,19 +6,26 @@ proved symbolically and looked up by its canonical text afterwards (`proofs`):
 
     scale   phi(x, t) = r(s, t) * phi(x, s)       r free of x: the sum is multiplied by r
     offset  phi(x, t) = phi(x, s) + d(s, t)       d free of x: a maximum or minimum moves by d
+    moments phi(x, t) = r * sum over k of (t - s)^k / k! * phi_k(x, s),   r = exp(c (t - s)):
+            phi_k = (d/ds - c)^k phi, 0 after some k: the sums of the phi_k are kept too
 
-Source: shift and range lemmas of normalised contractions (arXiv 2505.09326), cascades of rank one.
+Source: shift and range lemmas of normalised contractions (arXiv 2505.09326) for rank one; moments
+are Taylor's theorem for exponential polynomials in s (a variance has c = 0 and ends at k = 2).
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from diagc.algebra.expressions import (
+    CONSTANT,
     SYMBOL,
     Expr,
     constant,
+    exp,
     in_order,
     is_zero,
     parse,
+    select,
     substitute,
     symbol,
     symbols,
@@ -26,7 +33,7 @@ from diagc.algebra.expressions import (
 )
 from diagc.algebra.proofs import answer
 
-__all__ = ["NEW", "cases", "is_safe", "offset", "prove", "scale"]
+__all__ = ["NEW", "Moments", "cases", "is_safe", "moments", "offset", "prove", "scale"]
 
 NEW = "_new"
 """Suffix of a statistic's symbol that stands for its next value."""
@@ -50,10 +57,79 @@ def offset(phi: Expr, statistics: Sequence[str], elements: Iterable[str]) -> Exp
     return _law("offset", phi, statistics, elements)
 
 
+@dataclass(frozen=True)
+class Moments:
+    """The law of a summand whose sum needs further sums to follow a statistic.
+
+    Args:
+        statistic: the name of the statistic.
+        scale: the factor r over it and its new value, or None for 1.
+        terms: phi_1, phi_2 ..., as the summand.
+    """
+
+    statistic: str
+    scale: Expr | None
+    terms: tuple[Expr, ...]
+
+
+def moments(phi: Expr, statistic: str, elements: Iterable[str]) -> Moments | None:
+    """The further sums that let a sum of `phi` follow one statistic; None if no few do.
+
+    Conditions `select(k, term, 0)` that no statistic changes are kept around the terms.
+    """
+    if _switches(phi, {statistic}):
+        return None
+    phi, names, parts = _collapsed(phi, {statistic}, set(elements))
+    conditions: dict[str, Expr] = {}
+    phi = _with_indicators(phi, conditions)
+    if any(not is_zero(substitute(phi, {name: constant(0.0)})) for name in conditions):
+        return None
+    found = _ask("moments", phi, [statistic], names | conditions.keys())
+    if found is None:
+        return None
+    rate, *terms = (substitute(arg, parts) for arg in found.args)
+    ones = dict.fromkeys(conditions, constant(1.0))
+    kept = [substitute(condition, parts) for condition in conditions.values()]
+    wrapped = tuple(_where(kept, substitute(term, ones)) for term in terms)
+    return Moments(statistic, _exponential(rate, statistic), wrapped)
+
+
+def _with_indicators(expr: Expr, conditions: dict[str, Expr]) -> Expr:
+    """`select(k, term, 0)` as a symbol (1 or 0) times the term."""
+    args = tuple(_with_indicators(arg, conditions) for arg in expr.args)
+    if expr.op != "select" or not is_zero(args[2]):
+        return Expr(expr.op, args, expr.value)
+    name = next((n for n, c in conditions.items() if c == expr.args[0]), f"kept{len(conditions)}")
+    conditions[name] = expr.args[0]
+    return symbol(name) * args[1]
+
+
+def _where(conditions: Iterable[Expr], expr: Expr) -> Expr:
+    expr = _without_ones(expr)
+    for condition in conditions:
+        expr = select(condition, expr, 0.0)
+    return expr
+
+
+def _without_ones(expr: Expr) -> Expr:
+    args = tuple(map(_without_ones, expr.args))
+    if expr.op == "mul" and constant(1.0) in args:
+        return args[1] if args[0] == constant(1.0) else args[0]
+    return Expr(expr.op, args, expr.value)
+
+
+def _exponential(rate: Expr, statistic: str) -> Expr | None:
+    """exp(c (t - s)); None for c = 0."""
+    old, new = symbol(statistic), symbol(statistic + NEW)
+    if rate == constant(0.0):
+        return None
+    return exp(old - new) if rate == constant(-1.0) else exp(rate * (new - old))
+
+
 def _law(name: str, phi: Expr, statistics: Sequence[str], elements: Iterable[str]) -> Expr | None:
     if _switches(phi, set(statistics)):
         return None
-    phi, elements = _collapsed(phi, set(statistics), set(elements))
+    phi, elements, _ = _collapsed(phi, set(statistics), set(elements))
     found: Expr | None = None
     for case in cases(phi):
         if not symbols(case) & set(statistics):
@@ -98,10 +174,12 @@ def prove(question: str) -> str:
     return _NONE if result is None else text(result)
 
 
-def _collapsed(phi: Expr, statistics: set[str], elements: set[str]) -> tuple[Expr, set[str]]:
+def _collapsed(
+    phi: Expr, statistics: set[str], elements: set[str]
+) -> tuple[Expr, set[str], dict[str, Expr]]:
     """The summand with a symbol for every part that no statistic changes and elements do.
 
-    So `exp(a * 0.125 + b - m)` asks what `exp(a - m)` asks.
+    So `exp(a * 0.125 + b - m)` asks what `exp(a - m)` asks. Also gives the symbols, and the parts.
     """
     made: dict[Expr, Expr] = {}
 
@@ -111,7 +189,9 @@ def _collapsed(phi: Expr, statistics: set[str], elements: set[str]) -> tuple[Exp
             return made.setdefault(expr, symbol(f"part{len(made)}"))
         return Expr(expr.op, tuple(map(visit, expr.args)), expr.value)
 
-    return visit(phi), {str(part.value) for part in made.values()}
+    collapsed = visit(phi)
+    parts = {str(name.value): part for part, name in made.items()}
+    return collapsed, set(parts), parts
 
 
 def _canonical_names(phi: Expr, statistics: set[str], elements: set[str]) -> dict[str, str]:
@@ -124,13 +204,24 @@ def _canonical_names(phi: Expr, statistics: set[str], elements: set[str]) -> dic
 
 
 def is_safe(law: Expr, statistics: Iterable[str]) -> bool:
-    """Whether a law is finite whatever the statistics are: it only adds, multiplies, uses exp."""
+    """Whether a law is finite whatever the statistics are: it only adds, multiplies, uses exp.
+
+    It may divide by what is no statistic, and by a maximum with a positive number.
+    """
     changing = {name + suffix for name in statistics for suffix in ("", NEW)}
     if not symbols(law) & changing:
         return True
-    if law.op == "div" and not symbols(law.args[1]) & changing:
-        return is_safe(law.args[0], statistics)
+    if law.op == "div":
+        fixed = not symbols(law.args[1]) & changing
+        return (fixed or _is_positive(law.args[1])) and is_safe(law.args[0], statistics)
     return law.op in _FINITE and all(is_safe(arg, statistics) for arg in law.args)
+
+
+def _is_positive(expr: Expr) -> bool:
+    """Whether a term is `max(..., c)` with c a positive number."""
+    return expr.op == "max" and any(
+        arg.op == CONSTANT and float(arg.value or 0.0) > 0.0 for arg in expr.args
+    )
 
 
 _FINITE = (SYMBOL, "add", "sub", "mul", "neg", "exp", "max", "min", "abs")

@@ -39,8 +39,42 @@ def _factored_exp(argument: Any) -> Any:
     return sympy.exp(sympy.factor_terms(argument))
 
 
+def _moments(old: Expr, _new: Expr, elements: frozenset[str]) -> Expr | None:
+    """Rate c and the terms (d/ds - c)^k of the summand, k = 1, 2 ..., when they end in 0."""
+    phi, s = to_sympy(old), sympy.Symbol("s0", real=True)
+    for rate in _rates(phi, s, elements):
+        terms = [phi]
+        while len(terms) <= MOST_MOMENTS + 1:
+            following = sympy.factor(sympy.simplify(terms[-1].diff(s) - rate * terms[-1]))
+            if following == 0:
+                return _moments_term(rate, terms[1:])
+            simpler = sympy.powsimp(following).replace(sympy.exp, _factored_exp)
+            terms.append(sympy.factor_terms(simpler))
+    return None
+
+
+MOST_MOMENTS = 4
+"""Further sums that a summand may need: a polynomial of this degree."""
+
+
+def _rates(phi: Any, s: Any, elements: frozenset[str]) -> list[Any]:
+    """The numbers c for which exp(c s) is a factor somewhere, and 0."""
+    slopes = {exponential.args[0].diff(s) for exponential in phi.atoms(sympy.exp)}
+    names = elements | {s.name}
+    usable = [c for c in slopes if not {symbol.name for symbol in c.free_symbols} & names]
+    return [sympy.Integer(0), *sorted(usable, key=sympy.default_sort_key)]
+
+
+def _moments_term(rate: Any, terms: list[Any]) -> Expr | None:
+    try:
+        return Expr("moments", (from_sympy(rate), *map(from_sympy, terms)))
+    except ValueError:
+        return None
+
+
 PROVERS: dict[str, Callable[[Expr, Expr, frozenset[str]], Expr | None]] = {
     "scale": _scale,
     "offset": _offset,
+    "moments": _moments,
 }
 """By the name of a law: from the summand with old and new statistics, and the names of elements."""

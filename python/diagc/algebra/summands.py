@@ -49,8 +49,12 @@ class Summands:
 
     def of(self, op: ir.Operation) -> Expr:
         """The term that reduction `op` reduces."""
-        first, *rest = [self._term(value) for value in op.operands]
+        first, *rest = self.factors(op)
         return first * rest[0] if rest else first
+
+    def factors(self, op: ir.Operation) -> list[Expr]:
+        """The terms of the operands of reduction `op`, which it multiplies before it reduces."""
+        return [without_guards(self._term(value)) for value in op.operands]
 
     def varying(self, op: ir.Operation) -> set[str]:
         """The symbols, but for statistics, that vary along axes which `op` reduces."""

@@ -105,14 +105,17 @@ def _sum(expr: Any) -> Expr:
 
 def _product(expr: Any) -> Expr:
     number, rest = expr.as_coeff_Mul()
-    if not number.is_integer:
-        return constant(float(number)) * from_sympy(rest)
-    numerator, denominator = expr.as_numer_denom()
-    if denominator != 1:
-        return from_sympy(numerator) / from_sympy(denominator)
-    if expr.could_extract_minus_sign():
+    if number.is_negative:
         return -from_sympy(-expr)
-    return _chain("mul", sorted(expr.args, key=lambda arg: arg.sort_key()))
+    if number != 1:
+        return constant(float(number)) * from_sympy(rest)
+    top: list[Any] = []
+    bottom: list[Any] = []
+    for arg in sorted(expr.args, key=lambda arg: arg.sort_key()):
+        divides = isinstance(arg, sympy.Pow) and arg.args[1].is_negative
+        (bottom if divides else top).append(1 / arg if divides else arg)
+    numerator = _chain("mul", top) if top else constant(1.0)
+    return numerator / _chain("mul", bottom) if bottom else numerator
 
 
 def _power(expr: Any) -> Expr:
@@ -121,6 +124,6 @@ def _power(expr: Any) -> Expr:
         return call("sqrt", from_sympy(base))
     if exponent.is_number and exponent < 0:
         return constant(1.0) / from_sympy(base**-exponent)
-    if exponent == 2:
-        return from_sympy(base) * from_sympy(base)
+    if exponent in (2, 3, 4):
+        return _chain("mul", [base] * int(exponent))
     return call("pow", from_sympy(base), from_sympy(exponent))

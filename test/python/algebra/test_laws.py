@@ -121,3 +121,58 @@ def test_laws_that_divide_by_a_statistic_are_not_safe(source: str, safe: bool) -
 def test_cases_choose_one_branch_for_equal_conditions() -> None:
     phi = select(K, A, 0.0) * select(K, B, 1.0)
     assert list(laws.cases(phi)) == [A * B, constant(0.0) * constant(1.0)]
+
+
+MOMENTS = [
+    ((A - M) * (A - M), None, ["2 * (m - a)", "2"]),
+    (A - M, None, ["-1"]),
+    ((A - M) * B, None, ["-b"]),
+    (exp(A - M) * (A - M), "exp(m - m_new)", ["-exp(a - m)"]),
+    (select(K, (A - M) * (A - M), 0.0), None, ["select(k, -(2 * (a - m)), 0)", "select(k, 2, 0)"]),
+    (
+        (A - M) * (A - M) * (A - M),
+        None,
+        ["-(3 * (a - m) * (a - m))", "6 * (a - m)", "-6"],
+    ),
+    (exp(A - M), "exp(m - m_new)", []),
+]
+
+
+def moves(phi: Expr, found: laws.Moments) -> bool:
+    """Whether the sum moves by Taylor's formula, on random numbers."""
+    rng = random.Random(8)
+    for _ in range(10):
+        old = {"a": rng.uniform(-2, 2), "b": rng.uniform(-2, 2), "k": 1.0, "m": rng.uniform(-2, 2)}
+        new = rng.uniform(-2.0, 2.0)
+        step = new - old["m"]
+        terms = [phi, *found.terms]
+        total = sum(evaluate(t, old) * step**k / math.factorial(k) for k, t in enumerate(terms))
+        if found.scale is not None:
+            total *= evaluate(found.scale, {**old, "m_new": new})
+        if not math.isclose(total, evaluate(phi, {**old, "m": new}), abs_tol=1e-9):
+            return False
+    return True
+
+
+@pytest.mark.parametrize(("phi", "scale", "terms"), MOMENTS)
+def test_moments(phi: Expr, scale: str | None, terms: list[str]) -> None:
+    found = laws.moments(phi, "m", "abk")
+    assert found is not None
+    assert moves(phi, found)
+    assert [str(term) for term in found.terms] == terms
+    assert (None if found.scale is None else str(found.scale)) == scale
+
+
+@pytest.mark.parametrize(
+    "phi",
+    [
+        call("tanh", A - M),
+        exp(A * M),
+        exp(A - M) + exp((A - M) * 2.0),
+        select(K, (A - M) * (A - M), 1.0),
+        select(call("lt", A, M), A - M, 0.0),
+        A / M,
+    ],
+)
+def test_no_moments(phi: Expr) -> None:
+    assert laws.moments(phi, "m", "abk") is None
