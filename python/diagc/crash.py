@@ -1,5 +1,6 @@
 """How a command ends: its exit status, and the reproducer that is written on a bug of ours."""
 
+import errno
 import os
 import platform
 import sys
@@ -12,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from diagc import debug
-from diagc.errors import DiagcError, InternalError
+from diagc.errors import DiagcError, InternalError, UserError
 
 __all__ = ["reproducible", "run_command", "write_reproducer"]
 
@@ -39,9 +40,13 @@ def run_command(name: str, words: list[str], action: Callable[[], int]) -> int:
         print("interrupted", file=sys.stderr)
         return _INTERRUPTED
     except BrokenPipeError:
-        # what is still buffered must not raise again when Python exits
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_stdout()
         return _BROKEN_PIPE
+
+
+def _silence_stdout() -> None:
+    """What is still buffered must not raise again when Python exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
@@ -62,9 +67,18 @@ def reproducible(files: Mapping[str, str] | None = None) -> Iterator[None]:
         raise
     except (DiagcError, BrokenPipeError):
         raise
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise _internal(error, files) from error
+        _silence_stdout()
+        raise UserError("cannot write", found=error.strerror, remedy="make room") from error
     except Exception as error:
-        message = f"{type(error).__name__}: {error}"
-        raise InternalError(message, reproducer=write_reproducer(error, files or {})) from error
+        raise _internal(error, files) from error
+
+
+def _internal(error: Exception, files: Mapping[str, str] | None) -> InternalError:
+    message = f"{type(error).__name__}: {error}"
+    return InternalError(message, reproducer=write_reproducer(error, files or {}))
 
 
 def write_reproducer(error: Exception, files: Mapping[str, str]) -> Path:

@@ -19,7 +19,7 @@ def read_text(file: str) -> str:
     if file == STANDARD:
         return sys.stdin.read()
     try:
-        return Path(file).read_text(encoding="utf-8")
+        return Path(file).read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"cannot read {file}", found=error.strerror) from None
     except UnicodeDecodeError as error:

@@ -76,8 +76,11 @@ class TorchBuild:
     def _import(
         self, arguments: "Arguments", tensors: Sequence[Any], dynamic: Any
     ) -> "ImportedProgram":
+        from diagc.frontend.torch.extern import check_signed
         from diagc.frontend.torch.importer import import_torch
 
+        for number, tensor in enumerate(tensors):
+            check_signed(tensor.dtype, f"argument {number}", None)
         with _quiet_torch():
             return import_torch(
                 self._callable(arguments), tuple(tensors), adapter=self.importer, dynamic=dynamic

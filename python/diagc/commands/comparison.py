@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from diagc.errors import UserError
+
 __all__ = ["Comparison", "Timing", "compare", "compare_with", "max_error", "time_calls"]
 
 _MIN_ROUNDS = 9
@@ -77,10 +79,14 @@ class Timing:
 def compare(
     function: Callable[..., Any], compiled: Callable[..., Any], inputs: tuple[Any, ...]
 ) -> Comparison:
-    """Run all three on `inputs` and compare every tensor of the results."""
+    """Run all three on `inputs` and compare every tensor of the results.
+
+    Raises:
+        UserError: eager torch refuses the inputs, or there is no tensor to compare.
+    """
     with torch.no_grad():
+        eager = _eager(function, inputs)
         ours = _tensors(compiled(*inputs))
-        eager = _tensors(function(*inputs))
         reference, kind = _reference(function, inputs, eager)
     return Comparison(
         error=_largest(ours, reference),
@@ -88,6 +94,18 @@ def compare(
         floor=max((_rounding_floor(tensor, _ULPS) for tensor in eager), default=0.0),
         reference=kind,
     )
+
+
+def _eager(function: Callable[..., Any], inputs: tuple[Any, ...]) -> list[torch.Tensor]:
+    name = getattr(function, "__name__", type(function).__name__)
+    try:
+        results = _tensors(function(*inputs))
+    except (RuntimeError, TypeError, ValueError, LookupError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{name} fails on the example inputs: {reason}") from error
+    if not results:
+        raise UserError(f"{name} gives nothing to compare", expected="a tensor among its results")
+    return results
 
 
 def max_error(actual: torch.Tensor, reference: torch.Tensor) -> float:
@@ -159,7 +177,7 @@ def _reference(
     """Run `function` in float64; a program that insists on its own dtype is its own reference."""
     try:
         wide = _double(copy.deepcopy(function))
-        return _tensors(wide(*(_double(value) for value in inputs))), "float64"
+        return _tensors(wide(*pytree.tree_map(_double, inputs))), "float64"
     except (RuntimeError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         return eager, f"eager in its own dtype (float64 failed: {reason})"

@@ -41,11 +41,12 @@ def load_python(path: Path, name: str | None) -> list[TorchProgram]:
 
 
 def _import_file(path: Path) -> ModuleType:
-    spec = spec_from_file_location(path.stem, path)
+    # a name of its own: `copy.py` must not become the `copy` that others import
+    spec = spec_from_file_location(f"diagc_program_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise UserError(f"cannot import {path}", expected="a Python file, FILE.py")
     module = module_from_spec(spec)
-    sys.modules[path.stem] = module  # dataclasses and pickles look their module up
+    sys.modules[spec.name] = module  # dataclasses and pickles look their module up
     sys.path.insert(0, str(path.parent.resolve()))
     return _guarded(path, "importing it", lambda: _execute(module))
 
@@ -61,12 +62,13 @@ def _guarded(path: Path, doing: str, action: Callable[[], Any]) -> Any:
     """Run code of the user; what it raises is shown as the user's error, at the user's line."""
     try:
         return action()
-    except Exception as error:
-        message = f"{doing} raised {type(error).__name__}: {error}"
+    except (Exception, SystemExit) as error:
+        text = " ".join(str(error).split())
+        message = f"{doing} raised {type(error).__name__}: {text}"
         raise UserError(message, location=_line_in(path, error)) from error
 
 
-def _line_in(path: Path, error: Exception) -> SourceLocation:
+def _line_in(path: Path, error: BaseException) -> SourceLocation:
     if isinstance(error, SyntaxError) and error.filename is not None:
         return SourceLocation(error.filename, error.lineno or 1, error.offset or 1)
     frames = traceback.extract_tb(error.__traceback__)

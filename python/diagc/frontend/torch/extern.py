@@ -15,7 +15,7 @@ from diagc.frontend.torch.sizes import free_symbols
 if TYPE_CHECKING:
     from diagc.frontend.torch.raiser import Raiser
 
-__all__ = ["ExternCall", "check_dtype", "raise_extern"]
+__all__ = ["ExternCall", "check_dtype", "check_signed", "raise_extern"]
 
 LabelledDims = tuple[tuple[str, ...], ...]
 
@@ -61,6 +61,19 @@ def check_dtype(dtype: torch.dtype, what: str, location: SourceLocation | None) 
         raise UnsupportedError(what, reason=f"its elements are {dtype}", location=location)
 
 
+def check_signed(dtype: torch.dtype, what: str, location: SourceLocation | None) -> None:
+    """Refuse bytes where torch meets a wire, which holds the same bits as a signed number.
+
+    Raises:
+        UnsupportedError: naming `what`.
+    """
+    if dtype == torch.uint8:
+        remedy = "convert to torch.int16 before it"
+        raise UnsupportedError(
+            what, reason="it takes or gives torch.uint8", location=location, remedy=remedy
+        )
+
+
 def raise_extern(r: "Raiser", node: Node, why: str) -> list[View]:
     """An opaque op for `node`; results that are never used keep their place in the list.
 
@@ -73,6 +86,7 @@ def raise_extern(r: "Raiser", node: Node, why: str) -> list[View]:
     op = ExternOp(target=node.target, why=why, call=_callable(node, operands))
     r.name(op)
     for view in views:
+        check_signed(view.value.dtype, node.target, node.location)
         use, dims = r.use(view)
         op.uses.append(use)
         op.operand_dims.append(tuple(tuple(d) for d in dims))
@@ -81,6 +95,7 @@ def raise_extern(r: "Raiser", node: Node, why: str) -> list[View]:
         if type_ is None:
             continue
         check_dtype(type_.dtype, node.target, node.location)
+        check_signed(type_.dtype, node.target, node.location)
         dims_ = r.new_dims(type_.shape, _HINTS.get(len(type_.shape), ""))
         axes = tuple(a for d in dims_ for a in leaves(d))
         value = Value(op, axes, type_.dtype)

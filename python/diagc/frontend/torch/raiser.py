@@ -9,7 +9,7 @@ import torch
 from diagc.errors import SourceLocation
 from diagc.frontend.torch.aten import Input, Node, Program, Ref, TensorType
 from diagc.frontend.torch.axes import Axis, AxisSpace, CannotAlign, leaves
-from diagc.frontend.torch.extern import check_dtype, raise_extern
+from diagc.frontend.torch.extern import check_dtype, check_signed, raise_extern
 from diagc.frontend.torch.graph import (
     ContractOp,
     GraphOp,
@@ -106,10 +106,16 @@ class Raiser:
         return function(self, node)
 
     def output(self, value: Any) -> Any:
-        """The view of an output; every axis of it is in the value."""
+        """The view of an output; every axis of it is in the value.
+
+        Raises:
+            UnsupportedError: bytes.
+        """
         if not isinstance(value, Ref):
             return value
-        return self.materialize(self._views[value], "output")
+        view = self._views[value]
+        check_signed(view.value.dtype, "a result of bytes", None)
+        return self.materialize(view, "output")
 
     def view(self, ref: Any) -> View:
         """The view of a tensor argument."""
