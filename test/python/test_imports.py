@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "python" / "diagc"
 
 # Which parts of diagc a part may import; a part is a module or folder under `diagc`, the longest
 # match counts. Everything may import `BASE`, and every part itself.
-BASE = {"crash", "debug", "diagnostics", "errors", "files", "mlir", "options"}
+BASE = {"crash", "debug", "diagnostics", "errors", "files", "mlir", "options", "private_directory"}
 IR = {"context", "dialects", "normalizer_meaning"}
 PASSES = IR | {"algebra", "cost", "passes"}
 TARGETS = PASSES | {"runtime", "targets"}
@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "options": {"debug", "errors"},
     "diagnostics": {"errors"},
     "files": {"errors"},
+    "private_directory": {"errors"},
     "crash": {"debug", "errors"},
     "normalizer_meaning": IR,
     "dialects": IR,

@@ -2,7 +2,8 @@
 
 A proof is a pair of texts: the question (a law with its terms) and the answer. On disk every proof
 is a file of its own under `$DIAGC_CACHE_DIR/proofs`, written atomically; a file that is damaged or
-answers another question is ignored. The most common proofs come with the package
+answers another question is ignored, and so is a directory that others can enter: a forged proof
+would make results wrong. The most common proofs come with the package
 (`known_proofs.txt`); a test proves them anew.
 """
 
@@ -15,6 +16,8 @@ from importlib import resources
 from pathlib import Path
 
 from diagc import debug
+from diagc.errors import CacheError
+from diagc.private_directory import prepare
 
 __all__ = ["VERSION", "answer", "known", "record"]
 
@@ -58,9 +61,20 @@ def _path(question: str) -> Path:
     return debug.CACHE_DIR.get() / "proofs" / f"{_digest(VERSION + question)[:40]}.txt"
 
 
+@cache
+def _is_private(directory: Path) -> bool:
+    """Whether nobody else can write into the cache, which is made when it is not there."""
+    try:
+        prepare(directory)
+    except CacheError as error:
+        debug.logger("algebra").debug("proofs are not kept: %s", error)
+        return False
+    return True
+
+
 def _read(question: str) -> str | None:
     """The answer on disk; None when there is none that can be trusted."""
-    if not debug.CACHE.get():
+    if not debug.CACHE.get() or not _is_private(debug.CACHE_DIR.get()):
         return None
     try:
         asked, found, check = _path(question).read_text("utf-8").splitlines()
@@ -71,18 +85,17 @@ def _read(question: str) -> str | None:
 
 def _write(question: str, found: str) -> None:
     """Keep a proof; a cache that cannot be written only costs the next compilation time."""
-    if not debug.CACHE.get():
+    if not debug.CACHE.get() or not _is_private(debug.CACHE_DIR.get()):
         return
     path = _path(question)
     temporary = ""
     try:
-        path.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.parent.mkdir(mode=0o700, exist_ok=True)
+        prepare(path.parent)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".proof-")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(f"{question}\n{found}\n{_digest(question + found)}\n")
         os.replace(temporary, path)
-    except OSError as error:
+    except (OSError, CacheError) as error:
         debug.logger("algebra").debug("the proof is not kept: %s", error)
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)

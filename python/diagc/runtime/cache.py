@@ -22,7 +22,7 @@ from typing import Any
 
 from diagc import debug
 from diagc.errors import CacheError, InternalError
-from diagc.runtime.private_directory import prepare
+from diagc.private_directory import prepare
 
 __all__ = ["Entry", "KernelCache", "cache_key", "default_cache"]
 

@@ -50,6 +50,19 @@ def test_a_damaged_file_is_proved_anew(memory: dict[str, str], tmp_path: Path, d
         assert proofs.answer("question", unprovable) == "proved again"
 
 
+def test_a_directory_that_others_can_enter_is_not_believed(
+    memory: dict[str, str], tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    with debug.CACHE_DIR.override(cache):
+        proofs.answer("question", lambda: "found")
+    cache.rename(tmp_path / "open")
+    (tmp_path / "open").chmod(0o777)
+    memory.clear()
+    with debug.CACHE_DIR.override(tmp_path / "open"):
+        assert proofs.answer("question", lambda: "proved again") == "proved again"
+
+
 def test_a_directory_that_cannot_be_written_costs_only_time(
     memory: dict[str, str], tmp_path: Path
 ) -> None:

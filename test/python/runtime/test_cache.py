@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from diagc import debug
 from diagc.errors import CacheError, InternalError
+from diagc.private_directory import prepare
 from diagc.runtime.cache import Entry, KernelCache, cache_key, default_cache
-from diagc.runtime.private_directory import prepare
 
 KEY = cache_key("kernel", "cpu", {"diagc": "1"})
 OTHER = cache_key("kernel", "cpu", {"diagc": "2"})
