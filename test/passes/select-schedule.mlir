@@ -491,7 +491,8 @@ func.func private @penalty(%q: tensor<2x?x64xf32, ["b", "q", "d"]>, %k: tensor<2
 
 // -----
 
-// Rows are reduced along their own axis, one task a row; a longer kernel of maps keeps its row inside.
+// Rows are reduced along their own axis, one task a row. Maps over one set of axes are cut along the
+// last, so that a target may join all axes; with other axes as well, rows stay inside the task.
 // CHECK-LABEL: func.func private @rows
 // CHECK-SAME: diag.schedule = {grid = ["b", "n"], mode = "features"}
 func.func private @rows(%x: tensor<2x?x64xf32, ["b", "n", "c"]>) -> tensor<2x?xf32, ["b", "n"]> attributes {diag.kernel} {
@@ -499,12 +500,23 @@ func.func private @rows(%x: tensor<2x?x64xf32, ["b", "n", "c"]>) -> tensor<2x?xf
   return %s : tensor<2x?xf32, ["b", "n"]>
 }
 // CHECK-LABEL: func.func private @map
-// CHECK-SAME: diag.schedule = {grid = ["n"], mode = "features"}
+// CHECK-SAME: diag.schedule = {grid = ["n"], lane_tile = 256 : i64, lanes = "c", mode = "lanes"}
 func.func private @map(%x: tensor<?x64xf32, ["n", "c"]>) -> tensor<?x64xf32, ["n", "c"]> attributes {diag.kernel} {
   %y = "diag.map"() ({
     %0 = "diag.element"(%x) : (tensor<?x64xf32, ["n", "c"]>) -> f32
     %1 = math.exp %0 : f32
     "diag.yield"(%1) : (f32) -> ()
+  }) : () -> tensor<?x64xf32, ["n", "c"]>
+  return %y : tensor<?x64xf32, ["n", "c"]>
+}
+// CHECK-LABEL: func.func private @bias
+// CHECK-SAME: diag.schedule = {grid = ["n"], mode = "features"}
+func.func private @bias(%x: tensor<?x64xf32, ["n", "c"]>, %b: tensor<64xf32, ["c"]>) -> tensor<?x64xf32, ["n", "c"]> attributes {diag.kernel} {
+  %y = "diag.map"() ({
+    %0 = "diag.element"(%x) : (tensor<?x64xf32, ["n", "c"]>) -> f32
+    %1 = "diag.element"(%b) : (tensor<64xf32, ["c"]>) -> f32
+    %2 = arith.addf %0, %1 : f32
+    "diag.yield"(%2) : (f32) -> ()
   }) : () -> tensor<?x64xf32, ["n", "c"]>
   return %y : tensor<?x64xf32, ["n", "c"]>
 }

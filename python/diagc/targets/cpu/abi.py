@@ -8,8 +8,9 @@
 several go through `GOMP_parallel(worker, ctx, threads, 0)` of the OpenMP run time that torch uses.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 from diagc.mlir import arith, builtin, func, ir, llvm, scf
 from diagc.runtime.signature import KernelSignature, Slot, Wire
@@ -76,7 +77,11 @@ def memref_type(signature: KernelSignature, wire: Wire) -> ir.MemRefType:
 
 
 def build_entry(
-    module: ir.Module, signature: KernelSignature, count_tasks: CountTasks, emit_task: EmitTask
+    module: ir.Module,
+    signature: KernelSignature,
+    count_tasks: CountTasks,
+    emit_task: EmitTask,
+    joined: Sequence[str] = (),
 ) -> None:
     """Append a kernel to a module; needs an ambient Location.
 
@@ -85,12 +90,13 @@ def build_entry(
         signature: interface of the kernel.
         count_tasks: emits the number of tasks (index) from the sizes (label to index value).
         emit_task: emits the body of one task; the terminator is added after it.
+        joined: axes of every wire, slowest first, that run as the last one where memory is dense.
     """
     with ir.InsertionPoint(module.body):
         _declare_gomp(module)
         _build_task(signature, emit_task)
         _build_worker(signature)
-        _build_main(signature, count_tasks)
+        _build_main(signature, count_tasks, joined)
 
 
 def _declare_gomp(module: ir.Module) -> None:
@@ -214,11 +220,28 @@ def _next_task(block: _Block) -> ir.Value:
     return llvm.AtomicRMWOp(add, block.address(Slot.COUNTER), one, order).res
 
 
-def _build_main(signature: KernelSignature, count_tasks: CountTasks) -> None:
+def _join_axes(signature: KernelSignature, block: _Block, joined: Sequence[str]) -> None:
+    """Where all wires are dense along `joined`, the last axis gets all positions, others one."""
+    sizes = {label: block.load(signature.slot_of_size(label)) for label in joined}
+    dense = arith.constant(ir.IntegerType.get_signless(1), 1)
+    for wire in range(len(signature.wires)):
+        strides = [block.load(signature.slot_of_stride(wire, label)) for label in joined]
+        for outer, inner, label in zip(strides, strides[1:], joined[1:], strict=False):
+            follows = arith.cmpi(arith.CmpIPredicate.eq, outer, arith.muli(inner, sizes[label]))
+            dense = arith.andi(dense, follows)
+    total = reduce(arith.muli, sizes.values())
+    for label, size in sizes.items():
+        other = total if label == joined[-1] else arith.constant(_i64(), 1)
+        block.store(signature.slot_of_size(label), arith.select(dense, other, size))
+
+
+def _build_main(signature: KernelSignature, count_tasks: CountTasks, joined: Sequence[str]) -> None:
     main = _llvm_func(signature.symbol, "void (ptr)")
     entry = main.body.blocks.append(_pointer())
     with ir.InsertionPoint(entry):
         block = _Block(entry.arguments[0])
+        if len(joined) > 1:
+            _join_axes(signature, block, joined)
         tasks = arith.index_cast(_i64(), count_tasks(block.sizes(signature)))
         block.store(Slot.TASKS, tasks)
         block.store(Slot.COUNTER, arith.constant(_i64(), 0))

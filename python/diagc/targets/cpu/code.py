@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeAlias
 
-from diagc.mlir import arith, ir, memref, scf, vector
+from diagc.mlir import arith, ir, llvm, memref, scf, vector
 from diagc.targets.cpu.task_memory import TaskMemory
 
 __all__ = ["Code", "is_float_type", "is_vector", "scalar_of"]
@@ -35,10 +35,15 @@ def _sized(body: Blocked, block: int, i: Index, carried: list[ir.Value]) -> Sequ
 
 
 class Code:
-    """Emits index arithmetic, loops and vectors of `lanes` elements."""
+    """Emits index arithmetic, loops and vectors of `lanes` elements.
 
-    def __init__(self, lanes: int) -> None:
-        self.lanes = lanes
+    Args:
+        lanes: elements of a vector.
+        scales: whether the CPU multiplies f32 vectors by powers of two (AVX-512 `vscalefps`).
+    """
+
+    def __init__(self, lanes: int, *, scales: bool = False) -> None:
+        self.lanes, self._scales = lanes, scales
         self.memory = TaskMemory()
         self.index_type = ir.IndexType.get()
         self.i1 = ir.IntegerType.get_signless(1)
@@ -79,6 +84,10 @@ class Code:
             return ir.FloatAttr.get(type_, float(value))
         return ir.IntegerAttr.get(type_, int(value))
 
+    def scales(self, type_: ir.Type) -> bool:
+        """Whether one instruction multiplies values of this type by powers of two."""
+        return self._scales and type_ == self.vector_type(self.f32, 16)
+
     # -- index arithmetic ------------------------------------------------------------------------
     def add(self, a: Index, b: Index) -> Index:
         """A + b, folded when both are ints or one is 0."""
@@ -108,6 +117,12 @@ class Code:
             return b
         return arith.muli(self.index(a), self.index(b))
 
+    def ceil_div(self, a: Index, b: int) -> Index:
+        """A / b, rounded up (a >= 0)."""
+        if isinstance(a, int):
+            return -(-a // b)
+        return a if b == 1 else arith.ceildivui(a, self.index(b))
+
     def min(self, a: Index, b: Index) -> Index:
         """The smaller of two signed indices."""
         if isinstance(a, int) and isinstance(b, int):
@@ -129,6 +144,11 @@ class Code:
     def less(self, a: Index, b: Index) -> ir.Value:
         """A < b, signed."""
         return arith.cmpi(arith.CmpIPredicate.slt, self.index(a), self.index(b))
+
+    def intrinsic(self, name: str, result: ir.Type, operands: Sequence[ir.Value]) -> ir.Value:
+        """An instruction of the CPU by LLVM's name."""
+        call = llvm.CallIntrinsicOp(result, name, list(operands), [], [])
+        return call.operation.results[0]
 
     # -- control ---------------------------------------------------------------------------------
     def loop(

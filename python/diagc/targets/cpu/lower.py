@@ -1,17 +1,19 @@
 """Lowering of one scheduled kernel, op by op, to an object file."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from diagc.dialects import diag
-from diagc.mlir import arith, ir
+from diagc.mlir import ir
+from diagc.passes.schedules import is_uniform
 from diagc.runtime.signature import Axis, KernelSignature, Wire
 from diagc.targets.cpu.abi import TaskContext, build_entry
 from diagc.targets.cpu.code import Code, Index
 from diagc.targets.cpu.features import CpuFeatures
-from diagc.targets.cpu.frame import Frame, Span
+from diagc.targets.cpu.frame import Frame
 from diagc.targets.cpu.places import Form, Memory
 from diagc.targets.cpu.schedule import CpuSchedule, read_schedule
+from diagc.targets.cpu.task_grid import TaskGrid
 from diagc.targets.cpu.tasks import Task
 
 __all__ = ["build_module", "kernel_signature", "vector_lanes"]
@@ -87,74 +89,64 @@ def build_module(kernel: ir.Operation, features: CpuFeatures) -> tuple[ir.Module
     signature = kernel_signature(kernel)
     with kernel.context, ir.Location.unknown():
         module = ir.Module.create()
-        code = Code(lanes)
+        code = Code(lanes, scales=features.isa == "avx512")
 
         def count(sizes: Mapping[str, ir.Value]) -> ir.Value:
-            return _count_tasks(code, schedule, _with_aliases(kernel, sizes))
+            return TaskGrid(code, schedule, _with_aliases(kernel, sizes)).count_tasks()
 
         build_entry(
-            module, signature, count, lambda context: _emit(code, kernel, schedule, context)
+            module,
+            signature,
+            count,
+            lambda context: _emit(code, kernel, schedule, context),
+            _joined_axes(kernel, schedule, signature),
         )
     return module, signature
 
 
-def _lane_tiles(code: Code, schedule: CpuSchedule, sizes: Mapping[str, ir.Value]) -> Index:
-    if schedule.tiled is None:
-        return 1
-    return arith.ceildivui(sizes[schedule.tiled], code.index(schedule.lane_tile))
-
-
-def _count_tasks(code: Code, schedule: CpuSchedule, sizes: Mapping[str, ir.Value]) -> ir.Value:
-    total = _lane_tiles(code, schedule, sizes)
-    for label in schedule.grid:
-        total = code.mul(total, sizes[label])
-    return code.index(total)
+def _joined_axes(
+    kernel: ir.Operation, schedule: CpuSchedule, signature: KernelSignature
+) -> tuple[str, ...]:
+    """Axes of a kernel of maps that may run as one: all, when sizes are open and tiles suit any."""
+    labels = signature.args[0].labels if signature.args else ()
+    is_open = all(signature.static_sizes[label] is None for label in labels)
+    return labels if is_uniform(kernel) and is_open and schedule.tiled == labels[-1] else ()
 
 
 def _emit(code: Code, kernel: ir.Operation, schedule: CpuSchedule, context: TaskContext) -> None:
-    frame = _frame(code, kernel, schedule, context)
+    """The body of a task: every position that it works on."""
     body = diag.function_body(kernel)
-    count = len(context.signature.args)
+    returned = body.operations[len(body.operations) - 1].operation.operands
     wires = [
         _memory(buffer, wire, value)
         for buffer, wire, value in zip(
             context.memrefs,
             context.signature.wires,
-            [*body.arguments, *body.operations[len(body.operations) - 1].operation.operands],
+            [*body.arguments, *returned],
             strict=True,
         )
     ]
+    count = len(context.signature.args)
     places = dict(zip(body.arguments, wires[:count], strict=True))
+    static = {axis.label: axis.size for axis in context.signature.axes if axis.size is not None}
+    values = _with_aliases(kernel, context.sizes)
+    sizes: dict[str, Index] = {label: static.get(label, size) for label, size in values.items()}
+    padded = frozenset(filter(None, [schedule.tiled] if _multiplies(kernel) else []))
+    positions = TaskGrid(code, schedule, values)
     code.memory.begin()
-    Task(frame, schedule, dict(places), wires[count:]).emit(kernel)
+
+    def emit(digits: Sequence[ir.Value]) -> None:
+        grid, spans = positions.grid(digits), positions.spans(digits)
+        frame = Frame(code, grid, static, sizes, spans, padded)
+        Task(frame, schedule, dict(places), wires[count:]).emit(kernel)
+
+    positions.each_position(context.task, emit)
     code.memory.end()
 
 
 def _memory(buffer: ir.Value, wire: Wire, value: ir.Value) -> Memory:
     forms = tuple(Form(((label, 1),)) for label in diag.labels(value))
     return Memory(buffer, forms, diag.element_type(value), wire.unit_stride)
-
-
-def _frame(code: Code, kernel: ir.Operation, schedule: CpuSchedule, context: TaskContext) -> Frame:
-    """Split the task number into grid positions and a lane tile."""
-    static = {axis.label: axis.size for axis in context.signature.axes if axis.size is not None}
-    values = _with_aliases(kernel, context.sizes)
-    sizes: dict[str, Index] = {label: static.get(label, size) for label, size in values.items()}
-    number: Index = context.task
-    spans: dict[str, Span] = {}
-    if schedule.tiled is not None:
-        tiles = code.index(_lane_tiles(code, schedule, values))
-        base = code.mul(arith.remui(number, tiles), schedule.lane_tile)
-        left = code.sub(sizes[schedule.tiled], base)
-        count = code.min(left, schedule.lane_tile)
-        spans[schedule.tiled] = Span(base, count, schedule.lane_tile)
-        number = arith.divui(number, tiles)
-    grid: dict[str, ir.Value] = {}
-    for label in reversed(schedule.grid):
-        grid[label] = arith.remui(number, values[label])
-        number = arith.divui(number, values[label])
-    padded = frozenset(spans) if _multiplies(kernel) else frozenset()
-    return Frame(code, grid, static, sizes, spans, padded)
 
 
 def _multiplies(kernel: ir.Operation) -> bool:

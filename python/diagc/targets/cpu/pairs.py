@@ -9,7 +9,7 @@ odd the last high half is 0 in both operands.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from diagc.mlir import arith, ir, llvm, vector
+from diagc.mlir import arith, ir, vector
 from diagc.targets.cpu.code import Code, Index
 from diagc.targets.cpu.frame import Frame
 from diagc.targets.cpu.loops import each_position, each_vector
@@ -28,23 +28,18 @@ def half(code: Code, value: Index) -> Index:
     return arith.shrui(value, code.index(1))
 
 
-def _intrinsic(name: str, result: ir.Type, operands: Sequence[ir.Value]) -> ir.Value:
-    call = llvm.CallIntrinsicOp(result, name, list(operands), [], [])
-    return call.operation.results[0]
-
-
 def dot(code: Code, total: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
     """Total + a.low * b.low + a.high * b.high per lane; a and b are vectors of words."""
     halves = code.vector_type(ir.BF16Type.get(), 2 * code.lanes)
     operands = [total, *(vector.bitcast(halves, x) for x in (a, b))]
-    return _intrinsic("llvm.x86.avx512bf16.dpbf16ps.512", total.type, operands)
+    return code.intrinsic("llvm.x86.avx512bf16.dpbf16ps.512", total.type, operands)
 
 
 def words(code: Code, low: ir.Value, high: ir.Value) -> ir.Value:
     """Round two f32 vectors to bf16 and interleave them into words."""
     lanes = code.lanes
     halves = code.vector_type(ir.BF16Type.get(), 2 * lanes)
-    both = _intrinsic("llvm.x86.avx512bf16.cvtne2ps2bf16.512", halves, [high, low])
+    both = code.intrinsic("llvm.x86.avx512bf16.cvtne2ps2bf16.512", halves, [high, low])
     order = [x for i in range(lanes) for x in (i, lanes + i)]
     return vector.bitcast(code.vector_type(code.i32), vector.shuffle(both, both, order))
 

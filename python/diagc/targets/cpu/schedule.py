@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from diagc.cost import elements, op_flops
 from diagc.dialects import diag
 from diagc.errors import InternalError
 from diagc.mlir import ir
@@ -11,6 +12,11 @@ __all__ = ["CpuSchedule", "read_schedule"]
 
 DEFAULT_CHUNK = 64
 DEFAULT_LANE_TILE = 64
+
+LEAST_WORK = 16 * 1024
+"""Additions and accesses that a task should do at least, about a microsecond's worth."""
+
+MOST_POSITIONS = 256
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,7 @@ class CpuSchedule:
         lane_tile: positions of `tiled` per task, a multiple of the vector length.
         bf16_dot: whether sums of bf16 products may use the CPU's dot instruction.
         chunk: positions of a streamed axis that are worked on at a time.
+        repeat: positions of the grid, and tiles, that one task works on.
     """
 
     grid: tuple[str, ...]
@@ -33,6 +40,7 @@ class CpuSchedule:
     lane_tile: int
     chunk: Mapping[str, int]
     bf16_dot: bool = False
+    repeat: int = 1
 
     def chunk_of(self, axis: str) -> int:
         """Chunk of a streamed axis."""
@@ -60,7 +68,20 @@ def read_schedule(
     chunk = {named.name: ir.IntegerAttr(named.attr).value for named in chunks}
     rounded = {k: _whole(v, vector_lanes) for k, v in chunk.items()}
     lanes = tiled if by_lanes else None
-    return CpuSchedule(grid, tiled, lanes, _whole(tile, vector_lanes), rounded, bf16_dot)
+    tile = _whole(tile, vector_lanes)
+    repeat = _repeat(kernel, {**dict.fromkeys(grid, 1), **({tiled: tile} if tiled else {})})
+    return CpuSchedule(grid, tiled, lanes, tile, rounded, bf16_dot, repeat)
+
+
+def _repeat(kernel: ir.Operation, sizes: Mapping[str, int]) -> int:
+    """How many positions make a task; `sizes`: of the axes that tasks split."""
+    ops = [op.operation for op in diag.function_body(kernel).operations]
+    if any(op.name == "diag.stream" for op in ops):
+        return 1
+    work = sum(op_flops(op, sizes) for op in ops)
+    touched = [*diag.function_body(kernel).arguments, *ops[-1].operands]
+    work += sum(elements(value, sizes) for value in touched)
+    return min(max(LEAST_WORK // max(work, 1), 1), MOST_POSITIONS)
 
 
 def _whole(size: int, lanes: int) -> int:

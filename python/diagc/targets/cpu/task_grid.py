@@ -1,0 +1,94 @@
+"""From task numbers to positions: grid axes and tiles as the digits of a number, several per task.
+
+A position of a kernel is one position of every grid axis and one tile of the tiled axis. Taking a
+task costs about 20 ns, so a task works on `repeat` positions in a row where one is little work.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from diagc.mlir import arith, ir
+from diagc.targets.cpu.code import Code, Index
+from diagc.targets.cpu.frame import Span
+from diagc.targets.cpu.schedule import CpuSchedule
+
+__all__ = ["TaskGrid"]
+
+
+@dataclass(frozen=True)
+class TaskGrid:
+    """The positions of a kernel.
+
+    Args:
+        code: where to emit.
+        schedule: grid, tiled axis, positions per task.
+        sizes: of every axis, as index values.
+    """
+
+    code: Code
+    schedule: CpuSchedule
+    sizes: Mapping[str, ir.Value]
+
+    def count_tasks(self) -> ir.Value:
+        """The number of tasks."""
+        return self.code.index(self.code.ceil_div(self._total(), self.schedule.repeat))
+
+    def each_position(self, task: ir.Value, body: Callable[[Sequence[ir.Value]], None]) -> None:
+        """Run `body` on the digits of every position of a task: grid axes, then the tile."""
+        code, repeat = self.code, self.schedule.repeat
+        first = code.mul(task, repeat)
+        digits = self._digits(code.index(first))
+        if repeat == 1 or not digits:
+            body(digits)
+            return
+
+        def step(_i: Index, carried: list[ir.Value]) -> list[ir.Value]:
+            body(carried)
+            return self._next(carried)
+
+        count = code.min(code.sub(self._total(), first), repeat)
+        code.loop(0, count, 1, digits, step)
+
+    def grid(self, digits: Sequence[ir.Value]) -> dict[str, ir.Value]:
+        """The position of every grid axis."""
+        return dict(zip(self.schedule.grid, digits, strict=False))
+
+    def spans(self, digits: Sequence[ir.Value]) -> dict[str, Span]:
+        """The tile of the tiled axis, if there is one."""
+        axis, tile = self.schedule.tiled, self.schedule.lane_tile
+        if axis is None:
+            return {}
+        base = self.code.mul(digits[-1], tile)
+        return {axis: Span(base, self.code.min(self.code.sub(self.sizes[axis], base), tile), tile)}
+
+    def _bases(self) -> list[ir.Value]:
+        """How many values each digit has."""
+        bases = [self.sizes[label] for label in self.schedule.grid]
+        if self.schedule.tiled is not None:
+            size = self.sizes[self.schedule.tiled]
+            bases.append(self.code.index(self.code.ceil_div(size, self.schedule.lane_tile)))
+        return bases
+
+    def _total(self) -> Index:
+        total: Index = 1
+        for base in self._bases():
+            total = self.code.mul(total, base)
+        return total
+
+    def _digits(self, number: ir.Value) -> list[ir.Value]:
+        digits: list[ir.Value] = []
+        for base in reversed(self._bases()):
+            digits.insert(0, arith.remui(number, base))
+            number = arith.divui(number, base)
+        return digits
+
+    def _next(self, digits: Sequence[ir.Value]) -> list[ir.Value]:
+        """One more: the last digit first, what it carries over to those before it."""
+        code, carry = self.code, self.code.index(1)
+        advanced: list[ir.Value] = []
+        for digit, base in zip(reversed(digits), reversed(self._bases()), strict=True):
+            raised = arith.addi(digit, carry)
+            full = arith.cmpi(arith.CmpIPredicate.eq, raised, base)
+            advanced.insert(0, arith.select(full, code.index(0), raised))
+            carry = arith.select(full, code.index(1), code.index(0))
+        return advanced
