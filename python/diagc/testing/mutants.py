@@ -110,8 +110,8 @@ MUTANTS = (
     ),
     Mutant(
         "wrong identity",
-        "diagc.passes.stream_builder:_Builder._identity",
-        (("full(value.value, dims", "full(0.0 if value.value else 1.0, dims"),),
+        "diagc.passes.stream_builder:_Builder._identities",
+        (("[full(value.value,", "[full(0.0 if value.value else 1.0,"),),
     ),
     Mutant(
         "swapped operands",
@@ -128,7 +128,7 @@ MUTANTS = (
     Mutant(
         "missing rescale",
         "diagc.passes.stream_builder:_Builder.body",
-        (("(old[number], factor)", "(old[number], None)"),),
+        (("self._moving(state, old, values, made)", "Part([old[self._place[op]]])"),),
     ),
     Mutant(
         "wrong axis",
@@ -154,7 +154,7 @@ MUTANTS = (
     Mutant(
         "wrong combine",
         "diagc.passes.stream_builder:_Builder.combine",
-        (("_merge(state, left, right)", "_merge(state, left, left)"),),
+        (("self._merged(state, left, right)", "self._merged(state, left, left)"),),
     ),
     Mutant(
         "lost factor",
