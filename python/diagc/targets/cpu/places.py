@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from diagc.mlir import arith, ir, vector
 from diagc.targets.cpu.code import Code, Index, is_float_type, is_vector
 from diagc.targets.cpu.frame import Frame
-from diagc.targets.cpu.scalars import compute_type
+from diagc.targets.cpu.scalars import compute_type, saturated
 
 __all__ = [
     "Constant",
@@ -42,7 +42,7 @@ def _widen(code: Code, value: ir.Value, element: ir.Type) -> ir.Value:
     if is_float_type(wanted):
         return arith.extf(type_, arith.bitcast(_shaped_like(value, element), value))
     if found.width > wanted.width:
-        return arith.trunci(type_, value)
+        return arith.trunci(type_, saturated(code, value, wanted))
     return arith.extsi(type_, value)
 
 

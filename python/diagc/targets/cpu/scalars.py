@@ -11,7 +11,7 @@ from diagc.mlir import arith, ir, math_dialect
 from diagc.targets.cpu import approximations, trigonometry
 from diagc.targets.cpu.code import Code, is_vector, scalar_of
 
-__all__ = ["compute_type", "emit_body", "emit_scalar_op"]
+__all__ = ["compute_type", "emit_body", "emit_scalar_op", "saturated"]
 
 
 def compute_type(type_: ir.Type) -> ir.Type:
@@ -81,9 +81,72 @@ def _integer_resize(code: Code, op: ir.Operation, operands: Sequence[ir.Value]) 
         return value
     type_ = _result_type(code, op, operands)
     if wanted.width < found.width:
-        return arith.trunci(type_, value)
+        to_index = isinstance(op.results[0].type, ir.IndexType)
+        return arith.trunci(type_, saturated(code, value, wanted) if to_index else value)
     unsigned = op.name in ("arith.extui", "arith.index_castui") or found.width == 1
     return arith.extui(type_, value) if unsigned else arith.extsi(type_, value)
+
+
+def saturated(code: Code, value: ir.Value, type_: ir.Type) -> ir.Value:
+    """The nearest integer that a narrower type has.
+
+    For positions: sentinels like 2^63 - 1 compare with them as before.
+    """
+    bound = 1 << (type_.width - 1)
+    value = arith.minsi(value, code.like(value, bound - 1))
+    return arith.maxsi(value, code.like(value, -bound))
+
+
+def _divide(code: Code, op: ir.Operation, operands: Sequence[ir.Value]) -> ir.Value:
+    """Integer division that never traps, as lanes that do not exist may hold zeros.
+
+    By 0 it divides as by 1; the quotient by -1 is the negative, which wraps.
+    """
+    lhs, rhs = _same_shape(code, operands)
+    zero, minus_one = code.like(rhs, 0), code.like(rhs, -1)
+    negates = arith.cmpi(arith.CmpIPredicate.eq, rhs, minus_one)
+    unsafe = arith.cmpi(arith.CmpIPredicate.eq, rhs, zero)
+    signed = op.name in _SIGNED_DIVISIONS
+    unsafe = arith.ori(unsafe, negates) if signed else unsafe
+    value = _generic(code, op, [lhs, code.select(unsafe, code.like(rhs, 1), rhs)])
+    if not signed or op.name == "arith.remsi":
+        return value
+    return code.select(negates, arith.subi(zero, lhs), value)
+
+
+_SIGNED_DIVISIONS = ("arith.divsi", "arith.remsi", "arith.floordivsi", "arith.ceildivsi")
+_UNSIGNED_DIVISIONS = ("arith.divui", "arith.remui", "arith.ceildivui")
+
+
+def _bitcast(code: Code, op: ir.Operation, operands: Sequence[ir.Value]) -> ir.Value:
+    """Bits of 16-bit floats are those of the rounded number; other types are what they say."""
+    (value,) = operands
+    source, target = op.operands[0].type, op.results[0].type
+    if compute_type(source) != source:
+        value = arith.truncf(_like_shape(code, source, value), value)
+    value = arith.bitcast(_like_shape(code, target, value), value)
+    wide = _like_shape(code, compute_type(target), value)
+    return value if wide == value.type else arith.extf(wide, value)
+
+
+def _like_shape(code: Code, scalar: ir.Type, value: ir.Value) -> ir.Type:
+    return code.vector_type(scalar) if is_vector(value) else scalar
+
+
+def _is_infinite(code: Code, _op: ir.Operation, operands: Sequence[ir.Value]) -> ir.Value:
+    size = math_dialect.absf(operands[0])
+    return arith.cmpf(arith.CmpFPredicate.OEQ, size, code.like(size, float("inf")))
+
+
+def _clamp(code: Code, _op: ir.Operation, operands: Sequence[ir.Value]) -> ir.Value:
+    value, low, high = _same_shape(code, operands)
+    return arith.minimumf(arith.maximumf(value, low), high)
+
+
+def _whole_power(code: Code, op: ir.Operation, operands: Sequence[ir.Value]) -> ir.Value:
+    """A power with an integer exponent, which f32 holds exactly where the result is no 0 or inf."""
+    base, exponent = _same_shape(code, operands)
+    return math_dialect.powf(base, arith.sitofp(_result_type(code, op, operands), exponent))
 
 
 F32_FUNCTIONS = {
@@ -127,6 +190,7 @@ Rule = Callable[[Code, ir.Operation, Sequence[ir.Value]], ir.Value]
 
 # ops with a rule of their own; the rest of arith and math is emitted as it is
 RULES: Mapping[str, Rule] = {
+    "arith.bitcast": _bitcast,
     "arith.constant": _constant,
     "arith.extf": _resize,
     "arith.truncf": _resize,
@@ -135,7 +199,11 @@ RULES: Mapping[str, Rule] = {
     "arith.extsi": _integer_resize,
     "arith.extui": _integer_resize,
     "arith.trunci": _integer_resize,
+    "math.clampf": _clamp,
+    "math.fpowi": _whole_power,
+    "math.isinf": _is_infinite,
     "math.rsqrt": _reciprocal_root,
+    **dict.fromkeys((*_SIGNED_DIVISIONS, *_UNSIGNED_DIVISIONS), _divide),
     **dict.fromkeys(F32_FUNCTIONS, _function),
 }
 

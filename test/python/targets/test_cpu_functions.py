@@ -1,0 +1,314 @@
+"""Scalar ops on the CPU against float64, over wide ranges: 0, subnormals, infinities, NaN."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diagc.testing.agreement import Agreement, ir_agreement
+
+SEED = 20250317
+Array = Any
+LONG = np.longdouble
+FLOATS = {"f32": np.float32, "f64": np.float64}
+
+
+def map_module(body: str, inputs: Sequence[str], result: str) -> str:
+    """A module with one map; `body` computes from %x0, %x1 and so on."""
+    wire = 'tensor<?x{}, ["n"]>'
+    arguments = ", ".join(f"%a{i}: {wire.format(t)}" for i, t in enumerate(inputs))
+    reads = "\n".join(
+        f'%x{i} = "diag.element"(%a{i}) : ({wire.format(t)}) -> {t}' for i, t in enumerate(inputs)
+    )
+    return f"""
+func.func @main({arguments}) -> {wire.format(result)} {{
+  %r = "diag.map"() ({{
+    {reads}
+    %y = {body}
+    "diag.yield"(%y) : ({result}) -> ()
+  }}) : () -> {wire.format(result)}
+  return %r : {wire.format(result)}
+}}
+"""
+
+
+def compiled(body: str, inputs: Sequence[str], result: str) -> Agreement:
+    both = ir_agreement(map_module(body, inputs, result))
+    assert len(both.kernels) == 1
+    assert both.fall_backs == []
+    return both
+
+
+def wide_range(dtype: str) -> Array:
+    """All magnitudes of a type, many near 1, both signs, and special numbers."""
+    info = np.finfo(FLOATS[dtype])
+    rng = np.random.default_rng(SEED)
+    low, high = math.log2(float(info.tiny)) - info.nmant, math.log2(float(info.max))
+    exponents = np.concatenate([rng.uniform(low, high - 1e-3, 6000), rng.uniform(-10, 7, 12000)])
+    special = [
+        *(0.0, float(info.tiny), float(info.smallest_subnormal), float(info.max), math.inf),
+        *(0.5, 0.6, 0.625, 1.0, 1.5, 2.0, 2.5, 3.5, 4.0, math.log(2), math.pi, math.pi / 2, 1e5),
+        *(88.72, 88.8, 89.0, 103.9, 104.5, 709.7, 710.0, 745.2, 8191.9, 8192.5, 8388607.5, 2**31),
+    ]
+    sizes = np.concatenate([special, np.exp2(exponents)])
+    return np.concatenate([sizes, -sizes, [math.nan]]).astype(FLOATS[dtype])
+
+
+def ulps(found: Array, exact: Array, dtype: str) -> float:
+    """The largest error in units of the last place; infinite where NaN or infinities differ."""
+    float_type = FLOATS[dtype]
+    with np.errstate(all="ignore"):
+        rounded = exact.astype(float_type)
+        normal = np.isfinite(rounded)
+        if not np.array_equal(found[~normal], rounded[~normal], equal_nan=True):
+            return math.inf
+        if not np.isfinite(found[normal]).all():
+            return math.inf
+        smallest = LONG(np.finfo(float_type).smallest_subnormal)
+        unit = np.maximum(np.spacing(np.abs(rounded[normal])).astype(LONG), smallest)
+        return float((np.abs(found[normal].astype(LONG) - exact[normal]) / unit).max())
+
+
+def each(function: Callable[[float], float]) -> Callable[[Array], Array]:
+    """A function of the math module on arrays."""
+
+    def apply(x: Array) -> Array:
+        values = [math.nan if math.isnan(v) else function(v) for v in x.astype(np.float64)]
+        return np.array(values).astype(LONG)
+
+    return apply
+
+
+FUNCTIONS: dict[str, tuple[Callable[[Array], Array], float]] = {
+    "exp": (np.exp, 1.1),
+    "exp2": (np.exp2, 1.1),
+    "expm1": (np.expm1, 2.5),
+    "log": (np.log, 1.1),
+    "log2": (np.log2, 1.1),
+    "log10": (np.log10, 2.5),
+    "log1p": (np.log1p, 2.5),
+    "sqrt": (np.sqrt, 0.51),
+    "rsqrt": (lambda x: 1 / np.sqrt(x), 1.6),
+    "cbrt": (np.cbrt, 4.0),
+    "erf": (each(math.erf), 2.6),
+    "tanh": (np.tanh, 2.3),
+    "sin": (np.sin, 2.0),
+    "cos": (np.cos, 2.0),
+    "tan": (np.tan, 1.1),
+    "asin": (np.arcsin, 1.1),
+    "acos": (np.arccos, 1.1),
+    "atan": (np.arctan, 1.1),
+    "sinh": (np.sinh, 2.5),
+    "cosh": (np.cosh, 2.5),
+    "asinh": (np.arcsinh, 2.5),
+    "atanh": (np.arctanh, 2.5),
+    "acosh": (np.arccosh, 2.5),
+    "floor": (np.floor, 0.0),
+    "ceil": (np.ceil, 0.0),
+    "trunc": (np.trunc, 0.0),
+    "roundeven": (np.rint, 0.0),
+    "round": (lambda x: np.copysign(np.floor(np.abs(x) + LONG(0.5)), x), 0.0),
+    "absf": (np.abs, 0.0),
+}
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_are_within_a_few_units_of_the_last_place(name: str, dtype: str) -> None:
+    exact, bound = FUNCTIONS[name]
+    x = wide_range(dtype)
+    both = compiled(f"math.{name} %x0 : {dtype}", [dtype], dtype)
+    with np.errstate(all="ignore"):
+        error = ulps(both.program.run([x])[0], exact(x.astype(LONG)), dtype)
+    assert error <= bound, f"seed {SEED}"
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", ["powf", "atan2", "copysign"])
+def test_functions_of_two_arguments(name: str, dtype: str) -> None:
+    rng = np.random.default_rng(SEED)
+    x = wide_range(dtype)
+    y = rng.permutation(x)
+    both = compiled(f"math.{name} %x0, %x1 : {dtype}", [dtype, dtype], dtype)
+    exact = {"powf": np.power, "atan2": np.arctan2, "copysign": np.copysign}[name]
+    with np.errstate(all="ignore"):
+        wanted = exact(x.astype(LONG), y.astype(LONG))
+        assert ulps(both.program.run([x, y])[0], wanted, dtype) <= 1.5, f"seed {SEED}"
+
+
+# what users call is made of these; the tails of GELU and SiLU cancel as they do in torch
+COMPOSED = {
+    "sigmoid": lambda x: 1 / (1 + math.exp(-x)) if x > -700 else 0.0,
+    "silu": lambda x: x / (1 + math.exp(-x)) if x > -700 else 0.0,
+    "gelu": lambda x: 0.5 * x * math.erfc(-x * math.sqrt(0.5)),
+    "gelu_tanh": lambda x: (
+        0.5 * x * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    ),
+    "softplus": lambda x: max(x, 0.0) + math.log1p(math.exp(-abs(x))),
+    "relu": lambda x: max(x, 0.0),
+}
+HALF_ULP = {"f32": 3e-7, "f64": 6e-16, "bf16": 4.0e-3, "f16": 5.0e-4}
+
+
+@pytest.mark.parametrize("dtype", HALF_ULP)
+@pytest.mark.parametrize("name", COMPOSED)
+def test_activations(name: str, dtype: str) -> None:
+    from diagc.testing.agreement import agreement
+
+    both = agreement(f"axis n\ndiagram f(X: n {dtype}) {{\n  return {name}(X)\n}}\n")
+    assert both.fall_backs == []
+    (x,) = both.random({"n": 5000}, SEED, 4.0)
+    wanted = np.array([COMPOSED[name](float(v)) for v in x])
+    (found,) = both.program.run([x])
+    error = np.abs(found.astype(np.float64) - wanted) / np.maximum(np.abs(wanted), 1.0)
+    assert error.max() <= HALF_ULP[dtype], f"seed {SEED}"
+
+
+def numbers(dtype: str, seed: int, count: int = 500) -> Array:
+    """Numbers of any type, with special ones; exact in that type."""
+    rng = np.random.default_rng(seed)
+    if dtype == "i1":
+        return rng.random(count) < 0.5
+    if dtype.startswith("i"):
+        bits = {"i8": 7, "i16": 15, "i32": 31, "i64": 62, "index": 14}[dtype]
+        low = 0 if dtype == "index" else -(2**bits) + 1
+        values = np.where(
+            rng.random(count) < 0.5,
+            rng.integers(low, 2**bits, count),
+            rng.integers(max(low, -9), 10, count),
+        )
+        return values.astype({"i8": np.int8, "i16": np.int16, "i32": np.int32}.get(dtype, np.int64))
+    special = [0.0, -0.0, 1.0, -1.0, 0.5, 2.5, 3.5, -2.5, math.inf, -math.inf, math.nan, math.nan]
+    size = np.exp2(rng.uniform(-12, 12, count)) * rng.choice([-1, 1], count)
+    values = np.concatenate([special, rng.choice(special, 60), size])
+    if dtype == "bf16":
+        bits32 = values.astype(np.float32).view(np.uint32) & 0xFFFF0000
+        return bits32.view(np.float32).astype(np.float64)
+    return values.astype({"f16": np.float16, "f32": np.float32}.get(dtype, np.float64))
+
+
+INTEGERS = ("i8", "i16", "i32", "i64", "index")
+REALS = ("f32", "f64", "bf16", "f16")
+ROUNDING = {"f32": 1.2e-7, "f64": 2.3e-16, "bf16": 3.9e-3, "f16": 4.9e-4, "": 0.0}
+
+
+PREDICATES = "oeq ogt oge olt ole one ord ueq ugt uge ult ule une uno"
+INTEGER_OPS = "addi subi muli andi ori xori maxsi minsi divsi remsi floordivsi ceildivsi shli shrsi"
+
+
+def check(body: str, inputs: Sequence[str], result: str) -> None:
+    """Both meanings agree elementwise, within one rounding of the result."""
+    both = compiled(body, inputs, result)
+    arrays = [numbers(dtype, SEED + i) for i, dtype in enumerate(inputs)]
+    arrays = [a[: min(map(len, arrays))] for a in arrays]
+    if "sh" in body.split()[0]:
+        arrays[1] = np.abs(arrays[1]) % 7
+    if "fptosi" in body:
+        arrays = [np.nan_to_num(np.clip(arrays[0], -100, 100))]
+    with np.errstate(all="ignore"):
+        (found,), (exact,) = both.program.run(arrays), both.reference.run(arrays)
+        if result not in REALS:
+            np.testing.assert_array_equal(found, exact, err_msg=f"{body}, seed {SEED}")
+            return
+        largest = {"f16": 65504.0, "f32": 3.4e38, "bf16": 3.38e38}.get(result, math.inf)
+        exact = np.where(np.abs(exact) > largest, np.copysign(math.inf, exact), exact)
+        np.testing.assert_allclose(
+            found, exact, rtol=ROUNDING[result], atol=1e-37, err_msg=f"{body}, seed {SEED}"
+        )
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize(
+    "op",
+    ["addf", "subf", "mulf", "divf", "remf", "maximumf", "minimumf", "maxnumf", "minnumf"],
+)
+def test_float_arithmetic(op: str, dtype: str) -> None:
+    check(f"arith.{op} %x0, %x1 : {dtype}", [dtype, dtype], dtype)
+
+
+@pytest.mark.parametrize("dtype", REALS)
+def test_other_ops_of_floats(dtype: str) -> None:
+    check(f"arith.negf %x0 : {dtype}", [dtype], dtype)
+    check(f"math.clampf %x0 to [%x1, %x2] : {dtype}", [dtype] * 3, dtype)
+    check(f"arith.select %x0, %x1, %x2 : {dtype}", ["i1", dtype, dtype], dtype)
+    for op in ("isnan", "isinf", "isfinite"):
+        check(f"math.{op} %x0 : {dtype}", [dtype], "i1")
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("predicate", PREDICATES.split())
+def test_comparisons_of_floats(predicate: str, dtype: str) -> None:
+    check(f"arith.cmpf {predicate}, %x0, %x1 : {dtype}", [dtype, dtype], "i1")
+
+
+@pytest.mark.parametrize("dtype", REALS)
+@pytest.mark.parametrize("integer", ["i8", "i16", "i32", "i64"])
+def test_casts_between_floats_and_integers(dtype: str, integer: str) -> None:
+    check(f"arith.sitofp %x0 : {integer} to {dtype}", [integer], dtype)
+    check(f"arith.fptosi %x0 : {dtype} to {integer}", [dtype], integer)
+    check(f"arith.uitofp %x0 : i1 to {dtype}", ["i1"], dtype)
+
+
+@pytest.mark.parametrize(
+    ("narrow", "wide"),
+    [("f16", "f32"), ("bf16", "f32"), ("f32", "f64"), ("f16", "f64"), ("bf16", "f64")],
+)
+def test_casts_between_floats(narrow: str, wide: str) -> None:
+    check(f"arith.extf %x0 : {narrow} to {wide}", [narrow], wide)
+    check(f"arith.truncf %x0 : {wide} to {narrow}", [wide], narrow)
+
+
+@pytest.mark.parametrize(
+    ("float_type", "integer"), [("f32", "i32"), ("f64", "i64"), ("bf16", "i16"), ("f16", "i16")]
+)
+def test_bits(float_type: str, integer: str) -> None:
+    both = compiled(f"arith.bitcast %x0 : {float_type} to {integer}", [float_type], integer)
+    values = numbers(float_type, SEED)
+    values = values[~np.isnan(values)]
+    np.testing.assert_array_equal(both.program.run([values])[0], both.reference.run([values])[0])
+    back = compiled(f"arith.bitcast %x0 : {integer} to {float_type}", [integer], float_type)
+    bits = both.program.run([values])[0]
+    np.testing.assert_array_equal(back.program.run([bits])[0], values)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+@pytest.mark.parametrize("op", INTEGER_OPS.split())
+def test_integer_arithmetic(op: str, dtype: str) -> None:
+    check(f"arith.{op} %x0, %x1 : {dtype}", [dtype, dtype], dtype)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
+def test_comparisons_and_choices_of_integers(dtype: str) -> None:
+    for predicate in ["eq", "ne", "slt", "sle", "sgt", "sge", "ult", "ule", "ugt", "uge"]:
+        check(f"arith.cmpi {predicate}, %x0, %x1 : {dtype}", [dtype, dtype], "i1")
+    check(f"arith.select %x0, %x1, %x2 : {dtype}", ["i1", dtype, dtype], dtype)
+    if dtype != "index":
+        check(f"math.absi %x0 : {dtype}", [dtype], dtype)
+        check(f"arith.extui %x0 : i1 to {dtype}", ["i1"], dtype)
+        check(f"arith.index_cast %x0 : index to {dtype}", ["index"], dtype)
+
+
+@pytest.mark.parametrize(("narrow", "wide"), [("i8", "i16"), ("i8", "i64"), ("i32", "i64")])
+def test_casts_between_integers(narrow: str, wide: str) -> None:
+    check(f"arith.extsi %x0 : {narrow} to {wide}", [narrow], wide)
+    check(f"arith.extui %x0 : {narrow} to {wide}", [narrow], wide)
+    check(f"arith.trunci %x0 : {wide} to {narrow}", [wide], narrow)
+
+
+def test_logic() -> None:
+    for op in ("andi", "ori", "xori"):
+        check(f"arith.{op} %x0, %x1 : i1", ["i1", "i1"], "i1")
+    check("arith.cmpi eq, %x0, %x1 : i1", ["i1", "i1"], "i1")
+    check("arith.select %x0, %x1, %x2 : i1", ["i1", "i1", "i1"], "i1")
+
+
+def test_sentinels_compare_with_positions_as_they_should() -> None:
+    body = """arith.constant 5 : index
+    %z = arith.index_cast %x0 : i64 to index
+    %r = arith.cmpi sgt, %z, %y : index"""
+    source = map_module(body, ["i64"], "i1").replace('"diag.yield"(%y)', '"diag.yield"(%r)')
+    both = ir_agreement(source)
+    values = np.array([2**63 - 1, -(2**63), 2**40, -(2**40), 5, 6])
+    assert both.program.run([values])[0].tolist() == [True, False, True, False, False, True]
