@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from math import prod, sqrt
 
 from diagc.algebra.dataflow import carries, reduced_axes
-from diagc.algebra.expressions import call, maximum, select, symbol
+from diagc.algebra.expressions import call, constant, maximum, select, symbol
 from diagc.algebra.expressions import sqrt as square_root
 from diagc.algebra.graph import Graph
 from diagc.algebra.maps import map_expr
@@ -124,7 +124,10 @@ def _chosen(
 
 
 def _doubtful(scores: GuardedScores, builder: NetworkBuilder, z: ir.Value) -> ir.Value:
-    """Where t^2 = |A|^2 |G| / z is above the bound, as an i1 wire over the axes of z."""
+    """Where t^2 = |A|^2 |G| / z is above the bound, as an i1 wire over the axes of z.
+
+    The difference is NaN where both sides have overflown; such rows are doubtful too.
+    """
     over = reduced_axes(scores.contraction)
     a = scores.contraction.operands[scores.queries]
     gram = _gram(scores, builder)
@@ -137,7 +140,7 @@ def _doubtful(scores: GuardedScores, builder: NetworkBuilder, z: ir.Value) -> ir
     depth = prod(_size(diag.dims(a)[axis]) for axis in over)
     bound = symbol("a") * square_root(symbol("g")) * (1.0 / (_BOUND * sqrt(depth)))
     return map_expr(
-        call("lt", symbol("z"), bound),
+        call("not", call("le", constant(0.0), symbol("z") - bound)),
         wires,
         builder.type,
         dtype=ir.IntegerType.get_signless(1),

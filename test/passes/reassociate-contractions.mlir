@@ -18,7 +18,8 @@
 // CHECK: "diag.contract"(%arg0, %arg0) {over = ["d"]}
 // CHECK: "diag.contract"(%[[GRAM]], %[[GRAM]]) {over = ["{{d'?}}", "{{d'?}}"]}
 // CHECK: math.sqrt
-// CHECK: arith.cmpf olt
+// CHECK: arith.subf
+// CHECK: arith.cmpf ole
 // CHECK: "diag.stream"(%{{[0-9]+}})
 // CHECK: "diag.chunk"(%arg1)
 // CHECK: arith.maximumf

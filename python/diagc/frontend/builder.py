@@ -103,6 +103,13 @@ class Diagram:
 
     def _declare(self, label: str, size: Size) -> int:
         """Give the size of an axis, which is one and the same everywhere in the diagram."""
+        if isinstance(size, int) and size < 0 and size != diag.DYNAMIC:
+            raise VerificationError(
+                f'axis "{label}" has a negative size',
+                location=call_site(),
+                expected="at least 0, or ... for one that is known at run time",
+                found=size,
+            )
         found = size if isinstance(size, int) else diag.DYNAMIC
         known = self.axes.setdefault(label, found)
         if known != found:
