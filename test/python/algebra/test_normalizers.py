@@ -10,6 +10,7 @@ from diagc.algebra import normalizers
 from diagc.algebra.expressions import Expr, call, constant, exp, show, symbol
 from diagc.algebra.normalizers import NORMALIZERS, Normalizer
 from diagc.dialects import diag
+from diagc.dialects.diag import normalize_op
 
 ROOT = Path(__file__).resolve().parents[3]
 X, Z, N = symbol("x"), symbol("z"), symbol("n")
@@ -64,6 +65,7 @@ def test_rows_that_divide_by_the_size_say_so() -> None:
 
 def test_registered_rows_become_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(normalizers, "NORMALIZERS", dict(NORMALIZERS))
+    monkeypatch.setattr(normalize_op, "_KINDS", list(diag.registered_kinds()))
     row = Normalizer("softmax-one", numerator=exp, statistic=exp, inner=lambda z, n: z + 1.0)
     kinds = diag.registered_kinds()
     normalizers.register(row)
