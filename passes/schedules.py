@@ -90,10 +90,15 @@ def read_schedule(kernel: ir.Operation) -> Schedule | None:
 
 # ---- the first table ---------------------------------------------------------------------------
 
-# Vectors of the grouped axis a task works on, with the time per lane relative to the best. 14 tile
-# shapes were within 8 % of each other on AVX-512 (W=16, tiles of 32 to 64, chunks of 32 to 256);
-# what counts more is that few lanes of the last tile are empty (197 queries: tiles of 32).
-TILES = ((4, 1.0), (3, 1.02), (2, 1.05), (1, 1.25))
+# Vectors of the grouped axis a task works on, with the time per lane relative to the best, by the
+# number of registers. On AVX-512 14 tile shapes were within 8 % of each other (tiles of 32 to 64,
+# chunks of 32 to 256); what counts more is that few lanes of the last tile are empty (197 queries:
+# tiles of 32). With 16 registers three vectors go with four accumulators each, hence tiles of three
+# or six vectors (2048 positions, d = 64, AVX2: 178 ms, with four or eight vectors 221 ms).
+TILES = {
+    32: ((4, 1.0), (3, 1.02), (2, 1.05), (1, 1.25)),
+    16: ((6, 1.0), (3, 1.02), (4, 1.2), (2, 1.25), (1, 1.5)),
+}
 CHUNK = 64
 
 ROW_CHUNK = 1024
@@ -132,7 +137,8 @@ def choose_schedule(kernel: ir.Operation, device: Device) -> Schedule:
     vector = device.lanes(_widest_element(kernel))
     grouped = _broadcast_axis(axes, vector)
     if grouped is not None:
-        schedule = _with_lanes(axes, grouped, _tile(axes.size(grouped), vector), chunk)
+        tile = _tile(axes.size(grouped), vector, device.registers)
+        schedule = _with_lanes(axes, grouped, tile, chunk)
         return schedule if _streams(kernel) else replace(schedule, mode="features")
     if axes.contractions:
         return _features(axes, chunk)
@@ -140,7 +146,8 @@ def choose_schedule(kernel: ir.Operation, device: Device) -> Schedule:
     if inner is None:
         return _features(axes, tuple((axis, _row_chunk(axes)) for axis in axes.streamed))
     if _is_cut(axes, inner, vector) or is_uniform(kernel):
-        size = ROW_VECTORS * vector if _is_pointwise(axes) else _tile(axes.size(inner), vector)
+        tile = _tile(axes.size(inner), vector, device.registers)
+        size = ROW_VECTORS * vector if _is_pointwise(axes) else tile
         return _with_lanes(axes, inner, size, chunk)
     return Schedule("features", tuple(a for a in axes.common if a != inner), chunk=chunk)
 
@@ -157,15 +164,16 @@ def _streams(kernel: ir.Operation) -> bool:
     return any(op.name == "diag.stream" and not len(op.operands) for op in ops)
 
 
-def _tile(size: int, vector: int) -> int:
+def _tile(size: int, vector: int, registers: int) -> int:
     """Positions per task, in whole vectors: the tile that wastes least of an axis of this size."""
+    tiles = TILES[registers]
     if size == diag.DYNAMIC:
-        return TILES[0][0] * vector
+        return tiles[0][0] * vector
 
     def time(tile: tuple[int, float]) -> float:
         return ceil(size / (tile[0] * vector)) * tile[0] * tile[1]
 
-    return min(TILES, key=time)[0] * vector
+    return min(tiles, key=time)[0] * vector
 
 
 def _with_lanes(
