@@ -17,6 +17,7 @@ from diagc.targets.cpu.loops import each_vector_block
 from diagc.targets.cpu.pairs import PairMemory, PairScratch, dot, half
 from diagc.targets.cpu.places import Memory, Place
 from diagc.targets.cpu.scalars import compute_type
+from diagc.targets.cpu.sums import sum_vectors
 
 __all__ = ["Blocks", "Operand", "choose_blocks", "contract_block", "widen_to"]
 
@@ -213,6 +214,8 @@ class _Block:
         if key not in loaded:
             offset = self.code.add(self.offset, v * self.code.lanes)
             along = vector if varies else None
+            if isinstance(place, Memory) and along is not None and v % 2 == 0:
+                place.prefetch(self.frame, at, along, offset)
             if isinstance(place, Place):
                 value = widen_to(self.code, place.read(self.frame, at, along, offset), self.type)
             else:
@@ -249,7 +252,7 @@ class _Block:
         zero = self.code.splat(self.type, 0.0)
         rest = [name for name in self.head.inner if name != label]
         sums = self._vector_loops(rest, label, {}, [zero] * len(self.points))
-        return [self.code.reduce_vector("add", value) for value in sums]
+        return sum_vectors(self.code, sums)
 
     def _vector_loops(
         self, rest: list[str], label: str, at: Positions, sums: list[ir.Value]
@@ -297,6 +300,8 @@ class _Block:
         assert isinstance(place, Place)
         own = tuple(at[name] for name in place.labels if name in at)
         if (k, *own) not in loaded:
+            if isinstance(place, Memory):
+                place.prefetch(self.frame, at, label, offset)
             value = place.read(self.frame, at, label if label in place.labels else None, offset)
             value = self.code.broadcast(widen_to(self.code, value, self.type))
             if mask is not None:  # scratch padding holds anything, NaN included
