@@ -33,7 +33,8 @@ def build(folder: Path) -> Path | None:
     if compiler is None:
         return None
     library = folder / "libcuda_fake.so"
-    command = [compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", library, SOURCE]
+    flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror"]
+    command = [compiler, *flags, "-o", str(library), str(SOURCE)]
     subprocess.run(command, check=True)
     return library
 
