@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "algebra": IR,
     "cost": IR | {"algebra"},
     "passes": PASSES,
-    "frontend": IR | {"algebra"},
+    "frontend": IR | {"algebra", "runtime"},
     "runtime": set(),
     "targets": TARGETS,
     "explain": TARGETS,
