@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from diagc.runtime.cpu_features import CpuFeatures
 from diagc.runtime.elf import load_object
 from diagc.runtime.launch_plan import ArrayInfo, LaunchPlan, make_plan
 from diagc.runtime.openmp import find_openmp
@@ -34,16 +35,23 @@ class CpuKernel(PlannedKernel[CpuPlan]):
     Args:
         signature: its calling convention.
         object_code: a relocatable ELF64 object that exports `signature.symbol`.
+        features: of the processor that it was compiled for, if that is known.
 
     Raises:
         CacheError: the object cannot be loaded.
         TargetError: this system gives no executable memory.
     """
 
-    def __init__(self, signature: KernelSignature, object_code: bytes) -> None:
+    def __init__(
+        self,
+        signature: KernelSignature,
+        object_code: bytes,
+        features: CpuFeatures | None = None,
+    ) -> None:
         """Load the object."""
         super().__init__(signature)
         self.object_code = object_code
+        self.features = features
         self._object = load_object(object_code)
         self._entry = _ENTRY(self._object.address(signature.symbol))
         self._pack = struct.Struct(f"<{signature.slot_count}q").pack_into

@@ -103,7 +103,7 @@ class Program:
         """The plan for tensors of these shapes, strides and dtypes, if there is one."""
         try:
             return self._plans.get(_plan_key(tensors))
-        except RuntimeError:  # sparse and nested tensors have no strides
+        except (RuntimeError, AttributeError):  # no strides: sparse, nested, or no tensor at all
             return None
 
     def prepare(self, tensors: Sequence[torch.Tensor]) -> Plan:

@@ -9,7 +9,7 @@ from diagc.errors import LaunchError
 from diagc.runtime.launch_plan import ArrayInfo, check_overlap
 from diagc.runtime.planned_kernel import PlannedKernel
 
-__all__ = ["TORCH_DTYPES", "call"]
+__all__ = ["TORCH_DTYPES", "call", "dtype_name"]
 
 TORCH_DTYPES = {
     "i1": torch.bool,
@@ -74,8 +74,13 @@ def call(
     return results
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """The element type of a signature; torch's own name for a dtype that wires do not hold."""
+    return _NAMES.get(dtype, str(dtype))
+
+
 def _info(tensor: torch.Tensor) -> ArrayInfo:
     if tensor.layout != torch.strided:
         raise LaunchError("a tensor has no dense layout", found=tensor.layout)
-    dtype = _NAMES.get(tensor.dtype, str(tensor.dtype))
+    dtype = dtype_name(tensor.dtype)
     return ArrayInfo(tuple(tensor.shape), tensor.stride(), dtype, str(tensor.device))

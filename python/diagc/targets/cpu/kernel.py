@@ -32,7 +32,7 @@ class LoadedKernel(CpuKernel):
         self, signature: KernelSignature, object_code: bytes, key: str, cache: str
     ) -> None:
         """Load the object."""
-        super().__init__(signature, object_code)
+        super().__init__(signature, object_code, selected_features())
         self.key = key
         self.cache = cache
 
