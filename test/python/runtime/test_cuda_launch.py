@@ -3,7 +3,6 @@
 import gc
 import struct
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from diagc.runtime.gpu_kernel import GpuKernel, GpuLaunch, Workspace
 from diagc.runtime.launch_plan import ArrayInfo
 from diagc.runtime.signature import Axis, KernelSignature, Wire
 from diagc.runtime.torch_launch import call
-from diagc.testing.fake_cuda import PTX, STREAM, FakeCuda, build, forget, launches, pose
+from diagc.testing.fake_cuda import PTX, STREAM, FakeCuda, forget, launches
 
 CUBIN = b"\x7fELF machine code"
 
@@ -47,26 +46,6 @@ def two_launches() -> GpuKernel:
     )
     scratch = (Workspace("f32", ("b", ("h", 16), 64)), Workspace("i32", (3,)))
     return GpuKernel(signature, launches_, scratch, "sm_80", PTX, None)
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = build(tmp_path_factory.mktemp("fake"))
-    if found is None:
-        pytest.skip("NOT TESTED: the CUDA launcher, for there is no C compiler (cc)")
-    return found
-
-
-@pytest.fixture
-def cuda(library: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
-    """A fresh fake that has leaked nothing when the test is over."""
-    fake = FakeCuda(library)
-    before = fake.loaded
-    pose(fake, monkeypatch)
-    yield fake
-    forget()
-    gc.collect()
-    assert (fake.loaded, fake.retained, fake.depth, fake.capture_mode) == (before, 0, 0, 0)
 
 
 def tensors() -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from diagc.errors import LaunchError
+from diagc.errors import LaunchError, TargetError
 
 __all__ = ["allocate", "current_stream", "device_index"]
 
@@ -14,6 +14,7 @@ def device_index(device: str, kernel: str) -> int:
 
     Raises:
         LaunchError: it is no GPU.
+        TargetError: torch has no GPU.
     """
     kind, _, index = device.partition(":")
     if kind != "cuda":
@@ -23,7 +24,17 @@ def device_index(device: str, kernel: str) -> int:
             found=device,
             remedy='move them with .to("cuda"), or compile for --target=cpu',
         )
-    return int(index) if index else torch.cuda.current_device()
+    return int(index) if index else _current_index()
+
+
+def _current_index() -> int:
+    if not torch.backends.cuda.is_built():
+        remedy = "install a build of torch with CUDA"
+        raise TargetError("this build of torch has no CUDA", found=torch.__version__, remedy=remedy)
+    try:
+        return torch.cuda.current_device()
+    except RuntimeError as error:
+        raise TargetError(f"torch finds no GPU: {error}") from None
 
 
 def allocate(count: int, dtype: torch.dtype, index: int) -> torch.Tensor:

@@ -9,6 +9,9 @@ from typing import Any
 from diagc.errors import CacheError, PackageError, UnsupportedError
 from diagc.runtime.cpu_features import ISA_LEVELS, host_features
 from diagc.runtime.cpu_kernel import CpuKernel
+from diagc.runtime.cuda import torch_streams
+from diagc.runtime.cuda.device import find_device
+from diagc.runtime.cuda.driver import default_driver
 from diagc.runtime.cuda.kernel import CudaKernel
 from diagc.runtime.cuda.module import fits_cubin, fits_ptx
 from diagc.runtime.gpu_kernel import GpuKernel
@@ -116,10 +119,8 @@ def _check_cpu(entry: Entry) -> None:
 
 
 def _check_gpu(entry: Entry) -> None:
-    from diagc.runtime.cuda.device import find_device
-    from diagc.runtime.cuda.torch_streams import device_index
-
-    device = find_device(device_index("cuda", "the package"))
+    default_driver()  # says best what is missing
+    device = find_device(torch_streams.device_index("cuda", "of the package"))
     arch = entry["arch"]
     if not fits_ptx(arch, device.capability) and not fits_cubin(arch, device.capability):
         raise PackageError(
