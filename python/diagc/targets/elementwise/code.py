@@ -87,6 +87,10 @@ class ScalarCode:
             return value
         return vector.broadcast(self.vector_type(value.type, lanes), value)
 
+    def absolute(self, value: ir.Value) -> ir.Value:
+        """The size of a float."""
+        return math_dialect.absf(value)
+
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """A * b + c, fused where the target can."""
         if is_vector(a):
