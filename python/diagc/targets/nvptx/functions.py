@@ -42,8 +42,7 @@ def _intrinsic(name: str) -> Rule:
 
 def sqrt(code: ScalarCode, x: ir.Value) -> ir.Value:
     """Square root, rounded to nearest."""
-    name = "llvm.nvvm.sqrt.rn.d" if _is_double(x) else "llvm.nvvm.sqrt.rn.f"
-    return code.intrinsic(name, x.type, [x])
+    return code.intrinsic("llvm.sqrt", x.type, [x])
 
 
 def absolute(code: ScalarCode, x: ir.Value) -> ir.Value:
