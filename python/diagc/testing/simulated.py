@@ -1,4 +1,4 @@
-"""Programs for GPUs that run on the CPU: every launch goes through the simulator, and is checked."""
+"""Programs for GPUs on the CPU: every launch goes through the simulator, and is checked."""
 
 import ctypes
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from diagc.runtime.gpu_kernel import GpuKernel, element_count, grid_of
 from diagc.runtime.launch_plan import ArrayInfo, LaunchPlan, make_plan
 from diagc.runtime.planned_kernel import PlannedKernel
 from diagc.runtime.program import Program
-from diagc.runtime.signature import DTYPES
+from diagc.runtime.signature import DTYPES, Wire
 from diagc.simulator import Buffer, Report, SimulatorOptions, simulate
 
 __all__ = ["SimulatedKernel", "simulated"]
 
-_INTEGERS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+_INTEGERS: dict[int, Any] = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 _POISON = 0xFF  # NaN in every float type
 
 
@@ -66,7 +66,7 @@ class SimulatedKernel(PlannedKernel[LaunchPlan]):
     def _parameters(self, plan: LaunchPlan, pointers: Sequence[int]) -> list[Any]:
         inputs = len(self.signature.args)
         buffers = [
-            _buffer(wire.name, wire.dtype, pointer, self._shape(plan, i), plan.strides[i], i >= inputs)
+            _buffer(wire, pointer, self._shape(plan, wire), plan.strides[i], writable=i >= inputs)
             for i, (wire, pointer) in enumerate(zip(self.signature.wires, pointers, strict=True))
         ]
         scratch = [
@@ -85,29 +85,25 @@ class SimulatedKernel(PlannedKernel[LaunchPlan]):
         ]
         return [*buffers, *scratch, *sizes, *strides]
 
-    def _shape(self, plan: LaunchPlan, wire: int) -> tuple[int, ...]:
-        return tuple(plan.sizes[label] for label in self.signature.wires[wire].labels)
+    def _shape(self, plan: LaunchPlan, wire: Wire) -> tuple[int, ...]:
+        return tuple(plan.sizes[label] for label in wire.labels)
 
 
 def _buffer(
-    name: str,
-    dtype: str,
-    pointer: int,
-    shape: tuple[int, ...],
-    strides: tuple[int, ...],
-    writable: bool,
+    wire: Wire, pointer: int, shape: tuple[int, ...], strides: tuple[int, ...], *, writable: bool
 ) -> Buffer:
     """Memory at an address as an array of integers of the elements' size; results are poisoned."""
-    item = DTYPES[dtype]
+    item = DTYPES[wire.dtype]
+    integer = _INTEGERS[item]
     steps = tuple(stride * item for stride in strides)
-    count = 0 if 0 in shape else 1 + sum((n - 1) * s for n, s in zip(shape, strides, strict=True))
-    if count == 0:
-        return Buffer(np.empty(shape, _INTEGERS[item]), name, writable)
-    memory = (ctypes.c_char * (count * item)).from_address(pointer)
-    array: Any = np.ndarray(shape, _INTEGERS[item], memory, strides=steps)
+    if 0 in shape:
+        return Buffer(np.empty(shape, integer), wire.name, writable)
+    count = 1 + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+    memory: Any = (ctypes.c_char * (count * item)).from_address(pointer)
+    array: Any = np.ndarray(shape, integer, memory, strides=steps)
     if writable:
-        array.view(_INTEGERS[item])[...] = np.iinfo(_INTEGERS[item]).max
-    return Buffer(array, name, writable)
+        array[...] = (1 << 8 * item) - 1
+    return Buffer(array, wire.name, writable)
 
 
 def simulated(program: Program, options: SimulatorOptions | None = None) -> Program:
@@ -117,11 +113,12 @@ def simulated(program: Program, options: SimulatorOptions | None = None) -> Prog
         program: compiled for the target nvptx.
         options: of the simulator.
     """
-    kernels: list[Any] = [
+    loaded: list[Any] = list(program.kernels)
+    kernels = [
         SimulatedKernel(kernel.kernel, kernel.llvm_text, options)
         if hasattr(kernel, "llvm_text")
         else kernel
-        for kernel in program.kernels
+        for kernel in loaded
     ]
     found = Program(program.inputs, program.steps, program.outputs, kernels, program.externs)
     found.report = program.report

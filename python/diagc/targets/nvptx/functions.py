@@ -79,7 +79,7 @@ def _is_infinite(code: ScalarCode, _op: ir.Operation, operands: Values) -> ir.Va
 
 
 def exp(code: ScalarCode, x: ir.Value) -> ir.Value:
-    """Exp over the whole range: 2^n * ex2(r / ln 2), r = x - n ln 2 in two parts, |r| <= ln 2 / 2."""
+    """Exp over the whole range: 2^n * ex2(r / ln 2), r = x - n ln 2 in two parts."""
     low, high = code.like(x, -104.0), code.like(x, 89.0)
     clamped = arith.minnumf(arith.maxnumf(x, low), high)
     rounded = code.fma(clamped, code.like(x, LOG2_E), code.like(x, ROUND))

@@ -15,19 +15,19 @@ from diagc.dialects.diag.monoids import MONOIDS, identity_attr
 from diagc.mlir import arith, ir
 from diagc.targets.elementwise.code import Index
 from diagc.targets.elementwise.scalars import compute_type
-from diagc.targets.nvptx.code import WARP, memory_bytes
-from diagc.targets.nvptx.evaluate import Evaluator
-from diagc.targets.nvptx.layout import At, Pos
+from diagc.targets.nvptx.threads.code import WARP, memory_bytes
+from diagc.targets.nvptx.threads.evaluate import Evaluator
+from diagc.targets.nvptx.threads.layout import At, Pos
 
-__all__ = ["Fold", "Nests", "contraction", "reduction"]
+__all__ = ["Fold", "Folds", "contraction", "reduction"]
 
 Combine: TypeAlias = Callable[[ir.Value, ir.Value], ir.Value]
 
 EXPENSIVE = ("arith.divf", "arith.remf")
 """Ops of arith that, like all of math, are not repeated for every reader on other axes."""
 
-MOST_UNROLLED = 8
-"""Positions of a loop that are worked on side by side, where they are neighbours in memory."""
+CHAINS = 4
+"""Sums that a thread keeps side by side, so that additions need not wait for each other."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def contraction(op: ir.Operation) -> Fold:
 
 
 @dataclass
-class Nests:
+class Folds:
     """Emits folds, and sees to it that what they read can be read."""
 
     values: Evaluator
@@ -83,8 +83,12 @@ class Nests:
 
     # -- what lies where ---------------------------------------------------------------------------
     def prepare(self, value: ir.Value, held: frozenset[str], whole: frozenset[str]) -> None:
-        """Make a value readable at positions whose dealt axes are `whole`, of which this thread
-        holds its own along `held`: share what other threads hold.
+        """Make a value readable: what other threads hold of it goes to shared memory.
+
+        Args:
+            value: of the kernel.
+            held: dealt axes along which this thread reads its own positions.
+            whole: all dealt axes of the positions where it is read.
         """
         values = self.values
         value = values.canonical(value)
@@ -196,18 +200,16 @@ class Nests:
 
     # -- across the threads ------------------------------------------------------------------------
     def _together(self, fold: Fold, dealt: tuple[str, ...]) -> None:
+        points = self.values.dealt_points(dealt)
         for corner in self.frame.corners(diag.labels(fold.result)):
-            totals: list[ir.Value] = []
-            for point in self.values.dealt_points(dealt):
-                for inner in self._over_corners(fold):
-                    at = {**corner, **inner, **point.at}
-                    slot = len(totals) % MOST_UNROLLED
-                    totals.append(self._identity(fold)) if slot == len(totals) else None
-                    totals[slot] = self._add(fold, totals[slot], at, point.valid)
-            total = self._tree(fold, totals or [self._identity(fold)])
-            self.values.define(
-                fold.result, corner, self.combine(fold.kind, total) if dealt else total
-            )
+            places = [(p, inner) for p in points for inner in self._over_corners(fold)]
+            totals = [self._identity(fold) for _ in range(max(1, min(CHAINS, len(places))))]
+            for number, (point, inner) in enumerate(places):
+                slot, at = number % CHAINS, {**corner, **inner, **point.at}
+                totals[slot] = self._add(fold, totals[slot], at, point.valid)
+            total = self._tree(fold, totals)
+            total = self.combine(fold.kind, total) if dealt else total
+            self.values.define(fold.result, corner, total)
 
     def _tree(self, fold: Fold, totals: Sequence[ir.Value]) -> ir.Value:
         totals = list(totals)
