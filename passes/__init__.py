@@ -11,7 +11,7 @@ from importlib import import_module
 
 from diagc.passes.base import Pass
 
-__all__ = ["PASSES", "find_pass", "is_pass", "pass_names", "register"]
+__all__ = ["PASSES", "TARGET_PASSES", "find_pass", "is_pass", "pass_names", "register"]
 
 # In the order of the pipeline.
 PASSES = (
@@ -25,6 +25,11 @@ PASSES = (
     "select-schedule",
     "generalize-kernels",
 )
+
+# Passes of targets, by the module that holds them: stages of code that `diagc opt` runs alone.
+TARGET_PASSES = {
+    "lower-gpu-to-nvvm": "diagc.targets.nvptx.passes",
+}
 
 _REGISTERED: dict[str, type[Pass]] = {}
 
@@ -42,13 +47,13 @@ def register(pass_class: type[Pass]) -> type[Pass]:
 
 
 def pass_names() -> list[str]:
-    """Names of all Python passes: ours in pipeline order, then the registered ones."""
-    return [*PASSES, *_REGISTERED]
+    """Names of all Python passes: ours in pipeline order, those of targets, the registered ones."""
+    return [*PASSES, *TARGET_PASSES, *_REGISTERED]
 
 
 def is_pass(name: str) -> bool:
     """Whether `name` is a Python pass; anything else is left to MLIR."""
-    return name in PASSES or name in _REGISTERED
+    return name in PASSES or name in TARGET_PASSES or name in _REGISTERED
 
 
 def find_pass(name: str) -> type[Pass]:
@@ -59,9 +64,9 @@ def find_pass(name: str) -> type[Pass]:
     """
     if name in _REGISTERED:
         return _REGISTERED[name]
-    if name not in PASSES:
+    if not is_pass(name):
         raise KeyError(name)
     words = name.split("-")
-    module = import_module(f"diagc.passes.{'_'.join(words)}")
+    module = import_module(TARGET_PASSES.get(name, f"diagc.passes.{'_'.join(words)}"))
     pass_class: type[Pass] = getattr(module, "".join(word.capitalize() for word in words) + "Pass")
     return pass_class

@@ -27,6 +27,9 @@ __all__ = ["main"]
 _SEPARATOR = re.compile(r"^\s*// -----\s*$")
 _PASS_FLAG = re.compile(r"--?(?P<name>[A-Za-z][\w-]*)(?:=(?P<options>.*))?", re.DOTALL)
 
+# `llvmir` and `ptx` are of a module with one gpu.module that is in the llvm dialect
+_FORMS = ("mlir", "diag", "llvmir", "ptx")
+
 _EPILOG = """\
 passes can also be named one by one, with their options:
   diagc opt x.mlir --canonicalize-diag --derive-streams="chunk=64" --cse
@@ -72,7 +75,7 @@ def _make_parser() -> argparse.ArgumentParser:
     add("--pass-pipeline", default="", metavar="TEXT", help="'builtin.module(func.func(cse))'")
     add("--split-input-file", action="store_true", help="treat parts between '// -----' apart")
     add("--verify-diagnostics", action="store_true", help="compare with expected-* comments")
-    add("--emit", choices=("mlir", "diag"), default="mlir", help="form of the result")
+    add("--emit", choices=_FORMS, default="mlir", help="form of the result")
     add("--print-op-generic", action="store_true", help="print all ops in generic form")
     add("--print-debuginfo", action="store_true", help="print locations")
     add("--show-passes", action="store_true", help="list the passes of diagc")
@@ -199,6 +202,11 @@ class _Runner:
             from diagc.frontend.text.printer import print_module
 
             return print_module(module).rstrip("\n") + "\n"
+        if self._args.emit in ("llvmir", "ptx"):
+            from diagc.targets.nvptx.pipeline import module_ptx, translate
+
+            make = translate if self._args.emit == "llvmir" else module_ptx
+            return make(module).rstrip("\n") + "\n"
         text = module.operation.get_asm(
             use_name_loc_as_prefix=True,
             assume_verified=True,

@@ -1,8 +1,6 @@
 """Targets by name; what a target needs is imported only when it is asked for."""
 
 import platform
-from importlib import import_module
-from importlib.util import find_spec
 
 from diagc.errors import TargetError
 from diagc.targets.base import Target, TargetInfo
@@ -25,11 +23,10 @@ def _cpu_obstacle() -> str | None:
     return None
 
 
-def _nvptx_obstacle() -> str | None:
-    if find_spec("diagc.targets.nvptx") is None:
-        return "this version of diagc has no NVIDIA code generator"
-    # `import_module`: a name that is not there must not be an error of the type checker
-    return str(import_module("diagc.targets.nvptx").obstacle() or "") or None
+def _nvptx_arch(name: str) -> str:
+    from diagc.targets.nvptx.arch import parse_arch
+
+    return parse_arch(name).name
 
 
 _TARGETS = {
@@ -37,7 +34,11 @@ _TARGETS = {
     for target in (
         Target("cpu", "vector code for this machine's processor", _cpu_obstacle),
         Target("interp", "reference meaning of every op in float64, for tests", _always),
-        Target("nvptx", "kernels for NVIDIA GPUs", _nvptx_obstacle),
+        Target(
+            *("nvptx", "kernels for NVIDIA GPUs: nvptx, nvptx:sm_90", _always),
+            check_arch=_nvptx_arch,
+            device="cuda",
+        ),
     )
 }
 
@@ -48,12 +49,13 @@ def list_targets() -> list[TargetInfo]:
 
 
 def get_target(name: str) -> Target:
-    """The target called `name`; `auto` is the default target.
+    """The target called `name`, such as `cpu` or `nvptx:sm_90`; `auto` is the default target.
 
     Raises:
-        TargetError: no such target, or this machine does not have it.
+        TargetError: no such target or architecture, or this machine does not have it.
     """
-    target = _TARGETS.get(DEFAULT_TARGET if name == "auto" else name)
+    base, _, arch = name.partition(":")
+    target = _TARGETS.get(DEFAULT_TARGET if base == "auto" else base)
     if target is None:
         raise TargetError(
             "unknown target",
@@ -67,4 +69,4 @@ def get_target(name: str) -> Target:
             f"target '{target.name}' is not available on this machine: {why_not}",
             remedy=f"use --target={DEFAULT_TARGET}, or run it where the target is available",
         )
-    return target
+    return target.with_arch(arch)

@@ -1,10 +1,12 @@
 """What a target is: a name, a test whether this machine has it, a module that is loaded late."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from types import ModuleType
 from typing import Any
+
+from diagc.errors import TargetError
 
 __all__ = ["Target", "TargetInfo"]
 
@@ -25,12 +27,36 @@ class Target:
     """One kind of code that diagc makes.
 
     `obstacle` says why this machine cannot use the target, or gives None; it must be quick and
-    must not raise. The code stands in the package `diagc.targets.<name>`.
+    must not raise. The code stands in the package `diagc.targets.<name>`. `check_arch` gives the
+    full name of an architecture, or raises TargetError; targets without it have but one. `device`
+    is the kind of torch device that its kernels run on.
     """
 
     name: str
     description: str
     obstacle: Callable[[], str | None]
+    check_arch: Callable[[str], str] | None = None
+    arch: str = ""
+    device: str = "cpu"
+
+    @property
+    def spec(self) -> str:
+        """What `get_target` makes this target of: `cpu`, `nvptx:sm_90`."""
+        return f"{self.name}:{self.arch}" if self.arch else self.name
+
+    def with_arch(self, arch: str) -> "Target":
+        """The target for one of its architectures, the default one if `arch` is empty.
+
+        Raises:
+            TargetError: it has no such architecture.
+        """
+        if self.check_arch is not None:
+            return replace(self, arch=self.check_arch(arch))
+        if arch:
+            raise TargetError(
+                f"target '{self.name}' takes no architecture", found=f"'{arch}'", expected="none"
+            )
+        return self
 
     def info(self) -> TargetInfo:
         """Ask whether the target can be used on this machine."""

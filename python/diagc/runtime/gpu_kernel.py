@@ -1,0 +1,248 @@
+"""A compiled GPU kernel as plain data: launches, their grids, scratch memory, PTX and cubin.
+
+Every launch takes the same parameters, in this order:
+
+1. for every wire of the signature (arguments, then results): a 64-bit pointer to element (0, …, 0);
+2. for every workspace: a 64-bit pointer;
+3. for every axis of the signature whose size is None: the size, i32;
+4. for every wire, for every label in order: the stride in elements, i64; the last label of a wire
+   with `unit_stride` has none.
+
+`i1` is a byte that holds 0 or 1, `index` is i64. A pointer is aligned to its element only; kernels
+ask at run time whether it is aligned to more. Sizes are below 2**31.
+
+This module needs nothing but the standard library: packages are loaded without a compiler.
+"""
+
+import json
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any, TypeAlias
+
+from diagc.errors import CacheError, InternalError, LaunchError
+from diagc.runtime.signature import DTYPES, KernelSignature
+
+__all__ = [
+    "GRID_LIMITS",
+    "Factor",
+    "GpuKernel",
+    "GpuLaunch",
+    "Workspace",
+    "element_count",
+    "grid_of",
+]
+
+FORMAT_VERSION = 1
+
+Factor: TypeAlias = int | str | tuple[str, int]
+"""A constant, the size of an axis, or the number of tiles that cover an axis: ceil(size / tile)."""
+
+GRID_LIMITS = (2**31 - 1, 65535, 65535)
+MAX_THREADS = 1024
+
+
+@dataclass(frozen=True)
+class GpuLaunch:
+    """One start of a function of the module; launches of a kernel run in order on one stream.
+
+    Args:
+        symbol: the function.
+        threads: per block, along x.
+        shared_bytes: dynamic shared memory of a block.
+        grid: blocks along x, y, z (one to three entries), each a product; an empty one is 1.
+        blocks_per_sm: how many blocks the schedule wants on one multiprocessor at a time.
+    """
+
+    symbol: str
+    threads: int
+    shared_bytes: int
+    grid: tuple[tuple[Factor, ...], ...]
+    blocks_per_sm: int = 1
+
+    def __post_init__(self) -> None:
+        """Check what holds for every device."""
+        object.__setattr__(self, "grid", tuple(tuple(entry) for entry in self.grid))
+        if not 1 <= self.threads <= MAX_THREADS:
+            raise InternalError(f"launch '{self.symbol}' has {self.threads} threads per block")
+        if self.shared_bytes < 0 or self.blocks_per_sm < 1 or not 1 <= len(self.grid) <= 3:
+            raise InternalError(f"launch '{self.symbol}' is malformed: {self}")
+        for factor in (factor for entry in self.grid for factor in entry):
+            _check_factor(factor)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Scratch global memory that the launches of a kernel share.
+
+    Args:
+        dtype: element type, a key of `DTYPES`.
+        size: number of elements, a product.
+    """
+
+    dtype: str
+    size: tuple[Factor, ...]
+
+    def __post_init__(self) -> None:
+        """Check the dtype and the factors."""
+        object.__setattr__(self, "size", tuple(self.size))
+        if self.dtype not in DTYPES:
+            raise InternalError(f"a workspace has the unknown dtype '{self.dtype}'")
+        for factor in self.size:
+            _check_factor(factor)
+
+
+@dataclass(frozen=True)
+class GpuKernel:
+    """One kernel for one architecture; hashable, and the same after `from_json(to_json())`.
+
+    Args:
+        signature: its wires and axes.
+        launches: in order.
+        workspaces: in the order of the parameters.
+        arch: such as "sm_80".
+        ptx: text of the module that holds all launches.
+        cubin: the same, assembled for `arch`; None where no assembler was at hand.
+    """
+
+    signature: KernelSignature
+    launches: tuple[GpuLaunch, ...]
+    workspaces: tuple[Workspace, ...]
+    arch: str
+    ptx: str
+    cubin: bytes | None = None
+
+    def __post_init__(self) -> None:
+        """Check that there is a launch, and that every factor names an axis of the signature."""
+        object.__setattr__(self, "launches", tuple(self.launches))
+        object.__setattr__(self, "workspaces", tuple(self.workspaces))
+        if not self.launches:
+            raise InternalError(f"kernel '{self.signature.symbol}' has no launch")
+        products = [entry for launch in self.launches for entry in launch.grid]
+        products += [workspace.size for workspace in self.workspaces]
+        known = set(self.signature.static_sizes)
+        unknown = {label for entry in products for label in _labels(entry)} - known
+        if unknown:
+            raise InternalError(f"grids of '{self.signature.symbol}' name {sorted(unknown)}")
+
+    @cached_property
+    def dynamic_axes(self) -> tuple[str, ...]:
+        """Labels whose sizes are parameters, in order."""
+        return tuple(axis.label for axis in self.signature.axes if axis.size is None)
+
+    @cached_property
+    def stride_parameters(self) -> tuple[tuple[int, str], ...]:
+        """(wire number, label) of every stride that is a parameter, in order."""
+        return tuple(
+            (number, label)
+            for number, wire in enumerate(self.signature.wires)
+            for label in (wire.labels[:-1] if wire.unit_stride else wire.labels)
+        )
+
+    def to_json(self) -> str:
+        """Give a JSON text that depends on nothing but the kernel."""
+        fields = {
+            "version": FORMAT_VERSION,
+            "signature": self.signature.to_json(),
+            "launches": [vars(launch) for launch in self.launches],
+            "workspaces": [vars(workspace) for workspace in self.workspaces],
+            "arch": self.arch,
+            "ptx": self.ptx,
+            "cubin": None if self.cubin is None else b64encode(self.cubin).decode(),
+        }
+        return json.dumps(fields, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "GpuKernel":
+        """Read what `to_json` wrote.
+
+        Raises:
+            CacheError: the text is not a kernel of this version.
+        """
+        try:
+            fields = json.loads(text)
+            if fields["version"] != FORMAT_VERSION:
+                raise ValueError(f"version {fields['version']}")
+            return _read(fields)
+        except (ValueError, TypeError, KeyError, AttributeError, Base64Error) as error:
+            raise CacheError(f"a GPU kernel cannot be read: {error}") from None
+        except InternalError as error:
+            raise CacheError(f"a GPU kernel cannot be read: {error.message}") from None
+
+
+def element_count(product: Iterable[Factor], sizes: Mapping[str, int]) -> int:
+    """Value of a product, given the size of every axis that it names."""
+    return prod(_value(factor, sizes) for factor in product)
+
+
+def grid_of(launch: GpuLaunch, sizes: Mapping[str, int]) -> tuple[int, int, int]:
+    """Blocks along x, y, z; any of them is 0 when there is nothing to do.
+
+    Raises:
+        LaunchError: more blocks than a GPU takes along one dimension.
+    """
+    counts = [element_count(entry, sizes) for entry in launch.grid]
+    counts += [1] * (3 - len(counts))
+    for count, limit, entry in zip(counts, GRID_LIMITS, launch.grid, strict=False):
+        if count > limit:
+            axes = ", ".join(f"{label}={sizes[label]}" for label in _labels(entry))
+            raise LaunchError(
+                f"kernel '{launch.symbol}' would need too many blocks for {axes}",
+                expected=f"at most {limit}",
+                found=count,
+                remedy="split the batch",
+            )
+    return counts[0], counts[1], counts[2]
+
+
+def _value(factor: Factor, sizes: Mapping[str, int]) -> int:
+    if isinstance(factor, int):
+        return factor
+    if isinstance(factor, str):
+        return sizes[factor]
+    label, tile = factor
+    return -(-sizes[label] // tile)
+
+
+def _labels(product: Iterable[Factor]) -> list[str]:
+    parts = [factor[0] if isinstance(factor, tuple) else factor for factor in product]
+    return [part for part in parts if isinstance(part, str)]
+
+
+def _check_factor(factor: object) -> None:
+    match factor:
+        case bool():
+            pass
+        case int() if factor >= 0:
+            return
+        case str():
+            return
+        case (str(), int() as tile) if isinstance(factor, tuple) and tile > 0:
+            return
+    raise InternalError(f"{factor!r} is no factor of a grid")
+
+
+def _factors(items: list[Any]) -> tuple[Factor, ...]:
+    return tuple(tuple(item) if isinstance(item, list) else item for item in items)
+
+
+def _read(fields: Mapping[str, Any]) -> GpuKernel:
+    launches = [
+        GpuLaunch(**{**launch, "grid": tuple(_factors(entry) for entry in launch["grid"])})
+        for launch in fields["launches"]
+    ]
+    workspaces = [
+        Workspace(str(entry["dtype"]), _factors(entry["size"])) for entry in fields["workspaces"]
+    ]
+    cubin = None if fields["cubin"] is None else b64decode(fields["cubin"], validate=True)
+    return GpuKernel(
+        KernelSignature.from_json(fields["signature"]),
+        tuple(launches),
+        tuple(workspaces),
+        str(fields["arch"]),
+        str(fields["ptx"]),
+        cubin,
+    )

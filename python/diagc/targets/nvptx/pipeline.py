@@ -1,0 +1,212 @@
+"""From a `gpu.module` of upstream operations to PTX and a cubin, stage by stage.
+
+    gpu ──upstream passes──▶ nvvm ──translate, respell──▶ llvmir ──LLVM──▶ ptx ──ptxas──▶ sass
+
+`gpu` is a module that holds one `gpu.module` with its architecture as `#nvvm.target<chip = ...>`:
+scf, arith (indices in i32), vector (one dimension), math and nvvm operations on `!llvm.ptr<1>` and
+`!llvm.ptr<3>`. Dynamic shared memory is the global `SHARED_MEMORY` of the gpu.module. `nvvm` is the
+same in the llvm and nvvm dialects.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from diagc.errors import LoweringError
+from diagc.mlir import ir, llvm, passmanager
+from diagc.targets.nvptx.arch import GpuArch, parse_arch
+from diagc.targets.nvptx.codegen import to_ptx
+from diagc.targets.nvptx.nvvm_text import to_nvptx_llvm
+from diagc.targets.nvptx.ptxas import Resources, assemble, disassemble
+
+__all__ = [
+    "LOWERING",
+    "SHARED_MEMORY",
+    "STAGES",
+    "CompiledModule",
+    "Observer",
+    "attach_arch",
+    "compile_module",
+    "gpu_module_of",
+    "lower_to_nvvm",
+    "module_arch",
+    "module_ptx",
+    "translate",
+]
+
+STAGES = ("gpu", "nvvm", "llvmir", "ptx", "sass")
+
+SHARED_MEMORY = (
+    "llvm.mlir.global external @shared() "
+    "{addr_space = 3 : i32, alignment = 1024 : i64} : !llvm.array<0 x i8>"
+)
+"""Declaration of dynamic shared memory; external, as LLVM 22 prints an internal one with a size."""
+
+# Gets a stage's name and a function that makes its text.
+Observer = Callable[[str, Callable[[], str]], None]
+
+LOWERING = (
+    "canonicalize",
+    "cse",
+    "convert-scf-to-cf",
+    # natural alignment of vectors: one store of 16 bytes instead of eight of 2
+    "convert-vector-to-llvm{use-vector-alignment=1}",
+    # before convert-gpu-to-nvvm, which would make calls of libdevice of fma and max
+    "convert-arith-to-llvm",
+    "convert-math-to-llvm",
+    "convert-ub-to-llvm",
+    "convert-gpu-to-nvvm{use-bare-ptr-memref-call-conv=1}",
+    "canonicalize",
+    "cse",
+    "convert-nvvm-to-llvm",
+    "reconcile-unrealized-casts",
+    "canonicalize",
+    "cse",
+)
+"""Upstream passes from `gpu` to `nvvm`, run on the gpu.module."""
+
+
+@dataclass(frozen=True)
+class CompiledModule:
+    """A module for one architecture.
+
+    Args:
+        nvvm_text: the module before translation to LLVM IR, in MLIR's syntax.
+        llvm_text: LLVM IR, as llvmlite's LLVM reads it.
+        ptx: its assembly.
+        cubin: None where there is no ptxas.
+        resources: of each function by name; empty where there is no ptxas.
+        seconds: time of each step: "lower", "translate", "codegen", "assemble".
+    """
+
+    nvvm_text: str
+    llvm_text: str
+    ptx: str
+    cubin: bytes | None
+    resources: Mapping[str, Resources]
+    seconds: Mapping[str, float]
+
+
+def gpu_module_of(module: ir.Module) -> ir.Operation:
+    """The one gpu.module of a module.
+
+    Raises:
+        LoweringError: there is none, or there are several.
+    """
+    found = [op.operation for op in module.body.operations if op.operation.name == "gpu.module"]
+    if len(found) != 1:
+        raise LoweringError("a module needs one gpu.module", expected=1, found=len(found))
+    return found[0]
+
+
+def attach_arch(module: ir.Module, arch: GpuArch) -> None:
+    """Say on the gpu.module what it is compiled for."""
+    text = f'[#nvvm.target<chip = "{arch.name}", features = "{arch.features}">]'
+    gpu_module_of(module).attributes["targets"] = ir.Attribute.parse(text, module.context)
+
+
+def module_arch(module: ir.Module) -> GpuArch:
+    """What a module is compiled for, as its gpu.module says; the default where it says nothing.
+
+    Raises:
+        TargetError: no code is made for it.
+        LoweringError: there is not one gpu.module.
+    """
+    attributes = gpu_module_of(module).attributes
+    text = str(attributes["targets"]) if "targets" in attributes else ""
+    _, found, rest = text.partition('chip = "')
+    return parse_arch(rest.split('"')[0] if found else "")
+
+
+def lower_to_nvvm(module: ir.Module, *, verify: bool = False) -> None:
+    """Take a module from stage `gpu` to `nvvm`, in place.
+
+    Raises:
+        LoweringError: an operation has no lowering.
+    """
+    text = f"builtin.module(gpu.module({','.join(LOWERING)}))"
+    manager = passmanager.PassManager.parse(text, module.context)
+    manager.enable_verifier(verify)
+    try:
+        manager.run(module.operation)
+    except ir.MLIRError as error:
+        raise LoweringError(f"the kernel cannot be lowered to NVVM: {error}") from None
+
+
+def translate(module: ir.Module) -> str:
+    """LLVM IR text of a module at stage `nvvm`, as llvmlite's LLVM reads it.
+
+    Raises:
+        LoweringError: an operation has no translation.
+    """
+    with module.context, ir.Location.unknown():
+        plain = ir.Module.create()
+        for op in gpu_module_of(module).regions[0].blocks[0].operations:
+            plain.body.append(op.operation.clone())
+        try:
+            text = str(llvm.translate_module_to_llvmir(plain.operation))
+        except (RuntimeError, ir.MLIRError) as error:
+            raise LoweringError(f"the kernel cannot be translated to LLVM IR: {error}") from None
+    return to_nvptx_llvm(text)
+
+
+def module_ptx(module: ir.Module) -> str:
+    """PTX of a module at stage `nvvm`.
+
+    Raises:
+        LoweringError: no translation, or LLVM refuses it.
+        TargetError: no code is made for its architecture.
+    """
+    arch = module_arch(module)
+    return to_ptx(translate(module), arch.name, arch.features)
+
+
+def compile_module(
+    module: ir.Module, observe: Observer | None = None, *, verify: bool = False
+) -> CompiledModule:
+    """Compile a module at stage `gpu` for the architecture that it names; it is lowered in place.
+
+    Args:
+        module: one gpu.module of upstream operations.
+        observe: called once per stage, in the order of `STAGES`.
+        verify: verify the IR after every upstream pass.
+
+    Raises:
+        LoweringError: an operation has no lowering, or LLVM or ptxas refuses the result.
+        TargetError: no code is made for its architecture.
+    """
+    observe = observe or _ignore
+    arch = module_arch(module)
+    clock = [time.perf_counter()]
+
+    def lap() -> None:
+        clock.append(time.perf_counter())
+
+    observe("gpu", lambda: str(module))
+    lower_to_nvvm(module, verify=verify)
+    lap()
+    nvvm_text = str(module)
+    observe("nvvm", lambda: nvvm_text)
+    text = translate(module)
+    lap()
+    observe("llvmir", lambda: text)
+    ptx = to_ptx(text, arch.name, arch.features)
+    lap()
+    observe("ptx", lambda: ptx)
+    assembled = assemble(ptx, arch.name)
+    lap()
+    cubin = None if assembled is None else assembled.cubin
+    observe("sass", lambda: _sass(cubin))
+    names = ("lower", "translate", "codegen", "assemble")
+    seconds = {name: clock[i + 1] - clock[i] for i, name in enumerate(names)}
+    resources = {} if assembled is None else assembled.resources
+    return CompiledModule(nvvm_text, text, ptx, cubin, resources, seconds)
+
+
+def _sass(cubin: bytes | None) -> str:
+    text = None if cubin is None else disassemble(cubin)
+    return text or "// no ptxas, or neither nvdisasm nor cuobjdump on this machine\n"
+
+
+def _ignore(stage: str, make: Callable[[], str]) -> None:
+    """Observe nothing."""
