@@ -266,7 +266,7 @@ def _load(
     if None in kernels:
         return None
     host, report = stored.host, stored.report
-    program = Program(host.inputs, host.steps, host.outputs, kernels, externs)
+    program = Program(host.inputs, host.steps, host.outputs, kernels, externs, device=target.device)
     seconds = perf_counter() - start
     cached = [replace(k, cache="hit", seconds=seconds / len(kernels)) for k in report.kernels]
     program.report = replace(
@@ -300,7 +300,7 @@ def _compile(
         clock.lap("program")
     loaded = [compiled.kernel for compiled in kernels]
     interp = target.name == "interp"
-    program = Program(host.inputs, host.steps, host.outputs, loaded, externs, interp)
+    program = Program(host.inputs, host.steps, host.outputs, loaded, externs, interp, target.device)
     program.report = report
     report.seconds.update(clock.seconds)
     keys = tuple(kernel.key for kernel in loaded if hasattr(kernel, "key"))
