@@ -1,8 +1,8 @@
 """What a simulated launch gives besides its results: findings and counters."""
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 
 from diagc.simulator.findings import Finding
 from diagc.simulator.tally import PIPES
@@ -94,6 +94,10 @@ class Report:
             self.checking and other.checking,
             self.seconds + other.seconds,
         )
+
+    def with_findings(self, findings: Iterable[Finding]) -> "Report":
+        """The same with more findings."""
+        return replace(self, findings=(*self.findings, *findings))
 
     def __str__(self) -> str:
         """Readable: one line in front, the findings, the counters."""

@@ -65,6 +65,11 @@ LOWERING = (
 )
 """Upstream passes from `gpu` to `nvvm`, run on the gpu.module."""
 
+# locations are translated only inside of functions that have debug information
+_WITH_LOCATIONS = (
+    "builtin.module(ensure-debug-info-scope-on-llvm-func{emission-kind=LineTablesOnly})"
+)
+
 
 @dataclass(frozen=True)
 class CompiledModule:
@@ -133,8 +138,13 @@ def lower_to_nvvm(module: ir.Module, *, verify: bool = False) -> None:
         raise LoweringError(f"the kernel cannot be lowered to NVVM: {error}") from None
 
 
-def translate(module: ir.Module) -> str:
+def translate(module: ir.Module, *, locations: bool = False) -> str:
     """LLVM IR text of a module at stage `nvvm`, as llvmlite's LLVM reads it.
+
+    Args:
+        module: stays as it is.
+        locations: whether instructions carry the locations of their operations as debug
+            information, for the simulator's reports.
 
     Raises:
         LoweringError: an operation has no translation.
@@ -143,6 +153,8 @@ def translate(module: ir.Module) -> str:
         plain = ir.Module.create()
         for op in gpu_module_of(module).regions[0].blocks[0].operations:
             plain.body.append(op.operation.clone())
+        if locations:
+            passmanager.PassManager.parse(_WITH_LOCATIONS).run(plain.operation)
         try:
             text = str(llvm.translate_module_to_llvmir(plain.operation))
         except (RuntimeError, ir.MLIRError) as error:
