@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from diagc.mlir import arith, ir, math_dialect
-from diagc.targets.cpu.code import Code
+from diagc.targets.elementwise.code import ScalarCode as Code
 
 __all__ = ["F32_FUNCTIONS", "exp", "exp_nonpositive", "polynomial"]
 
@@ -263,7 +263,7 @@ def expm1_by(
 
 def tanh(code: Code, x: ir.Value) -> ir.Value:
     """Hyperbolic tangent, relative error 3e-7."""
-    size = math_dialect.absf(x)
+    size = code.absolute(x)
     square = arith.mulf(x, x)
     small = code.fma(arith.mulf(square, x), polynomial(code, TANH, square), x)
     decay = exp_nonpositive(code, arith.mulf(size, code.like(x, -2.0)))
@@ -276,7 +276,7 @@ def tanh(code: Code, x: ir.Value) -> ir.Value:
 
 def erf(code: Code, x: ir.Value) -> ir.Value:
     """Error function, relative error 2e-7: 1 - exp(-p(|x|)) where |x| is not small."""
-    size = math_dialect.absf(x)
+    size = code.absolute(x)
     small = arith.mulf(x, polynomial(code, ERF, arith.mulf(x, x)))
     bound = code.like(x, 4.0)
     capped = code.select(_ordered("OGT", size, bound), bound, size)

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 from diagc.mlir import arith, ir, math_dialect, scf
-from diagc.targets.cpu.approximations import polynomial
-from diagc.targets.cpu.code import Code, is_vector
+from diagc.targets.elementwise.approximations import polynomial
+from diagc.targets.elementwise.code import ScalarCode as Code
+from diagc.targets.elementwise.code import is_vector
 
 __all__ = ["cos", "sin"]
 
@@ -33,7 +34,7 @@ def _or_library(
     code: Code, x: ir.Value, quarter: int, library: Callable[[ir.Value], ir.Value]
 ) -> ir.Value:
     """The polynomials, unless some argument is large or NaN."""
-    size = math_dialect.absf(x)
+    size = code.absolute(x)
     large = arith.cmpf(arith.CmpFPredicate.UGT, size, code.like(x, LARGEST))
     if is_vector(x):
         large = code.reduce_vector("or", large)
