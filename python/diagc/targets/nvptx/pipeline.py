@@ -77,7 +77,7 @@ class CompiledModule:
 
     Args:
         nvvm_text: the module before translation to LLVM IR, in MLIR's syntax.
-        llvm_text: LLVM IR, as llvmlite's LLVM reads it.
+        llvm_text: LLVM IR with locations, as llvmlite's LLVM and the simulator read it.
         ptx: its assembly.
         cubin: None where there is no ptxas.
         resources: of each function by name; empty where there is no ptxas.
@@ -212,7 +212,9 @@ def compile_module(
     names = ("lower", "translate", "codegen", "assemble")
     seconds = {name: clock[i + 1] - clock[i] for i, name in enumerate(names)}
     resources = {} if assembled is None else assembled.resources
-    return CompiledModule(nvvm_text, text, ptx, cubin, resources, seconds)
+    # without locations: debug information would go into the PTX
+    llvm_text = translate(module, locations=True)
+    return CompiledModule(nvvm_text, llvm_text, ptx, cubin, resources, seconds)
 
 
 def _sass(cubin: bytes | None) -> str:
