@@ -1,0 +1,42 @@
+"""The tile sizes of a kernel, chosen from its axes and the limits of the architecture."""
+
+from dataclasses import dataclass
+
+__all__ = ["TileSchedule"]
+
+
+@dataclass(frozen=True)
+class TileSchedule:
+    """How a block works.
+
+    Args:
+        row: label of the rows.
+        grid: labels with one block per position.
+        row_blocks: blocks of 16 rows of one warp.
+        warps: per block.
+        chunk: positions of a streamed axis that are worked on at a time.
+        stages: chunks in shared memory: all but one are on their way.
+        blocks_per_sm: how many blocks one multiprocessor should take, for the limit of registers.
+        split: positions of the streamed axis that a block visits at most, 0 for all.
+        tf32: whether f32 operands are rounded to tf32; else products are exact to 22 bits.
+    """
+
+    row: str
+    grid: tuple[str, ...]
+    row_blocks: int = 1
+    warps: int = 4
+    chunk: int = 64
+    stages: int = 2
+    blocks_per_sm: int = 1
+    split: int = 0
+    tf32: bool = False
+
+    @property
+    def rows(self) -> int:
+        """Rows of a block."""
+        return 16 * self.row_blocks * self.warps
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return 32 * self.warps
