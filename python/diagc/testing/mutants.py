@@ -115,7 +115,7 @@ MUTANTS = (
     ),
     Mutant(
         "swapped operands",
-        "diagc.targets.cpu.scalars:_generic",
+        "diagc.targets.elementwise.scalars:_generic",
         (("operands=values,", "operands=values[::-1] if op.name == 'arith.subf' else values,"),),
         target_gives_meaning,
     ),

@@ -16,7 +16,7 @@ from diagc.targets.cpu.groups import Group
 from diagc.targets.cpu.loops import each_vector_block
 from diagc.targets.cpu.pairs import PairMemory, PairScratch, dot, half
 from diagc.targets.cpu.places import Memory, Place
-from diagc.targets.cpu.scalars import compute_type
+from diagc.targets.elementwise.scalars import compute_type
 
 __all__ = ["Blocks", "Operand", "choose_blocks", "contract_block", "widen_to"]
 

@@ -12,7 +12,7 @@ from diagc.targets.cpu.loops import each_vector_block
 from diagc.targets.cpu.nodes import LoopNode
 from diagc.targets.cpu.pairs import PairScratch
 from diagc.targets.cpu.places import Memory, Place, Scratch
-from diagc.targets.cpu.scalars import compute_type, emit_body
+from diagc.targets.elementwise.scalars import compute_type, emit_body
 
 __all__ = ["Nest", "Sink"]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from diagc.mlir import arith, ir, vector
 from diagc.targets.cpu.code import Code, Index, is_float_type, is_vector
 from diagc.targets.cpu.frame import Frame
-from diagc.targets.cpu.scalars import compute_type, saturated
+from diagc.targets.elementwise.scalars import compute_type, saturated
 
 __all__ = [
     "Constant",

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from diagc.mlir import arith, ir, math_dialect
-from diagc.targets.cpu.code import Code
+from diagc.targets.elementwise.code import ScalarCode as Code
 
 __all__ = ["F32_FUNCTIONS", "exp", "exp_nonpositive", "polynomial"]
 

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from diagc.errors import UnsupportedError
 from diagc.mlir import arith, ir, math_dialect
-from diagc.targets.cpu import approximations, trigonometry
-from diagc.targets.cpu.code import Code, is_vector, scalar_of
+from diagc.targets.elementwise import approximations, trigonometry
+from diagc.targets.elementwise.code import Rule, is_vector, scalar_of
+from diagc.targets.elementwise.code import ScalarCode as Code
 
 __all__ = ["compute_type", "emit_body", "emit_scalar_op", "saturated"]
 
@@ -186,8 +187,6 @@ def _reciprocal_root(code: Code, _op: ir.Operation, operands: Sequence[ir.Value]
     return arith.divf(code.like(value, 1.0), math_dialect.sqrt(value))
 
 
-Rule = Callable[[Code, ir.Operation, Sequence[ir.Value]], ir.Value]
-
 # ops with a rule of their own; the rest of arith and math is emitted as it is
 RULES: Mapping[str, Rule] = {
     "arith.bitcast": _bitcast,
@@ -215,10 +214,9 @@ def emit_scalar_op(code: Code, op: ir.Operation, operands: Sequence[ir.Value]) -
         UnsupportedError: an op with several results or none.
     """
     if len(op.results) != 1:
-        raise UnsupportedError(
-            op.name, reason="the cpu target has no rule for it", location=op.location
-        )
-    return RULES.get(op.name, _generic)(code, op, operands)
+        raise UnsupportedError(op.name, reason="it has no rule", location=op.location)
+    rule = code.rules.get(op.name) or RULES.get(op.name, _generic)
+    return rule(code, op, operands)
 
 
 def emit_body(code: Code, block: ir.Block, read: Callable[[ir.Operation], ir.Value]) -> ir.Value:

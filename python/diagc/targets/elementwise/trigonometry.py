@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 from diagc.mlir import arith, ir, math_dialect, scf
-from diagc.targets.cpu.approximations import polynomial
-from diagc.targets.cpu.code import Code, is_vector
+from diagc.targets.elementwise.approximations import polynomial
+from diagc.targets.elementwise.code import ScalarCode as Code
+from diagc.targets.elementwise.code import is_vector
 
 __all__ = ["cos", "sin"]
 

@@ -1,0 +1,1 @@
+"""Scalar operations of maps, as code: shared by the targets that generate it."""
