@@ -34,11 +34,12 @@ class Contraction:
 
     def tile(self) -> Tile:
         """The result in f32."""
-        return Tile(self.frame.code, True, self.column, self.frame.code.f32, self._element)
+        return Tile(self.frame.code, True, self.column, self.frame.code.f32, self.element)
 
-    def _element(self, slot: Slot) -> ir.Value:
+    def element(self, slot: Slot) -> ir.Value:
+        """The sum of a slot."""
         if not self._sums:
-            zero = self.frame.code.constant(self.frame.code.f32, 0.0)
+            zero = self.frame.code.scalar(self.frame.code.f32, 0.0)
             self.run(lambda _slot: zero)
         return self._sums[slot.block, slot.column][2 * slot.half + slot.pair]
 

@@ -51,31 +51,47 @@ class TileCopy:
         code, target, threads = self.frame.code, self.target, self.frame.schedule.threads
         chunks = -(-target.width // target.chunk_elements)
         across = min(1 << (chunks - 1).bit_length(), threads)
-        step = threads // across
-        line = code.div(self.frame.thread, across)
-        chunk = code.rem(self.frame.thread, across)
-        source = self._first(line, chunk, lines, inner)
+        line, first = code.div(self.frame.thread, across), code.rem(self.frame.thread, across)
+        for group in range(-(-chunks // across)):
+            chunk = code.add(first, group * across)
+            beyond = (group + 1) * across > chunks
+            condition = code.less(chunk, chunks) if beyond else None
+            self._chunks(stage, (line, chunk), threads // across, condition, lines, inner)
+
+    def _chunks(
+        self,
+        stage: Index,
+        at: tuple[Index, Index],
+        step: int,
+        condition: ir.Value | None,
+        lines: Span,
+        inner: Span,
+    ) -> None:
+        """The chunks of a thread: one in every `step` lines."""
+        code, (line, chunk) = self.frame.code, at
+        pointer = self._first(line, chunk, lines, inner)
         advance = self.source.offset(self.lines, step)
-        rounds = -(-target.lines // step)
-        bounds = [across > chunks and code.less(chunk, chunks) or None]
-        if target.lines % step:
-            bounds.append(code.less(line, target.lines))
+        for further in range(0, self.target.lines, step):
+            place = self._place(stage, line, chunk, further)
+            size = self._bytes(code.add(line, further), chunk, lines, inner)
+            wanted = condition
+            if further + step > self.target.lines:
+                wanted = code.both(wanted, code.less(code.add(line, further), self.target.lines))
+            self._copy(place, pointer, size, wanted)
+            pointer = code.address(pointer, advance)
 
-        def copy() -> None:
-            pointer = source
-            for i in range(rounds):
-                place = self._place(stage, line, chunk, i * step)
-                size = self._bytes(code.add(line, i * step), chunk, lines, inner)
-                code.copy_async(place, pointer, size)
-                pointer = code.address(pointer, advance)
-
-        condition = None
-        for bound in bounds:
-            condition = code.both(condition, bound)
+    def _copy(
+        self,
+        place: ir.Value,
+        pointer: ir.Value,
+        size: ir.Value | None,
+        condition: ir.Value | None,
+    ) -> None:
+        code = self.frame.code
         if condition is None:
-            copy()
+            code.copy_async(place, pointer, size)
         else:
-            code.when(condition, copy)
+            code.when(condition, lambda: code.copy_async(place, pointer, size))
 
     def _first(self, line: Index, chunk: Index, lines: Span, inner: Span) -> ir.Value:
         code = self.frame.code
@@ -106,25 +122,34 @@ class TileCopy:
         if not _covered(lines):
             exists = code.less(code.add(lines.base, line), lines.size)
             full = CHUNK_BYTES if size is None else size
-            size = arith.select(exists, code.value(full), code.value(0))
-        return None if size is None else code.value(size)
+            size = arith.select(exists, code.index(full), code.index(0))
+        return None if size is None else code.index(size)
 
     # -- element by element ------------------------------------------------------------------------
     def _one_by_one(self, stage: Index, lines: Span, inner: Span) -> None:
         code, target = self.frame.code, self.target
-        count = target.lines * target.width
+        count, threads = target.lines * target.width, self.frame.schedule.threads
 
-        def copy(number: ir.Value, _carried: list[ir.Value]) -> list[ir.Value]:
+        def copy(number: Index, _carried: list[ir.Value]) -> list[ir.Value]:
             index = code.add(number, self.frame.thread)
             line, column = code.div(index, target.width), code.rem(index, target.width)
-            at = (code.add(lines.base, line), code.add(inner.base, column))
-            exists = code.both(code.less(at[0], lines.size), code.less(at[1], inner.size))
-            place = self._element_place(stage, line, column)
-            assert exists is not None
-            code.choose(exists, lambda: self._move(at, place), lambda: self._clear(place))
+            if count % threads == 0:
+                self._element(stage, (line, column), lines, inner)
+            else:
+                code.when(
+                    code.less(index, count),
+                    lambda: self._element(stage, (line, column), lines, inner),
+                )
             return []
 
-        code.loop(0, count, [], copy, step=self.frame.schedule.threads)
+        code.loop(0, count, threads, [], copy)
+
+    def _element(self, stage: Index, place: tuple[Index, Index], lines: Span, inner: Span) -> None:
+        code = self.frame.code
+        at = (code.add(lines.base, place[0]), code.add(inner.base, place[1]))
+        exists = arith.andi(code.less(at[0], lines.size), code.less(at[1], inner.size))
+        pointer = self._element_place(stage, *place)
+        code.choose(exists, lambda: self._move(at, pointer), lambda: self._clear(pointer))
 
     def _element_place(self, stage: Index, line: Index, column: Index) -> ir.Value:
         code, target = self.frame.code, self.target
@@ -145,7 +170,7 @@ class TileCopy:
 
     def _clear(self, place: ir.Value) -> None:
         code, size = self.frame.code, self.target.element_bytes
-        zero = code.constant(ir.IntegerType.get_signless(8 * size), 0)
+        zero = code.scalar(ir.IntegerType.get_signless(8 * size), 0)
         code.store(zero, place, size)
 
 

@@ -8,15 +8,12 @@ may be computed when they are first asked for and still dominate all their uses.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from diagc.errors import InternalError
 from diagc.mlir import arith, ir, scf
+from diagc.targets.elementwise.code import Index, ScalarCode
 
 __all__ = ["Emitter", "Index", "Scope"]
-
-Index: TypeAlias = int | ir.Value
-"""An i32: a Python int where it is known."""
 
 _NO_WRAP = "#arith.overflow<nsw>"
 
@@ -28,15 +25,12 @@ class Scope:
     holder: ir.Operation | None = None
 
 
-class Emitter:
+class Emitter(ScalarCode):
     """Writes ops at the current insertion point; needs an ambient context and location."""
 
     def __init__(self) -> None:
-        self.i1 = ir.IntegerType.get_signless(1)
-        self.i8 = ir.IntegerType.get_signless(8)
-        self.i32 = ir.IntegerType.get_signless(32)
+        super().__init__(1, ir.IntegerType.get_signless(32))
         self.i64 = ir.IntegerType.get_signless(64)
-        self.f32 = ir.F32Type.get()
         self._no_wrap = ir.Attribute.parse(_NO_WRAP)
         self._scopes = [Scope()]
 
@@ -78,23 +72,23 @@ class Emitter:
         self,
         low: Index,
         high: Index,
+        step: int,
         carried: Sequence[ir.Value],
-        body: Callable[[ir.Value, list[ir.Value]], Sequence[ir.Value]],
-        step: int = 1,
+        body: Callable[[Index, list[ir.Value]], Sequence[ir.Value]],
     ) -> list[ir.Value]:
         """`for (i32 i = low; i < high; i += step)`; `body` gives the carried values anew."""
-        bounds = [self.value(low), self.value(high), self.value(step)]
+        bounds = [self.index(low), self.index(high), self.index(step)]
         loop = scf.ForOp(*bounds, list(carried))
         with self.region(loop.operation, loop.body):
             found = body(loop.induction_variable, list(loop.inner_iter_args))
             scf.yield_(list(found))
         return list(loop.results)
 
-    def when(self, condition: ir.Value, body: Callable[[], None]) -> None:
+    def when(self, condition: ir.Value, then: Callable[[], None]) -> None:
         """A branch without results."""
         branch = scf.IfOp(condition)
         with self.region(branch.operation, branch.then_block):
-            body()
+            then()
             scf.yield_([])
 
     def choose(
@@ -107,19 +101,6 @@ class Emitter:
                 body()
                 scf.yield_([])
 
-    # -- constants -----------------------------------------------------------------------------
-    def constant(self, type_: ir.Type, value: float) -> ir.Value:
-        """A scalar constant."""
-        if isinstance(type_, ir.IntegerType):
-            return arith.constant(type_, int(value))
-        return arith.constant(type_, float(value))
-
-    def value(self, index: Index, type_: ir.Type | None = None) -> ir.Value:
-        """An i32 as a value; a Python int may be of another integer type."""
-        if isinstance(index, int):
-            return self.constant(type_ or self.i32, index)
-        return index
-
     # -- i32 arithmetic ------------------------------------------------------------------------
     def add(self, a: Index, b: Index) -> Index:
         """A + b, without overflow."""
@@ -129,14 +110,14 @@ class Emitter:
             return a
         if a == 0 and isinstance(a, int):
             return b
-        operands = [self.value(a), self.value(b)]
+        operands = [self.index(a), self.index(b)]
         return arith.AddIOp(*operands, overflowFlags=self._no_wrap).result
 
     def sub(self, a: Index, b: Index) -> Index:
         """A - b, without overflow."""
         if isinstance(b, int):
             return self.add(a, -b)
-        return arith.SubIOp(self.value(a), b, overflowFlags=self._no_wrap).result
+        return arith.SubIOp(self.index(a), b, overflowFlags=self._no_wrap).result
 
     def mul(self, a: Index, b: Index) -> Index:
         """A * b, without overflow."""
@@ -147,56 +128,40 @@ class Emitter:
                 return a * b
             if b in (0, 1):
                 return a if b else 0
-        return arith.MulIOp(self.value(a), self.value(b), overflowFlags=self._no_wrap).result
+        return arith.MulIOp(self.index(a), self.index(b), overflowFlags=self._no_wrap).result
 
     def div(self, a: Index, b: Index) -> Index:
         """Quotient of non-negative numbers."""
         if isinstance(a, int) and isinstance(b, int):
             return a // b
-        return a if isinstance(b, int) and b == 1 else arith.divui(self.value(a), self.value(b))
+        return a if isinstance(b, int) and b == 1 else arith.divui(self.index(a), self.index(b))
 
     def rem(self, a: Index, b: Index) -> Index:
         """Remainder of non-negative numbers."""
         if isinstance(a, int) and isinstance(b, int):
             return a % b
-        return 0 if isinstance(b, int) and b == 1 else arith.remui(self.value(a), self.value(b))
+        return 0 if isinstance(b, int) and b == 1 else arith.remui(self.index(a), self.index(b))
 
     def ceil_div(self, a: Index, b: int) -> Index:
-        """How many tiles of b cover a."""
+        """How many tiles of b cover a (a >= 0)."""
         return self.div(self.add(a, b - 1), b)
-
-    def min(self, a: Index, b: Index) -> Index:
-        """The smaller of two signed numbers."""
-        if isinstance(a, int) and isinstance(b, int):
-            return min(a, b)
-        return arith.minsi(self.value(a), self.value(b))
-
-    def max(self, a: Index, b: Index) -> Index:
-        """The larger of two signed numbers."""
-        if isinstance(a, int) and isinstance(b, int):
-            return max(a, b)
-        return arith.maxsi(self.value(a), self.value(b))
 
     def bit_and(self, a: Index, b: Index) -> Index:
         """Bitwise and."""
         if isinstance(a, int) and isinstance(b, int):
             return a & b
-        return arith.andi(self.value(a), self.value(b))
+        return arith.andi(self.index(a), self.index(b))
 
     def bit_xor(self, a: Index, b: Index) -> Index:
         """Bitwise exclusive or."""
         if isinstance(a, int) and isinstance(b, int):
             return a ^ b
-        return a if isinstance(b, int) and b == 0 else arith.xori(self.value(a), self.value(b))
-
-    def less(self, a: Index, b: Index) -> ir.Value:
-        """Signed comparison a < b."""
-        return arith.cmpi(arith.CmpIPredicate.slt, self.value(a), self.value(b))
+        return a if isinstance(b, int) and b == 0 else arith.xori(self.index(a), self.index(b))
 
     def wide(self, a: Index) -> ir.Value:
         """An i32 as i64."""
         if isinstance(a, int):
-            return self.constant(self.i64, a)
+            return self.scalar(self.i64, a)
         return a if a.type == self.i64 else arith.extsi(self.i64, a)
 
     def both(self, a: ir.Value | None, b: ir.Value | None) -> ir.Value | None:

@@ -43,6 +43,9 @@ class Frame:
         row_base: first row of the block.
         spans: of the labels that are columns; streamed ones while their loop is written.
         smem: address of shared memory.
+        thread: number of the thread in the block.
+        keeps_all: whether masks that `diag.keep` marks are true in the loop being written.
+        scratch: offset of a few bytes of shared memory, for sums over warps.
     """
 
     code: Code
@@ -54,6 +57,7 @@ class Frame:
     thread: ir.Value
     spans: dict[str, Span] = field(default_factory=dict)
     keeps_all: bool = False
+    scratch: int = 0
 
     def __post_init__(self) -> None:
         """Emit what every part needs: numbers of lane, warp, quad."""

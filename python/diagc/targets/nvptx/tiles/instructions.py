@@ -31,7 +31,7 @@ class Code(Emitter):
         self._four_floats = ir.Type.parse("!llvm.struct<(f32, f32, f32, f32)>")
         self._cached = parse("#nvvm<load_cache_modifier cg>")
         self._butterfly = parse("#nvvm<shfl_kind bfly>")
-        self._any = parse("#nvvm.vote_sync_kind<any>")
+        self._any = parse("#nvvm<vote_sync_kind any>")
         self._contract = parse("#arith.fastmath<contract>")
         self._shapes = {k: parse(f"#nvvm.shape<m = 16, n = 8, k = {k}>") for k in (8, 16)}
         self._types = {t: parse(f"#nvvm.mma_type<{t}>") for t in ("bf16", "f16", "tf32")}
@@ -79,7 +79,7 @@ class Code(Emitter):
 
     def sync_warp(self) -> None:
         """Wait for all lanes of the warp."""
-        nvvm.SyncWarpOp(self.value(FULL_WARP))
+        nvvm.SyncWarpOp(self.index(FULL_WARP))
 
     # -- matrices ------------------------------------------------------------------------------
     def load_matrices(self, pointer: ir.Value, *, transposed: bool) -> list[ir.Value]:
@@ -124,12 +124,12 @@ class Code(Emitter):
     # -- lanes ---------------------------------------------------------------------------------
     def exchange(self, value: ir.Value, distance: int) -> ir.Value:
         """The value of the lane whose number differs in the bit `distance`."""
-        operands = [self.value(FULL_WARP), value, self.value(distance), self.value(31)]
+        operands = [self.index(FULL_WARP), value, self.index(distance), self.index(31)]
         return nvvm.ShflOp(*operands, self._butterfly, results=[value.type]).res
 
     def any_lane(self, condition: ir.Value) -> ir.Value:
         """Whether a condition holds in any lane of the warp."""
-        mask = self.value(FULL_WARP)
+        mask = self.index(FULL_WARP)
         return nvvm.VoteSyncOp(mask, condition, self._any, results=[self.i1]).res
 
     # -- scalars -------------------------------------------------------------------------------
@@ -150,9 +150,9 @@ class Code(Emitter):
         """One of the two 16-bit floats of an i32, as f32."""
         if kind == "bf16":
             bits = (
-                arith.shli(word, self.value(16))
+                arith.shli(word, self.index(16))
                 if position == 0
-                else arith.andi(word, self.value(-65536))
+                else arith.andi(word, self.index(-65536))
             )
             return self.bitcast(self.f32, bits)
         pair = self.bitcast(self.pair_type(kind), word)
@@ -162,7 +162,7 @@ class Code(Emitter):
         """An f32 as a sum of `parts` numbers that tf32 holds, the largest first, as i32 words."""
         found = []
         for part in range(parts):
-            word = arith.andi(self.bitcast(self.i32, value), self.value(_TF32_BITS))
+            word = arith.andi(self.bitcast(self.i32, value), self.index(_TF32_BITS))
             found.append(word)
             if part < parts - 1:
                 value = arith.subf(value, self.bitcast(self.f32, word))

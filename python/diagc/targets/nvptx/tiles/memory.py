@@ -83,7 +83,7 @@ class Memory:
         offset = code.wide(position)
         if not isinstance(stride, int):
             offset = arith.muli(offset, stride)
-        return arith.muli(offset, code.constant(code.i64, self.element_bytes))
+        return arith.muli(offset, code.scalar(code.i64, self.element_bytes))
 
     def is_unit(self, label: str) -> bool:
         """Whether neighbours along an axis are known to be neighbours in memory."""
@@ -98,8 +98,8 @@ class Memory:
             with code.within(self.frame.scope):
                 bits = llvm.PtrToIntOp(code.i64, self.base).result
                 bits = arith.ori(bits, self.offset(lines, 1))
-                rest = arith.andi(bits, code.constant(code.i64, size - 1))
-                zero = code.constant(code.i64, 0)
+                rest = arith.andi(bits, code.scalar(code.i64, size - 1))
+                zero = code.scalar(code.i64, 0)
                 root._aligned.append(arith.cmpi(arith.CmpIPredicate.eq, rest, zero))
         return root._aligned[0]
 
@@ -133,7 +133,7 @@ class Memory:
         if self.dtype in ("f16", "bf16"):
             return arith.extf(code.f32, value)
         if self.dtype == "i1":
-            return arith.cmpi(arith.CmpIPredicate.ne, value, code.constant(code.i8, 0))
+            return arith.cmpi(arith.CmpIPredicate.ne, value, code.scalar(code.i8, 0))
         return arith.trunci(code.i32, value) if self.dtype == "index" else value
 
     def write(self, value: ir.Value, pointer: ir.Value) -> None:

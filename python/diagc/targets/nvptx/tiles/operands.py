@@ -85,9 +85,10 @@ class SharedRows:
             pointer = view.at("down_rows", 16 * block, 2 * step)
             words = code.load_matrices(pointer, transposed=False)
             return split(self.frame, [code.bitcast(code.f32, word) for word in words], self.parts)
-        return split(self.frame, self._paired(step, block), self.parts)
+        return split(self.frame, self.numbers(step, block), self.parts)
 
-    def _paired(self, step: int, block: int) -> Words:
+    def numbers(self, step: int, block: int) -> Words:
+        """Four f32 of a step whose k is paired: rows g and g + 8 at 2 t, then at 2 t + 1."""
         code, view = self.frame.code, self.view
         if self.by_rows:
             rows = [_load_pair(view, "pairs", 16 * block + 8 * half, 2 * step) for half in (0, 1)]

@@ -6,7 +6,7 @@ from diagc.mlir import arith, ir
 from diagc.targets.nvptx.tiles.frame import Frame
 from diagc.targets.nvptx.tiles.layouts import Slot, Tile
 
-__all__ = ["combine", "reduce_columns", "reduce_rows"]
+__all__ = ["combine", "over_block", "reduce_columns", "reduce_rows"]
 
 _ROW_LANES = (4, 8, 16)
 _QUAD_LANES = (1, 2)
@@ -53,7 +53,7 @@ def reduce_rows(frame: Frame, kind: str, tile: Tile, element: ir.Type) -> Tile:
 
     def make(_slot: Slot) -> ir.Value:
         if not made:
-            made.append(_over_block(frame, kind, _thread_rows(frame, kind, tile, element)))
+            made.append(over_block(frame, kind, _thread_rows(frame, kind, tile, element)))
         return made[0]
 
     return Tile(frame.code, False, None, tile.element, make)
@@ -68,7 +68,7 @@ def _thread_rows(frame: Frame, kind: str, tile: Tile, element: ir.Type) -> ir.Va
     return _over_lanes(frame, kind, found, _ROW_LANES)
 
 
-def _over_block(frame: Frame, kind: str, value: ir.Value) -> ir.Value:
+def over_block(frame: Frame, kind: str, value: ir.Value) -> ir.Value:
     """Every thread gets the fold of all warps' values, through shared memory."""
     code, warps = frame.code, frame.schedule.warps
     if warps == 1:
@@ -94,7 +94,7 @@ def _existing(
     if exists is None:
         return value
     identity = diag.identity_attr(kind, element).value
-    return arith.select(exists, value, frame.code.constant(value.type, identity))
+    return arith.select(exists, value, frame.code.scalar(value.type, identity))
 
 
 def _over_lanes(

@@ -1,8 +1,17 @@
 """The tile sizes of a kernel, chosen from its axes and the limits of the architecture."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-__all__ = ["TileSchedule"]
+from diagc.dialects import diag
+from diagc.errors import UnsupportedError
+from diagc.runtime.signature import DTYPES
+from diagc.targets.nvptx.arch import GpuArch
+
+if TYPE_CHECKING:
+    from diagc.targets.nvptx.tiles.plan import Plan
+
+__all__ = ["TileSchedule", "choose_schedule"]
 
 
 @dataclass(frozen=True)
@@ -40,3 +49,16 @@ class TileSchedule:
     def threads(self) -> int:
         """Threads of a block."""
         return 32 * self.warps
+
+
+def choose_schedule(plan: "Plan", arch: GpuArch) -> TileSchedule:
+    """Tile sizes for a kernel.
+
+    Raises:
+        UnsupportedError: states do not fit into registers, or tiles into shared memory.
+    """
+    rows = plan.sizes[plan.row]
+    if rows == diag.DYNAMIC:
+        return TileSchedule(plan.row, plan.grid, row_blocks=1, warps=4, chunk=64)
+    groups = -(-rows // 16)
+    return TileSchedule(plan.row, plan.grid, row_blocks=1, warps=groups, chunk=64)

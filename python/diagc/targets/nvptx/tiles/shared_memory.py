@@ -65,7 +65,7 @@ class SharedTile:
         """Of a line's number: so many lines stand in one row of banks."""
         return (8 // (self.mask + 1)).bit_length() - 1
 
-    def constant(self, line: int, chunk: int) -> tuple[int, int]:
+    def split(self, line: int, chunk: int) -> tuple[int, int]:
         """(pattern, offset in bytes) of a line, a multiple of 8, and a chunk."""
         offset = line * self.pitch + (chunk & ~self.mask) * CHUNK_BYTES
         return chunk & self.mask, offset
@@ -95,7 +95,7 @@ class SharedView:
 
         `line` is a multiple of 8; `chunk` has no bit that the lane's chunk may have, too.
         """
-        pattern, constant = self.tile.constant(line, chunk)
+        pattern, constant = self.tile.split(line, chunk)
         code = self.frame.code
         staged = code.add(self._base(kind, pattern), self.stage)
         pointer = code.address(self.frame.smem, staged)
