@@ -1,0 +1,203 @@
+// Checks against shadow memory: unwritten reads, races, and bytes of copies that are under way.
+#include "shadow.h"
+
+#include <algorithm>
+
+#include "machine.h"
+
+namespace sim {
+
+GlobalShadow::GlobalShadow(GlobalShadow &&other) noexcept
+    : cells(std::move(other.cells)), locks(std::exchange(other.locks, nullptr)) {}
+GlobalShadow::~GlobalShadow() { delete[] locks; }
+
+void SharedShadow::start_block(int bytes, int warp_count) {
+  if (static_cast<int>(cells.size()) != bytes || warps != warp_count || base > 1u << 25) {
+    cells.assign(bytes, Cell{});
+    reads.assign(static_cast<size_t>(bytes) * warp_count, 0);
+    warps = warp_count;
+    base = 0;
+    for (auto &row : clocks) std::fill_n(row, 32, 0);
+  } else {
+    for (auto &cell : cells) cell.pending = 0;
+  }
+  for (int i = 0; i < warp_count; i++)
+    for (int j = 0; j < warp_count; j++) base = std::max(base, clocks[i][j]);
+  for (int i = 0; i < warp_count; i++) {
+    std::fill_n(clocks[i], warp_count, base);
+    clocks[i][i] = base + 1;
+  }
+}
+
+namespace {
+
+struct Checker {
+  Worker &worker;
+  const Thread &thread;
+  uint32_t site;
+  Access access;
+  int64_t offset;
+  uint32_t size;
+  bool reported = false;
+
+  int warp() const { return thread.warp->index; }
+  uint32_t lane() const { return static_cast<uint32_t>(thread.lane); }
+  uint32_t clock() const { return worker.shadow.clocks[warp()][warp()]; }
+
+  void find(Kind kind, int32_t buffer, int64_t at, const Other &other) {
+    if (!reported) report(worker, kind, thread, site, access, buffer, at, size, other);
+    reported = true;  // one finding an access: the first byte tells the story
+  }
+
+  void find_pending(const Cell &cell, int64_t at) {
+    find(Kind::InFlight, kShared, at, {cell.pending - 1, kNobody, cell.pending_site, kWrite});
+  }
+
+  void against_write(const Cell &cell, int64_t at) {
+    if (cell.clock <= worker.shadow.base || (access == kAtomic && cell.atomic)) return;
+    if (worker.shadow.before(cell.warp, cell.clock, cell.lane, warp(), lane())) return;
+    find(Kind::Race, kShared, at, {cell.warp * kLanes + cell.lane, kNobody, cell.site, kWrite});
+  }
+
+  void against_reads(const Cell &cell, int64_t at) {
+    const SharedShadow &shadow = worker.shadow;
+    const uint32_t *reads = &shadow.reads[static_cast<size_t>(at) * shadow.warps];
+    for (int i = 0; i < shadow.warps; i++) {
+      const uint32_t when = reads[i] >> 6, who = reads[i] & 63;
+      if (when <= shadow.base || shadow.before(i, when, who, warp(), lane())) continue;
+      const int reader = i * kLanes + (who == kSeveral ? 0 : static_cast<int>(who));
+      find(Kind::Race, kShared, at, {reader, kNobody, cell.read_site, kRead});
+    }
+  }
+
+  void note_read(Cell &cell, int64_t at) {
+    uint32_t &read = worker.shadow.reads[static_cast<size_t>(at) * worker.shadow.warps + warp()];
+    const bool several = read >> 6 == clock() && (read & 63) != lane();
+    read = clock() << 6 | (several ? kSeveral : lane());
+    cell.read_site = site;
+  }
+
+  void note_write(Cell &cell) {
+    cell.clock = clock();
+    cell.warp = static_cast<uint8_t>(warp());
+    cell.lane = static_cast<uint8_t>(lane());
+    cell.atomic = access == kAtomic;
+    cell.site = site;
+  }
+
+  void check(Cell &cell, int64_t at) {
+    if (cell.pending) return find_pending(cell, at);
+    if (access != kWrite && cell.clock <= worker.shadow.base)
+      find(Kind::UnwrittenRead, kShared, at, {});
+    against_write(cell, at);
+    if (access != kRead) against_reads(cell, at);
+    if (access == kRead) note_read(cell, at);
+    if (access != kRead) note_write(cell);
+  }
+};
+
+}  // namespace
+
+void check_shared(Worker &worker, const Thread &thread, int64_t offset, uint32_t size, Access access,
+                  uint32_t site) {
+  Checker checker{worker, thread, site, access, offset, size};
+  for (int64_t at = offset; at < offset + size; at++) checker.check(worker.shadow.cells[at], at);
+}
+
+void lock_shared(Worker &worker, const Thread &thread, int64_t offset, uint32_t size, uint32_t site) {
+  Checker checker{worker, thread, site, kWrite, offset, size};
+  for (int64_t at = offset; at < offset + size; at++) {
+    Cell &cell = worker.shadow.cells[at];
+    if (cell.pending) checker.find_pending(cell, at);
+    checker.against_write(cell, at);
+    checker.against_reads(cell, at);
+    cell.pending = static_cast<uint16_t>(thread.index + 1);
+    cell.pending_site = site;
+  }
+}
+
+void unlock_shared(Worker &worker, const Thread &thread, int64_t offset, uint32_t size, uint32_t site) {
+  Checker checker{worker, thread, site, kWrite, offset, size};
+  for (int64_t at = offset; at < offset + size; at++) {
+    Cell &cell = worker.shadow.cells[at];
+    cell.pending = 0;
+    checker.note_write(cell);
+  }
+}
+
+namespace {
+
+class Hold {  // of one element's shadow, among workers
+ public:
+  Hold(GlobalShadow &shadow, int64_t index) : flag_(shadow.locks[index & 255]) {
+    while (flag_.test_and_set(std::memory_order_acquire)) {
+    }
+  }
+  ~Hold() { flag_.clear(std::memory_order_release); }
+
+ private:
+  std::atomic_flag &flag_;
+};
+
+struct GlobalChecker : Checker {
+  int32_t buffer;
+
+  bool ordered(const Last &last) const {
+    if (last.block < 0) return true;
+    if (last.block != worker.block || last.several_blocks) return false;
+    return worker.shadow.before(last.warp, last.clock, last.lane, warp(), lane());
+  }
+
+  void against(const Last &last, Access kind, int64_t at) {
+    if (ordered(last) || (access == kAtomic && last.atomic)) return;
+    find(Kind::Race, buffer, at, {last.warp * kLanes + last.lane, last.block, last.site, kind});
+  }
+
+  void note(Last &last) {
+    const bool others = last.block >= 0 && last.block != worker.block;
+    last.several_blocks |= others && access == kRead;
+    last.block = worker.block;
+    last.clock = clock();
+    last.site = site;
+    last.warp = static_cast<uint8_t>(warp());
+    last.lane = static_cast<uint8_t>(lane());
+    last.atomic = access == kAtomic;
+  }
+
+  void check(GlobalCell &cell, int64_t at) {
+    against(cell.write, kWrite, at);
+    if (access != kRead) against(cell.read, kRead, at);
+    if (access != kRead && cell.pending_reads)
+      find(Kind::SourceOverwritten, buffer, at,
+           {cell.pending_thread, kNobody, cell.pending_site, kRead});
+    note(access == kRead ? cell.read : cell.write);
+  }
+};
+
+}  // namespace
+
+void check_global(Worker &worker, const Thread &thread, int32_t buffer, int64_t offset, uint32_t size,
+                  Access access, uint32_t site) {
+  GlobalShadow &shadow = worker.machine->shadows[buffer];
+  const int64_t item = worker.machine->launch->buffers[buffer].item;
+  GlobalChecker checker{{worker, thread, site, access, offset, size}, buffer};
+  for (int64_t i = offset / item; i <= (offset + size - 1) / item; i++) {
+    Hold hold(shadow, i);
+    checker.check(shadow.cells[i], i * item);
+  }
+}
+
+void lock_source(Worker &worker, const Thread &thread, int32_t buffer, int64_t offset, uint32_t size,
+                 uint32_t site, int change) {
+  GlobalShadow &shadow = worker.machine->shadows[buffer];
+  const int64_t item = worker.machine->launch->buffers[buffer].item;
+  for (int64_t i = offset / item; i <= (offset + size - 1) / item; i++) {
+    Hold hold(shadow, i);
+    GlobalCell &cell = shadow.cells[i];
+    cell.pending_reads = static_cast<uint16_t>(cell.pending_reads + change);
+    cell.pending_site = site;
+    cell.pending_thread = static_cast<uint16_t>(thread.index);
+  }
+}
+
+}  // namespace sim
