@@ -11,7 +11,8 @@ from diagc.mlir import arith, ir
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.frame import Frame, Span
 from diagc.targets.nvptx.tiles.memory import Memory
-from diagc.targets.nvptx.tiles.shared_memory import CHUNK_BYTES, SharedTile, swizzle
+from diagc.targets.nvptx.tiles.shared_memory import swizzle
+from diagc.targets.nvptx.tiles.shared_tile import CHUNK_BYTES, SharedTile
 
 __all__ = ["TileCopy"]
 

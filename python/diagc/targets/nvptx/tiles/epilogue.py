@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from diagc.mlir import arith, ir, vector
+from diagc.mlir import arith, ir
 from diagc.targets.nvptx.tiles.frame import Frame
 from diagc.targets.nvptx.tiles.layouts import Slot, Tile
 from diagc.targets.nvptx.tiles.memory import Memory
@@ -114,7 +114,7 @@ class _Store:
     def _packed(self, low: ir.Value, high: ir.Value) -> ir.Value:
         code, dtype = self.frame.code, self.target.dtype
         if dtype == "f32":
-            return vector.from_elements(ir.VectorType.get([2], code.f32), [low, high])
+            return code.f32_pair(low, high)
         return code.pack(dtype, low, high)
 
     def _one_by_one(

@@ -59,6 +59,10 @@ class Code(Emitter):
         pair = self.load(ir.VectorType.get([2], self.f32), pointer, 8)
         return vector.extract(pair, [], [0]), vector.extract(pair, [], [1])
 
+    def f32_pair(self, low: ir.Value, high: ir.Value) -> ir.Value:
+        """Two f32 as a vector."""
+        return vector.from_elements(ir.VectorType.get([2], self.f32), [low, high])
+
     def store(self, value: ir.Value, pointer: ir.Value, alignment: int) -> None:
         """Write a value."""
         llvm.StoreOp(value, pointer, alignment=alignment)
@@ -145,7 +149,7 @@ class Code(Emitter):
 
     def pack(self, kind: str, low: ir.Value, high: ir.Value) -> ir.Value:
         """Two f32 rounded to bf16 or f16, in an i32."""
-        wide = vector.from_elements(ir.VectorType.get([2], self.f32), [low, high])
+        wide = self.f32_pair(low, high)
         return self.bitcast(self.i32, arith.truncf(self.pair_type(kind), wide))
 
     def unpack(self, kind: str, word: ir.Value, position: int) -> ir.Value:

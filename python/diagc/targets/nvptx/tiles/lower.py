@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from diagc.dialects import diag
 from diagc.mlir import gpu, ir, llvm
 from diagc.runtime.gpu_kernel import Factor, GpuLaunch, Workspace
-from diagc.runtime.signature import DTYPES, KernelSignature
+from diagc.runtime.signature import KernelSignature
 from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.pipeline import SHARED_MEMORY, attach_arch
+from diagc.targets.nvptx.tiles.arena import Arena, lay_out
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.epilogue import store_tile
 from diagc.targets.nvptx.tiles.frame import Frame, Span
@@ -18,7 +19,7 @@ from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.plan import Plan, make_plan
 from diagc.targets.nvptx.tiles.regions import Region
 from diagc.targets.nvptx.tiles.schedule import TileSchedule, choose_schedule
-from diagc.targets.nvptx.tiles.staging import Arena, Staging, lay_out
+from diagc.targets.nvptx.tiles.staging import Staging
 from diagc.targets.nvptx.tiles.streams import lower_stream
 
 __all__ = ["TileModule", "lower_tiles"]
@@ -56,8 +57,7 @@ def lower_tiles(
     signature = kernel_signature(kernel, symbol)
     plan = make_plan(kernel, signature)
     schedule = schedule or choose_schedule(plan, arch)
-    widths = [DTYPES[wire.dtype] for wire in signature.args]
-    arena = lay_out(plan, schedule, widths)
+    arena = lay_out(plan, schedule)
     with kernel.context, ir.Location.unknown():
         module = ir.Module.parse(_EMPTY)
         attach_arch(module, arch)

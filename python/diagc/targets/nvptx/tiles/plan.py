@@ -6,7 +6,7 @@ is a column operand. A kernel that does not fit is refused with the reason, and 
 takes it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -67,6 +67,8 @@ class Plan:
         grid: labels with one block per position.
         products: contractions that are matrix products, by the value that they make.
         staged: arguments in shared memory.
+        rewritten: maps of one staged argument that stay while a stream runs: they may take its
+            place in shared memory, as nothing else reads it.
         sizes: of every label, `diag.DYNAMIC` where open.
     """
 
@@ -76,6 +78,7 @@ class Plan:
     grid: tuple[str, ...]
     products: Mapping[ir.Value, Product]
     staged: tuple[Staged, ...]
+    rewritten: Mapping[ir.Value, Staged]
     sizes: Mapping[str, int]
     streamed: frozenset[str]
 
@@ -224,6 +227,7 @@ class _Planner:
             self.grid,
             products,
             tuple(staged),
+            dict(self._rewritten(products.values())),
             self.sizes,
             self.streamed,
         )
@@ -322,6 +326,25 @@ class _Planner:
             found = stage_of(self, value)
             if found is not None:
                 yield found
+
+    def _rewritten(self, products: Iterable[Product]) -> Iterator[tuple[ir.Value, Staged]]:
+        for product in products:
+            value = product.rows
+            if isinstance(value.owner, ir.Block) or value.owner.operation.name != "diag.map":
+                continue
+            inside = product.op.parent.operation
+            wires = _read_wires(value.owner.operation)
+            sources = [wire for wire in wires if self._is_row_tile(wire)]
+            if inside.name != "diag.stream" or len(sources) != 1 or trace(sources[0]) is None:
+                continue
+            alone = isinstance(sources[0].owner, ir.Block) and len(list(sources[0].uses)) == 1
+            staged = stage_of(self, sources[0])
+            if alone and staged is not None and self._same_shape(value, sources[0]):
+                yield value, staged
+
+    def _same_shape(self, value: ir.Value, source: ir.Value) -> bool:
+        same_element = diag.element_type(value) == diag.element_type(source)
+        return same_element and self._local(value) == self._local(source)
 
     def _is_row_tile(self, value: ir.Value) -> bool:
         """Rows and a static column: read once, so it pays to read it well."""

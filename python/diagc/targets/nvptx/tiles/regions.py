@@ -227,8 +227,28 @@ class Region:
             by_rows = self._inner_label(staged, product.rows) == product.inner
             parts = self._parts(place.dtype)
             return SharedRows(self.frame, self.staging.view(staged), by_rows, parts, paired)
+        rewritten = self._rewritten(product, kind, paired=paired)
+        if rewritten is not None:
+            return rewritten
         tile = self._masked(self.tile(product.rows), product.inner)
         return RegisterRows(self.frame, tile, kind, self._parts(str(tile.element)))
+
+    def _rewritten(self, product: Product, kind: str, *, paired: bool) -> RowOperand | None:
+        """Rows that stay while a stream runs and are too many for registers: in shared memory, in
+        the place of what they are made of."""
+        staged = self.plan.rewritten.get(product.rows)
+        words = self._extent(product.inner) // 16 * 4 * self.frame.blocks
+        if staged is None or (kind != "tf32" and words <= self.frame.schedule.resident):
+            return None
+        place = self.tile(product.rows)
+        memory = self.staging.memories[staged.argument]
+        if memory.dtype != ("f32" if kind == "tf32" else kind):
+            return None
+        by_rows = staged.lines == self.frame.row
+        if not by_rows:
+            return None
+        view = self.staging.rewrite(staged, place, memory.dtype)
+        return SharedRows(self.frame, view, by_rows, self._parts(memory.dtype), paired)
 
     def _parts(self, dtype: str) -> int:
         """Numbers of 16 bits are numbers of tf32."""
@@ -241,6 +261,8 @@ class Region:
 
     def _is_shared_rows(self, product: Product, *, by_rows: bool) -> bool:
         staged = stage_of(self.plan, product.rows)
+        if product.rows in self.plan.rewritten:
+            return self.plan.rewritten[product.rows].lines == self.frame.row
         if staged is None or not self._is_shared(product, "tf32"):
             return False
         return (self._inner_label(staged, product.rows) == product.inner) == by_rows

@@ -1,9 +1,10 @@
 """The tiles of a kernel in shared memory: where they are, when they are filled, who reads them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from diagc.mlir import ir
+from diagc.targets.nvptx.tiles.arena import Arena
 from diagc.targets.nvptx.tiles.copies import TileCopy
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.frame import Frame, Span
@@ -11,60 +12,9 @@ from diagc.targets.nvptx.tiles.layouts import Slot, Tile
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.operands import SharedRows
 from diagc.targets.nvptx.tiles.plan import Plan, Staged
-from diagc.targets.nvptx.tiles.schedule import TileSchedule
-from diagc.targets.nvptx.tiles.shared_memory import SharedTile, SharedView
+from diagc.targets.nvptx.tiles.shared_memory import SharedView
 
-__all__ = ["Arena", "Staging", "lay_out"]
-
-_SCRATCH_BYTES = 64
-"""For sums over the warps of a block."""
-
-
-@dataclass(frozen=True)
-class Arena:
-    """The shared memory of a block: a place for every staged argument, in bytes.
-
-    `stage` is the distance from one stage of the streamed tiles to the next.
-    """
-
-    tiles: Mapping[Staged, SharedTile]
-    stage: int
-    scratch: int
-    size: int
-
-
-def extent(plan: Plan, schedule: TileSchedule, label: str, streamed: str | None) -> int:
-    """Positions of a label that a tile holds."""
-    if label == streamed:
-        return schedule.chunk
-    size = plan.sizes[label]
-    return schedule.rows if label == plan.row else -(-size // 16) * 16
-
-
-def lay_out(plan: Plan, schedule: TileSchedule, element_bytes: Sequence[int]) -> Arena:
-    """Tiles that stay first, then the stages of those that stream; `element_bytes` by argument."""
-    offset = _SCRATCH_BYTES * 2
-    shapes = {
-        staged: (
-            extent(plan, schedule, staged.lines, staged.streamed),
-            extent(plan, schedule, staged.inner, staged.streamed),
-            element_bytes[staged.argument],
-        )
-        for staged in plan.staged
-    }
-    tiles: dict[Staged, SharedTile] = {}
-    for staged, shape in shapes.items():
-        if staged.streamed is None:
-            tiles[staged] = SharedTile(offset, *shape)
-            offset += tiles[staged].size
-    stage = sum(SharedTile(0, *shape).size for s, shape in shapes.items() if s.streamed is not None)
-    first = offset
-    for staged, shape in shapes.items():
-        if staged.streamed is not None:
-            tiles[staged] = SharedTile(offset, *shape, stage)
-            offset += tiles[staged].size
-    return Arena(tiles, stage, 0, first + stage * schedule.stages)
-
+__all__ = ["Staging"]
 
 @dataclass(eq=False)
 class Staging:
@@ -79,6 +29,7 @@ class Staging:
     pending: int = 0
     """Groups of copies that were started after those of the tiles that stay."""
     _ready: bool = False
+    _rewritten: set[Staged] = field(default_factory=set)
 
     def start_fixed(self) -> None:
         """Start the copies of all tiles that stay."""
@@ -135,6 +86,32 @@ class Staging:
             lambda slot: code.unpack(memory.dtype, words.word(slot), slot.pair),
             words=(memory.dtype, words.word),
         )
+
+    def rewrite(self, staged: Staged, tile: Tile, dtype: str) -> SharedView:
+        """Put a tile in the place of the argument that it was made of; once."""
+        view = self.view(staged)
+        if staged in self._rewritten:
+            return view
+        self._rewritten.add(staged)
+        code, frame = self.frame.code, self.frame
+        with code.within(frame.scope):
+            columns = frame.columns(tile.column)
+            slots = [slot for slot in tile.slots(frame.blocks, columns) if slot.pair == 0]
+            values = [self._pair(tile, slot, dtype) for slot in slots]
+            # every lane has read what others overwrite
+            code.sync_warp()
+            for slot, value in zip(slots, values, strict=True):
+                size = view.tile.element_bytes
+                line, chunk = 16 * slot.block + 8 * slot.half, slot.column * size // 2
+                code.store(value, view.at("pairs", line, chunk), 2 * size)
+            code.sync_warp()
+        return view
+
+    def _pair(self, tile: Tile, slot: Slot, dtype: str) -> ir.Value:
+        if dtype != "f32":
+            return tile.word(dtype, slot)
+        pair = [tile.at(slot._replace(pair=pair)) for pair in (0, 1)]
+        return self.frame.code.f32_pair(*pair)
 
     def _copy(self, staged: Staged) -> TileCopy:
         memory = self.memories[staged.argument]
