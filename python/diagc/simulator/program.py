@@ -1,5 +1,6 @@
 """Whole programs whose GPU kernels are simulated; everything else of them runs as ever."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from diagc.simulator.kernel import SimulatedKernel
@@ -12,20 +13,26 @@ if TYPE_CHECKING:
 __all__ = ["program_report", "simulated_program"]
 
 
-def simulated_program(program: "Program", options: SimulatorOptions | None = None) -> "Program":
+def simulated_program(
+    program: "Program",
+    options: SimulatorOptions | None = None,
+    kernel_class: type[SimulatedKernel] = SimulatedKernel,
+) -> "Program":
     """The same program on the CPU, with every kernel for a GPU in the simulator.
 
     Args:
         program: compiled for the target nvptx.
         options: how to simulate.
+        kernel_class: what takes the place of each kernel for a GPU.
     """
     from diagc.runtime.program import Program  # torch
 
-    kernels: list[Any] = [
-        SimulatedKernel(kernel.kernel, kernel.llvm_text, options)
+    loaded: Sequence[Any] = program.kernels
+    kernels = [
+        kernel_class(kernel.kernel, kernel.llvm_text, options)
         if hasattr(kernel, "llvm_text")
         else kernel
-        for kernel in program.kernels
+        for kernel in loaded
     ]
     made = Program(program.inputs, program.steps, program.outputs, kernels, program.externs)
     made.report = program.report

@@ -72,6 +72,7 @@ class Report:
         checking: whether shadow memory was on; without it only bounds, alignment, divergence,
             deadlock and endless loops are found.
         seconds: time of the simulation, without compilation.
+        reached: lines of the LLVM IR at which basic blocks begin that some thread has entered.
     """
 
     kernels: tuple[str, ...]
@@ -79,6 +80,7 @@ class Report:
     counters: Counters
     checking: bool
     seconds: float
+    reached: frozenset[int] = frozenset()
 
     @property
     def clean(self) -> bool:
@@ -93,6 +95,7 @@ class Report:
             self.counters + other.counters,
             self.checking and other.checking,
             self.seconds + other.seconds,
+            self.reached | other.reached,
         )
 
     def with_findings(self, findings: Iterable[Finding]) -> "Report":

@@ -1,11 +1,11 @@
 """Programs for GPUs that run on the CPU, where a finding of the simulator is a failed test."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from diagc.runtime.program import Program
 from diagc.simulator import SimulatorOptions
 from diagc.simulator.kernel import SimulatedKernel, SimulatedPlan
+from diagc.simulator.program import simulated_program
 
 __all__ = ["CheckedKernel", "simulated"]
 
@@ -32,12 +32,4 @@ def simulated(program: Program, options: SimulatorOptions | None = None) -> Prog
         program: compiled for the target nvptx.
         options: of the simulator.
     """
-    kernels: list[Any] = [
-        CheckedKernel(kernel.kernel, kernel.llvm_text, options)
-        if hasattr(kernel, "llvm_text")
-        else kernel
-        for kernel in program.kernels
-    ]
-    found = Program(program.inputs, program.steps, program.outputs, kernels, program.externs)
-    found.report = program.report
-    return found
+    return simulated_program(program, options, CheckedKernel)

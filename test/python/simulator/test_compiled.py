@@ -1,5 +1,7 @@
 """`diagc.simulate` on what `diagc.compile` gives for GPUs."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +33,8 @@ def test_function_gives_its_value_and_a_report(inputs: list[torch.Tensor]) -> No
 
 def test_one_kernel_of_it(inputs: list[torch.Tensor]) -> None:
     compiled = diagc.compile(scaled_softmax, *inputs, target="nvptx", library="none")
-    (kernel,) = compiled.program.kernels
+    kernels: tuple[Any, ...] = compiled.program.kernels
+    (kernel,) = kernels
     by_name = dict(zip("xw", inputs, strict=True))
     arrays = [by_name["x" if len(w.labels) == 2 else "w"] for w in kernel.signature.args]
     (out,), report = diagc.simulate(kernel, *arrays, options=SimulatorOptions(checking=False))

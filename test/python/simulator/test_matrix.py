@@ -13,7 +13,7 @@ Words = NDArray[np.uint32]
 
 def bf16_bits(x: NDArray[np.float32]) -> NDArray[np.uint16]:
     bits = x.view(np.uint32)
-    rounded = bits + np.uint32(0x7FFF) + (bits >> 16 & 1)
+    rounded = bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))
     return (rounded >> 16).astype(np.uint16)
 
 
