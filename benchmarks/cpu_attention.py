@@ -15,7 +15,7 @@ from harness import Call, Case, Gate, main
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 import diagc
-from diagc.targets.cpu.features import host_features
+from diagc.runtime.cpu_features import host_features
 
 HEADS, LENGTH, WIDTH = 16, 2048, 64
 QUERY_HEADS, KEY_HEADS, CACHE_LENGTH, HEAD_WIDTH = 32, 8, 2048, 128

@@ -22,7 +22,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from diagc.errors import DiagcError
-from diagc.targets.cpu.features import host_features
+from diagc.runtime.cpu_features import host_features
 
 __all__ = ["Case", "Gate", "Outcome", "main", "measure", "run_case", "save"]
 

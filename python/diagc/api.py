@@ -8,6 +8,8 @@ from diagc.errors import UserError
 from diagc.options import CompileOptions
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from diagc.explain.report import KernelReport, Report
     from diagc.runtime.program import Program
     from diagc.runtime.specialization import Specialization
@@ -187,6 +189,36 @@ class CompiledFunction:
         from diagc.compiler import emit
 
         return emit(self.source_ir, stage, self.options)
+
+    def save(self, path: "str | Path", *, with_weights: bool = False) -> None:
+        """Write the program that was compiled or used last as a package.
+
+        `diagc.runtime.load` runs it where there is no compiler. Parameters and buffers that
+        `state_dict()` has are given to `load` by name, unless they go into the package; whatever
+        else the function reads goes in.
+
+        Args:
+            path: of the file, `attention.diagpkg`.
+            with_weights: whether parameters go in, too.
+
+        Raises:
+            UnsupportedError: something of the program has no code, or cannot be stored.
+            PackageError: the file cannot be written.
+        """
+        from diagc import __version__
+        from diagc.runtime.package.writer import of_specialization, save
+        from diagc.targets import get_target
+
+        current = self._current
+        group = next(g for g in self._calls.groups if current in g.specializations)
+        names = () if with_weights else getattr(self._calls.function, "state_dict", dict)()
+        save(
+            path,
+            of_specialization(group.arguments, current),
+            target=get_target(self.options.target).spec,
+            version=__version__,
+            outside=frozenset(names),
+        )
 
     @property
     def _current(self) -> "Specialization":

@@ -153,6 +153,7 @@ def emit(source: str, stage: str, options: CompileOptions | None = None) -> str:
     """
     options = options or current()
     target = get_target(options.target)
+    options = replace(options, target=target.spec)
     known = (*stage_names(), *CODE_STAGES.get(target.name, ()))
     if stage not in known:
         raise UserError("no such stage", expected=", ".join(known), found=f"'{stage}'")
@@ -166,7 +167,10 @@ def emit(source: str, stage: str, options: CompileOptions | None = None) -> str:
         return "\n".join(_code_at(kernel, target, stage, options) for kernel in kernels)
 
 
-CODE_STAGES = {"cpu": ("vector", "llvm", "llvmir", "asm")}
+CODE_STAGES = {
+    "cpu": ("vector", "llvm", "llvmir", "asm"),
+    "nvptx": ("gpu", "nvvm", "llvmir", "ptx", "sass"),
+}
 """Stages of the code of a kernel, by target."""
 
 
@@ -231,8 +235,8 @@ def compile_module(
         TargetError: no such target on this machine.
         DiagcError: a pass failed.
     """
-    options = options or current()
     chosen = get_target(target)
+    options = replace(options or current(), target=chosen.spec)
     key = _program_key(module, chosen, options)
     stored = program_cache.read(key) if key else None
     if stored is not None:
@@ -251,7 +255,8 @@ def _program_key(module: ir.Module, target: Target, options: CompileOptions) -> 
         return None
     # not `pipeline_text`, which imports all passes
     passes = [*DIAG_STAGES, *((name, getattr(options, name)) for name in PASS_OPTIONS)]
-    found: str = text_key(program_cache.module_text(module, str(passes)))
+    with use(options):
+        found: str = text_key(program_cache.module_text(module, str(passes)))
     return found
 
 
@@ -266,7 +271,7 @@ def _load(
     if None in kernels:
         return None
     host, report = stored.host, stored.report
-    program = Program(host.inputs, host.steps, host.outputs, kernels, externs)
+    program = Program(host.inputs, host.steps, host.outputs, kernels, externs, device=target.device)
     seconds = perf_counter() - start
     cached = [replace(k, cache="hit", seconds=seconds / len(kernels)) for k in report.kernels]
     program.report = replace(
@@ -300,7 +305,7 @@ def _compile(
         clock.lap("program")
     loaded = [compiled.kernel for compiled in kernels]
     interp = target.name == "interp"
-    program = Program(host.inputs, host.steps, host.outputs, loaded, externs, interp)
+    program = Program(host.inputs, host.steps, host.outputs, loaded, externs, interp, target.device)
     program.report = report
     report.seconds.update(clock.seconds)
     keys = tuple(kernel.key for kernel in loaded if hasattr(kernel, "key"))

@@ -117,9 +117,15 @@ def _add_run(commands: Subparsers) -> None:
 
 
 def _add_compile(commands: Subparsers) -> None:
-    parser = _add_program_command(commands, "compile", "print a program as it is after a stage")
-    parser.add_argument("--emit", default="kernels", metavar="STAGE", help="which stage")
-    parser.add_argument("-o", dest="output", default="-", metavar="FILE", help="where it goes")
+    text = "write a program as it is after a stage, or as a package that runs without a compiler"
+    parser = _add_program_command(commands, "compile", text)
+    parser.add_argument("--emit", metavar="STAGE", help="which stage; default kernels")
+    text = "where it goes; FILE.diagpkg is a package, for diagc.runtime.load"
+    parser.add_argument("-o", dest="output", default="-", metavar="FILE", help=text)
+    text = "put parameters into the package"
+    parser.add_argument("--with-weights", action="store_true", help=text)
+    text = "keep all sizes of the package open that can be"
+    parser.add_argument("--dynamic", action="store_true", help=text)
 
 
 def _add_explain(commands: Subparsers) -> None:

@@ -5,25 +5,23 @@ text of the module without locations, the pipeline with all options, the process
 files of the compiler itself. Line numbers in a cached report are those of the first compilation.
 """
 
-import base64
 import json
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 import diagc
 from diagc.debug import logger
 from diagc.dialects import diag
 from diagc.errors import CacheError
 from diagc.explain import report
-from diagc.host_program import HostProgram
 from diagc.mlir import ir
 from diagc.runtime import steps
 from diagc.runtime.cache import default_cache
+from diagc.runtime.plain_data import Codec, dataclasses_of
+from diagc.runtime.steps import HostProgram
 
 __all__ = ["StoredProgram", "can_be_kept", "decode", "encode", "module_text", "read", "write"]
 
@@ -72,50 +70,9 @@ def write(key: str, program: StoredProgram) -> None:
     default_cache().put(key, json.dumps(encode(program)).encode(), {"kind": "program"})
 
 
-# ---- plain data --------------------------------------------------------------------------------
-
-_CLASSES: Mapping[str, type] = MappingProxyType(
-    {
-        kind.__name__: kind
-        for kind in (StoredProgram, HostProgram, *vars(steps).values(), *vars(report).values())
-        if isinstance(kind, type) and is_dataclass(kind)
-    }
-)
-
-
-def encode(value: Any) -> Any:
-    """Dataclasses, tuples, dictionaries and bytes as JSON values; lists become tuples."""
-    if is_dataclass(value) and not isinstance(value, type):
-        items = {field.name: encode(getattr(value, field.name)) for field in fields(value)}
-        return {"is": type(value).__name__, **items}
-    if isinstance(value, (tuple, list)):
-        return [encode(item) for item in value]
-    if isinstance(value, Mapping):
-        return {"is": "dict", "items": [[key, encode(item)] for key, item in value.items()]}
-    if isinstance(value, bytes):
-        return {"is": "bytes", "base64": base64.b64encode(value).decode()}
-    return value
-
-
-def decode(value: Any) -> Any:
-    """The inverse of `encode`.
-
-    Raises:
-        CacheError: an unknown class.
-        TypeError: fields that do not fit.
-    """
-    if isinstance(value, list):
-        return tuple(decode(item) for item in value)
-    if not isinstance(value, dict):
-        return value
-    kind = value["is"]
-    if kind == "dict":
-        return {key: decode(item) for key, item in value["items"]}
-    if kind == "bytes":
-        return base64.b64decode(value["base64"])
-    if kind not in _CLASSES:
-        raise CacheError(f"it holds an unknown '{kind}'")
-    return _CLASSES[kind](**{name: decode(item) for name, item in value.items() if name != "is"})
+_CODEC = Codec((StoredProgram, *dataclasses_of(steps), *dataclasses_of(report)))
+encode, decode = _CODEC.encode, _CODEC.decode
+"""See `Codec`."""
 
 
 # ---- the compiler's own version ----------------------------------------------------------------

@@ -1,12 +1,19 @@
 """Makes the package importable for programs that tests start; keeps what tests write apart."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from diagc.testing.fake_cuda import FakeCuda
 
 _PYTHON = str(Path(__file__).resolve().parents[2] / "python")
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [_PYTHON, os.environ.get("PYTHONPATH")]))
@@ -22,3 +29,27 @@ os.environ["DIAGC_REPRODUCER_DIR"] = str(_SCRATCH / "reproducers")
 _REPEAT = "DIAGC_TEST_SEED" in os.environ
 settings.register_profile("diagc", deadline=None, print_blob=not _REPEAT, derandomize=_REPEAT)
 settings.load_profile("diagc")
+
+
+@pytest.fixture(scope="session")
+def fake_cuda_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from diagc.testing.fake_cuda import build
+
+    found = build(tmp_path_factory.mktemp("fake"))
+    if found is None:
+        pytest.skip("NOT TESTED: the CUDA launcher, for there is no C compiler (cc)")
+    return found
+
+
+@pytest.fixture
+def cuda(fake_cuda_library: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[FakeCuda]":
+    """A fresh fake that has leaked nothing when the test is over."""
+    from diagc.testing.fake_cuda import FakeCuda, forget, pose
+
+    fake = FakeCuda(fake_cuda_library)
+    before = fake.loaded
+    pose(fake, monkeypatch)
+    yield fake
+    forget()
+    gc.collect()
+    assert (fake.loaded, fake.retained, fake.depth, fake.capture_mode) == (before, 0, 0, 0)

@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "algebra": IR,
     "cost": IR | {"algebra"},
     "passes": PASSES,
-    "frontend": IR | {"algebra"},
+    "frontend": IR | {"algebra", "runtime"},
     "runtime": set(),
     "targets": TARGETS,
     "explain": TARGETS,
@@ -56,7 +56,10 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 # Where a package may be imported at all; `()` means nowhere else.
 HEAVY: dict[str, tuple[str, ...]] = {
-    "torch": ("frontend/torch/", "runtime/", "torch_backend.py", "commands/"),
+    "torch": (
+        *("frontend/torch/", "runtime/", "torch_backend.py", "commands/"),
+        "testing/fake_cuda.py",
+    ),
     "torch_mlir": ("mlir.py",),
     "mlir": ("mlir.py",),
     "transformers": (),

@@ -3,12 +3,15 @@
 import argparse
 
 from diagc.commands.load import load_programs
+from diagc.commands.package import SUFFIX, write_package
 from diagc.commands.progress import progress
 from diagc.errors import UserError
 from diagc.files import write_text
 from diagc.options import CompileOptions
 
 __all__ = ["compile_program", "explain", "show_targets"]
+
+_STAGE = "kernels"
 
 
 def explain(args: argparse.Namespace, options: CompileOptions) -> int:
@@ -21,7 +24,7 @@ def explain(args: argparse.Namespace, options: CompileOptions) -> int:
 
 
 def compile_program(args: argparse.Namespace, options: CompileOptions) -> int:
-    """Write the program as it is after a stage."""
+    """Write the program as it is after a stage, or as a package, by the name of the output."""
     programs = load_programs(args.program)
     if len(programs) > 1:
         raise UserError(
@@ -29,8 +32,13 @@ def compile_program(args: argparse.Namespace, options: CompileOptions) -> int:
             expected=f"one, {args.program}:NAME",
             found=", ".join(program.name for program in programs),
         )
+    if args.output.endswith(SUFFIX):
+        return write_package(programs[0], args, options)
+    if args.with_weights or args.dynamic:
+        expected = f"-o FILE{SUFFIX} with them"
+        raise UserError("--with-weights and --dynamic are for packages", expected=expected)
     with progress(f"compiling {programs[0].name}"):
-        text = programs[0].emit(args.emit, options)
+        text = programs[0].emit(args.emit or _STAGE, options)
     write_text(args.output, text if text.endswith("\n") else f"{text}\n")
     return 0
 

@@ -57,11 +57,11 @@ class TorchProgram(Program):
 
     function: Callable[..., Any]
 
-    def compile(self, options: CompileOptions) -> "CompiledFunction":
-        """Compile through the torch front end."""
+    def compile(self, options: CompileOptions, dynamic: bool | None = None) -> "CompiledFunction":
+        """Compile through the torch front end; `dynamic` as in `diagc.compile`."""
         values = {field.name: getattr(options, field.name) for field in fields(options)}
         values["library"] = _LIBRARIES[options.library]
-        return diagc.compile(self.function, *self.inputs, **values)
+        return diagc.compile(self.function, *self.inputs, dynamic=dynamic, **values)
 
     def emit(self, stage: str, options: CompileOptions) -> str:
         """Give the IR of a stage of the pipeline."""

@@ -5,6 +5,6 @@ library, and ops that move or make data. A reduction, normalisation or stream th
 an error of ours on a target that has code for it.
 """
 
-from diagc.host_program.translator import HostProgram, translate_entry
+from diagc.host_program.translator import translate_entry
 
-__all__ = ["HostProgram", "translate_entry"]
+__all__ = ["translate_entry"]

@@ -15,18 +15,9 @@ from diagc.host_program.attributes import (
 )
 from diagc.host_program.rules import RULES
 from diagc.mlir import ir
-from diagc.runtime.steps import ArrayType, Input, Output, Size, Step, View
+from diagc.runtime.steps import ArrayType, HostProgram, Input, Output, Size, Step, View
 
-__all__ = ["HostProgram", "Translator", "translate_entry"]
-
-
-@dataclass(frozen=True)
-class HostProgram:
-    """Inputs, steps and outputs of an entry function."""
-
-    inputs: tuple[Input, ...]
-    steps: tuple[Step, ...]
-    outputs: tuple[Output, ...]
+__all__ = ["Translator", "translate_entry"]
 
 
 def translate_entry(entry: ir.Operation, kernels: Mapping[str, int]) -> HostProgram:

@@ -105,6 +105,21 @@ class Group:
             inputs = specialization.inputs(tensors, captured)
             return Ready(specialization, inputs, specialization.program.prepare(inputs))
 
+    def example(self, tensors: Sequence[torch.Tensor]) -> Specialization:
+        """A program for tensors like these, which may be on another device than it runs on.
+
+        Raises:
+            DiagcError: as `make`.
+        """
+        with self._lock:
+            shapes = _shapes(tensors)
+            fitting = [s for s in self.specializations if s.accepts(shapes)]
+            specialization = fitting[0] if fitting else self.specialize(tensors)
+            program, inputs = specialization.program, specialization.inputs(tensors)
+            if all(tensor.device.type == program.device for tensor in inputs):
+                program.prepare(inputs)
+            return specialization
+
     def specialize(
         self, tensors: Sequence[torch.Tensor], dynamic: OpenDims | None = None
     ) -> Specialization:
@@ -134,6 +149,7 @@ class Group:
             specialization.program.inputs,
             specialization.inputs(tensors),
             specialization.program.float64,
+            device=None,
         )
         return specialization
 
@@ -211,7 +227,7 @@ class Calls:
             DiagcError: as for a call.
         """
         group, tensors = self.group(args, kwargs)
-        self.latest = group.make(tensors).specialization
+        self.latest = group.example(tensors)
 
     def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run one call.
@@ -219,7 +235,7 @@ class Calls:
         Raises:
             DiagcError: arguments that cannot be meant, or a function that cannot be compiled.
         """
-        if torch.is_autocast_enabled("cpu"):
+        if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
             return self.function(*args, **kwargs)  # it would compute in other dtypes than imported
         group, tensors = self.group(args, kwargs)
         if torch.compiler.is_compiling() or must_dispatch(tensors):

@@ -5,21 +5,29 @@ import os
 import struct
 import sys
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
+from diagc.runtime.cpu_features import CpuFeatures
 from diagc.runtime.elf import load_object
 from diagc.runtime.launch_plan import ArrayInfo, LaunchPlan, make_plan
 from diagc.runtime.openmp import find_openmp
+from diagc.runtime.planned_kernel import PlannedKernel
 from diagc.runtime.signature import KernelSignature, Slot
 
-__all__ = ["CpuKernel", "thread_count"]
+__all__ = ["CpuKernel", "CpuPlan", "thread_count"]
 
 _ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)  # releases the GIL during the call
 _CACHE_LINE = 64
-_MAX_PLANS = 256  # a decoder sees a new length at every step; plans must not pile up
 
 
-class CpuKernel:
+@dataclass(frozen=True)
+class CpuPlan(LaunchPlan):
+    """A plan with the kernel's slots; counters, threads and pointers are zero in them."""
+
+    slots: list[int]
+
+
+class CpuKernel(PlannedKernel[CpuPlan]):
     """A loaded kernel; its code stays in memory as long as this object does.
 
     Launch it with `torch_launch.call` or `numpy_launch.call_numpy`.
@@ -27,28 +35,40 @@ class CpuKernel:
     Args:
         signature: its calling convention.
         object_code: a relocatable ELF64 object that exports `signature.symbol`.
+        features: of the processor that it was compiled for, if that is known.
 
     Raises:
         CacheError: the object cannot be loaded.
         TargetError: this system gives no executable memory.
     """
 
-    def __init__(self, signature: KernelSignature, object_code: bytes) -> None:
+    def __init__(
+        self,
+        signature: KernelSignature,
+        object_code: bytes,
+        features: CpuFeatures | None = None,
+    ) -> None:
         """Load the object."""
-        self.signature = signature
+        super().__init__(signature)
+        self.object_code = object_code
+        self.features = features
         self._object = load_object(object_code)
         self._entry = _ENTRY(self._object.address(signature.symbol))
         self._pack = struct.Struct(f"<{signature.slot_count}q").pack_into
         self._block = ctypes.c_char * (8 * signature.slot_count + _CACHE_LINE)
         self._pointer_slots = [signature.slot_of_pointer(i) for i in range(len(signature.wires))]
-        self.plans: dict[tuple[Any, ...], LaunchPlan] = {}
         self._max_threads = 1 if find_openmp() is None else sys.maxsize
 
-    def launch(self, plan: LaunchPlan, pointers: Sequence[int], threads: int | None = None) -> None:
-        """Run a plan on data; the caller vouches that the arrays are those of the plan.
+    def make_plan(self, args: Sequence[ArrayInfo], outs: Sequence[ArrayInfo] = ()) -> CpuPlan:
+        """Check arrays and fill the slots."""
+        checked = make_plan(self.signature, args, outs)
+        return CpuPlan(**vars(checked), slots=_slots(self.signature, checked))
+
+    def launch(self, plan: CpuPlan, pointers: Sequence[int], threads: int | None = None) -> None:
+        """Run a plan on data; see `PlannedKernel.launch`.
 
         Args:
-            plan: from `plan` or `make_plan`.
+            plan: of this kernel.
             pointers: addresses of the arguments, then of the results.
             threads: None for as many as torch uses; 1 never enters OpenMP.
         """
@@ -63,19 +83,15 @@ class CpuKernel:
         self._pack(block, offset, *slots)
         self._entry(address + offset)
 
-    def plan(
-        self, key: tuple[Any, ...], args: Sequence[ArrayInfo], outs: Sequence[ArrayInfo] = ()
-    ) -> LaunchPlan:
-        """Check arrays, and remember the plan under a key that tells all that it depends on.
 
-        Raises:
-            LaunchError: the arrays do not fit the signature.
-        """
-        plan = make_plan(self.signature, args, outs)
-        if len(self.plans) >= _MAX_PLANS:
-            self.plans.clear()
-        self.plans[key] = plan
-        return plan
+def _slots(signature: KernelSignature, plan: LaunchPlan) -> list[int]:
+    slots = [0] * signature.slot_count
+    for label, size in plan.sizes.items():
+        slots[signature.slot_of_size(label)] = size
+    for i, steps in enumerate(plan.strides):
+        first = signature.slot_of_pointer(i) + 1
+        slots[first : first + len(steps)] = steps
+    return slots
 
 
 def thread_count() -> int:

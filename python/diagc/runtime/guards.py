@@ -40,11 +40,18 @@ def _code(condition: str) -> CodeType:
 
 
 def check_inputs(
-    inputs: Sequence[Input], tensors: Sequence[Any], float64: bool = False
+    inputs: Sequence[Input],
+    tensors: Sequence[Any],
+    float64: bool = False,
+    device: str | None = "cpu",
 ) -> dict[str, int]:
     """Check number, kind, device, dtype, rank and sizes; give the size of every label.
 
-    With `float64`, floats may also be f64 whatever the inputs say.
+    Args:
+        inputs: of the program.
+        tensors: of the call.
+        float64: whether floats may also be f64, whatever the inputs say.
+        device: kind of the one device that all must be on; None for examples, which are not read.
 
     Raises:
         SizeMismatch: only sizes are wrong.
@@ -57,6 +64,8 @@ def check_inputs(
         )
     for entry, tensor in zip(inputs, tensors, strict=True):
         _check_tensor(entry, tensor, float64)
+        if device is not None:
+            _check_device(entry, tensor, tensors[0], device)
     sizes = label_sizes(inputs, [tuple(tensor.shape) for tensor in tensors])
     for entry, tensor in zip(inputs, tensors, strict=True):
         _check_sizes(entry, tuple(tensor.shape), sizes)
@@ -68,9 +77,6 @@ def _check_tensor(entry: Input, tensor: Any, float64: bool) -> None:
         raise _refuse(entry, "is no tensor", "torch.Tensor", type(tensor).__name__)
     if tensor.layout is not torch.strided or tensor.is_nested:
         raise _refuse(entry, "has no dense layout", "torch.strided", tensor.layout)
-    if not tensor.is_cpu:
-        remedy = "move it with .cpu(), or compile for that device"
-        raise _refuse(entry, "is on the wrong device", "cpu", tensor.device, remedy)
     if tensor.is_neg():
         raise _refuse(entry, "is negated lazily", "values", "a view", "pass .resolve_neg()")
     dtype = TORCH_DTYPES[entry.type.dtype]
@@ -82,6 +88,14 @@ def _check_tensor(entry: Input, tensor: Any, float64: bool) -> None:
         expected = f"{len(entry.dims)} dimensions ({_show(entry.dims)})"
         found = f"{tensor.dim()}, shape {tuple(tensor.shape)}"
         raise _refuse(entry, "has the wrong rank", expected, found)
+
+
+def _check_device(entry: Input, tensor: torch.Tensor, first: torch.Tensor, device: str) -> None:
+    """See that a tensor is on the program's kind of device, and where the first one is."""
+    expected = first.device if first.device.type == device else device
+    if tensor.device.type != device or tensor.device != first.device:
+        remedy = f'move it with .to("{expected}"), or compile for that device'
+        raise _refuse(entry, "is on the wrong device", expected, tensor.device, remedy)
 
 
 def _check_sizes(entry: Input, shape: tuple[int, ...], sizes: dict[str, int]) -> None:

@@ -1,4 +1,4 @@
-"""Check the arrays of one launch against a kernel's signature and lay out its slots.
+"""Check the arrays of one launch against a kernel's signature.
 
 Nothing here knows torch or numpy: an array is described by an `ArrayInfo`. A plan depends on shapes
 and strides only, so launches that differ in data pointers alone share it.
@@ -15,7 +15,10 @@ __all__ = ["ArrayInfo", "LaunchPlan", "check_overlap", "make_plan", "row_major"]
 
 
 class ArrayInfo(NamedTuple):
-    """What a launch must know of an array: strides in elements, `dtype` as in a signature."""
+    """What a launch must know of an array: strides in elements, `dtype` as in a signature.
+
+    `device` is as torch writes it: "cpu", "cuda:1".
+    """
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]
@@ -25,16 +28,18 @@ class ArrayInfo(NamedTuple):
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """A checked launch.
+    """A checked launch; kernels add their own encoding of it.
 
     Args:
-        slots: the kernel's slots with zeros for counters, threads and pointers.
+        sizes: of every axis of the signature.
+        strides: of every argument as the kernel gets it, then of every result, in elements.
         copies: arguments that must be copied to a contiguous array first.
-        results: shape, strides and dtype of every result that is allocated for the launch.
+        results: shape, strides, dtype and device of every result that is allocated for the launch.
         empty: whether no result has elements, so that there is nothing to run.
     """
 
-    slots: list[int]
+    sizes: Mapping[str, int]
+    strides: tuple[tuple[int, ...], ...]
     copies: tuple[int, ...]
     results: tuple[ArrayInfo, ...]
     empty: bool
@@ -44,13 +49,15 @@ def make_plan(
     signature: KernelSignature,
     args: Sequence[ArrayInfo],
     outs: Sequence[ArrayInfo] = (),
+    device: str = "cpu",
 ) -> LaunchPlan:
-    """Check arrays and compute the slots.
+    """Check arrays.
 
     Args:
         signature: of the kernel.
         args: the arguments.
         outs: the results when the caller has allocated them; else they are fresh.
+        device: where all of them must be.
 
     Raises:
         LaunchError: wrong number, device, dtype, rank or size of an argument or result.
@@ -58,22 +65,24 @@ def make_plan(
     _check_count(signature, "arguments", signature.args, args)
     if outs:
         _check_count(signature, "results", signature.results, outs)
+    for wire, info in zip(signature.wires, (*args, *outs), strict=False):
+        _check_kind(signature, wire, info, device)
     sizes = _sizes(signature, args)
     for wire, info in zip(signature.results, outs, strict=False):
         _check_result(signature, wire, info, sizes)
     copies = tuple(i for i, wire in enumerate(signature.args) if _needs_copy(wire, args[i]))
-    results = tuple(_fresh(wire, sizes) for wire in signature.results)
+    results = tuple(_fresh(wire, sizes, device) for wire in signature.results)
     strides = [
         row_major(info.shape) if i in copies else info.strides for i, info in enumerate(args)
     ]
     strides += [info.strides for info in outs or results]
     empty = bool(results) and all(0 in info.shape for info in results)
-    return LaunchPlan(_slots(signature, sizes, strides), copies, results, empty)
+    return LaunchPlan(sizes, tuple(strides), copies, results, empty)
 
 
-def _fresh(wire: Wire, sizes: Mapping[str, int]) -> ArrayInfo:
+def _fresh(wire: Wire, sizes: Mapping[str, int], device: str) -> ArrayInfo:
     shape = tuple(sizes[label] for label in wire.labels)
-    return ArrayInfo(shape, row_major(shape), wire.dtype)
+    return ArrayInfo(shape, row_major(shape), wire.dtype, device)
 
 
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:
@@ -124,7 +133,6 @@ def _sizes(signature: KernelSignature, args: Sequence[ArrayInfo]) -> Mapping[str
     sizes = {label: size for label, size in signature.static_sizes.items() if size is not None}
     origins = dict.fromkeys(sizes, "as the kernel was compiled for")
     for wire, info in zip(signature.args, args, strict=True):
-        _check_kind(signature, wire, info)
         for label, size in zip(wire.labels, info.shape, strict=True):
             expected = sizes.setdefault(label, size)
             origin = origins.setdefault(label, f"as in '{wire.name}'")
@@ -139,15 +147,15 @@ def _sizes(signature: KernelSignature, args: Sequence[ArrayInfo]) -> Mapping[str
     return sizes
 
 
-def _check_kind(signature: KernelSignature, wire: Wire, info: ArrayInfo) -> None:
-    if info.device != "cpu":
+def _check_kind(signature: KernelSignature, wire: Wire, info: ArrayInfo, device: str) -> None:
+    if info.device != device:
         raise _refuse(
             signature,
             wire,
             "is on the wrong device",
-            expected="cpu",
+            expected=device,
             found=info.device,
-            remedy="move it with .cpu(), or compile for that device",
+            remedy=f'move it with .to("{device}"), or compile for that device',
         )
     dtype = STORAGE.get(wire.dtype, wire.dtype)
     if info.dtype != dtype:
@@ -165,7 +173,6 @@ def _check_kind(signature: KernelSignature, wire: Wire, info: ArrayInfo) -> None
 def _check_result(
     signature: KernelSignature, wire: Wire, info: ArrayInfo, sizes: Mapping[str, int]
 ) -> None:
-    _check_kind(signature, wire, info)
     shape = tuple(sizes[label] for label in wire.labels)
     if tuple(info.shape) != shape:
         raise _refuse(signature, wire, "has the wrong shape", expected=shape, found=info.shape)
@@ -182,18 +189,6 @@ def _check_result(
 def _needs_copy(wire: Wire, info: ArrayInfo) -> bool:
     """Whether the kernel relies on stride 1 along the last label and the array does not have it."""
     return wire.unit_stride and bool(info.shape) and info.strides[-1] != 1 and info.shape[-1] > 1
-
-
-def _slots(
-    signature: KernelSignature, sizes: Mapping[str, int], strides: Sequence[Sequence[int]]
-) -> list[int]:
-    slots = [0] * signature.slot_count
-    for label, size in sizes.items():
-        slots[signature.slot_of_size(label)] = size
-    for i, steps in enumerate(strides):
-        first = signature.slot_of_pointer(i) + 1
-        slots[first : first + len(steps)] = steps
-    return slots
 
 
 def _byte_range(info: ArrayInfo, pointer: int) -> tuple[int, int]:

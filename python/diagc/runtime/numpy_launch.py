@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from diagc.runtime.cpu_kernel import CpuKernel
-from diagc.runtime.launch_plan import ArrayInfo, check_overlap, make_plan
+from diagc.runtime.launch_plan import ArrayInfo, check_overlap
 
 __all__ = ["NUMPY_DTYPES", "call_numpy"]
 
@@ -43,9 +43,7 @@ def call_numpy(
         LaunchError: wrong count, dtype, rank, size, or results that overlap in memory.
     """
     inputs = [_whole_strides(array) for array in arrays]
-    plan = make_plan(
-        kernel.signature, [_info(array) for array in inputs], [_info(array) for array in out]
-    )
+    plan = kernel.make_plan([_info(array) for array in inputs], [_info(array) for array in out])
     results = list(out) or [np.empty(info.shape, NUMPY_DTYPES[info.dtype]) for info in plan.results]
     if plan.empty:
         return results

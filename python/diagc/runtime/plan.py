@@ -77,10 +77,12 @@ class Planner:
 
     Args:
         tensors: example inputs; only shapes, strides and dtypes are read.
+        device: where the inputs are, hence constants, buffers and results.
     """
 
-    def __init__(self, tensors: Sequence[torch.Tensor]) -> None:
+    def __init__(self, tensors: Sequence[torch.Tensor], device: torch.device) -> None:
         """Give every input its slot."""
+        self.device = device
         self.input_count = len(tensors)
         self._bases = [(tuple(t.shape), t.stride()) for t in tensors]
         self._constants: dict[int, torch.Tensor] = {}
@@ -103,7 +105,7 @@ class Planner:
     def constant(self, tensor: torch.Tensor) -> Array:
         """An array that holds the same at every call."""
         slot = self.new_slot(tensor.shape)
-        self._constants[slot] = tensor.contiguous()
+        self._constants[slot] = tensor.contiguous().to(self.device)
         dense = permuted_strides(tensor.shape, range(tensor.dim()))
         return Array(slot, 0, tuple(tensor.shape), dense, tensor.dtype)
 
@@ -140,10 +142,10 @@ class Planner:
         """A dense copy whose axes lie in memory in `order`; converted to `dtype`."""
         result = self.buffer(array.shape, order, dtype or array.dtype)
         slot, shape, kind = result.slot, self.slot_shape(result.slot), result.dtype
-        get = self.getter(array.permuted(order))
+        get, device = self.getter(array.permuted(order)), self.device
 
         def action(values: Values) -> None:
-            values[slot] = torch.empty(shape, dtype=kind).copy_(get(values))
+            values[slot] = torch.empty(shape, dtype=kind, device=device).copy_(get(values))
 
         self.emit(action, [array], [result])
         return result

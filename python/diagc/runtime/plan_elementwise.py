@@ -50,10 +50,10 @@ def lay_out_elementwise(scope: Scope, step: Elementwise) -> list[Array]:
         ]
         earlier = [int(value) for kind, value in operands if kind == "result"]
         calls.append((OPERATIONS[name], getters, earlier))
-    target = scope.planner.getter(result)
+    target, device = scope.planner.getter(result), scope.planner.device
 
     def action(values: Values) -> None:
-        values[slot] = torch.empty(shape, dtype=result.dtype)
+        values[slot] = torch.empty(shape, dtype=result.dtype, device=device)
         found: list[torch.Tensor] = []
         for function, getters, earlier in calls:
             pending = iter(earlier)

@@ -1,15 +1,16 @@
 """Kernel launches: slots and strides are checked and fixed, a call only fills in addresses."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
-from diagc.runtime.cpu_kernel import CpuKernel
 from diagc.runtime.host_kernel import HostKernel
-from diagc.runtime.launch_plan import ArrayInfo, make_plan
+from diagc.runtime.launch_plan import ArrayInfo
 from diagc.runtime.plan import Array, Values
 from diagc.runtime.plan_scope import Scope
-from diagc.runtime.signature import Wire
+from diagc.runtime.planned_kernel import PlannedKernel
+from diagc.runtime.signature import STORAGE, Wire
 from diagc.runtime.steps import KernelCall
 
 __all__ = ["lay_out_launch"]
@@ -61,27 +62,29 @@ def _result(scope: Scope, order: Sequence[int], number: int) -> Array:
     return scope.planner.buffer(scope.sizes[number], order, dtype)
 
 
-def _info(wire: Wire, array: Array) -> ArrayInfo:
-    return ArrayInfo(array.shape, array.strides, {"index": "i64"}.get(wire.dtype, wire.dtype))
+def _info(wire: Wire, array: Array, device: str) -> ArrayInfo:
+    dtype = STORAGE.get(wire.dtype, wire.dtype)
+    return ArrayInfo(array.shape, array.strides, dtype, device)
 
 
 def _launch(
-    scope: Scope, kernel: CpuKernel, args: Sequence[Array], results: Sequence[Array]
+    scope: Scope, kernel: PlannedKernel[Any], args: Sequence[Array], results: Sequence[Array]
 ) -> None:
-    signature = kernel.signature
-    infos = [_info(*pair) for pair in zip(signature.wires, (*args, *results), strict=True)]
-    plan = make_plan(signature, infos[: len(args)], infos[len(args) :])
+    device = scope.planner.device
+    pairs = zip(kernel.signature.wires, (*args, *results), strict=True)
+    infos = [_info(wire, array, str(device)) for wire, array in pairs]
+    plan = kernel.make_plan(infos[: len(args)], infos[len(args) :])
     fresh = [(a.slot, scope.planner.slot_shape(a.slot), a.dtype) for a in results]
     places = [(a.slot, a.offset * a.dtype.itemsize) for a in (*args, *results)]
     launch = kernel.launch
 
     def allocate(values: Values) -> None:
         for slot, shape, dtype in fresh:
-            values[slot] = torch.empty(shape, dtype=dtype)
+            values[slot] = torch.empty(shape, dtype=dtype, device=device)
 
     def action(values: Values) -> None:
         for slot, shape, dtype in fresh:
-            values[slot] = torch.empty(shape, dtype=dtype)
+            values[slot] = torch.empty(shape, dtype=dtype, device=device)
         launch(plan, [values[slot].data_ptr() + offset for slot, offset in places])
 
     scope.planner.emit(allocate if plan.empty else action, args, results)
@@ -94,12 +97,12 @@ def _call(
     results: Sequence[tuple[Array, tuple[int, ...]]],
 ) -> None:
     getters = [scope.planner.getter(array) for array in args]
-    function = kernel.function
+    function, device = kernel.function, scope.planner.device
 
     def action(values: Values) -> None:
-        outputs = function([get(values).numpy() for get in getters])
+        outputs = function([get(values).cpu().numpy() for get in getters])
         for (array, order), output in zip(results, outputs, strict=True):
             tensor = torch.tensor(output, dtype=array.dtype)  # a copy: outputs may be read-only
-            values[array.slot] = tensor.permute(order).contiguous()
+            values[array.slot] = tensor.permute(order).contiguous().to(device)
 
     scope.planner.emit(action, args, [array for array, _ in results])

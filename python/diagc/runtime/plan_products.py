@@ -131,10 +131,11 @@ def _outer_product(scope: Scope, lhs: _Factor, rhs: _Factor) -> Array:
     views = [_broadcast(factor, labels, result.shape).permuted(order) for factor in (lhs, rhs)]
     first, second = (scope.planner.getter(view) for view in views)
     slot, shape, dtype = result.slot, scope.planner.slot_shape(result.slot), views[0].dtype
+    device = scope.planner.device
 
     def action(values: Values) -> None:
         # without `out`, the result would lie in memory as the factors do
-        out = torch.empty(shape, dtype=dtype)
+        out = torch.empty(shape, dtype=dtype, device=device)
         values[slot] = torch.mul(first(values), second(values), out=out)
 
     scope.planner.emit(action, views, [result])

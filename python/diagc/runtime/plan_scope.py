@@ -6,16 +6,16 @@ from typing import Any, TypeAlias
 
 import torch
 
-from diagc.runtime.cpu_kernel import CpuKernel
 from diagc.runtime.host_kernel import HostKernel
 from diagc.runtime.plan import Array, Planner
+from diagc.runtime.planned_kernel import PlannedKernel
 from diagc.runtime.sizes import Sizes
 from diagc.runtime.steps import ArrayType
 from diagc.runtime.torch_launch import TORCH_DTYPES
 
 __all__ = ["Externs", "Kernel", "Scope"]
 
-Kernel: TypeAlias = CpuKernel | HostKernel
+Kernel: TypeAlias = PlannedKernel[Any] | HostKernel
 Externs: TypeAlias = Mapping[str, Callable[..., Any]]
 
 

@@ -181,6 +181,7 @@ def _assemble(
 ) -> None:
     """Fill a new buffer with parts that start at a position along an axis."""
     slot, shape, dtype = result.slot, scope.planner.slot_shape(result.slot), result.dtype
+    device = scope.planner.device
     moves = []
     for part, axis, start in parts:
         offset = result.offset + start * result.strides[axis]
@@ -188,7 +189,7 @@ def _assemble(
         moves.append((scope.planner.getter(target), scope.planner.getter(part)))
 
     def action(values: Values) -> None:
-        buffer = torch.empty(shape, dtype=dtype)
+        buffer = torch.empty(shape, dtype=dtype, device=device)
         values[slot] = buffer if fill is None else buffer.fill_(fill)
         for target, source in moves:
             target(values).copy_(source(values))
@@ -209,7 +210,7 @@ def _extern(scope: Scope, step: ExternCall) -> list[Array]:
         results.append(result)
         arrays.append(array)
     getters = [scope.planner.getter(array) for array in args]
-    function = scope.externs[step.symbol]
+    function, device = scope.externs[step.symbol], scope.planner.device
     slots = [(array.slot, scope.planner.slot_shape(array.slot), array.dtype) for array in arrays]
 
     def action(values: Values) -> None:
@@ -218,7 +219,7 @@ def _extern(scope: Scope, step: ExternCall) -> list[Array]:
         for (slot, shape, dtype), tensor in zip(slots, found, strict=True):
             if tuple(tensor.shape) != shape:
                 raise InternalError(f"{step.symbol} gave shape {tuple(tensor.shape)}, not {shape}")
-            values[slot] = tensor.to(dtype).contiguous()
+            values[slot] = tensor.to(device, dtype).contiguous()
 
     scope.planner.emit(action, args, arrays)
     return results

@@ -37,6 +37,7 @@ class Program:
         kernels: what `KernelCall` steps number.
         externs: callables on tensors, by the symbols of `ExternCall` steps.
         float64: compute every float in f64, whatever the types say (the interpreter's mode).
+        device: kind of device that its kernels run on: "cpu" or "cuda".
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Program:
         kernels: Sequence[Kernel] = (),
         externs: Externs | None = None,
         float64: bool = False,
+        device: str = "cpu",
     ) -> None:
         """Work out what does not depend on sizes."""
         self.inputs = tuple(inputs)
@@ -55,6 +57,7 @@ class Program:
         self.kernels = tuple(kernels)
         self.externs = dict(externs or {})
         self.float64 = float64
+        self.device = device
         self.report: Any = None  # explain.Report: what was done, from the compiler
         self.types = array_types(self.inputs, self.steps)
         self._orders = preferred_orders(self.inputs, self.steps, self.outputs)
@@ -76,6 +79,12 @@ class Program:
         Raises:
             LaunchError: they do not fit the inputs.
         """
+        if self.device != "cpu":
+            raise LaunchError(
+                "this program does not run on numpy arrays",
+                expected=f"torch tensors on a {self.device} device",
+                remedy=f'call it with torch.from_numpy(array).to("{self.device}")',
+            )
         if len(arrays) != len(self.inputs):
             raise LaunchError(
                 "wrong number of arrays", expected=len(self.inputs), found=len(arrays)
@@ -94,7 +103,7 @@ class Program:
         """The plan for tensors of these shapes, strides and dtypes, if there is one."""
         try:
             return self._plans.get(_plan_key(tensors))
-        except RuntimeError:  # sparse and nested tensors have no strides
+        except (RuntimeError, AttributeError):  # no strides: sparse, nested, or no tensor at all
             return None
 
     def prepare(self, tensors: Sequence[torch.Tensor]) -> Plan:
@@ -104,7 +113,7 @@ class Program:
             SizeMismatch: the program was compiled for other sizes.
             LaunchError: they do not fit the inputs in another way.
         """
-        check_inputs(self.inputs, tensors, self.float64)
+        check_inputs(self.inputs, tensors, self.float64, self.device)
         with torch._C._AutoDispatchBelowAutograd():
             plan = self._plan(self._computed(tensors))
         if len(self._plans) >= _MAX_PLANS:
@@ -164,7 +173,8 @@ class Program:
         known = label_sizes(self.inputs, [tuple(tensor.shape) for tensor in tensors])
         inputs = [tuple(known[label] for label in entry.type.labels) for entry in self.inputs]
         sizes = array_sizes(inputs, self.steps)
-        planner = Planner(tensors)
+        device = tensors[0].device if tensors else torch.empty(0, device=self.device).device
+        planner = Planner(tensors, device)
         scope = Scope(
             planner, self.types, sizes, self._orders, self.kernels, self.externs, self.float64
         )
@@ -186,7 +196,7 @@ class Program:
 
 
 def _plan_key(tensors: Sequence[torch.Tensor]) -> tuple[Any, ...]:
-    return tuple([(t.shape, t.stride(), t.dtype, t.is_cpu, t.is_neg()) for t in tensors])
+    return tuple([(t.shape, t.stride(), t.dtype, t.device, t.is_neg()) for t in tensors])
 
 
 def _dense_copy(tensor: torch.Tensor, order: Sequence[int]) -> torch.Tensor:

@@ -16,6 +16,7 @@ __all__ = [
     "Dims",
     "Elementwise",
     "ExternCall",
+    "HostProgram",
     "Index",
     "Input",
     "KernelCall",
@@ -189,3 +190,12 @@ class Pad(_Step):
 Step: TypeAlias = (
     View | Contract | Elementwise | KernelCall | ExternCall | Constant | Index | Concat | Pad
 )
+
+
+@dataclass(frozen=True)
+class HostProgram:
+    """Inputs, steps and outputs of an entry function."""
+
+    inputs: tuple[Input, ...]
+    steps: tuple[Step, ...]
+    outputs: tuple[Output, ...]

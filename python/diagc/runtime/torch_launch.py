@@ -1,14 +1,15 @@
-"""Launch CPU kernels on torch tensors."""
+"""Launch kernels on torch tensors."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from diagc.errors import LaunchError
-from diagc.runtime.cpu_kernel import CpuKernel
 from diagc.runtime.launch_plan import ArrayInfo, check_overlap
+from diagc.runtime.planned_kernel import PlannedKernel
 
-__all__ = ["TORCH_DTYPES", "call"]
+__all__ = ["TORCH_DTYPES", "call", "dtype_name"]
 
 TORCH_DTYPES = {
     "i1": torch.bool,
@@ -27,10 +28,10 @@ _NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items() if name != "index"
 
 
 def call(
-    kernel: CpuKernel,
+    kernel: PlannedKernel[Any],
     tensors: Sequence[torch.Tensor],
     out: Sequence[torch.Tensor] = (),
-    threads: int | None = None,
+    **options: Any,
 ) -> list[torch.Tensor]:
     """Run a kernel and give its results.
 
@@ -41,21 +42,22 @@ def call(
         kernel: what to run.
         tensors: one per argument of its signature, dims in the order of the labels.
         out: result tensors to write to; fresh ones by default.
-        threads: None for `torch.get_num_threads()`.
+        options: of the kernel's `launch`, such as `threads` on a CPU.
 
     Raises:
         LaunchError: wrong count, device, dtype, rank, size, or results that overlap in memory.
     """
     try:
-        key = tuple([(t.shape, t.stride(), t.dtype, t.is_cpu) for t in (*tensors, *out)])
+        key = tuple([(t.shape, t.stride(), t.dtype, t.device) for t in (*tensors, *out)])
     except RuntimeError as error:  # nested tensors have no strides
         raise LaunchError(f"a tensor has no dense layout: {error}") from None
     plan = kernel.plans.get(key)
     if plan is None:
         plan = kernel.plan(key, [_info(t) for t in tensors], [_info(t) for t in out])
     results = list(out) or [
-        torch.empty_strided(shape, strides, dtype=TORCH_DTYPES[dtype])  # 0.5 us less than empty
-        for shape, strides, dtype, _ in plan.results
+        # 0.5 us less than empty
+        torch.empty_strided(shape, strides, dtype=TORCH_DTYPES[dtype], device=device)
+        for shape, strides, dtype, device in plan.results
     ]
     if plan.empty:
         return results
@@ -68,12 +70,17 @@ def call(
         raise LaunchError(f"a tensor has no data in memory: {error}") from None
     if out:
         check_overlap(kernel.signature, [_info(t) for t in arrays], pointers)
-    kernel.launch(plan, pointers, threads)
+    kernel.launch(plan, pointers, **options)
     return results
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """The element type of a signature; torch's own name for a dtype that wires do not hold."""
+    return _NAMES.get(dtype, str(dtype))
 
 
 def _info(tensor: torch.Tensor) -> ArrayInfo:
     if tensor.layout != torch.strided:
         raise LaunchError("a tensor has no dense layout", found=tensor.layout)
-    dtype = _NAMES.get(tensor.dtype, str(tensor.dtype))
-    return ArrayInfo(tuple(tensor.shape), tensor.stride(), dtype, tensor.device.type)
+    dtype = dtype_name(tensor.dtype)
+    return ArrayInfo(tuple(tensor.shape), tensor.stride(), dtype, str(tensor.device))

@@ -141,11 +141,10 @@ def _specialize(group: "Group", users: Sequence[torch.Tensor]) -> Specialization
         frozenset(d for d, size in enumerate(t.shape) if isinstance(size, torch.SymInt))
         for t in users
     ]
-    shapes = [[_hint(size) for size in tensor.shape] for tensor in users]
-    dtypes = [tensor.dtype for tensor in users]
+    kinds = [([_hint(size) for size in t.shape], t.dtype, t.device) for t in users]
 
     def compile_examples() -> Specialization:
-        examples = [torch.zeros(s, dtype=d) for s, d in zip(shapes, dtypes, strict=True)]
+        examples = [torch.zeros(shape, dtype=d, device=where) for shape, d, where in kinds]
         return group.specialize(examples, open_dims if any(open_dims) else None)
 
     return _in_plain_thread(compile_examples)
@@ -233,8 +232,9 @@ def _fake_backward(
     ]
 
 
-_LIBRARY.impl("call", _call, "CPU")
-_LIBRARY.impl("call_backward", _call_backward, "CPU")
+for _device in ("CPU", "CUDA"):
+    _LIBRARY.impl("call", _call, _device)
+    _LIBRARY.impl("call_backward", _call_backward, _device)
 torch.library.register_fake("diagc::call", _fake_call, lib=_LIBRARY)
 torch.library.register_fake("diagc::call_backward", _fake_backward, lib=_LIBRARY)
 torch.library.register_autograd(

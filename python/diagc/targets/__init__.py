@@ -34,7 +34,11 @@ _TARGETS = {
     for target in (
         Target("cpu", "vector code for this machine's processor", _cpu_obstacle),
         Target("interp", "reference meaning of every op in float64, for tests", _always),
-        Target("nvptx", "kernels for NVIDIA GPUs: nvptx, nvptx:sm_90", _always, _nvptx_arch),
+        Target(
+            *("nvptx", "kernels for NVIDIA GPUs: nvptx, nvptx:sm_90", _always),
+            check_arch=_nvptx_arch,
+            device="cuda",
+        ),
     )
 }
 

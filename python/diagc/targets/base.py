@@ -27,7 +27,8 @@ class Target:
 
     `obstacle` says why this machine cannot use the target, or gives None; it must be quick and
     must not raise. The code stands in the package `diagc.targets.<name>`. `check_arch` gives the
-    full name of an architecture, or raises TargetError; targets without it have but one.
+    full name of an architecture, or raises TargetError; targets without it have but one. `device`
+    is the kind of torch device that its kernels run on.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Target:
     obstacle: Callable[[], str | None]
     check_arch: Callable[[str], str] | None = None
     arch: str = ""
+    device: str = "cpu"
 
     @property
     def spec(self) -> str:

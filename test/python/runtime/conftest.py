@@ -7,9 +7,9 @@ import pytest
 
 from diagc.context import make_context
 from diagc.mlir import arith, ir, scf, vector
+from diagc.runtime.cpu_features import CpuFeatures, selected_features
 from diagc.runtime.signature import Axis, KernelSignature, Wire
 from diagc.targets.cpu.abi import TaskContext, build_entry, element_type
-from diagc.targets.cpu.features import CpuFeatures, selected_features
 from diagc.targets.cpu.jit import JitOptions, compile_module
 
 Compile = Callable[..., bytes]

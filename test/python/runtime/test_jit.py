@@ -9,16 +9,16 @@ from diagc import debug
 from diagc.context import make_context
 from diagc.errors import LoweringError, TargetError
 from diagc.mlir import ir
-from diagc.runtime.cpu_kernel import CpuKernel
-from diagc.runtime.externs import resolve
-from diagc.runtime.torch_launch import TORCH_DTYPES, call
-from diagc.targets.cpu.features import (
+from diagc.runtime.cpu_features import (
     ISA_LEVELS,
     CpuFeatures,
     host_features,
     parse_cpuinfo,
     selected_features,
 )
+from diagc.runtime.cpu_kernel import CpuKernel
+from diagc.runtime.externs import resolve
+from diagc.runtime.torch_launch import TORCH_DTYPES, call
 from diagc.targets.cpu.jit import STAGES, JitOptions, compile_module
 
 HOST_LEVELS = [isa for isa, level in ISA_LEVELS.items() if level.needs <= host_features().flags]

@@ -23,7 +23,6 @@ __all__ = [
     "Ref",
     "TensorType",
     "bind_schema",
-    "operator_named",
     "refs",
     "replace_refs",
 ]
@@ -156,10 +155,3 @@ def bind_schema(
         elif argument.has_default_value():
             bound[argument.name] = argument.default_value
     return bound
-
-
-def operator_named(target: str) -> torch._ops.OpOverload | None:
-    """The overload called `namespace.name.overload`, or None when torch has none."""
-    namespace, name, overload = (*target.split("."), "default")[:3]
-    packet = getattr(getattr(torch.ops, namespace), name, None)
-    return getattr(packet, overload, None) if packet is not None else None

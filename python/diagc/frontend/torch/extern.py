@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from diagc.errors import SourceLocation, UnsupportedError
-from diagc.frontend.torch.aten import Node, Ref, operator_named, refs, replace_refs
+from diagc.frontend.torch.aten import Node, Ref, refs, replace_refs
 from diagc.frontend.torch.axes import leaves
 from diagc.frontend.torch.graph import ExternOp, Value, View
 from diagc.frontend.torch.sizes import free_symbols
+from diagc.runtime.torch_call import Operand, TorchCall, operator_named, plain_argument
 
 if TYPE_CHECKING:
     from diagc.frontend.torch.raiser import Raiser
@@ -110,28 +111,19 @@ def raise_extern(r: "Raiser", node: Node, why: str) -> list[View]:
 _HINTS = {1: "n", 2: "nd", 3: "bnd", 4: "bhnd"}
 
 
-def _callable(node: Node, operands: Sequence[Ref]) -> Callable[..., tuple[torch.Tensor, ...]]:
+def _callable(node: Node, operands: Sequence[Ref]) -> TorchCall:
     """A function from operand tensors to the tuple of tensor results."""
-    operator = operator_named(node.target)
-    if operator is None:
+    if operator_named(node.target) is None:
         raise UnsupportedError(node.target, reason="torch has no such op", location=node.location)
-    places = {ref: i for i, ref in enumerate(operands)}
-    wanted = [i for i, type_ in enumerate(node.results) if type_ is not None]
-    has_device = any(a.name == "device" for a in operator._schema.arguments)
+    places = {ref: Operand(i) for i, ref in enumerate(operands)}
+    wanted = tuple(i for i, type_ in enumerate(node.results) if type_ is not None)
     _check_symbols(node)
 
-    def call(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        def replace(value: Any) -> Any:
-            return tensors[places[value]] if isinstance(value, Ref) else value
+    def replace(value: Any) -> Any:
+        return places[value] if isinstance(value, Ref) else value
 
-        args = {name: replace_refs(value, replace) for name, value in node.args.items()}
-        if has_device and tensors:
-            args["device"] = tensors[0].device
-        result = operator(**args)
-        results = result if isinstance(result, (tuple, list)) else (result,)
-        return tuple(results[i] for i in wanted)
-
-    return call
+    args = {name: replace_refs(value, replace) for name, value in node.args.items()}
+    return TorchCall(node.target, {k: plain_argument(v) for k, v in args.items()}, wanted)
 
 
 def _check_symbols(node: Node) -> None:

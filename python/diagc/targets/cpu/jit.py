@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from diagc.errors import LoweringError
 from diagc.mlir import ir, llvm, passmanager
+from diagc.runtime.cpu_features import ISA_LEVELS, CpuFeatures
 from diagc.targets.cpu import codegen
-from diagc.targets.cpu.features import ISA_LEVELS, CpuFeatures
 from diagc.targets.llvm_text import to_llvmlite
 
 __all__ = ["STAGES", "CompiledObject", "JitOptions", "Observer", "compile_module", "pipeline"]

@@ -10,9 +10,9 @@ from diagc.mlir import bindings, ir
 from diagc.options import CompileOptions
 from diagc.passes.generalize_kernels import kernel_key
 from diagc.runtime.cache import cache_key, default_cache
+from diagc.runtime.cpu_features import CpuFeatures, selected_features
 from diagc.runtime.cpu_kernel import CpuKernel
 from diagc.runtime.signature import KernelSignature
-from diagc.targets.cpu.features import CpuFeatures, selected_features
 from diagc.targets.cpu.jit import Observer, compile_module
 from diagc.targets.cpu.lower import build_module
 
@@ -32,7 +32,7 @@ class LoadedKernel(CpuKernel):
         self, signature: KernelSignature, object_code: bytes, key: str, cache: str
     ) -> None:
         """Load the object."""
-        super().__init__(signature, object_code)
+        super().__init__(signature, object_code, selected_features())
         self.key = key
         self.cache = cache
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.schedules import is_uniform
+from diagc.runtime.cpu_features import CpuFeatures
 from diagc.runtime.signature import KernelSignature, Wire
 from diagc.targets.cpu.abi import TaskContext, build_entry
 from diagc.targets.cpu.code import Code, Index
-from diagc.targets.cpu.features import CpuFeatures
 from diagc.targets.cpu.frame import Frame
 from diagc.targets.cpu.places import Form, Memory
 from diagc.targets.cpu.schedule import CpuSchedule, read_schedule

@@ -87,6 +87,14 @@ class ScalarCode:
             return value
         return vector.broadcast(self.vector_type(value.type, lanes), value)
 
+    def absolute(self, value: ir.Value) -> ir.Value:
+        """The size of a float."""
+        return math_dialect.absf(value)
+
+    def copysign(self, value: ir.Value, sign: ir.Value) -> ir.Value:
+        """The size of one float with the sign of another."""
+        return math_dialect.copysign(value, sign)
+
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """A * b + c, fused where the target can."""
         if is_vector(a):

@@ -135,7 +135,7 @@ def _like_shape(code: Code, scalar: ir.Type, value: ir.Value) -> ir.Type:
 
 
 def _is_infinite(code: Code, _op: ir.Operation, operands: Sequence[ir.Value]) -> ir.Value:
-    size = math_dialect.absf(operands[0])
+    size = code.absolute(operands[0])
     return arith.cmpf(arith.CmpFPredicate.OEQ, size, code.like(size, float("inf")))
 
 

@@ -34,7 +34,7 @@ def _or_library(
     code: Code, x: ir.Value, quarter: int, library: Callable[[ir.Value], ir.Value]
 ) -> ir.Value:
     """The polynomials, unless some argument is large or NaN."""
-    size = math_dialect.absf(x)
+    size = code.absolute(x)
     large = arith.cmpf(arith.CmpFPredicate.UGT, size, code.like(x, LARGEST))
     if is_vector(x):
         large = code.reduce_vector("or", large)

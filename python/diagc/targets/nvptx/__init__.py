@@ -1,1 +1,5 @@
 """The target of NVIDIA GPUs: PTX, and cubins where ptxas is at hand."""
+
+from diagc.targets.nvptx.kernel import LoadedKernel, load_kernel, lower_kernel, text_key
+
+__all__ = ["LoadedKernel", "load_kernel", "lower_kernel", "text_key"]

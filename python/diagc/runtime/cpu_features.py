@@ -39,7 +39,10 @@ ISA_LEVELS = {
 }
 _BF16_DOT_FLAG = "avx512_bf16"
 # flags that decide about instructions; the rest of /proc/cpuinfo (virtualisation, errata) does not
-_PREFIXES = ("sse", "ssse", "avx", "amx", "fma", "f16c", "bmi", "abm", "asimd", "sve", "bf16")
+_PREFIXES = (
+    *("sse", "ssse", "avx", "amx", "fma", "f16c", "bmi", "abm", "asimd", "sve", "bf16"),
+    *("aes", "vaes", "pclmul", "vpclmul", "gfni", "popcnt", "movbe", "adx", "sha", "xop", "tbm"),
+)
 
 
 @dataclass(frozen=True)

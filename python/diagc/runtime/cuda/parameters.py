@@ -1,0 +1,76 @@
+"""The parameters of a kernel's launches, packed once for a plan; `gpu_kernel` says their order."""
+
+import ctypes
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from diagc.errors import LaunchError
+from diagc.runtime.gpu_kernel import GpuKernel
+from diagc.runtime.launch_plan import LaunchPlan
+
+__all__ = ["Parameters"]
+
+_LARGEST = 2**31 - 1
+
+
+class Parameters:
+    """Parameters of one plan; threads that launch at the same time have blocks of their own.
+
+    A block is memory for the values, pointers first, and the array of their addresses that
+    `cuLaunchKernel` takes.
+
+    Raises:
+        LaunchError: an axis is longer than an i32 can say.
+    """
+
+    def __init__(self, kernel: GpuKernel, plan: LaunchPlan) -> None:
+        """Pack all but the pointers."""
+        sizes = [_size(kernel, label, plan.sizes[label]) for label in kernel.dynamic_axes]
+        wires = kernel.signature.wires
+        strides = [
+            plan.strides[wire][wires[wire].labels.index(label)]
+            for wire, label in kernel.stride_parameters
+        ]
+        pointers = len(wires) + len(kernel.workspaces)
+        # all 64-bit values first, so that every one is aligned; the addresses tell the order
+        layout = f"<{pointers}Q{len(strides)}q{len(sizes)}i"
+        self._template = struct.pack(layout, *[0] * pointers, *strides, *sizes)
+        first_stride, first_size = 8 * pointers, 8 * (pointers + len(strides))
+        self._offsets = [
+            *range(0, first_stride, 8),
+            *range(first_size, len(self._template), 4),
+            *range(first_stride, first_size, 8),
+        ]
+        self._memory = ctypes.c_char * len(self._template)
+        self._addresses = ctypes.c_void_p * len(self._offsets)
+        self._pack = struct.Struct(f"<{pointers}Q").pack_into
+        self._free: list[tuple[Any, Any]] = []
+
+    def take(self, pointers: Sequence[int]) -> tuple[Any, Any]:
+        """A block with these pointers; its second half goes to the driver."""
+        try:
+            block = self._free.pop()
+        except IndexError:
+            block = self._new_block()
+        self._pack(block[0], 0, *pointers)
+        return block
+
+    def give_back(self, block: tuple[Any, Any]) -> None:
+        """Let another launch use a block: the driver has copied it."""
+        self._free.append(block)
+
+    def _new_block(self) -> tuple[Any, Any]:
+        memory = self._memory.from_buffer_copy(self._template)
+        base = ctypes.addressof(memory)
+        return memory, self._addresses(*[base + offset for offset in self._offsets])
+
+
+def _size(kernel: GpuKernel, label: str, size: int) -> int:
+    if size > _LARGEST:
+        raise LaunchError(
+            f"axis '{label}' is too long for kernel '{kernel.signature.symbol}'",
+            expected=f"at most {_LARGEST}",
+            found=size,
+        )
+    return size

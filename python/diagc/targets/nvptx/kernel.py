@@ -1,0 +1,131 @@
+"""A kernel function in, a compiled GPU kernel out: through the cache, or through LLVM and ptxas."""
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from weakref import WeakValueDictionary
+
+from diagc.debug import logger
+from diagc.errors import CacheError
+from diagc.mlir import bindings, ir
+from diagc.options import CompileOptions, current
+from diagc.passes.generalize_kernels import kernel_key
+from diagc.runtime.cache import cache_key, default_cache
+from diagc.runtime.cuda.kernel import CudaKernel
+from diagc.runtime.gpu_kernel import GpuKernel
+from diagc.targets.nvptx.arch import GpuArch, parse_arch
+from diagc.targets.nvptx.lowering import build_module
+from diagc.targets.nvptx.pipeline import CompiledModule, Observer, compile_module
+from diagc.targets.nvptx.ptxas import find_tool
+
+__all__ = ["CODE_VERSION", "LoadedKernel", "load_kernel", "lower_kernel", "text_key"]
+
+# Part of every cache key: raise it when the code generator makes other code from the same kernel.
+CODE_VERSION = 1
+
+
+class LoadedKernel(CudaKernel):
+    """A kernel with its key in the cache, the news whether it came from there, and its texts.
+
+    Args:
+        kernel: what is launched.
+        texts: LLVM IR as llvmlite reads it, and the module before translation, in MLIR's syntax.
+        key: in the cache.
+        cache: "hit" or "miss".
+    """
+
+    def __init__(self, kernel: GpuKernel, texts: tuple[str, str], key: str, cache: str) -> None:
+        """Keep the code; no GPU is needed before the first launch."""
+        super().__init__(kernel)
+        self.llvm_text, self.nvvm_text = texts
+        self.key = key
+        self.cache = cache
+
+
+# Kernels in use, by key: programs of one process share them.
+_LOADED: "WeakValueDictionary[str, LoadedKernel]" = WeakValueDictionary()
+
+
+def lower_kernel(
+    kernel: ir.Operation, options: CompileOptions | None = None, observe: Observer | None = None
+) -> LoadedKernel:
+    """Compile one kernel for the architecture of the options' target; equal ones are cached.
+
+    Args:
+        kernel: a `diag.kernel` function, as generalize-kernels leaves it.
+        options: default: those in force.
+        observe: gets each stage of the code; the cache is not asked then.
+
+    Raises:
+        UnsupportedError: an op that the target cannot lower.
+        LoweringError: LLVM or ptxas refuses the code, or a block has too little memory.
+    """
+    arch = _arch(options or current())
+    key = cache_key(kernel_key(kernel), _target_text(arch), _versions())
+    if observe is None:
+        found = load_kernel(key)
+        if found is not None:
+            return found
+    built = build_module(kernel, arch)
+    compiled = compile_module(built.module, observe)
+    made = GpuKernel(
+        built.signature,
+        built.launches,
+        built.workspaces,
+        arch.name,
+        compiled.ptx,
+        compiled.cubin,
+    )
+    _store(key, made, compiled)
+    texts = compiled.llvm_text, compiled.nvvm_text
+    loaded = _LOADED[key] = LoadedKernel(made, texts, key, "miss")
+    return loaded
+
+
+def _store(key: str, kernel: GpuKernel, compiled: CompiledModule) -> None:
+    metadata = {"llvm": compiled.llvm_text, "nvvm": compiled.nvvm_text}
+    default_cache().put(key, kernel.to_json().encode(), metadata)
+
+
+def load_kernel(key: str) -> LoadedKernel | None:
+    """The kernel of a key, if it is loaded or stored; one that cannot be read is removed."""
+    loaded = _LOADED.get(key)
+    if loaded is not None:
+        return loaded
+    entry = default_cache().get(key)
+    if entry is None:
+        return None
+    try:
+        kernel = GpuKernel.from_json(entry.payload.decode(errors="replace"))
+    except CacheError as error:
+        logger("cache").warning("removed a cache entry that cannot be read: %s", error)
+        default_cache().remove(key)
+        return None
+    texts = str(entry.metadata.get("llvm", "")), str(entry.metadata.get("nvvm", ""))
+    loaded = _LOADED[key] = LoadedKernel(kernel, texts, key, "hit")
+    return loaded
+
+
+def text_key(text: str) -> str:
+    """The cache key of a text that code for the architecture in force is made from."""
+    return cache_key(text, _target_text(_arch(current())), _versions())
+
+
+def _arch(options: CompileOptions) -> GpuArch:
+    name, _, arch = options.target.partition(":")
+    return parse_arch(arch if name == "nvptx" else "")
+
+
+def _target_text(arch: GpuArch) -> str:
+    """A kernel without a cubin is compiled again where there is an assembler."""
+    return f"{arch.name} {arch.features} {'ptxas' if find_tool() else 'ptx'}"
+
+
+@cache
+def _versions() -> dict[str, str]:
+    found = {"code": str(CODE_VERSION)}
+    for package in (bindings().replace("_", "-"), "llvmlite"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found

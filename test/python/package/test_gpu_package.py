@@ -1,0 +1,144 @@
+"""Programs with GPU kernels, in packages and not, on a fake driver with tensors that pose."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from diagc.errors import LaunchError, PackageError, TargetError
+from diagc.explain.report import KernelReport, Report
+from diagc.runtime import load
+from diagc.runtime.cuda import CudaKernel, torch_streams
+from diagc.runtime.cuda import driver as cuda_driver
+from diagc.runtime.gpu_kernel import GpuKernel, GpuLaunch
+from diagc.runtime.package.manifest import read_package
+from diagc.runtime.package.writer import of_program, save
+from diagc.runtime.program import Program
+from diagc.runtime.signature import Axis, KernelSignature, Wire
+from diagc.runtime.steps import (
+    Affine,
+    ArrayType,
+    Elementwise,
+    Input,
+    KernelCall,
+    Output,
+    View,
+)
+from diagc.testing.fake_cuda import PTX, FakeCuda, forget, launches
+
+DEVICE_INDEX = torch_streams.device_index  # before a test replaces it
+CUBIN = b"\x7fELF machine code"
+
+
+def add_kernel(**changes: Any) -> GpuKernel:
+    wires = [Wire(name, "f32", ("n", "c")) for name in ("x", "y", "sum")]
+    axes = (Axis("n"), Axis("c"))
+    signature = KernelSignature("add", tuple(wires[:2]), tuple(wires[2:]), axes)
+    launch = GpuLaunch("add", 128, 65536, ((("c", 32),), ("n",)), blocks_per_sm=2)
+    return replace(GpuKernel(signature, (launch,), (), "sm_80", PTX, CUBIN), **changes)
+
+
+def program(kernel: GpuKernel, device: str = "cpu") -> Program:
+    """exp(x + transposed y); "cpu" poses as the GPU's device."""
+    type_ = ArrayType(("n", "c"), "f32")
+    inputs = [
+        Input("x", "user", type_, (None, None), (("n",), ("c",))),
+        Input("y", "user", ArrayType(("c", "n"), "f32"), (None, None), (("c",), ("n",))),
+    ]
+    sizes = (("axis", 0, 0), ("axis", 0, 1))
+    turned: tuple[Affine, ...] = (("dim", 1), ("dim", 0))
+    steps: Sequence[Any] = [
+        View((type_,), (sizes,), 1, turned),
+        KernelCall((type_,), (sizes,), 0, (0, 2)),
+        Elementwise((type_,), (sizes,), (("math.exp", (("array", 3),)),)),
+    ]
+    outputs = [Output(4, (("n",), ("c",)), (0, 1))]
+    made = Program(inputs, steps, outputs, [CudaKernel(kernel)], device=device)
+    made.report = Report("add", "nvptx:sm_80", [])
+    made.report.kernels.append(
+        KernelReport("add", "nvptx", 1, (), {}, (), {"tile": 32}, "none", 0.0)
+    )
+    return made
+
+
+def inputs() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(5, 70, generator=generator), torch.randn(70, 5, generator=generator)
+
+
+def package(path: Path, kernel: GpuKernel, device: str = "cpu") -> Path:
+    save(path, of_program(program(kernel, device)), target="nvptx:sm_80", version="0")
+    return path
+
+
+def test_program_runs_on_the_gpu(cuda: FakeCuda) -> None:
+    x, y = inputs()
+    made = program(add_kernel())
+    for _ in range(3):
+        (found,) = made([x, y])
+        assert torch.equal(found, torch.exp(x + y.T))
+    assert len(launches(cuda.log())) == 3
+
+
+def test_package_keeps_all_of_a_kernel(tmp_path: Path) -> None:
+    kernel = add_kernel()
+    path = package(tmp_path / "a.diagpkg", kernel)
+    manifest, members = read_package(path)
+    assert members == {"kernels/0.ptx": PTX.encode(), "kernels/0.cubin": CUBIN}
+    (entry,) = manifest.kernels
+    assert entry["launches"][0]["blocks_per_sm"] == 2
+    assert manifest.report["kernels"][0]["schedule"] == {"tile": 32}
+    assert (manifest.target, entry["arch"]) == ("nvptx:sm_80", "sm_80")
+
+
+@pytest.mark.parametrize("cubin", [CUBIN, None])
+def test_package_runs(cuda: FakeCuda, tmp_path: Path, cubin: bytes | None) -> None:
+    loaded = load(package(tmp_path / "a.diagpkg", add_kernel(cubin=cubin)))
+    kernel = loaded.program.kernels[0]
+    assert isinstance(kernel, CudaKernel)
+    assert kernel.kernel == add_kernel(cubin=cubin)
+    x, y = inputs()
+    assert torch.equal(loaded(x, y)[0], torch.exp(x + y.T))
+
+
+def test_package_for_a_newer_gpu_is_refused(cuda: FakeCuda, tmp_path: Path) -> None:
+    path = package(tmp_path / "a.diagpkg", add_kernel(arch="sm_90"))
+    with pytest.raises(
+        PackageError,
+        match=r"another GPU, expected an NVIDIA GPU, sm_90.*found Fake GPU 0, sm_80; compile it "
+        r"with --target=nvptx:sm_80",
+    ):
+        load(path)
+
+
+def test_package_without_a_driver_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_driver, "LIBRARY", "libcuda_that_is_not_there.so.1")
+    monkeypatch.setattr(torch_streams, "device_index", lambda _d, _k: 0)
+    forget()
+    with pytest.raises(TargetError, match="no NVIDIA driver"):
+        load(package(tmp_path / "a.diagpkg", add_kernel()))
+
+
+def test_torch_without_cuda_is_said(cuda: FakeCuda, tmp_path: Path) -> None:
+    if torch.backends.cuda.is_built():
+        pytest.skip("this torch has CUDA")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch_streams, "device_index", DEVICE_INDEX)
+        with pytest.raises(TargetError, match="this build of torch has no CUDA"):
+            load(package(tmp_path / "a.diagpkg", add_kernel()))
+
+
+def test_tensors_of_the_cpu_and_arrays_are_refused() -> None:
+    made = program(add_kernel(), "cuda")
+    x, y = inputs()
+    with pytest.raises(LaunchError, match=r"'x' is on the wrong device, expected cuda, found cpu"):
+        made([x, y])
+    with pytest.raises(LaunchError, match="'x' is no tensor"):
+        made([x.numpy(), y.numpy()])  # type: ignore[list-item]
+    with pytest.raises(LaunchError, match=r"does not run on numpy arrays.*cuda"):
+        made.run([x.numpy(), y.numpy()])
