@@ -13,7 +13,7 @@ from diagc.runtime.cache import cache_key, default_cache
 from diagc.runtime.cuda.kernel import CudaKernel
 from diagc.runtime.gpu_kernel import GpuKernel
 from diagc.targets.nvptx.arch import GpuArch, parse_arch
-from diagc.targets.nvptx.lower import build_module
+from diagc.targets.nvptx.lowering import build_module
 from diagc.targets.nvptx.pipeline import CompiledModule, Observer, compile_module
 from diagc.targets.nvptx.ptxas import find_tool
 
@@ -67,7 +67,14 @@ def lower_kernel(
             return found
     built = build_module(kernel, arch)
     compiled = compile_module(built.module, observe)
-    made = GpuKernel(built.signature, built.launches, (), arch.name, compiled.ptx, compiled.cubin)
+    made = GpuKernel(
+        built.signature,
+        built.launches,
+        built.workspaces,
+        arch.name,
+        compiled.ptx,
+        compiled.cubin,
+    )
     _store(key, made, compiled)
     texts = compiled.llvm_text, compiled.nvvm_text
     loaded = _LOADED[key] = LoadedKernel(made, texts, key, "miss")

@@ -73,11 +73,11 @@ def over_block(frame: Frame, kind: str, value: ir.Value) -> ir.Value:
     code, warps = frame.code, frame.schedule.warps
     if warps == 1:
         return value
-    offset = frame.scratch
-    size = 4
+    offset, size = frame.scratch, 4
     code.barrier()
-    place = code.address(frame.smem, code.mul(frame.warp, size))
-    code.store(value, code.address(place, offset), size)
+    place = code.address(code.address(frame.smem, code.mul(frame.warp, size)), offset)
+    first = arith.cmpi(arith.CmpIPredicate.eq, frame.lane, code.index(0))
+    code.when(first, lambda: code.store(value, place, size))
     code.barrier()
     found: ir.Value | None = None
     for warp in range(warps):

@@ -11,7 +11,7 @@ from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.tiles.arena import lay_out
 
 if TYPE_CHECKING:
-    from diagc.targets.nvptx.tiles.plan import Plan
+    from diagc.targets.nvptx.tiles.plan import Plan, Product
 
 __all__ = ["TileSchedule", "candidates", "choose_schedule"]
 
@@ -116,13 +116,19 @@ def _shapes(plan: "Plan") -> Iterator[tuple[int, int, int]]:
 
 def _registers(plan: "Plan", row_blocks: int, chunk: int) -> int:
     """An estimate of the registers of a thread."""
-    widest = max(
-        (_state_columns(plan, op) + chunk for op in plan.streams()),
-        default=sum(plan.sizes[product.column] for product in plan.products.values()),
-    )
+    streams = plan.streams()
+    streamed = max((_state_columns(plan, op) + chunk for op in streams), default=0)
+    outside = sum(plan.sizes[product.column] for product in _products_outside(plan))
+    widest = streamed + outside
     wide = any(_is_f32(plan, staged.argument) for staged in plan.staged)
     split = _SPLIT_REGISTERS if wide else 0
     return row_blocks * widest // 2 + _OTHER_REGISTERS + split
+
+
+def _products_outside(plan: "Plan") -> list["Product"]:
+    """Products that are not part of a stream."""
+    found = plan.products.values()
+    return [p for p in found if p.op.parent.operation.name != "diag.stream"]
 
 
 def _state_columns(plan: "Plan", stream: ir.Operation) -> int:

@@ -7,10 +7,10 @@ from diagc.dialects import diag
 from diagc.errors import UnsupportedError
 from diagc.mlir import arith, ir
 from diagc.targets.elementwise.code import Index
-from diagc.targets.nvptx.evaluate import Evaluator
-from diagc.targets.nvptx.layout import Point, Span
-from diagc.targets.nvptx.nests import Nests, contraction, reduction
-from diagc.targets.nvptx.wires import GlobalWire
+from diagc.targets.nvptx.threads.evaluate import Evaluator
+from diagc.targets.nvptx.threads.folds import Folds, contraction, reduction
+from diagc.targets.nvptx.threads.layout import Point, Span
+from diagc.targets.nvptx.threads.wires import GlobalWire
 
 __all__ = ["Regions", "link_streams", "yielded"]
 
@@ -56,15 +56,15 @@ class Regions:
     def __post_init__(self) -> None:
         """Names for what is used all the time."""
         self.code, self.frame = self.values.code, self.values.frame
-        self.nests = Nests(self.values)
+        self.folds = Folds(self.values)
 
     def run(self, ops: Sequence[ir.Operation]) -> None:
         """Emit folds and streams; everything else waits until it is read."""
         for op in ops:
             if op.name == "diag.reduce":
-                self.nests.fold(reduction(op))
+                self.folds.fold(reduction(op))
             elif op.name == "diag.contract":
-                self.nests.fold(contraction(op))
+                self.folds.fold(contraction(op))
             elif op.name == "diag.stream":
                 self._stream(op)
             elif op.name not in (*LAZY, "diag.yield", "arith.constant"):
@@ -89,18 +89,21 @@ class Regions:
         """Positions of a value that this thread holds, neighbours in memory together."""
         value = self.values.canonical(value)
         held = frozenset(self.values.dealt(value))
-        self.nests.prepare(value, held, held)
-        points = self.values.points(diag.labels(value))
-        unit = wire.unit
-        heads = [point.at[unit].head if unit in point.at else None for point in points]
+        self.folds.prepare(value, held, held)
         groups: list[list[Point]] = []
-        for point, head in zip(points, heads, strict=True):
-            together = head is not None and unit is not None and wire.has_vectors(self.frame, unit)
-            if together and point.at[str(unit)].step:
+        for point in self.values.points(diag.labels(value)):
+            if self._continues(point, wire):
                 groups[-1].append(point)
             else:
                 groups.append([point])
         return groups
+
+    def _continues(self, point: Point, wire: GlobalWire) -> bool:
+        """Whether a position follows the one before it in one vector access."""
+        unit = wire.unit
+        if unit is None or unit not in point.at or not wire.has_vectors(self.frame, unit):
+            return False
+        return point.at[unit].step > 0
 
     def _writes(self, value: ir.Value, point: Point) -> ir.Value | None:
         """Whether this thread writes: what all threads hold is written by the first."""
@@ -137,7 +140,7 @@ class Regions:
         numbers: list[ir.Value] = []
         for value, held in zip(yielded(block), points, strict=True):
             dealt = frozenset(self.values.dealt(value))
-            self.nests.prepare(value, dealt, dealt)
+            self.folds.prepare(value, dealt, dealt)
             numbers += [self.values.value(value, point.at) for point in held]
         return numbers
 
@@ -215,8 +218,8 @@ class Regions:
         code = self.code
         flag: ir.Value = code.scalar(code.i1, 0)
         held = frozenset(self.values.dealt(condition))
-        self.nests.prepare(condition, held, held)
+        self.folds.prepare(condition, held, held)
         for point in self.values.points(diag.labels(condition)):
             wanted = self.values.value(condition, point.at)
             flag = arith.ori(flag, code.both(wanted, code.both(point.valid, self.exists)))
-        return self.nests.any_of_block(flag)
+        return self.folds.any_of_block(flag)

@@ -11,9 +11,9 @@ from diagc.errors import InternalError, UnsupportedError
 from diagc.mlir import arith, ir
 from diagc.targets.elementwise.code import Index
 from diagc.targets.elementwise.scalars import compute_type, emit_body
-from diagc.targets.nvptx.code import GpuCode, memory_bytes
-from diagc.targets.nvptx.layout import At, Frame, Point, Pos
-from diagc.targets.nvptx.wires import GlobalWire
+from diagc.targets.nvptx.threads.code import GpuCode, memory_bytes
+from diagc.targets.nvptx.threads.layout import At, Frame, Point, Pos
+from diagc.targets.nvptx.threads.wires import GlobalWire
 
 __all__ = ["Evaluator", "SharedArray", "SharedMemory"]
 
@@ -206,17 +206,18 @@ class Evaluator:
 
     # -- global memory -----------------------------------------------------------------------------
     def _load(self, wire: GlobalWire, at: At) -> ir.Value:
-        head = at[wire.unit].head if wire.unit in at else None
-        if head is None or not wire.has_vectors(self.frame, str(wire.unit)):
+        unit = wire.unit
+        head = at[unit].head if unit is not None and unit in at else None
+        if unit is None or head is None or not wire.has_vectors(self.frame, unit):
             return self.code.load(self.address(wire, at), wire.element)
-        first = {**at, str(wire.unit): head}
+        first = {**at, unit: head}
         key = ("vector", wire, *(self._pos(x, first) for x in wire.labels))
         values = self._find(key)
         if values is None:
             pointer = self.address(wire, first)
             values = self.code.load_vector(pointer, wire.element, head.width)
             self._remember(key, values)
-        found: ir.Value = values[at[str(wire.unit)].step]
+        found: ir.Value = values[at[unit].step]
         return found
 
     def address(self, wire: GlobalWire, at: At) -> ir.Value:

@@ -7,7 +7,7 @@ from math import prod
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.kernel_axes import KernelAxes, analyze_kernel
-from diagc.targets.nvptx.code import ACCESS_BYTES, WARP, memory_bytes
+from diagc.targets.nvptx.threads.code import ACCESS_BYTES, WARP, memory_bytes
 
 __all__ = ["SimtSchedule", "choose_schedule"]
 
@@ -150,31 +150,38 @@ def _group(
 ) -> int:
     if row_stream:
         return ROW_THREADS
-    domains = _domains(kernel, axes, unrolled, tile)
+    domains = _domains(kernel, axes, unrolled)
     largest = max(domains, default=1)
     group = WARP
     if tile is None and not axes.contractions and not axes.streamed:
         width = vector if inner is not None and axes.size(inner) % vector == 0 else 1
         group = min(WARP, _power_of_two(largest // width))
     held = prod(dict(axes.sizes)[label] for label in unrolled)
-    while group < MOST_THREADS and largest * held > group * MOST_HELD:
+    most = MOST_HELD // 2 if axes.contractions else MOST_HELD
+    while group < MOST_THREADS and largest * held > group * most:
         group *= 2
     return group
 
 
-def _domains(
-    kernel: ir.Operation, axes: KernelAxes, unrolled: frozenset[str], tile: str | None
-) -> list[int]:
-    """Positions of every value's domain; those of results of folds in streams live together."""
+def _domains(kernel: ir.Operation, axes: KernelAxes, unrolled: frozenset[str]) -> list[int]:
+    """Positions of the domains that are dealt out: what folds make and fold, and the results."""
     sizes = dict(axes.sizes)
     outside = {*axes.common, *unrolled}
     found: list[int] = []
+    for value in _held_values(kernel, outside):
+        local = [label for label in diag.labels(value) if label not in outside]
+        extents = [CHUNK if x in axes.streamed else sizes.get(x, 1) for x in local]
+        found.append(prod(max(extent, 1) for extent in extents))
+    return found
+
+
+def _held_values(kernel: ir.Operation, outside: set[str]) -> list[ir.Value]:
+    found = list(list(diag.function_body(kernel).operations)[-1].operands)
     for op in diag.walk_ops(kernel.regions[0]):
-        for value in op.results:
-            if diag.is_wire(value.type):
-                local = [label for label in diag.labels(value) if label not in outside]
-                extents = [CHUNK if x in axes.streamed else sizes.get(x, 1) for x in local]
-                found.append(prod(max(extent, 1) for extent in extents))
+        if op.name in ("diag.reduce", "diag.contract"):
+            found += op.results
+            if set(diag.labels(op.results[0])) <= outside:
+                found += op.operands
     return found
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from diagc.mlir import arith, ir
 from diagc.targets.elementwise.code import Index
-from diagc.targets.nvptx.code import ACCESS_BYTES, GpuCode, memory_bytes
-from diagc.targets.nvptx.layout import At, Frame, Pos
+from diagc.targets.nvptx.threads.code import ACCESS_BYTES, GpuCode, memory_bytes
+from diagc.targets.nvptx.threads.layout import At, Frame, Pos
 
 __all__ = ["GlobalWire"]
 

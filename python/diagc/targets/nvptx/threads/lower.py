@@ -5,39 +5,31 @@ aligned chooses one for all threads.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from diagc.dialects import diag
 from diagc.errors import LoweringError
 from diagc.mlir import arith, gpu, ir
 from diagc.runtime.gpu_kernel import Factor, GpuLaunch
-from diagc.runtime.signature import KernelSignature
+from diagc.runtime.signature import KernelSignature, Wire
 from diagc.targets.elementwise.code import Index
 from diagc.targets.kernel_signature import kernel_signature, with_aliases
 from diagc.targets.nvptx.arch import GpuArch
-from diagc.targets.nvptx.code import WARP, GpuCode
-from diagc.targets.nvptx.evaluate import Evaluator, SharedMemory
-from diagc.targets.nvptx.layout import Frame, Pos, Span
+from diagc.targets.nvptx.lowering import GpuModule
 from diagc.targets.nvptx.pipeline import SHARED_MEMORY, attach_arch
-from diagc.targets.nvptx.regions import Regions, link_streams
-from diagc.targets.nvptx.schedule import SimtSchedule, choose_schedule
-from diagc.targets.nvptx.wires import GlobalWire
+from diagc.targets.nvptx.threads.code import WARP, GpuCode
+from diagc.targets.nvptx.threads.evaluate import Evaluator, SharedMemory
+from diagc.targets.nvptx.threads.layout import Frame, Pos, Span
+from diagc.targets.nvptx.threads.regions import Regions, link_streams
+from diagc.targets.nvptx.threads.schedule import SimtSchedule, choose_schedule
+from diagc.targets.nvptx.threads.wires import GlobalWire
 
-__all__ = ["GpuModule", "build_module"]
+__all__ = ["lower_threads"]
 
 MODULE, SYMBOL = "kernels", "kernel"
 
 
-@dataclass(frozen=True)
-class GpuModule:
-    """A kernel as a module at stage `gpu`, with what it takes to launch it."""
-
-    module: ir.Module
-    signature: KernelSignature
-    launches: tuple[GpuLaunch, ...]
-
-
-def build_module(kernel: ir.Operation, arch: GpuArch) -> GpuModule:
+def lower_threads(kernel: ir.Operation, arch: GpuArch) -> GpuModule:
     """A module of upstream ops that holds the kernel.
 
     Raises:
@@ -68,8 +60,6 @@ def build_module(kernel: ir.Operation, arch: GpuArch) -> GpuModule:
 
 def _with_less_memory(schedule: SimtSchedule) -> SimtSchedule | None:
     """A schedule whose blocks keep about half as much, if there is one."""
-    from dataclasses import replace
-
     if schedule.rows * schedule.group > WARP and schedule.rows > 1:
         return replace(schedule, rows=schedule.rows // 2)
     if any(size > 8 for _, size in schedule.chunks):
@@ -273,6 +263,6 @@ def _shared_pointer() -> ir.Value:
     return op.results[0]
 
 
-def _stride_labels(wire: object) -> tuple[str, ...]:
-    labels: tuple[str, ...] = wire.labels  # type: ignore[attr-defined]
-    return labels[:-1] if wire.unit_stride else labels  # type: ignore[attr-defined]
+def _stride_labels(wire: Wire) -> tuple[str, ...]:
+    """Axes whose strides are parameters."""
+    return wire.labels[:-1] if wire.unit_stride else wire.labels

@@ -1,10 +1,10 @@
 """Which thread holds which position: axes fixed, tiled, local; groups of threads over domains.
 
 A block of threads is cut into groups of equal, power-of-two size. A group works on one position of
-every *fixed* axis (the grid, and one position of the row axis for each group); all other axes of a
-value are *local*, with a static extent: the whole axis, or a tile of it (a `Span`). The positions of
-a set of local axes, its *domain*, are dealt out to the threads of a group in vectors, the last axis
-fastest; *unrolled* axes are not dealt out: every thread holds all of their positions.
+every *fixed* axis (the grid, and one position of the row axis for each group). All other axes of a
+value are *local*, with a static extent: the whole axis, or a tile of it (a `Span`). The positions
+of a set of local axes, its *domain*, are dealt out to the threads of a group in vectors, the last
+axis fastest; *unrolled* axes are not dealt out: every thread holds all of their positions.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +15,7 @@ from math import prod
 from diagc.errors import InternalError
 from diagc.mlir import arith, ir
 from diagc.targets.elementwise.code import Index
-from diagc.targets.nvptx.code import GpuCode
+from diagc.targets.nvptx.threads.code import GpuCode
 
 __all__ = ["At", "Frame", "Point", "Pos", "Span"]
 
@@ -99,6 +99,12 @@ class Frame:
         if not isinstance(size, int):
             raise InternalError(f"axis '{label}' of open size is local to a block")
         return Span(0, size, size)
+
+    def is_open(self, label: str) -> bool:
+        """Whether a local axis has a size that is known at the launch only, and no tile now."""
+        if label in self.spans or label in self.fixed:
+            return False
+        return not isinstance(self.sizes[label], int)
 
     def local(self, labels: Iterable[str]) -> tuple[str, ...]:
         """The axes among `labels` that are not fixed, in canonical order."""
