@@ -157,7 +157,8 @@ def _group(
         width = vector if inner is not None and axes.size(inner) % vector == 0 else 1
         group = min(WARP, _power_of_two(largest // width))
     held = prod(dict(axes.sizes)[label] for label in unrolled)
-    while group < MOST_THREADS and largest * held > group * MOST_HELD:
+    most = MOST_HELD // 2 if axes.contractions else MOST_HELD
+    while group < MOST_THREADS and largest * held > group * most:
         group *= 2
     return group
 
