@@ -122,7 +122,7 @@ class Frame:
         span = self.spans[label]
         if span.whole or label in self.grid:
             return None
-        if isinstance(span.base, int) and isinstance(span.size, int):
-            if span.base + 8 * (slot.column + 1) <= span.size:
-                return None
+        known = isinstance(span.base, int) and isinstance(span.size, int)
+        if known and span.base + 8 * (slot.column + 1) <= span.size:
+            return None
         return code.less(self.position(label, slot), span.size)
