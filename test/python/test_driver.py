@@ -84,7 +84,7 @@ def test_target_that_is_not_here_is_refused(
 ) -> None:
     status, _, err = call(capsys, "run", files / "good.diag", "--target=nvptx")
     assert status == 1
-    assert "target 'nvptx' is not available on this machine" in err
+    assert "this build of torch has no CUDA" in err or "torch finds no GPU" in err
 
 
 @pytest.mark.parametrize("file", ["good.py", "good.diag"])

@@ -15,9 +15,10 @@ import torch
 
 from diagc.commands.comparison import Comparison, Timing, compare, compare_with, time_calls
 from diagc.commands.load import load_programs
-from diagc.commands.program import Compiled, DiagramProgram, Program, TorchProgram
+from diagc.commands.program import Compiled, DiagramProgram, Program, TorchProgram, require_device
 from diagc.commands.progress import progress
 from diagc.options import CompileOptions
+from diagc.targets import get_target
 
 __all__ = ["run"]
 
@@ -48,8 +49,11 @@ def run(args: argparse.Namespace, options: CompileOptions) -> int:
 def _run_program(program: Program, options: CompileOptions, timed: bool) -> Outcome:
     if isinstance(program, TorchProgram) and isinstance(program.function, torch.nn.Module):
         program.function.eval()  # dropout would make every run differ
+    device = get_target(options.target).device
+    require_device(device)
     with progress(f"compiling {program.name}"):
         compiled = program.compile(options)
+    program = program.on(device)
     with progress(f"running and comparing {program.name}"):
         comparison = _compare(program, compiled)
         peer = _peer(program)
@@ -63,7 +67,7 @@ def _compare(program: Program, compiled: Compiled) -> Comparison:
         return compare(program.function, compiled, program.inputs)
     assert isinstance(program, DiagramProgram)
     reference = [torch.as_tensor(array) for array in program.reference()]
-    return compare_with(reference, compiled(*program.inputs))
+    return compare_with(reference, [result.cpu() for result in compiled(*program.inputs)])
 
 
 def _peer(program: Program) -> Callable[..., Any] | None:
