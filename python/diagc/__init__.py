@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from diagc.api import CompiledFunction as CompiledFunction
     from diagc.api import compile as compile
+    from diagc.api import simulate as simulate
     from diagc.errors import DiagcError as DiagcError
     from diagc.options import CompileOptions as CompileOptions
 
-__all__ = ["CompileOptions", "CompiledFunction", "DiagcError", "__version__", "compile"]
+__all__ = ["CompileOptions", "CompiledFunction", "DiagcError", "__version__", "compile", "simulate"]
 
 __version__ = "0.1.0"
 
@@ -24,6 +25,7 @@ _HOMES = {
     "CompiledFunction": "diagc.api",
     "DiagcError": "diagc.errors",
     "compile": "diagc.api",
+    "simulate": "diagc.api",
 }
 
 if not TYPE_CHECKING:  # a typed __getattr__ would make every misspelt name check

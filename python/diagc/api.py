@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from diagc.explain.report import KernelReport, Report
     from diagc.runtime.program import Program
     from diagc.runtime.specialization import Specialization
+    from diagc.simulator import Report as SimulatorReport
+    from diagc.simulator import SimulatorOptions
+    from diagc.simulator.kernel import CompiledGpuKernel
 
-__all__ = ["CompiledFunction", "KernelInfo", "compile"]
+__all__ = ["CompiledFunction", "KernelInfo", "compile", "simulate"]
 
 
 def compile(
@@ -55,6 +58,41 @@ def compile(
     if example_inputs or example_kwargs:
         compiled.prepare(*example_inputs, **(example_kwargs or {}))
     return compiled
+
+
+def simulate(
+    compiled: "CompiledFunction | CompiledGpuKernel",
+    *arrays: Any,
+    options: "SimulatorOptions | None" = None,
+) -> "tuple[Any, SimulatorReport]":
+    """Run kernels for a GPU on this machine's CPU, and check every access that they make.
+
+    >>> attention = diagc.compile(my_attention, q, k, v, target="nvptx")    # doctest: +SKIP
+    >>> out, report = diagc.simulate(attention, q, k, v)                    # doctest: +SKIP
+    >>> print(report)                                                       # doctest: +SKIP
+
+    Args:
+        compiled: what `diagc.compile` gave for the target nvptx, or one of its kernels.
+        arrays: CPU tensors: those of a call, or one for each argument of the kernel.
+        options: how to simulate; by default with all checks.
+
+    Returns:
+        what the function returns (of a kernel a list of results), and the report.
+
+    Raises:
+        LaunchError: tensors that do not fit, or are not on the CPU.
+        UnsupportedError: an instruction that the simulator has no model of.
+        TargetError: there is no C++ compiler for the simulator's run time.
+    """
+    if isinstance(compiled, CompiledFunction):
+        return compiled.simulate(*arrays, options=options)
+    from diagc.simulator import simulate_kernel
+
+    if not hasattr(compiled, "llvm_text"):
+        expected = "a function that is compiled for the target nvptx, or a kernel of it"
+        found = type(compiled).__name__
+        raise UserError("nothing to simulate", expected=expected, found=found)
+    return simulate_kernel(compiled, *arrays, options=options)
 
 
 _LIBRARIES = {"torch": "auto", "none": "none"}
@@ -141,6 +179,18 @@ class CompiledFunction:
     def prepare(self, *args: Any, **kwargs: Any) -> None:
         """Compile for calls like this one, without running anything."""
         self._calls.prepare(args, kwargs)
+
+    def simulate(
+        self, *args: Any, options: "SimulatorOptions | None" = None, **kwargs: Any
+    ) -> "tuple[Any, SimulatorReport]":
+        """Run on CPU tensors, with kernels for a GPU in the simulator; see `diagc.simulate`."""
+        from diagc.simulator.program import program_report, simulated_program
+
+        group, tensors = self._calls.group(args, kwargs)
+        specialization = group.example(tensors)
+        program = simulated_program(specialization.program, options)
+        results = program(specialization.inputs(tensors))
+        return specialization.value(results), program_report(program)
 
     # ---- what was made -----------------------------------------------------------------------
 

@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "program_cache": TARGETS | {"explain", "host_program"},
     "compiler": COMPILER,
     "torch_build": COMPILER,
-    "api": COMPILER | {"torch_build"},
+    "api": COMPILER | {"simulator", "torch_build"},
     "torch_backend": COMPILER,
     "testing": COMPILER | {"opt", "simulator"},
     "simulator": TARGETS,

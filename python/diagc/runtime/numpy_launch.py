@@ -1,4 +1,4 @@
-"""Launch CPU kernels on numpy arrays: for tests and for machines without torch.
+"""Launch kernels on numpy arrays: for tests and for machines without torch.
 
 numpy has no bfloat16: such wires are `uint16` arrays that hold the bits.
 """
@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from diagc.runtime.cpu_kernel import CpuKernel
 from diagc.runtime.launch_plan import ArrayInfo, check_overlap
+from diagc.runtime.planned_kernel import PlannedKernel
 
 __all__ = ["NUMPY_DTYPES", "call_numpy"]
 
@@ -32,7 +32,7 @@ _NAMES = {dtype: name for name, dtype in NUMPY_DTYPES.items() if name != "index"
 
 
 def call_numpy(
-    kernel: CpuKernel,
+    kernel: PlannedKernel[Any],
     arrays: Sequence[Array],
     out: Sequence[Array] = (),
     threads: int | None = None,
@@ -53,7 +53,8 @@ def call_numpy(
     pointers = [array.ctypes.data for array in used]
     if out:
         check_overlap(kernel.signature, [_info(array) for array in used], pointers)
-    kernel.launch(plan, pointers, threads)
+    options = {} if threads is None else {"threads": threads}
+    kernel.launch(plan, pointers, **options)
     return results
 
 

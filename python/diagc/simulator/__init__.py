@@ -7,7 +7,18 @@
 
 from diagc.simulator.buffers import Buffer
 from diagc.simulator.findings import KINDS, Finding
+from diagc.simulator.kernel import SimulatedKernel, simulate_kernel
 from diagc.simulator.launch import SimulatorOptions, simulate
 from diagc.simulator.report import Counters, Report
 
-__all__ = ["KINDS", "Buffer", "Counters", "Finding", "Report", "SimulatorOptions", "simulate"]
+__all__ = [
+    "KINDS",
+    "Buffer",
+    "Counters",
+    "Finding",
+    "Report",
+    "SimulatedKernel",
+    "SimulatorOptions",
+    "simulate",
+    "simulate_kernel",
+]

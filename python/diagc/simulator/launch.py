@@ -168,7 +168,9 @@ class _Launch:
         findings = tuple(
             describe(item, self.symbol, sites, self.buffers, self.grid) for item in found
         )
-        return Report((self.symbol,), findings, self.counters(), options.checking, seconds)
+        lines = zip(self.runs, self.loaded.program.block_lines, strict=False)
+        reached = frozenset(line for runs, line in lines if runs)
+        return Report((self.symbol,), findings, self.counters(), options.checking, seconds, reached)
 
     def counters(self) -> Counters:
         instructions: Counter[str] = Counter()

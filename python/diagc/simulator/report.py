@@ -1,8 +1,8 @@
 """What a simulated launch gives besides its results: findings and counters."""
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
 
 from diagc.simulator.findings import Finding
 from diagc.simulator.tally import PIPES
@@ -72,6 +72,7 @@ class Report:
         checking: whether shadow memory was on; without it only bounds, alignment, divergence,
             deadlock and endless loops are found.
         seconds: time of the simulation, without compilation.
+        reached: lines of the LLVM IR at which basic blocks begin that some thread has entered.
     """
 
     kernels: tuple[str, ...]
@@ -79,6 +80,7 @@ class Report:
     counters: Counters
     checking: bool
     seconds: float
+    reached: frozenset[int] = frozenset()
 
     @property
     def clean(self) -> bool:
@@ -93,7 +95,12 @@ class Report:
             self.counters + other.counters,
             self.checking and other.checking,
             self.seconds + other.seconds,
+            self.reached | other.reached,
         )
+
+    def with_findings(self, findings: Iterable[Finding]) -> "Report":
+        """The same with more findings."""
+        return replace(self, findings=(*self.findings, *findings))
 
     def __str__(self) -> str:
         """Readable: one line in front, the findings, the counters."""

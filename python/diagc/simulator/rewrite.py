@@ -28,7 +28,6 @@ _DEFINE = re.compile(
     r"^define (?P<head>.*?)(?P<type>\S+) @(?P<name>[\w.$]+)\((?P<args>.*)\)(?P<rest>[^)]*)\{$"
 )
 _GLOBAL = re.compile(r"^@(?P<name>[\w.$]+) = .*?addrspace\(3\) global (?P<rest>.*)$")
-_RESULT = re.compile(r"^(?:(?P<result>%[\w.$]+) = )?(?P<body>.*)$")
 _CALL = re.compile(
     r"^(?:tail |musttail |notail )?call (?P<head>.*?)@(?P<name>[\w.$]+)\((?P<args>.*)\)[^)]*$"
 )
@@ -45,6 +44,7 @@ _DEBUG = re.compile(r"!dbg !(\d+)")
 _GROUP = re.compile(r" #\d+\b")
 _ALIGN = re.compile(r"^align (\d+)$")
 _DIVIDE = re.compile(r"^(?P<op>[su](?:div|rem)) (?P<flags>exact )?(?P<rest>.*)$")
+_DIVISIONS = ("udiv", "sdiv", "urem", "srem")
 _LIBDEVICE = re.compile(r"@__nv_(?:fast_)?(?P<name>\w+)")
 _KINDS = {"load": 0, "store": 1, "atomicrmw": 2, "cmpxchg": 2}
 
@@ -57,6 +57,7 @@ class HostProgram:
         text: LLVM IR for the host, without target triple.
         sites: by number, what may be reported.
         tallies: by number of a basic block, its instructions by pipe.
+        block_lines: by number of a basic block, the line that it begins at.
         kernels: the parameter types of each kernel.
         static_shared: bytes of shared memory before the dynamic part.
     """
@@ -64,6 +65,7 @@ class HostProgram:
     text: str
     sites: tuple[Site, ...]
     tallies: tuple[Counter[str], ...]
+    block_lines: tuple[int, ...]
     kernels: dict[str, tuple[str, ...]]
     static_shared: int
 
@@ -74,6 +76,7 @@ class _Rewriter:
         self.emitter = Emitter()
         self.sites: list[Site] = []
         self.tallies: list[Counter[str]] = []
+        self.block_lines: list[int] = []
         self.kernels: dict[str, tuple[str, ...]] = {}
         self.shared: dict[str, int] = {}
         self.static_shared = 0
@@ -95,8 +98,14 @@ class _Rewriter:
                 ) from error
         body = "\n".join(self.emitter.lines)
         whole = f"{body}\n" + "\n".join(self.declarations(body)) + "\n"
-        tallies = tuple(self.tallies)
-        return HostProgram(whole, tuple(self.sites), tallies, self.kernels, self.static_shared)
+        return HostProgram(
+            whole,
+            tuple(self.sites),
+            tuple(self.tallies),
+            tuple(self.block_lines),
+            self.kernels,
+            self.static_shared,
+        )
 
     def declarations(self, body: str) -> list[str]:
         known = set(re.findall(r"^declare .*?@([\w.$]+)\(", body, re.MULTILINE))
@@ -177,11 +186,11 @@ class _Rewriter:
         self.instruction(text, number)
 
     def instruction(self, text: str, number: int) -> None:
-        debug = _DEBUG.search(text)
+        debug = _DEBUG.search(text) if "!dbg" in text else None
         plain = self.plain(text)
-        match = _RESULT.match(plain)
-        assert match is not None
-        result, body = match["result"] or "", match["body"]
+        result, found, body = plain.partition(" = ")
+        if not found or not result.startswith("%"):
+            result, body = "", plain
         if not body.startswith("phi "):
             self.start_block(number)
         where = self.locations.get(debug[1]) if debug else None
@@ -195,6 +204,7 @@ class _Rewriter:
             self.emitter.site = self.add_site(Site("loop", "", number, None))
             self.emitter.call("void", "diagc_sim_block", int32(len(self.tallies)))
             self.tallies.append(Counter())
+            self.block_lines.append(number)
         self.function_pending = self.block_pending = False
 
     def add_site(self, site: Site) -> int:
@@ -203,7 +213,12 @@ class _Rewriter:
 
     def plain(self, text: str) -> str:
         """Without metadata, attribute groups and names of shared memory."""
-        text = _GROUP.sub("", _ATTACHMENT.sub("", text))
+        if "!" in text:
+            text = _ATTACHMENT.sub("", text)
+        if "#" in text:
+            text = _GROUP.sub("", text)
+        if "@" not in text:
+            return text
         text = _LIBDEVICE.sub(lambda m: "@" + m["name"], text)
         if self.shared_name is None:
             return text
@@ -217,8 +232,9 @@ class _Rewriter:
             return self.memory(word, result, body, site)
         if word in ("call", "tail", "musttail", "notail"):
             return self.call(result, body, plain, site)
-        divide = _DIVIDE.match(body)
-        if divide is not None:
+        if word in _DIVISIONS:
+            divide = _DIVIDE.match(body)
+            assert divide is not None
             return self.divide(result, divide, site)
         return self.emitter.line(plain)
 

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from functools import cache
 
 from diagc.errors import UnsupportedError
 from diagc.simulator.types import lane_count, take_type
@@ -35,6 +36,13 @@ _BY_INTRINSIC = (
     (r"(?:max|min|u|s|abs|ctpop|fsh|bit|fabs).*", "alu"),
 )
 _INTRINSICS = tuple((re.compile(pattern), pipe) for pattern, pipe in _BY_INTRINSIC)
+
+
+@cache
+def _pipe_of(name: str) -> str | None:
+    return next((pipe for pattern, pipe in _INTRINSICS if pattern.fullmatch(name)), None)
+
+
 _CALLED = re.compile(r"@([\w.$]+)\(")
 _ASM = re.compile(r' asm [^"]*"([^" ;\\]*)')
 
@@ -69,7 +77,7 @@ def _tally_call(counts: Counter[str], body: str) -> str:
     if called is None:
         return "call"
     name = called[1].removeprefix("llvm.")
-    pipe = next((p for pattern, p in _INTRINSICS if pattern.fullmatch(name)), None)
+    pipe = _pipe_of(name)
     if pipe is not None and called[1].startswith("llvm."):
         counts[pipe] += 1 if pipe in ("tensor", "lsu") else _lanes(body)
     return name.removeprefix("nvvm.")

@@ -13,7 +13,8 @@ Words = NDArray[np.uint32]
 
 def bf16_bits(x: NDArray[np.float32]) -> NDArray[np.uint16]:
     bits = x.view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+    rounded = bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))
+    return (rounded >> 16).astype(np.uint16)
 
 
 def bf16_values(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
@@ -21,7 +22,8 @@ def bf16_values(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
 
 
 def pack(low: NDArray[np.uint16], high: NDArray[np.uint16]) -> Words:
-    return low.astype(np.uint32) | high.astype(np.uint32) << 16
+    both: Words = low.astype(np.uint32) | high.astype(np.uint32) << 16
+    return both
 
 
 def fragment_a(bits: NDArray[np.uint16]) -> Words:
@@ -79,7 +81,7 @@ def test_mma_of_16_bit_elements(dtype: str, k: int, rng: np.random.Generator) ->
     )
     if dtype == "f16":
         a_bits, b_bits = a.astype(np.float16).view(np.uint16), b.astype(np.float16).view(np.uint16)
-        a_values, b_values = a_bits.view(np.float16), b_bits.view(np.float16)
+        a_values, b_values = (x.view(np.float16).astype(np.float32) for x in (a_bits, b_bits))
         name, kind = f"m16n8k{k}.row.col.f32.f32", "<2 x half>"
     else:
         a_bits, b_bits = bf16_bits(a), bf16_bits(b)

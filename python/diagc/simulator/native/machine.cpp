@@ -31,8 +31,6 @@ void thread_main() {
   Worker &worker = *self;
   worker.machine->launch->entry(worker.machine->launch->arguments);
   Thread &thread = *worker.current;
-  thread.groups++;
-  finish_copies(worker, thread, 0);  // the hardware completes what nobody waited for
   thread.done = true;
   thread.warp->ready &= ~(1u << thread.lane);
   give_way();
@@ -126,6 +124,11 @@ void run_block(Worker &worker) {
   bool all_done = true;
   for (int i = 0; i < worker.machine->launch->threads; i++) all_done &= worker.threads[i]->done;
   if (!all_done && !worker.aborted) report_stall(worker);
+  for (Thread *thread : worker.threads) {  // copies that nobody waited for land at last
+    worker.current = thread;
+    thread->groups++;
+    finish_copies(worker, *thread, 0);
+  }
 }
 
 void work(Machine &machine) {

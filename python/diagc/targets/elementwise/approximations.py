@@ -8,7 +8,7 @@ NaN goes through all of them.
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from diagc.mlir import arith, ir, math_dialect
+from diagc.mlir import arith, ir
 from diagc.targets.elementwise.code import ScalarCode as Code
 
 __all__ = ["F32_FUNCTIONS", "exp", "exp_nonpositive", "polynomial"]
@@ -269,9 +269,7 @@ def tanh(code: Code, x: ir.Value) -> ir.Value:
     decay = exp_nonpositive(code, arith.mulf(size, code.like(x, -2.0)))
     one = code.like(x, 1.0)
     large = arith.divf(arith.subf(one, decay), arith.addf(one, decay))
-    return code.select(
-        _ordered("OLT", size, code.like(x, 0.625)), small, math_dialect.copysign(large, x)
-    )
+    return code.select(_ordered("OLT", size, code.like(x, 0.625)), small, code.copysign(large, x))
 
 
 def erf(code: Code, x: ir.Value) -> ir.Value:
@@ -283,7 +281,7 @@ def erf(code: Code, x: ir.Value) -> ir.Value:
     exponent = arith.mulf(capped, polynomial(code, ERFC, capped))
     large = arith.subf(code.like(x, 1.0), exp_nonpositive(code, arith.negf(exponent)))
     is_small = _ordered("OLT", size, code.like(x, 0.6))
-    value = code.select(is_small, small, math_dialect.copysign(large, x))
+    value = code.select(is_small, small, code.copysign(large, x))
     return code.select(_ordered("UNO", x, x), x, value)
 
 

@@ -91,6 +91,10 @@ class ScalarCode:
         """The size of a float."""
         return math_dialect.absf(value)
 
+    def copysign(self, value: ir.Value, sign: ir.Value) -> ir.Value:
+        """The size of one float with the sign of another."""
+        return math_dialect.copysign(value, sign)
+
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """A * b + c, fused where the target can."""
         if is_vector(a):

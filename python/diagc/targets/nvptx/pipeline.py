@@ -65,6 +65,11 @@ LOWERING = (
 )
 """Upstream passes from `gpu` to `nvvm`, run on the gpu.module."""
 
+# locations are translated only inside of functions that have debug information
+_WITH_LOCATIONS = (
+    "builtin.module(ensure-debug-info-scope-on-llvm-func{emission-kind=LineTablesOnly})"
+)
+
 
 @dataclass(frozen=True)
 class CompiledModule:
@@ -72,7 +77,7 @@ class CompiledModule:
 
     Args:
         nvvm_text: the module before translation to LLVM IR, in MLIR's syntax.
-        llvm_text: LLVM IR, as llvmlite's LLVM reads it.
+        llvm_text: LLVM IR with locations, as llvmlite's LLVM and the simulator read it.
         ptx: its assembly.
         cubin: None where there is no ptxas.
         resources: of each function by name; empty where there is no ptxas.
@@ -133,8 +138,13 @@ def lower_to_nvvm(module: ir.Module, *, verify: bool = False) -> None:
         raise LoweringError(f"the kernel cannot be lowered to NVVM: {error}") from None
 
 
-def translate(module: ir.Module) -> str:
+def translate(module: ir.Module, *, locations: bool = False) -> str:
     """LLVM IR text of a module at stage `nvvm`, as llvmlite's LLVM reads it.
+
+    Args:
+        module: stays as it is.
+        locations: whether instructions carry the locations of their operations as debug
+            information, for the simulator's reports.
 
     Raises:
         LoweringError: an operation has no translation.
@@ -143,6 +153,8 @@ def translate(module: ir.Module) -> str:
         plain = ir.Module.create()
         for op in gpu_module_of(module).regions[0].blocks[0].operations:
             plain.body.append(op.operation.clone())
+        if locations:
+            passmanager.PassManager.parse(_WITH_LOCATIONS).run(plain.operation)
         try:
             text = str(llvm.translate_module_to_llvmir(plain.operation))
         except (RuntimeError, ir.MLIRError) as error:
@@ -200,7 +212,9 @@ def compile_module(
     names = ("lower", "translate", "codegen", "assemble")
     seconds = {name: clock[i + 1] - clock[i] for i, name in enumerate(names)}
     resources = {} if assembled is None else assembled.resources
-    return CompiledModule(nvvm_text, text, ptx, cubin, resources, seconds)
+    # without locations: debug information would go into the PTX
+    llvm_text = translate(module, locations=True)
+    return CompiledModule(nvvm_text, llvm_text, ptx, cubin, resources, seconds)
 
 
 def _sass(cubin: bytes | None) -> str:

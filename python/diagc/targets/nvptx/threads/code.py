@@ -170,6 +170,10 @@ class GpuCode(ScalarCode):
         """|value|: MLIR's own op has no lowering here but by libdevice."""
         return absolute(self, value)
 
+    def copysign(self, value: ir.Value, sign: ir.Value) -> ir.Value:
+        """The size of one float with the sign of another; see `absolute`."""
+        return self.intrinsic("llvm.copysign", value.type, [value, sign])
+
     # -- control -----------------------------------------------------------------------------------
     def both(self, a: ir.Value | None, b: ir.Value | None) -> ir.Value | None:
         """A and b, where None is true."""

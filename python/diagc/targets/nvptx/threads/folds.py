@@ -17,7 +17,7 @@ from diagc.targets.elementwise.code import Index
 from diagc.targets.elementwise.scalars import compute_type
 from diagc.targets.nvptx.threads.code import WARP, memory_bytes
 from diagc.targets.nvptx.threads.evaluate import Evaluator
-from diagc.targets.nvptx.threads.layout import At, Pos
+from diagc.targets.nvptx.threads.layout import At, Pos, Span
 
 __all__ = ["Fold", "Folds", "contraction", "reduction"]
 
@@ -25,6 +25,9 @@ Combine: TypeAlias = Callable[[ir.Value, ir.Value], ir.Value]
 
 EXPENSIVE = ("arith.divf", "arith.remf")
 """Ops of arith that, like all of math, are not repeated for every reader on other axes."""
+
+TILE_VECTORS = 2
+"""Vectors of an axis of open size that a thread loads side by side."""
 
 CHAINS = 4
 """Sums that a thread keeps side by side, so that additions need not wait for each other."""
@@ -95,6 +98,9 @@ class Folds:
         own = frozenset(values.dealt(value))
         if not own:
             self._evaluate_uniform(value)
+        elif any(self.frame.is_open(label) for label in own) and self._is_map(value):
+            for source in self._sources(value):  # too long for shared memory: computed again
+                self.prepare(source, held, whole)
         elif own == held or (own == whole and self._is_map(value)):
             for source in self._sources(value) if self._is_map(value) else ():
                 self.prepare(source, held, whole)
@@ -200,16 +206,53 @@ class Folds:
 
     # -- across the threads ------------------------------------------------------------------------
     def _together(self, fold: Fold, dealt: tuple[str, ...]) -> None:
-        points = self.values.dealt_points(dealt)
-        for corner in self.frame.corners(diag.labels(fold.result)):
+        corners = self.frame.corners(diag.labels(fold.result))
+        chains = CHAINS if any(self.frame.is_open(x) for x in dealt) else self._chains(fold, dealt)
+        start = [self._identity(fold) for _ in range(chains * len(corners))]
+
+        def add(totals: list[ir.Value]) -> list[ir.Value]:
+            points = self.values.dealt_points(dealt)
             places = [(p, inner) for p in points for inner in self._over_corners(fold)]
-            totals = [self._identity(fold) for _ in range(max(1, min(CHAINS, len(places))))]
-            for number, (point, inner) in enumerate(places):
-                slot, at = number % CHAINS, {**corner, **inner, **point.at}
-                totals[slot] = self._add(fold, totals[slot], at, point.valid)
-            total = self._tree(fold, totals)
+            for i, corner in enumerate(corners):
+                for number, (point, inner) in enumerate(places):
+                    slot, at = i * chains + number % chains, {**corner, **inner, **point.at}
+                    totals[slot] = self._add(fold, totals[slot], at, point.valid)
+            return totals
+
+        opened = [x for x in dealt if self.frame.is_open(x)]
+        others = self.frame.extent(x for x in dealt if x not in opened)
+        totals = self._tiles(opened, others, start, add)
+        for i, corner in enumerate(corners):
+            total = self._tree(fold, totals[i * chains : (i + 1) * chains])
             total = self.combine(fold.kind, total) if dealt else total
             self.values.define(fold.result, corner, total)
+
+    def _chains(self, fold: Fold, dealt: tuple[str, ...]) -> int:
+        count = len(self.values.dealt_points(dealt)) * len(self._over_corners(fold))
+        return max(1, min(CHAINS, count))
+
+    def _tiles(
+        self,
+        labels: Sequence[str],
+        others: int,
+        totals: list[ir.Value],
+        body: Callable[[list[ir.Value]], list[ir.Value]],
+    ) -> list[ir.Value]:
+        """Loops over tiles of axes of open size; the last is dealt out, others go one by one."""
+        if not labels:
+            return body(list(totals))
+        label, rest = labels[0], labels[1:]
+        width = self.frame.vector.get(label, 1)
+        most = max(self.frame.group * width * TILE_VECTORS // others, width)
+        extent = 1 if rest else most
+        size = self.frame.sizes[label]
+
+        def step(base: Index, carried: list[ir.Value]) -> Sequence[ir.Value]:
+            with self.values.scope():
+                self.frame.spans[label] = Span(base, extent, size)
+                return self._tiles(rest, others, carried, body)
+
+        return self.code.loop(0, size, extent, totals, step)
 
     def _tree(self, fold: Fold, totals: Sequence[ir.Value]) -> ir.Value:
         totals = list(totals)
@@ -294,15 +337,20 @@ class Folds:
         if not over:
             return body(at, carried)
         code, label = self.code, over[0]
-        span = self.frame.span(label)
+        base: Index
+        end: Index
         width = self._width(over)
-        end: Index = span.extent
-        if not span.is_whole:
-            end = code.min(code.sub(span.size, span.base), span.extent)
+        if self.frame.is_open(label):
+            base, end = 0, self.frame.sizes[label]
+        else:
+            span = self.frame.span(label)
+            base, end = span.base, span.extent
+            if not span.is_whole:
+                end = code.min(code.sub(span.size, span.base), span.extent)
 
         def step(i: Index, values: list[ir.Value]) -> Sequence[ir.Value]:
             with self.values.scope():
-                head = Pos(i, code.add(span.base, i), width=width)
+                head = Pos(i, code.add(base, i), width=width)
                 head.head = head if width > 1 else None
                 for k in range(width):
                     pos = head if k == 0 else self.frame.next(head, k)
@@ -315,6 +363,6 @@ class Folds:
         """Neighbours that are worked on side by side: a vector of the last axis."""
         label = over[0]
         width = self.frame.vector.get(label, 1) if len(over) == 1 else 1
-        while self.frame.span(label).extent % width:
+        while not self.frame.is_open(label) and self.frame.span(label).extent % width:
             width //= 2
         return width

@@ -100,6 +100,12 @@ class Frame:
             raise InternalError(f"axis '{label}' of open size is local to a block")
         return Span(0, size, size)
 
+    def is_open(self, label: str) -> bool:
+        """Whether a local axis has a size that is known at the launch only, and no tile now."""
+        if label in self.spans or label in self.fixed:
+            return False
+        return not isinstance(self.sizes[label], int)
+
     def local(self, labels: Iterable[str]) -> tuple[str, ...]:
         """The axes among `labels` that are not fixed, in canonical order."""
         found = {label for label in labels if label not in self.fixed}

@@ -1,0 +1,183 @@
+"""Tiles of global memory into shared memory: 16 bytes at a time, asynchronously, where aligned.
+
+Positions that do not exist become 0. Where a line does not begin at a multiple of 16 bytes, or
+neighbours are not neighbours in memory, elements are copied one by one, synchronously; both kinds
+are finished by the same wait and barrier.
+"""
+
+from dataclasses import dataclass
+
+from diagc.mlir import arith, ir
+from diagc.targets.nvptx.tiles.emitter import Index
+from diagc.targets.nvptx.tiles.frame import Frame, Span
+from diagc.targets.nvptx.tiles.memory import Memory
+from diagc.targets.nvptx.tiles.shared_memory import swizzle
+from diagc.targets.nvptx.tiles.shared_tile import CHUNK_BYTES, SharedTile
+
+__all__ = ["TileCopy"]
+
+
+@dataclass(frozen=True)
+class TileCopy:
+    """Copies a part of an array.
+
+    Args:
+        frame: of the block.
+        source: an array with two local labels.
+        target: where to.
+        lines: the label that becomes lines.
+        inner: the label that goes along a line.
+    """
+
+    frame: Frame
+    source: Memory
+    target: SharedTile
+    lines: str
+    inner: str
+
+    def start(self, stage: Index, lines: Span, inner: Span) -> None:
+        """Start copying the positions of two spans to a stage (a distance in bytes)."""
+        unit = self.source.is_unit(self.inner)
+        if not unit:
+            self._one_by_one(stage, lines, inner)
+            return
+        self.frame.code.choose(
+            self.source.aligned(self.lines, CHUNK_BYTES),
+            lambda: self._by_chunks(stage, lines, inner),
+            lambda: self._one_by_one(stage, lines, inner),
+        )
+
+    # -- 16 bytes at a time ------------------------------------------------------------------------
+    def _by_chunks(self, stage: Index, lines: Span, inner: Span) -> None:
+        code, target, threads = self.frame.code, self.target, self.frame.schedule.threads
+        chunks = -(-target.width // target.chunk_elements)
+        across = min(1 << (chunks - 1).bit_length(), threads)
+        line, first = code.div(self.frame.thread, across), code.rem(self.frame.thread, across)
+        for group in range(-(-chunks // across)):
+            chunk = code.add(first, group * across)
+            beyond = (group + 1) * across > chunks
+            condition = code.less(chunk, chunks) if beyond else None
+            self._chunks(stage, (line, chunk), threads // across, condition, lines, inner)
+
+    def _chunks(
+        self,
+        stage: Index,
+        at: tuple[Index, Index],
+        step: int,
+        condition: ir.Value | None,
+        lines: Span,
+        inner: Span,
+    ) -> None:
+        """The chunks of a thread: one in every `step` lines."""
+        code, (line, chunk) = self.frame.code, at
+        pointer = self._first(line, chunk, lines, inner)
+        advance = self.source.offset(self.lines, step)
+        for further in range(0, self.target.lines, step):
+            place = self._place(stage, line, chunk, further)
+            size = self._bytes(code.add(line, further), chunk, lines, inner)
+            wanted = condition
+            if further + step > self.target.lines:
+                wanted = code.both(wanted, code.less(code.add(line, further), self.target.lines))
+            self._copy(place, pointer, size, wanted)
+            pointer = code.address(pointer, advance)
+
+    def _copy(
+        self,
+        place: ir.Value,
+        pointer: ir.Value,
+        size: ir.Value | None,
+        condition: ir.Value | None,
+    ) -> None:
+        code = self.frame.code
+        if condition is None:
+            code.copy_async(place, pointer, size)
+        else:
+            code.when(condition, lambda: code.copy_async(place, pointer, size))
+
+    def _first(self, line: Index, chunk: Index, lines: Span, inner: Span) -> ir.Value:
+        code = self.frame.code
+        pointer = self.source.base
+        start = code.add(inner.base, code.mul(chunk, self.target.chunk_elements))
+        pointer = code.address(pointer, self.source.offset(self.lines, code.add(lines.base, line)))
+        return code.address(pointer, self.source.offset(self.inner, start))
+
+    def _place(self, stage: Index, line: Index, chunk: Index, further: int) -> ir.Value:
+        """Where a chunk goes, `further` lines behind the thread's first."""
+        code, target = self.frame.code, self.target
+        period = further % 8
+        near = code.add(line, period)
+        low = code.bit_xor(code.bit_and(chunk, target.mask), swizzle(code, target, near))
+        high = code.sub(chunk, code.bit_and(chunk, target.mask))
+        place = code.mul(code.add(low, high), CHUNK_BYTES)
+        place = code.add(code.add(place, code.mul(near, target.pitch)), stage)
+        pointer = code.address(self.frame.smem, place)
+        return code.address(pointer, target.offset + (further - period) * target.pitch)
+
+    def _bytes(self, line: Index, chunk: Index, lines: Span, inner: Span) -> ir.Value | None:
+        """How many bytes of a chunk exist; None where all do."""
+        code, size = self.frame.code, None
+        if not _covered(inner):
+            first = code.add(inner.base, code.mul(chunk, self.target.chunk_elements))
+            left = code.mul(code.sub(inner.size, first), self.target.element_bytes)
+            size = code.max(code.min(left, CHUNK_BYTES), 0)
+        if not _covered(lines):
+            exists = code.less(code.add(lines.base, line), lines.size)
+            full = CHUNK_BYTES if size is None else size
+            size = arith.select(exists, code.index(full), code.index(0))
+        return None if size is None else code.index(size)
+
+    # -- element by element ------------------------------------------------------------------------
+    def _one_by_one(self, stage: Index, lines: Span, inner: Span) -> None:
+        code, target = self.frame.code, self.target
+        count, threads = target.lines * target.width, self.frame.schedule.threads
+
+        def copy(number: Index, _carried: list[ir.Value]) -> list[ir.Value]:
+            index = code.add(number, self.frame.thread)
+            line, column = code.div(index, target.width), code.rem(index, target.width)
+            if count % threads == 0:
+                self._element(stage, (line, column), lines, inner)
+            else:
+                code.when(
+                    code.less(index, count),
+                    lambda: self._element(stage, (line, column), lines, inner),
+                )
+            return []
+
+        code.loop(0, count, threads, [], copy)
+
+    def _element(self, stage: Index, place: tuple[Index, Index], lines: Span, inner: Span) -> None:
+        code = self.frame.code
+        at = (code.add(lines.base, place[0]), code.add(inner.base, place[1]))
+        exists = arith.andi(code.less(at[0], lines.size), code.less(at[1], inner.size))
+        pointer = self._element_place(stage, *place)
+        code.choose(exists, lambda: self._move(at, pointer), lambda: self._clear(pointer))
+
+    def _element_place(self, stage: Index, line: Index, column: Index) -> ir.Value:
+        code, target = self.frame.code, self.target
+        chunk = code.div(column, target.chunk_elements)
+        low = code.bit_xor(code.bit_and(chunk, target.mask), swizzle(code, target, line))
+        high = code.sub(chunk, code.bit_and(chunk, target.mask))
+        byte = code.mul(code.rem(column, target.chunk_elements), target.element_bytes)
+        place = code.add(code.mul(code.add(low, high), CHUNK_BYTES), byte)
+        place = code.add(code.add(place, code.mul(line, target.pitch)), stage)
+        return code.address(code.address(self.frame.smem, place), target.offset)
+
+    def _move(self, at: tuple[Index, Index], place: ir.Value) -> None:
+        code, size = self.frame.code, self.target.element_bytes
+        pointer = code.address(self.source.base, self.source.offset(self.lines, at[0]))
+        pointer = code.address(pointer, self.source.offset(self.inner, at[1]))
+        type_ = ir.IntegerType.get_signless(8 * size)
+        code.store(code.load(type_, pointer, size), place, size)
+
+    def _clear(self, place: ir.Value) -> None:
+        code, size = self.frame.code, self.target.element_bytes
+        zero = code.scalar(ir.IntegerType.get_signless(8 * size), 0)
+        code.store(zero, place, size)
+
+
+def _covered(span: Span) -> bool:
+    """Whether every position of a span exists."""
+    if span.whole:
+        return True
+    known = isinstance(span.base, int) and isinstance(span.size, int)
+    return known and int(span.base) + span.extent <= int(span.size)  # type: ignore[arg-type]

@@ -1,0 +1,354 @@
+"""Analysis: which label is rows, which contractions are matrix products, what goes through shared
+memory; changes nothing.
+
+Every value inside a block has the label of rows and at most one other; an argument with two others
+is a column operand. A kernel that does not fit is refused with the reason, and another lowering
+takes it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from diagc.dialects import diag
+from diagc.errors import UnsupportedError
+from diagc.mlir import ir
+from diagc.passes.kernel_axes import analyze_kernel
+from diagc.runtime.signature import KernelSignature
+
+__all__ = ["Plan", "Product", "Staged", "make_plan", "stage_of", "trace"]
+
+_DTYPES = ("f32", "f16", "bf16", "i1", "i32", "index")
+_ARRAY_OPS = (
+    "diag.chunk",
+    "diag.constant",
+    "diag.contract",
+    "diag.index",
+    "diag.map",
+    "diag.reduce",
+    "diag.relabel",
+    "diag.stream",
+    "diag.yield",
+    "arith.constant",
+    "func.return",
+)
+
+
+@dataclass(frozen=True)
+class Product:
+    """A contraction of a value with rows and `inner` and an array with `inner` and `column`."""
+
+    op: ir.Operation
+    rows: ir.Value
+    columns: ir.Value
+    inner: str
+    column: str
+
+
+@dataclass(frozen=True)
+class Staged:
+    """An argument that goes through shared memory: labels (of the argument) of lines and along
+    them; `streamed` is the one of them that comes in chunks, if any."""
+
+    argument: int
+    lines: str
+    inner: str
+    streamed: str | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was found out about a kernel.
+
+    Args:
+        kernel: the function.
+        signature: its interface.
+        row: label of rows.
+        grid: labels with one block per position.
+        products: contractions that are matrix products, by the value that they make.
+        staged: arguments in shared memory.
+        rewritten: maps of one staged argument that stay while a stream runs: they may take its
+            place in shared memory, as nothing else reads it.
+        sizes: of every label, `diag.DYNAMIC` where open.
+    """
+
+    kernel: ir.Operation
+    signature: KernelSignature
+    row: str
+    grid: tuple[str, ...]
+    products: Mapping[ir.Value, Product]
+    staged: tuple[Staged, ...]
+    rewritten: Mapping[ir.Value, Staged]
+    sizes: Mapping[str, int]
+    streamed: frozenset[str]
+
+    def local(self, value: ir.Value) -> tuple[str, ...]:
+        """Labels that are not split by the grid."""
+        return tuple(label for label in diag.labels(value) if label not in self.grid)
+
+    def streams(self) -> list[ir.Operation]:
+        """All streams, in order."""
+        return [op for op in array_ops(self.kernel) if op.name == "diag.stream"]
+
+
+def array_ops(kernel: ir.Operation) -> Iterator[ir.Operation]:
+    """The array-level ops of a kernel, those of streams too, without the bodies of maps."""
+    for op in diag.walk_ops(kernel.regions[0]):
+        parent = op.parent
+        if parent is not None and parent.operation.name != "diag.map":
+            yield op
+
+
+def trace(value: ir.Value) -> tuple[ir.Value, dict[str, str]] | None:
+    """The argument of the kernel that a value is under other labels: label to that of the argument;
+    None where it is computed."""
+    names = {label: label for label in diag.labels(value)}
+    while not isinstance(value.owner, ir.Block):
+        op = value.owner.operation
+        if op.name == "diag.relabel":
+            back = {new: old for old, new in op.opview.names.items()}
+            names = {label: back.get(old, old) for label, old in names.items()}
+        elif op.name != "diag.chunk":
+            return None
+        value = op.operands[0]
+    owner = value.owner.owner
+    return (value, names) if owner.operation.name == "func.func" else None
+
+
+def make_plan(kernel: ir.Operation, signature: KernelSignature) -> Plan:
+    """Try the labels that may be rows, the most promising first.
+
+    Raises:
+        UnsupportedError: no label fits; the reason is that of the most promising one.
+    """
+    axes = analyze_kernel(kernel)
+    sizes = _sizes(kernel)
+    errors: list[UnsupportedError] = []
+    for row in _candidates(kernel, axes.common, sizes):
+        grid = tuple(label for label in axes.common if label != row)
+        try:
+            return _Planner(kernel, signature, row, grid, sizes).plan()
+        except UnsupportedError as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+    raise _refusal(kernel, "there is no contraction whose result has rows and columns")
+
+
+def _candidates(
+    kernel: ir.Operation, common: tuple[str, ...], sizes: Mapping[str, int]
+) -> list[str]:
+    """Labels of contractions' results that one operand lacks: open before long, common first."""
+    found: dict[str, None] = {}
+    for op in array_ops(kernel):
+        if op.name == "diag.contract":
+            lhs, rhs = (set(diag.labels(operand)) for operand in op.operands)
+            labels = diag.labels(op.results[0])
+            found |= dict.fromkeys(label for label in labels if (label in lhs) != (label in rhs))
+
+    def order(label: str) -> tuple[bool, bool, int]:
+        return label not in common, sizes[label] != diag.DYNAMIC, -sizes[label]
+
+    return sorted(found, key=order)
+
+
+def _sizes(kernel: ir.Operation) -> dict[str, int]:
+    sizes: dict[str, int] = {}
+    values = [*diag.function_body(kernel).arguments]
+    values += [value for op in array_ops(kernel) for value in op.results]
+    for value in values:
+        if diag.is_wire(value.type):
+            for label, size in diag.dims(value).items():
+                known = sizes.get(label, diag.DYNAMIC)
+                sizes[label] = size if known == diag.DYNAMIC else known
+    return sizes
+
+
+def _read_wires(op: ir.Operation) -> list[ir.Value]:
+    """What an op reads; of a map, what its elements are of."""
+    if op.name != "diag.map":
+        return list(op.operands)
+    inner = diag.walk_ops(op.regions[0])
+    return [element.operands[0] for element in inner if element.name == "diag.element"]
+
+
+def _refusal(op: ir.Operation, reason: str) -> UnsupportedError:
+    return UnsupportedError(op.name, reason=f"tiles: {reason}", location=op.location)
+
+
+def stage_of(plan: "Plan | _Planner", value: ir.Value) -> Staged | None:
+    """What brings an argument to shared memory; None for a value that is computed, or has not two
+    labels in a block."""
+    found = trace(value)
+    if found is None:
+        return None
+    argument, names = found
+    here = [label for label in diag.labels(value) if label not in plan.grid]
+    local = [names[label] for label in here]
+    if len(local) != 2:
+        return None
+    streamed = [names[x] for x in here if x in plan.streamed]
+    last = diag.labels(argument)[-1]
+    inner = last if last in local else local[-1]
+    lines = next(label for label in local if label != inner)
+    number = list(diag.function_body(plan.kernel).arguments).index(argument)
+    return Staged(number, lines, inner, streamed[0] if streamed else None)
+
+
+@dataclass
+class _Planner:
+    """Checks a kernel for one choice of rows."""
+
+    kernel: ir.Operation
+    signature: KernelSignature
+    row: str
+    grid: tuple[str, ...]
+    sizes: dict[str, int]
+
+    @cached_property
+    def streamed(self) -> frozenset[str]:
+        """Axes of streams."""
+        streams = [op for op in array_ops(self.kernel) if op.name == "diag.stream"]
+        return frozenset(ir.StringAttr(op.attributes["axis"]).value for op in streams)
+
+    def plan(self) -> Plan:
+        ops = list(array_ops(self.kernel))
+        for op in ops:
+            self._check(op)
+        found = [self._product(op) for op in ops if op.name == "diag.contract"]
+        products = {p.op.results[0]: p for p in found if p is not None}
+        if not products:
+            raise _refusal(self.kernel, f"no contraction is a matrix product with rows {self.row}")
+        staged = dict.fromkeys(s for op in ops for s in self._staged(op, products))
+        return Plan(
+            self.kernel,
+            self.signature,
+            self.row,
+            self.grid,
+            products,
+            tuple(staged),
+            dict(self._rewritten(products.values())),
+            self.sizes,
+            self.streamed,
+        )
+
+    def _local(self, value: ir.Value) -> list[str]:
+        return [label for label in diag.labels(value) if label not in self.grid]
+
+    # -- what fits -------------------------------------------------------------------------------
+    def _check(self, op: ir.Operation) -> None:
+        if op.name not in _ARRAY_OPS:
+            raise _refusal(op, "there is no rule for it")
+        for value in (*op.operands, *op.results):
+            if diag.is_wire(value.type) and str(diag.element_type(value)) not in _DTYPES:
+                raise _refusal(op, f"elements are {diag.element_type(value)}")
+        if op.name == "diag.map":
+            self._check_small(op, op.results[0])
+            for value in _read_wires(op):
+                self._check_small(op, value)
+        elif op.name in ("diag.reduce", "diag.contract"):
+            self._check_sum(op)
+        elif op.name == "diag.stream":
+            self._check_stream(op)
+        elif op.name == "diag.relabel":
+            self._check_relabel(op)
+        elif op.name == "diag.constant":
+            if not ir.DenseElementsAttr(op.attributes["value"]).is_splat:
+                raise _refusal(op, "it is a table")
+
+    def _check_small(self, op: ir.Operation, value: ir.Value) -> None:
+        """A value in registers has rows and one more label."""
+        columns = [label for label in self._local(value) if label != self.row]
+        if len(columns) > 1:
+            raise _refusal(op, f"a value has the columns {', '.join(columns)}")
+
+    def _check_sum(self, op: ir.Operation) -> None:
+        over = diag.strings(op.attributes["over"])
+        if set(over) & set(self.grid):
+            raise _refusal(op, f"it sums over {over}, which the grid splits")
+        if self.row in over and self.sizes[self.row] == diag.DYNAMIC:
+            raise _refusal(op, "it sums over rows, which are of open size")
+        if op.name == "diag.reduce":
+            self._check_small(op, op.operands[0])
+
+    def _check_stream(self, op: ir.Operation) -> None:
+        axis = ir.StringAttr(op.attributes["axis"]).value
+        if axis in (self.row, *self.grid):
+            raise _refusal(op, f"it streams over {axis}, which blocks share")
+        for argument in op.regions[1].blocks[0].arguments:
+            self._check_small(op, argument)
+
+    def _check_relabel(self, op: ir.Operation) -> None:
+        if trace(op.results[0]) is None:
+            raise _refusal(op, "a computed value is renamed")
+        for old, new in op.opview.names.items():
+            if {old, new} & {*self.grid, *self.streamed}:
+                raise _refusal(op, f"{old}, which is split or streamed, is renamed to {new}")
+
+    # -- products --------------------------------------------------------------------------------
+    def _product(self, op: ir.Operation) -> Product | None:
+        """The contraction as a product; None where it is a map and a sum of tiles."""
+        lhs, rhs = op.operands[0], op.operands[1]
+        if (self.row in diag.labels(lhs)) == (self.row in diag.labels(rhs)):
+            return self._elementwise(op)
+        rows, columns = (lhs, rhs) if self.row in diag.labels(lhs) else (rhs, lhs)
+        over = diag.strings(op.attributes["over"])
+        others = [label for label in self._local(columns) if label not in over]
+        if len(over) != 1 or len(others) != 1 or set(self._local(rows)) != {self.row, *over}:
+            return self._elementwise(op)
+        if trace(columns) is None:
+            raise _refusal(op, "the operand without rows is computed in the kernel")
+        self._check_static(op, over[0])
+        self._check_static(op, others[0])
+        return Product(op, rows, columns, over[0], others[0])
+
+    def _elementwise(self, op: ir.Operation) -> None:
+        labels = {*self._local(op.operands[0]), *self._local(op.operands[1])} - {self.row}
+        if len(labels) > 1:
+            raise _refusal(op, f"it has the columns {', '.join(sorted(labels))}")
+
+    def _check_static(self, op: ir.Operation, label: str) -> None:
+        if self.sizes[label] == diag.DYNAMIC and label not in self.streamed:
+            raise _refusal(op, f"axis {label} is open and not streamed")
+
+    # -- shared memory ---------------------------------------------------------------------------
+    def _staged(
+        self, op: ir.Operation, products: Mapping[ir.Value, Product]
+    ) -> Iterator[Staged]:
+        if op.name == "diag.contract" and op.results[0] in products:
+            product = products[op.results[0]]
+            values = [product.columns, product.rows]
+        elif op.name in ("diag.map", "diag.contract", "diag.reduce"):
+            values = [value for value in _read_wires(op) if self._is_row_tile(value)]
+        else:
+            return
+        for value in values:
+            found = stage_of(self, value)
+            if found is not None:
+                yield found
+
+    def _rewritten(self, products: Iterable[Product]) -> Iterator[tuple[ir.Value, Staged]]:
+        for product in products:
+            value = product.rows
+            if isinstance(value.owner, ir.Block) or value.owner.operation.name != "diag.map":
+                continue
+            inside = product.op.parent.operation
+            wires = _read_wires(value.owner.operation)
+            sources = [wire for wire in wires if self._is_row_tile(wire)]
+            if inside.name != "diag.stream" or len(sources) != 1 or trace(sources[0]) is None:
+                continue
+            alone = isinstance(sources[0].owner, ir.Block) and len(list(sources[0].uses)) == 1
+            staged = stage_of(self, sources[0])
+            if alone and staged is not None and self._same_shape(value, sources[0]):
+                yield value, staged
+
+    def _same_shape(self, value: ir.Value, source: ir.Value) -> bool:
+        same_element = diag.element_type(value) == diag.element_type(source)
+        return same_element and self._local(value) == self._local(source)
+
+    def _is_row_tile(self, value: ir.Value) -> bool:
+        """Rows and a static column: read once, so it pays to read it well."""
+        columns = [label for label in self._local(value) if label != self.row]
+        whole = bool(columns) and columns[0] not in self.streamed
+        floats = str(diag.element_type(value)) in ("f32", "f16", "bf16")
+        return self.row in diag.labels(value) and whole and floats

@@ -1,0 +1,160 @@
+"""The tile sizes of a kernel, chosen from its axes and the limits of the architecture."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from diagc.dialects import diag
+from diagc.errors import UnsupportedError
+from diagc.mlir import ir
+from diagc.targets.nvptx.arch import GpuArch
+from diagc.targets.nvptx.tiles.arena import lay_out
+
+if TYPE_CHECKING:
+    from diagc.targets.nvptx.tiles.plan import Plan, Product
+
+__all__ = ["TileSchedule", "candidates", "choose_schedule"]
+
+
+@dataclass(frozen=True)
+class TileSchedule:
+    """How a block works.
+
+    Args:
+        row: label of the rows.
+        grid: labels with one block per position.
+        row_blocks: blocks of 16 rows of one warp.
+        warps: per block.
+        chunk: positions of a streamed axis that are worked on at a time.
+        stages: chunks in shared memory: all but one are on their way.
+        blocks_per_sm: how many blocks one multiprocessor should take, for the limit of registers.
+        split: positions of the streamed axis that a block visits at most, 0 for all.
+        resident: registers that an operand of rows may take while a stream runs.
+        tf32: whether f32 operands are rounded to tf32; else products are exact to 22 bits.
+    """
+
+    row: str
+    grid: tuple[str, ...]
+    row_blocks: int = 1
+    warps: int = 4
+    chunk: int = 64
+    stages: int = 2
+    blocks_per_sm: int = 1
+    split: int = 0
+    tf32: bool = False
+    resident: int = 16
+
+    @property
+    def rows(self) -> int:
+        """Rows of a block."""
+        return 16 * self.row_blocks * self.warps
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return 32 * self.warps
+
+
+# Blocks of 16 rows per warp and positions per chunk, the best first. What a warp reads from shared
+# memory serves all its rows: with 16 rows ldmatrix takes as long as mma on sm_80, with 32 half.
+_SHAPES = ((2, 64), (2, 32), (1, 64), (1, 32), (1, 16))
+_WARPS = 4
+_MOST_WARPS = 8
+
+# Registers besides those of states and scores (bf16 attention, d = 64 to 256: 55 to 75); operands
+# of f32 are split into two words each.
+_OTHER_REGISTERS = 70
+_SPLIT_REGISTERS = 40
+_MOST_REGISTERS = 255
+
+
+def choose_schedule(plan: "Plan", arch: GpuArch) -> TileSchedule:
+    """The first shape whose registers and shared memory fit.
+
+    Raises:
+        UnsupportedError: none does.
+    """
+    return next(candidates(plan, arch))
+
+
+def candidates(plan: "Plan", arch: GpuArch) -> Iterator[TileSchedule]:
+    """All schedules that fit, the best first.
+
+    Raises:
+        UnsupportedError: none does.
+    """
+    fits = False
+    for row_blocks, warps, chunk in _shapes(plan):
+        registers = _registers(plan, row_blocks, chunk)
+        if registers > _MOST_REGISTERS:
+            continue
+        schedule = TileSchedule(plan.row, plan.grid, row_blocks, warps, chunk)
+        found = _by_occupancy(plan, schedule, registers, arch)
+        if found is not None:
+            fits = True
+            yield found
+    if not fits:
+        raise UnsupportedError(
+            plan.kernel.name,
+            reason="tiles: its states or operands are too large for a block",
+            location=plan.kernel.location,
+        )
+
+
+def _shapes(plan: "Plan") -> Iterator[tuple[int, int, int]]:
+    """(blocks of rows per warp, warps, chunk); rows of known size are all in one block."""
+    rows = plan.sizes[plan.row]
+    if rows == diag.DYNAMIC:
+        yield from ((blocks, _WARPS, chunk) for blocks, chunk in _SHAPES)
+        return
+    groups = -(-rows // 16)
+    for blocks, chunk in _SHAPES:
+        warps = -(-groups // blocks)
+        if warps <= _MOST_WARPS and (blocks == 1 or groups > _WARPS):
+            yield blocks, warps, chunk
+
+
+def _registers(plan: "Plan", row_blocks: int, chunk: int) -> int:
+    """An estimate of the registers of a thread."""
+    streams = plan.streams()
+    streamed = max((_state_columns(plan, op) + chunk for op in streams), default=0)
+    outside = sum(plan.sizes[product.column] for product in _products_outside(plan))
+    widest = streamed + outside
+    wide = any(_is_f32(plan, staged.argument) for staged in plan.staged)
+    split = _SPLIT_REGISTERS if wide else 0
+    return row_blocks * widest // 2 + _OTHER_REGISTERS + split
+
+
+def _products_outside(plan: "Plan") -> list["Product"]:
+    """Products that are not part of a stream."""
+    found = plan.products.values()
+    return [p for p in found if p.op.parent.operation.name != "diag.stream"]
+
+
+def _state_columns(plan: "Plan", stream: ir.Operation) -> int:
+    """Columns of all states that have rows and columns."""
+    states = stream.regions[1].blocks[0].arguments
+    columns = [x for state in states for x in plan.local(state) if x != plan.row]
+    return sum(plan.sizes[label] for label in columns)
+
+
+def _is_f32(plan: "Plan", argument: int) -> bool:
+    return plan.signature.args[argument].dtype == "f32"
+
+
+def _by_occupancy(
+    plan: "Plan", schedule: TileSchedule, registers: int, arch: GpuArch
+) -> TileSchedule | None:
+    """With as many blocks on a multiprocessor as registers and shared memory allow, up to 4."""
+    shared = lay_out(plan, schedule).size
+    if shared > arch.block_shared_bytes:
+        return None
+    by_shared = arch.sm_shared_bytes // (shared + _BLOCK_RESERVE)
+    by_registers = arch.registers // (registers * schedule.threads)
+    return replace(schedule, blocks_per_sm=max(1, min(by_shared, by_registers, _MOST_BLOCKS)))
+
+
+_BLOCK_RESERVE = 1024
+"""Shared memory that every block takes besides its own."""
+
+_MOST_BLOCKS = 4

@@ -1,0 +1,243 @@
+"""Mutants of a GPU kernel: does the simulator see each missing wait, barrier, swizzle and bound?
+
+A mutant changes one instruction of the kernel's LLVM IR. It is *caught* when the simulator reports
+something, when results are wrong, or (swizzles, which may change speed only) when bank conflicts
+appear. A mutant of a bound that no thread can tell from the original on these inputs, because the
+two sides of its comparison are never equal, is *equivalent*: a probe finds that out.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from diagc.simulator import Report
+from diagc.simulator.findings import Finding
+
+__all__ = ["Mutant", "Outcome", "Verdict", "find_mutants", "hunt", "table"]
+
+_SYNC = re.compile(
+    r"^\s*(?:tail )?call void @llvm\.nvvm\.(?P<op>barrier[\w.]*|bar\.warp\.sync|membar[\w.]*"
+    r"|fence[\w.]*|cp\.async\.(?:wait|commit)[\w.]*|mbarrier[\w.]*)\((?P<args>.*?)\)"
+)
+_WAIT = re.compile(r"(cp\.async\.wait\.group\(i32 )(\d+)\)")
+_XOR = re.compile(r"^(?P<head>\s*%[\w.]+ = )xor (?P<type>i32|i64) (?P<left>%[\w.]+), (?P<rest>.*)$")
+_COMPARE = re.compile(
+    r"^(?P<head>\s*(?P<result>%[\w.]+) = )icmp (?P<predicate>[us][lg][te])"
+    r" (?P<type>i\d+) (?P<left>[%\w.-]+), (?P<right>[%\w.-]+)(?P<rest>.*)$"
+)
+_OFF_BY_ONE = {
+    **{"ult": "ule", "ule": "ult", "ugt": "uge", "uge": "ugt"},
+    **{"slt": "sle", "sle": "slt", "sgt": "sge", "sge": "sgt"},
+}
+
+SYNC, SWIZZLE, BOUND = "sync", "swizzle", "bound"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change.
+
+    Args:
+        area: `SYNC`, `SWIZZLE` or `BOUND`.
+        op: what was changed.
+        change: how.
+        line: number in the text, from 1.
+        text: the whole changed module.
+        probe: a module that divides by zero where this change makes a difference, or None.
+    """
+
+    area: str
+    op: str
+    change: str
+    line: int
+    text: str
+    probe: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run gave."""
+
+    results: Sequence[np.ndarray[Any, Any]]
+    report: Report
+
+
+Runner = Callable[[str], Outcome]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a mutant fared.
+
+    Args:
+        mutant: the change.
+        by: kinds of findings, "wrong numbers", "bank conflicts"; empty for a survivor.
+        named: whether a finding shows the place: two instructions that the changed one lies
+            between, or itself; for numbers and conflicts there is nothing to show.
+        equivalent: whether the probe says that it makes no difference on these inputs.
+        reached: whether a thread comes there on these inputs at all.
+    """
+
+    mutant: Mutant
+    by: tuple[str, ...]
+    named: bool
+    equivalent: bool = False
+    reached: bool = True
+
+    @property
+    def caught(self) -> bool:
+        """Whether anything was seen."""
+        return bool(self.by)
+
+
+def find_mutants(text: str) -> Iterator[Mutant]:
+    """All mutants of a kernel's LLVM IR."""
+    lines = text.split("\n")
+    for i, line in enumerate(lines):
+        for area, op, change, new, probe in _changes(line):
+            yield Mutant(area, op, change, i + 1, _with(lines, i, new), _probe(lines, i, probe))
+
+
+def _changes(line: str) -> Iterator[tuple[str, str, str, str, str]]:
+    """Area, operation, what is done, the new line, and the lines of a probe."""
+    sync = _SYNC.match(line)
+    if sync is not None:
+        yield SYNC, f"{sync['op']}({sync['args']})", "deleted", "", ""
+        wait = _WAIT.search(line)
+        if wait is not None:
+            more = int(wait[2]) + 1
+            weak = _WAIT.sub(rf"\g<1>{more})", line)
+            yield SYNC, f"{sync['op']}({sync['args']})", f"waits for all but {more}", weak, ""
+    mixed = _XOR.match(line)
+    if mixed is not None and not mixed["rest"].startswith("-1"):
+        plain = f"{mixed['head']}add {mixed['type']} {mixed['left']}, 0"
+        yield SWIZZLE, line.strip(), "left out", plain, ""
+    compare = _COMPARE.match(line)
+    if compare is not None:
+        predicate = _OFF_BY_ONE[compare["predicate"]]
+        new = line.replace(f"icmp {compare['predicate']}", f"icmp {predicate}", 1)
+        yield BOUND, line.strip(), predicate, new, _divide(compare)
+
+
+def _divide(compare: re.Match[str]) -> str:
+    kind, left, right = compare["type"], compare["left"], compare["right"]
+    return (
+        f"  %probe.e = icmp ne {kind} {left}, {right}\n"
+        "  %probe.d = zext i1 %probe.e to i32\n"
+        "  %probe.q = udiv i32 1, %probe.d"
+    )
+
+
+def _with(lines: list[str], index: int, new: str) -> str:
+    return "\n".join([*lines[:index], new, *lines[index + 1 :]])
+
+
+def _probe(lines: list[str], index: int, probe: str) -> str | None:
+    if not probe:
+        return None
+    return "\n".join([*lines[: index + 1], probe, *lines[index + 1 :]])
+
+
+def hunt(text: str, run: Runner, *, tolerance: float = 0.0) -> list[Verdict]:
+    """Judge every mutant of a kernel.
+
+    Args:
+        text: LLVM IR of a kernel on which the simulator finds nothing.
+        run: simulates a text, on fresh results.
+        tolerance: largest difference of results that still counts as equal.
+
+    Raises:
+        AssertionError: the kernel as it is has findings.
+    """
+    clean = run(text)
+    assert clean.report.clean, str(clean.report)
+    reached = _reached_lines(text, clean.report)
+    return [
+        _judge(mutant, run, clean, tolerance)
+        if mutant.line in reached
+        else Verdict(mutant, (), False, reached=False)
+        for mutant in find_mutants(text)
+    ]
+
+
+_BLOCK_END = re.compile(r"^\s+(?:br|ret|switch|unreachable)\b")
+
+
+def _reached_lines(text: str, report: Report) -> set[int]:
+    """Lines of all basic blocks that were entered; a block's line is its first after phis."""
+    lines, reached = text.split("\n"), set()
+    for first in report.reached:
+        for number in range(first, len(lines) + 1):
+            reached.add(number)
+            if _BLOCK_END.match(lines[number - 1]):
+                break
+    return reached
+
+
+def _judge(mutant: Mutant, run: Runner, clean: Outcome, tolerance: float) -> Verdict:
+    outcome = run(mutant.text)
+    by = sorted({finding.kind for finding in outcome.report.findings})
+    named = any(_names(finding, mutant) for finding in outcome.report.findings)
+    if not by and _differs(outcome.results, clean.results, tolerance):
+        by = ["wrong numbers"]
+    before, after = (o.report.counters.bank_conflicts for o in (clean, outcome))
+    if not by and after > before:
+        by = ["bank conflicts"]
+    equivalent = not by and mutant.probe is not None and _never_equal(run(mutant.probe), mutant)
+    return Verdict(mutant, tuple(by), named, equivalent)
+
+
+def _never_equal(outcome: Outcome, mutant: Mutant) -> bool:
+    lines = {
+        f.site.line for f in outcome.report.findings if f.kind == "division-by-zero" and f.site
+    }
+    return mutant.line + 3 not in lines
+
+
+def _names(finding: Finding, mutant: Mutant) -> bool:
+    """Whether a finding shows the changed place: the two instructions stand around it.
+
+    Loops make the order cyclic: when the second stands before the first, the changed one lies
+    outside of the two. A finding with one instruction shows it when that comes after the change.
+    """
+    if finding.site is None:
+        return False
+    line, site = mutant.line, finding.site.line
+    if site == line:
+        return True
+    if finding.other is None:
+        return True
+    first = finding.other.line
+    return first <= line <= site if first < site else line <= site or line >= first
+
+
+def _differs(
+    a: Sequence[np.ndarray[Any, Any]], b: Sequence[np.ndarray[Any, Any]], tolerance: float
+) -> bool:
+    return any(
+        not np.allclose(x.astype(np.float64), y.astype(np.float64), rtol=0, atol=tolerance)
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def table(verdicts: Sequence[Verdict]) -> str:
+    """Counts by area, then every survivor."""
+    head = ("mutants", "caught", "named", "equivalent", "unreached", "survivors")
+    lines = [f"{'area':8}" + "".join(f" {word:>10}" for word in head)]
+    for area in (SYNC, SWIZZLE, BOUND):
+        some = [verdict for verdict in verdicts if verdict.mutant.area == area]
+        caught = sum(verdict.caught for verdict in some)
+        named = sum(verdict.named for verdict in some)
+        equivalent = sum(verdict.equivalent for verdict in some)
+        unreached = sum(not verdict.reached for verdict in some)
+        left = len(some) - caught - equivalent - unreached
+        numbers = (len(some), caught, named, equivalent, unreached, left)
+        lines.append(f"{area:8}" + "".join(f" {number:10}" for number in numbers))
+    for verdict in verdicts:
+        if not verdict.caught and not verdict.equivalent and verdict.reached:
+            mutant = verdict.mutant
+            lines.append(f"  survived: line {mutant.line}: {mutant.op}: {mutant.change}")
+    return "\n".join(lines)
