@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from diagc.errors import SourceLocation, UnsupportedError
-from diagc.frontend.torch.aten import Node, Ref, refs, replace_refs
+from diagc.frontend.torch.aten import Node, Ref, operator_named, refs, replace_refs
 from diagc.frontend.torch.axes import leaves
 from diagc.frontend.torch.graph import ExternOp, Value, View
 from diagc.frontend.torch.sizes import free_symbols
-from diagc.runtime.torch_call import Operand, TorchCall, operator_named, plain_argument
+from diagc.runtime.torch_call import Operand, TorchCall, plain_argument
 
 if TYPE_CHECKING:
     from diagc.frontend.torch.raiser import Raiser
