@@ -123,7 +123,8 @@ def _callable(node: Node, operands: Sequence[Ref]) -> TorchCall:
         return places[value] if isinstance(value, Ref) else value
 
     args = {name: replace_refs(value, replace) for name, value in node.args.items()}
-    return TorchCall(node.target, {k: plain_argument(v) for k, v in args.items()}, wanted)
+    plain = {name: plain_argument(value) for name, value in args.items()}
+    return TorchCall(node.target, plain, wanted, node.location)
 
 
 def _check_symbols(node: Node) -> None:
