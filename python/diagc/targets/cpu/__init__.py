@@ -1,6 +1,6 @@
 """Kernels for this machine's processor, lowered op by op to vector code."""
 
-from diagc.targets.cpu.features import selected_features
+from diagc.runtime.cpu_features import selected_features
 from diagc.targets.cpu.kernel import LoadedKernel, load_kernel, lower_kernel, text_key
 
 __all__ = ["LoadedKernel", "load_kernel", "lower_kernel", "pass_options", "text_key"]
