@@ -66,9 +66,7 @@ class _Store:
         slots = [slot._replace(column=c, pair=p) for c in range(count) for p in pairs]
         return [(at, self.tile.at(at)) for at in slots]
 
-    def _row(
-        self, slot: Slot, column: str | None, values: Sequence[tuple[Slot, ir.Value]]
-    ) -> None:
+    def _row(self, slot: Slot, column: str | None, values: Sequence[tuple[Slot, ir.Value]]) -> None:
         code, target, frame = self.frame.code, self.target, self.frame
         pointer = target.base
         if frame.row in target.local_labels:

@@ -24,7 +24,9 @@ from diagc.targets.nvptx.tiles.streams import lower_stream
 
 __all__ = ["TileModule", "lower_tiles"]
 
-_EMPTY = f"module attributes {{gpu.container_module}} {{ gpu.module @kernels {{ {SHARED_MEMORY} }} }}"
+_EMPTY = (
+    f"module attributes {{gpu.container_module}} {{ gpu.module @kernels {{ {SHARED_MEMORY} }} }}"
+)
 
 
 @dataclass(frozen=True)

@@ -312,9 +312,7 @@ class _Planner:
             raise _refusal(op, f"axis {label} is open and not streamed")
 
     # -- shared memory ---------------------------------------------------------------------------
-    def _staged(
-        self, op: ir.Operation, products: Mapping[ir.Value, Product]
-    ) -> Iterator[Staged]:
+    def _staged(self, op: ir.Operation, products: Mapping[ir.Value, Product]) -> Iterator[Staged]:
         if op.name == "diag.contract" and op.results[0] in products:
             product = products[op.results[0]]
             values = [product.columns, product.rows]

@@ -61,9 +61,7 @@ class Region:
 
     def nested(self) -> "Region":
         """A region inside this one: it sees all values, and makes its own."""
-        copy = Region(
-            self.frame, self.plan, self.staging, self.lower_stream, dict(self.places)
-        )
+        copy = Region(self.frame, self.plan, self.staging, self.lower_stream, dict(self.places))
         copy._contractions = dict(self._contractions)
         return copy
 
@@ -128,9 +126,7 @@ class Region:
         tile = self.tile(wire)
         return tile.at(slot) if tile.literal is None else tile.literal
 
-    def _accumulated(
-        self, body: MapBody, result: ir.Value
-    ) -> Callable[[Slot], ir.Value] | None:
+    def _accumulated(self, body: MapBody, result: ir.Value) -> Callable[[Slot], ir.Value] | None:
         """For x + product: sums that begin with x. None where the body is something else."""
         terms = body.addends or ()
         for product, other in (terms, terms[::-1]) if terms else ():
