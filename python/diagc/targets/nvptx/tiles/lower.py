@@ -169,6 +169,7 @@ class _Function:
         frame = Frame(
             code,
             self.schedule,
+            self.plan.row,
             sizes,
             grid,
             code.mul(self._order(code, tile, tiles), self.schedule.rows),
