@@ -13,6 +13,7 @@ from diagc.dialects import diag
 from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 from diagc.passes.kernel_axes import analyze_kernel, is_leaf
+from diagc.passes.schedules import read_schedule
 from diagc.runtime.signature import KernelSignature
 
 __all__ = ["Plan", "Product", "Staged", "make_plan", "stage_of", "trace"]
@@ -145,7 +146,13 @@ def make_plan(kernel: ir.Operation, signature: KernelSignature) -> Plan:
 def _candidates(
     kernel: ir.Operation, common: tuple[str, ...], sizes: Mapping[str, int]
 ) -> list[str]:
-    """Labels of contractions' results that one operand lacks: open before long, common first."""
+    """Labels of contractions' results that one operand lacks, the most promising first.
+
+    That is the axis that the kernel's schedule cuts into tiles; then common axes before others,
+    open before long ones, inner ones first.
+    """
+    chosen = read_schedule(kernel)
+    tiled = None if chosen is None else chosen.lanes
     found: dict[str, None] = {}
     for op in array_ops(kernel):
         if op.name == "diag.contract":
@@ -153,8 +160,11 @@ def _candidates(
             labels = diag.labels(op.results[0])
             found |= dict.fromkeys(label for label in labels if (label in lhs) != (label in rhs))
 
-    def order(label: str) -> tuple[bool, bool, int]:
-        return label not in common, sizes[label] != diag.DYNAMIC, -sizes[label]
+    position = {label: number for number, label in enumerate(found)}
+
+    def order(label: str) -> tuple[bool, bool, bool, int, int]:
+        closed = sizes[label] != diag.DYNAMIC
+        return label != tiled, label not in common, closed, -sizes[label], -position[label]
 
     return sorted(found, key=order)
 
