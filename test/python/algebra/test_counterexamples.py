@@ -61,9 +61,9 @@ def test_what_does_not_hold_is_refuted(law: str, source: str) -> None:
 
 @pytest.mark.parametrize(("law", "source"), FALSE)
 def test_a_refusal_takes_no_time(law: str, source: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert laws.prove(f"{law} {source}") == "none"
-    assert time.perf_counter() - start < 0.25
+    assert time.process_time() - start < 0.25
 
 
 def test_a_refusal_needs_no_sympy() -> None:
