@@ -233,7 +233,7 @@ def evaluate(expr: Expr, values: Mapping[str, float]) -> float:
     """The number that a term gives, by the rules of IEEE arithmetic (no error, but inf or NaN).
 
     Raises:
-        ValueError: a function that is not evaluated here.
+        ValueError: a function that is not in `FUNCTIONS`.
     """
     if expr.op == SYMBOL:
         return values[str(expr.value)]
@@ -256,13 +256,23 @@ _EVALUATE: dict[str, Callable[..., float]] = {
     "mul": lambda x, y: x * y,
     "div": lambda x, y: x / y,
     "neg": lambda x: -x,
+    "pow": math.pow,
     "abs": abs,
     "max": max,
     "min": min,
     "exp": math.exp,
+    "log": lambda x: math.log(x) if x else -math.inf,
+    "sqrt": math.sqrt,
+    "tanh": math.tanh,
+    "sin": math.sin,
+    "cos": math.cos,
+    "erf": math.erf,
     "eq": lambda x, y: x == y,
     "lt": lambda x, y: x < y,
     "le": lambda x, y: x <= y,
+    "not": lambda x: not x,
+    "and": lambda x, y: x and y,
+    "or": lambda x, y: x or y,
     "select": lambda c, x, y: x if c else y,
 }
 
