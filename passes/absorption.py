@@ -109,8 +109,9 @@ def _grows(op: ir.Operation) -> bool:
 
 
 def _is_cheap(op: ir.Operation) -> bool:
-    ops = [o.name for o in nested_ops(op)]
-    return len(ops) <= _CHEAP_OPS + 3 and not any(name.startswith("math.") for name in ops)
+    names = [o.name for o in nested_ops(op) if o.name != "arith.constant"]
+    work = [name for name in names if not name.startswith("diag.")]
+    return len(work) <= _CHEAP_OPS and not any(name.startswith("math.") for name in work)
 
 
 def _needed_elsewhere(

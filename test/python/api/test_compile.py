@@ -261,3 +261,19 @@ def test_bias_is_added_by_the_matrix_product() -> None:
 
 def test_launch_error_is_a_user_error() -> None:
     assert issubclass(LaunchError, UserError)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda s: torch.erf(s) * 2 + 1,
+        lambda s: torch.arange(5) * 0,
+        lambda s: (s * 3 + 1).expand(4, 3) + torch.arange(3),
+        lambda s: torch.softmax(s * 2 + 1, -1),
+    ],
+)
+@pytest.mark.parametrize("library", ["torch", "none"])
+def test_scalars_without_axes(function: Callable[[Tensor], Tensor], library: str) -> None:
+    s = torch.tensor(2.5)
+    compiled = diagc.compile(function, s, library=library)
+    torch.testing.assert_close(compiled(s), function(s))
