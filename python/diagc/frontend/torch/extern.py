@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from diagc.errors import SourceLocation, UnsupportedError
+from diagc.errors import SourceLocation, UnsupportedError, UserError
 from diagc.frontend.torch.aten import Node, Ref, operator_named, refs, replace_refs
 from diagc.frontend.torch.axes import leaves
 from diagc.frontend.torch.graph import ExternOp, Value, View
@@ -111,7 +111,10 @@ _HINTS = {1: "n", 2: "nd", 3: "bnd", 4: "bhnd"}
 
 
 def _callable(node: Node, operands: Sequence[Ref]) -> Callable[..., tuple[torch.Tensor, ...]]:
-    """A function from operand tensors to the tuple of tensor results."""
+    """A function from operand tensors to the tuple of tensor results.
+
+    What torch refuses, such as an index that is out of range, it raises as a UserError.
+    """
     operator = operator_named(node.target)
     if operator is None:
         raise UnsupportedError(node.target, reason="torch has no such op", location=node.location)
@@ -127,7 +130,11 @@ def _callable(node: Node, operands: Sequence[Ref]) -> Callable[..., tuple[torch.
         args = {name: replace_refs(value, replace) for name, value in node.args.items()}
         if has_device and tensors:
             args["device"] = tensors[0].device
-        result = operator(**args)
+        try:
+            result = operator(**args)
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{node.target} fails: {reason}", location=node.location) from error
         results = result if isinstance(result, (tuple, list)) else (result,)
         return tuple(results[i] for i in wanted)
 
