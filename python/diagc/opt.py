@@ -29,7 +29,7 @@ _PASS_FLAG = re.compile(r"--?(?P<name>[A-Za-z][\w-]*)(?:=(?P<options>.*))?", re.
 
 _EPILOG = """\
 passes can also be named one by one, with their options:
-  diagc opt x.mlir --canonicalize-diag --derive-streams="chunk=64" --cse
+  diagc opt x.mlir --canonicalize-diag --derive-streams="limit=256" --cse
 --show-passes lists the passes of diagc; all of MLIR's own passes are there as well."""
 
 

@@ -38,7 +38,9 @@ class Outcome:
 def run(args: argparse.Namespace, options: CompileOptions) -> int:
     """Do the command; the result is 1 when a program differs from its reference."""
     equal = True
-    for program in load_programs(args.program):
+    with progress(f"loading {args.program}"):
+        programs = load_programs(args.program)
+    for program in programs:
         outcome = _run_program(program, options, timed=not args.no_time)
         (_print_json if args.json else _print_table)(outcome)
         equal &= outcome.comparison.equal
