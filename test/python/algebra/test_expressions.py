@@ -40,7 +40,7 @@ LEAVES = st.one_of(
 def terms(depth: int = 3) -> st.SearchStrategy[Expr]:
     def grow(inner: st.SearchStrategy[Expr]) -> st.SearchStrategy[Expr]:
         return st.sampled_from(sorted(FUNCTIONS)).flatmap(
-            lambda op: st.tuples(*[inner] * FUNCTIONS[op][0]).map(lambda args: Expr(op, args))
+            lambda op: st.tuples(*[inner] * FUNCTIONS[op]).map(lambda args: Expr(op, args))
         )
 
     return st.recursive(LEAVES, grow, max_leaves=2**depth)
