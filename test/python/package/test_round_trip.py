@@ -13,7 +13,7 @@ import torch
 from torch.nn.functional import embedding, normalize
 
 import diagc
-from diagc.errors import LaunchError, PackageError, UnsupportedError
+from diagc.errors import LaunchError, PackageError, UnsupportedError, UserError
 from diagc.runtime import load
 from diagc.runtime.package.manifest import read_package
 
@@ -123,6 +123,8 @@ def test_ops_that_stay_in_torch(tmp_path: Path) -> None:
     compiled.save(tmp_path / "f.diagpkg")
     values, order = load(tmp_path / "f.diagpkg")(ids, x)
     expected = function(ids, x)
+    with pytest.raises(UserError, match=r"aten\.embedding\.default fails: index out of range"):
+        load(tmp_path / "f.diagpkg")(ids + 20, x)
     close(values, expected[0])
     assert torch.equal(order, expected[1])
 

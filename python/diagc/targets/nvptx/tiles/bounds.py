@@ -8,8 +8,8 @@ from diagc.dialects import diag
 from diagc.mlir import arith, ir
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.frame import Frame
-from diagc.targets.nvptx.tiles.reductions import over_block
 from diagc.targets.nvptx.tiles.instructions import Code
+from diagc.targets.nvptx.tiles.reductions import over_block
 
 if TYPE_CHECKING:
     from diagc.targets.nvptx.tiles.regions import Region

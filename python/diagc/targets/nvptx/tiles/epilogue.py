@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from diagc.mlir import arith, ir
 from diagc.targets.nvptx.tiles.frame import Frame
@@ -42,7 +43,7 @@ class _Store:
             if condition is None:
                 self._row(slot, column, values)
             else:
-                code.when(condition, lambda s=slot, v=values: self._row(s, column, v))
+                code.when(condition, partial(self._row, slot, column, values))
 
     def _writer(self, *, rows: bool, columns: bool) -> ir.Value | None:
         """Whether a thread writes at all."""
