@@ -209,7 +209,7 @@ def _names(finding: Finding, mutant: Mutant) -> bool:
     if site == line:
         return True
     if finding.other is None:
-        return True
+        return site > line
     first = finding.other.line
     return first <= line <= site if first < site else line <= site or line >= first
 
