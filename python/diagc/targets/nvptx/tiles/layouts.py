@@ -1,9 +1,9 @@
 """How an array tile lies in the registers of a block: slots of a thread, and lazily made elements.
 
-A block works on a tile of rows, 16 of them per `block` of a warp. An accumulator of mma (m16n8) puts
-into lane 4g + t the elements (row g + 8 half, column 8 n + 2 t + pair); this is the one layout of
-all values that have rows and columns. A value with rows only is replicated over the four lanes of
-a quad, one with columns only over the eight quads, one with neither over the block.
+A block works on a tile of rows, 16 of them per `block` of a warp. An accumulator of mma (m16n8)
+puts into lane 4g + t the elements (row g + 8 half, column 8 n + 2 t + pair); this is the one layout
+of all values that have rows and columns. A value with rows only is replicated over the four lanes
+of a quad, one with columns only over the eight quads, one with neither over the block.
 
 PTX ISA, "Matrix Fragments for mma.m16n8k16": the A operand of a step of 16 in k holds just the
 accumulators of two neighbouring n, packed in pairs, so a product is an operand without a shuffle.
@@ -21,8 +21,10 @@ __all__ = ["ORIGIN", "Literal", "Slot", "Tile"]
 
 
 class Slot(NamedTuple):
-    """A place of a thread: which 16 rows of its warp, which half of them, which 8 columns, which
-    of two neighbours."""
+    """A place of a thread: which 16 rows of its warp, which half of them, which columns.
+
+    `column` counts groups of 8 columns, `pair` is the first or second of two neighbours.
+    """
 
     block: int
     half: int

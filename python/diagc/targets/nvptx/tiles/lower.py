@@ -1,14 +1,15 @@
 """A kernel as a gpu.module of tiles: parameters, position of the block, region, stores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from diagc.dialects import diag
 from diagc.mlir import gpu, ir, llvm
-from diagc.runtime.gpu_kernel import Factor, GpuLaunch, Workspace
+from diagc.runtime.gpu_kernel import Factor, GpuLaunch
 from diagc.runtime.signature import KernelSignature
 from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import GpuArch
+from diagc.targets.nvptx.lowering import GpuModule
 from diagc.targets.nvptx.pipeline import SHARED_MEMORY, attach_arch
 from diagc.targets.nvptx.tiles.arena import Arena, lay_out
 from diagc.targets.nvptx.tiles.emitter import Index
@@ -18,23 +19,24 @@ from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.plan import Plan, make_plan
 from diagc.targets.nvptx.tiles.regions import Region
-from diagc.targets.nvptx.tiles.schedule import TileSchedule, choose_schedule
+from diagc.targets.nvptx.tiles.schedule import TileSchedule, candidates, choose_schedule
 from diagc.targets.nvptx.tiles.staging import Staging
 from diagc.targets.nvptx.tiles.streams import lower_stream
 
-__all__ = ["TileModule", "lower_tiles"]
+__all__ = ["lower_tiles", "tile_schedules"]
 
-_EMPTY = f"module attributes {{gpu.container_module}} {{ gpu.module @kernels {{ {SHARED_MEMORY} }} }}"
+_EMPTY = (
+    f"module attributes {{gpu.container_module}} {{ gpu.module @kernels {{ {SHARED_MEMORY} }} }}"
+)
 
 
-@dataclass(frozen=True)
-class TileModule:
-    """A module at stage `gpu`, with what starts it."""
+def tile_schedules(kernel: ir.Operation, arch: GpuArch) -> Iterator[TileSchedule]:
+    """Tile sizes for a kernel, the best first.
 
-    module: ir.Module
-    signature: KernelSignature
-    launches: tuple[GpuLaunch, ...]
-    workspaces: tuple[Workspace, ...]
+    Raises:
+        UnsupportedError: the kernel does not fit into tiles; the reason says what and where.
+    """
+    return candidates(make_plan(kernel, kernel_signature(kernel)), arch)
 
 
 def lower_tiles(
@@ -42,7 +44,7 @@ def lower_tiles(
     arch: GpuArch,
     symbol: str = "kernel",
     schedule: TileSchedule | None = None,
-) -> TileModule:
+) -> GpuModule:
     """Lower a kernel function to tiles of rows.
 
     Args:
@@ -69,7 +71,7 @@ def lower_tiles(
         (_grid(plan, schedule),),
         schedule.blocks_per_sm,
     )
-    return TileModule(module, signature, (launch,), ())
+    return GpuModule(module, signature, (launch,))
 
 
 def _grid(plan: Plan, schedule: TileSchedule) -> tuple[Factor, ...]:
@@ -140,7 +142,8 @@ class _Function:
         self._region(frame, memories)
 
     def _strides(self, rest: Sequence[ir.Value]) -> list[Mapping[str, Index]]:
-        left, found = list(rest), []
+        left = list(rest)
+        found: list[Mapping[str, Index]] = []
         for wire in self.signature.wires:
             stride: dict[str, Index] = {}
             for label in wire.labels:
@@ -166,6 +169,7 @@ class _Function:
         frame = Frame(
             code,
             self.schedule,
+            self.plan.row,
             sizes,
             grid,
             code.mul(self._order(code, tile, tiles), self.schedule.rows),
@@ -179,7 +183,7 @@ class _Function:
         return frame
 
     def _order(self, code: Code, tile: Index, tiles: Index) -> Index:
-        """Long rows first where the length grows with the position: fewer blocks wait at the end."""
+        """Long rows first where they grow with the position: fewer blocks wait at the end."""
         grows = any("diag.upper" in op.attributes for op in self.plan.streams())
         return code.sub(code.sub(tiles, 1), tile) if grows else tile
 

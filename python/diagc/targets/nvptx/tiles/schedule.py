@@ -21,8 +21,6 @@ class TileSchedule:
     """How a block works.
 
     Args:
-        row: label of the rows.
-        grid: labels with one block per position.
         row_blocks: blocks of 16 rows of one warp.
         warps: per block.
         chunk: positions of a streamed axis that are worked on at a time.
@@ -33,8 +31,6 @@ class TileSchedule:
         tf32: whether f32 operands are rounded to tf32; else products are exact to 22 bits.
     """
 
-    row: str
-    grid: tuple[str, ...]
     row_blocks: int = 1
     warps: int = 4
     chunk: int = 64
@@ -88,7 +84,7 @@ def candidates(plan: "Plan", arch: GpuArch) -> Iterator[TileSchedule]:
         registers = _registers(plan, row_blocks, chunk)
         if registers > _MOST_REGISTERS:
             continue
-        schedule = TileSchedule(plan.row, plan.grid, row_blocks, warps, chunk)
+        schedule = TileSchedule(row_blocks, warps, chunk)
         found = _by_occupancy(plan, schedule, registers, arch)
         if found is not None:
             fits = True

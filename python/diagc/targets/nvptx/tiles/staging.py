@@ -16,6 +16,7 @@ from diagc.targets.nvptx.tiles.shared_memory import SharedView
 
 __all__ = ["Staging"]
 
+
 @dataclass(eq=False)
 class Staging:
     """Fills the tiles of a block, and waits before they are read."""

@@ -10,6 +10,7 @@ One barrier a chunk suffices: the stage that is filled next was read in the step
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
@@ -56,7 +57,7 @@ class _Stream:
                 high,
                 1,
                 carried,
-                lambda j, values, f=full: self._step(bounds, j, values, full=f),
+                partial(self._step, bounds, full=full),
             )
         tail = region.nested()
         self._bind(tail, self.op.regions[3].blocks[0].arguments, carried)
