@@ -175,7 +175,7 @@ def run_product(text: str, seed: int = 0) -> Outcome:
 
 @cache
 def verdicts() -> list[Verdict]:
-    return hunt(product_text(), run_product, tolerance=1e-4)
+    return hunt(product_text(), [run_product], tolerance=1e-4)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
