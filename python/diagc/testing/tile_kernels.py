@@ -123,7 +123,11 @@ def run_tiles(
         Buffer(array, wire.name, writable=number >= len(signature.args))
         for number, (array, wire) in enumerate(zip(arrays, signature.wires, strict=True))
     ]
-    parameters = [*buffers, *_scratch(built, sizes), *_numbers(signature, sizes, arrays)]
+    parameters: list[Buffer | int] = [
+        *buffers,
+        *_scratch(built, sizes),
+        *_numbers(signature, sizes, arrays),
+    ]
     reports: list[Report] = []
     for launch in built.launches:
         grid = grid_of(launch, sizes)
@@ -198,7 +202,8 @@ def _stored(values: Array, dtype: str) -> Array:
 
 
 def _loaded(array: Array, dtype: str) -> Array:
+    if dtype == "i1":
+        return np.asarray(array != 0)
     if dtype == "bf16":
-        wide = np.ascontiguousarray(array).astype(np.uint32) << 16
-        return wide.view(np.float32).astype(np.float64)
-    return array != 0 if dtype == "i1" else array.astype(np.float64)
+        array = (np.ascontiguousarray(array).astype(np.uint32) << 16).view(np.float32)
+    return np.asarray(array, dtype=np.float64)

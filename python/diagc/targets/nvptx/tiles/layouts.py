@@ -17,7 +17,7 @@ from diagc.mlir import ir
 from diagc.targets.nvptx.tiles.emitter import Scope
 from diagc.targets.nvptx.tiles.instructions import Code
 
-__all__ = ["ORIGIN", "Literal", "Slot", "Tile"]
+__all__ = ["Literal", "Slot", "Tile", "slots"]
 
 
 class Slot(NamedTuple):
@@ -40,8 +40,6 @@ class Slot(NamedTuple):
             self.pair if columns else 0,
         )
 
-
-ORIGIN = Slot(0, 0, 0, 0)
 
 Literal = float | bool | int
 
@@ -97,9 +95,18 @@ class Tile:
 
     def slots(self, blocks: int, columns: int) -> Iterator[Slot]:
         """Every slot, when a warp has `blocks` times 16 rows and the tile 8 `columns` columns."""
-        wide = self.column is not None
-        for block in range(blocks if self.rows else 1):
-            for column in range(columns if wide else 1):
-                for half in range(2 if self.rows else 1):
-                    for pair in range(2 if wide else 1):
-                        yield Slot(block, half, column, pair)
+        return slots(self.rows, self.column is not None, blocks, columns)
+
+
+def slots(
+    rows: bool,
+    wide: bool,
+    blocks: int,
+    columns: int,
+) -> Iterator[Slot]:
+    """Every slot of a tile with or without rows, with or without columns."""
+    for block in range(blocks if rows else 1):
+        for column in range(columns if wide else 1):
+            for half in range(2 if rows else 1):
+                for pair in range(2 if wide else 1):
+                    yield Slot(block, half, column, pair)

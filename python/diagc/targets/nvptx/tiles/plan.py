@@ -160,11 +160,13 @@ def _candidates(
             labels = diag.labels(op.results[0])
             found |= dict.fromkeys(label for label in labels if (label in lhs) != (label in rhs))
 
-    def order(label: str) -> tuple[bool, bool, bool, int]:
-        is_open = sizes[label] == diag.DYNAMIC
-        return label != tiled, label not in common, not is_open, -sizes[label]
+    position = {label: number for number, label in enumerate(found)}
 
-    return sorted(reversed(found), key=order)
+    def order(label: str) -> tuple[bool, bool, bool, int, int]:
+        closed = sizes[label] != diag.DYNAMIC
+        return label != tiled, label not in common, closed, -sizes[label], -position[label]
+
+    return sorted(found, key=order)
 
 
 def _sizes(kernel: ir.Operation) -> dict[str, int]:

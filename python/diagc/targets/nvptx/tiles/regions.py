@@ -20,7 +20,7 @@ from diagc.targets.nvptx.tiles.reductions import reduce_columns, reduce_rows
 from diagc.targets.nvptx.tiles.scalars import Scalar, as_value
 from diagc.targets.nvptx.tiles.staging import Staging
 
-__all__ = ["Place", "Position", "Region"]
+__all__ = ["Place", "Position", "Region", "StreamLowering"]
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,15 @@ class Region:
 
     def run(self, block: ir.Block) -> list[ir.Value]:
         """Lower a block; gives what its yields or its return hand on."""
+        return self.run_until(block, None)
+
+    def run_until(self, block: ir.Block, end: ir.Operation | None) -> list[ir.Value]:
+        """Lower the ops of a block that stand before one of them."""
         handed: list[ir.Value] = []
         for view in block.operations:
             op = view.operation
+            if end is not None and op == end:
+                break
             if op.name in ("diag.yield", "func.return"):
                 handed += op.operands
             elif op.name == "diag.stream":

@@ -9,6 +9,7 @@ from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.tiles.arena import lay_out
+from diagc.targets.nvptx.tiles.parts import part_length, splittable
 
 if TYPE_CHECKING:
     from diagc.targets.nvptx.tiles.plan import Plan, Product
@@ -147,7 +148,16 @@ def _by_occupancy(
         return None
     by_shared = arch.sm_shared_bytes // (shared + _BLOCK_RESERVE)
     by_registers = arch.registers // (registers * schedule.threads)
-    return replace(schedule, blocks_per_sm=max(1, min(by_shared, by_registers, _MOST_BLOCKS)))
+    blocks = max(1, min(by_shared, by_registers, _MOST_BLOCKS))
+    return replace(schedule, blocks_per_sm=blocks, split=_split(plan, schedule))
+
+
+def _split(plan: "Plan", schedule: TileSchedule) -> int:
+    """Few rows are not enough for a GPU, so that blocks share their stream."""
+    few = plan.sizes[plan.row] != diag.DYNAMIC
+    if not few or splittable(plan) is None:
+        return 0
+    return part_length(plan, schedule.warps, schedule.row_blocks)
 
 
 _BLOCK_RESERVE = 1024
