@@ -2,6 +2,7 @@
 
 import pytest
 
+from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.testing.tile_kernels import (
     Placement,
     compile_tiles,
@@ -9,7 +10,6 @@ from diagc.testing.tile_kernels import (
     random_inputs,
     run_tiles,
 )
-from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
 # of the largest element: products and results are rounded to the type, 2**-9 and 2**-12 each
 TOLERANCE = {"bf16": 3 * 2.0**-9, "f16": 3 * 2.0**-12, "f32": 4e-6}
