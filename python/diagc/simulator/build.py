@@ -16,7 +16,10 @@ from diagc.private_directory import prepare
 __all__ = ["find_compiler", "runtime_library"]
 
 _SOURCES = Path(__file__).with_name("native")
-_FLAGS = ("-std=c++17", "-O2", "-march=native", "-fPIC", "-fvisibility=hidden", "-pthread")
+_FLAGS = (
+    *("-std=c++17", "-O2", "-march=native", "-fPIC", "-fvisibility=hidden", "-pthread"),
+    "-ftls-model=initial-exec",  # the worker of a thread is asked for at every access
+)
 
 
 def find_compiler() -> str | None:

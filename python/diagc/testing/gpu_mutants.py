@@ -141,26 +141,64 @@ def _probe(lines: list[str], index: int, probe: str) -> str | None:
     return "\n".join([*lines[: index + 1], probe, *lines[index + 1 :]])
 
 
-def hunt(text: str, run: Runner, *, tolerance: float = 0.0) -> list[Verdict]:
+def hunt(
+    text: str,
+    runs: Sequence[Runner],
+    *,
+    tolerance: float = 0.0,
+    areas: Sequence[str] = (SYNC, SWIZZLE, BOUND),
+) -> list[Verdict]:
     """Judge every mutant of a kernel.
 
     Args:
         text: LLVM IR of a kernel on which the simulator finds nothing.
-        run: simulates a text, on fresh results.
+        runs: each simulates a text on inputs of its own; a mutant is caught if one of them sees it.
         tolerance: largest difference of results that still counts as equal.
+        areas: which mutants.
 
     Raises:
         AssertionError: the kernel as it is has findings.
     """
-    clean = run(text)
-    assert clean.report.clean, str(clean.report)
-    reached = _reached_lines(text, clean.report)
-    return [
-        _judge(mutant, run, clean, tolerance)
-        if mutant.line in reached
-        else Verdict(mutant, (), False, reached=False)
-        for mutant in find_mutants(text)
-    ]
+    trials = [_Trial(text, run, tolerance) for run in runs]
+    mutants = [mutant for mutant in find_mutants(text) if mutant.area in areas]
+    return [_judge(mutant, trials) for mutant in mutants]
+
+
+class _Trial:
+    """One run of the kernel as it is, which mutants are compared with."""
+
+    def __init__(self, text: str, run: Runner, tolerance: float) -> None:
+        self.run, self.tolerance = run, tolerance
+        self.clean = run(text)
+        assert self.clean.report.clean, str(self.clean.report)
+        self.reached = _reached_lines(text, self.clean.report)
+
+    def judge(self, mutant: Mutant) -> Verdict:
+        outcome = self.run(mutant.text)
+        by = sorted({finding.kind for finding in outcome.report.findings})
+        named = any(_names(finding, mutant) for finding in outcome.report.findings)
+        if not by and _differs(outcome.results, self.clean.results, self.tolerance):
+            by = ["wrong numbers"]
+        before, after = (o.report.counters.bank_conflicts for o in (self.clean, outcome))
+        if not by and after > before:
+            by = ["bank conflicts"]
+        probe = not by and mutant.probe is not None
+        equivalent = probe and _never_equal(self.run(mutant.probe or ""), mutant)
+        return Verdict(mutant, tuple(by), named, equivalent)
+
+
+def _judge(mutant: Mutant, trials: Sequence[_Trial]) -> Verdict:
+    verdicts = []
+    for trial in trials:
+        if mutant.line not in trial.reached:
+            continue
+        verdict = trial.judge(mutant)
+        if verdict.caught:
+            return verdict
+        verdicts.append(verdict)
+    if not verdicts:
+        return Verdict(mutant, (), named=False, reached=False)
+    return Verdict(mutant, (), named=False, equivalent=all(v.equivalent for v in verdicts))
 
 
 _BLOCK_END = re.compile(r"^\s+(?:br|ret|switch|unreachable)\b")
@@ -175,19 +213,6 @@ def _reached_lines(text: str, report: Report) -> set[int]:
             if _BLOCK_END.match(lines[number - 1]):
                 break
     return reached
-
-
-def _judge(mutant: Mutant, run: Runner, clean: Outcome, tolerance: float) -> Verdict:
-    outcome = run(mutant.text)
-    by = sorted({finding.kind for finding in outcome.report.findings})
-    named = any(_names(finding, mutant) for finding in outcome.report.findings)
-    if not by and _differs(outcome.results, clean.results, tolerance):
-        by = ["wrong numbers"]
-    before, after = (o.report.counters.bank_conflicts for o in (clean, outcome))
-    if not by and after > before:
-        by = ["bank conflicts"]
-    equivalent = not by and mutant.probe is not None and _never_equal(run(mutant.probe), mutant)
-    return Verdict(mutant, tuple(by), named, equivalent)
 
 
 def _never_equal(outcome: Outcome, mutant: Mutant) -> bool:
@@ -209,7 +234,7 @@ def _names(finding: Finding, mutant: Mutant) -> bool:
     if site == line:
         return True
     if finding.other is None:
-        return True
+        return site > line
     first = finding.other.line
     return first <= line <= site if first < site else line <= site or line >= first
 

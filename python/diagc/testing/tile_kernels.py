@@ -116,8 +116,10 @@ def run_tiles(
     signature, placement = built.signature, placement or Placement()
     sizes = _sizes(signature, inputs)
     shapes = [[sizes[label] for label in wire.labels] for wire in signature.wires]
-    arrays = [_place(shape, wire, placement) for shape, wire in zip(shapes, signature.wires)]
-    for array, wire, value in zip(arrays, signature.wires, inputs):
+    arrays = [
+        _place(shape, wire, placement) for shape, wire in zip(shapes, signature.wires, strict=True)
+    ]
+    for array, wire, value in zip(arrays, signature.wires, inputs, strict=False):
         array[...] = _stored(value, wire.dtype)
     buffers = [
         Buffer(array, wire.name, writable=number >= len(signature.args))
@@ -146,7 +148,9 @@ def run_tiles(
         reports.append(report)
     for buffer in buffers[len(signature.args) :]:
         assert buffer.unwritten == 0 or not reports, f"{buffer.name}: {buffer.unwritten} elements"
-    loaded = [_loaded(array, wire.dtype) for array, wire in zip(arrays, signature.wires)]
+    loaded = [
+        _loaded(array, wire.dtype) for array, wire in zip(arrays, signature.wires, strict=True)
+    ]
     count = len(signature.args)
     expected = interp.evaluate_function(kernel, loaded[:count])
     return TileRun(

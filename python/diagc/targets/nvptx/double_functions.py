@@ -8,9 +8,9 @@ from diagc.targets.elementwise.approximations import polynomial
 from diagc.targets.elementwise.code import ScalarCode
 
 __all__ = [
-    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cosh", "exp", "expm1",
-    "log1p", "logarithm", "power", "sinh", "tanh",
-]  # fmt: skip
+    *("acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cosh", "exp", "exp2"),
+    *("expm1", "log1p", "logarithm", "power", "sinh", "tanh"),
+]
 
 
 def _compare(predicate: str, a: ir.Value, b: ir.Value) -> ir.Value:
@@ -43,13 +43,27 @@ def exp(code: ScalarCode, x: ir.Value) -> ir.Value:
     r = clamped
     for part in _LN2_PARTS:
         r = code.fma(n, code.like(x, -part), r)
-    value = polynomial(code, _EXP, r)
-    exponent = arith.subi(_bits64(rounded), _bits64(code.like(x, _ROUND64)))
-    half = arith.shrsi(exponent, code.like(exponent, 1))
-    for part_ in (half, arith.subi(exponent, half)):
-        biased = arith.addi(part_, code.like(part_, 1023))
-        value = arith.mulf(value, _float64(arith.shli(biased, code.like(biased, 52))))
+    return arith.select(_compare("UNO", x, x), x, _scaled_exp(code, r, rounded))
+
+
+def exp2(code: ScalarCode, x: ir.Value) -> ir.Value:
+    """2^x in f64; the whole part of x is taken off exactly."""
+    clamped = arith.minnumf(arith.maxnumf(x, code.like(x, -1080.0)), code.like(x, 1025.0))
+    rounded = arith.addf(clamped, code.like(x, _ROUND64))
+    rest = arith.subf(clamped, arith.subf(rounded, code.like(x, _ROUND64)))
+    value = _scaled_exp(code, arith.mulf(rest, code.like(x, log(2))), rounded)
     return arith.select(_compare("UNO", x, x), x, value)
+
+
+def _scaled_exp(code: ScalarCode, r: ir.Value, rounded: ir.Value) -> ir.Value:
+    """Exp(r) 2^n in two factors, as 2^n alone may overflow; n stands in low bits."""
+    value = polynomial(code, _EXP, r)
+    exponent = arith.subi(_bits64(rounded), _bits64(code.like(r, _ROUND64)))
+    half = arith.shrsi(exponent, code.like(exponent, 1))
+    for part in (half, arith.subi(exponent, half)):
+        biased = arith.addi(part, code.like(part, 1023))
+        value = arith.mulf(value, _float64(arith.shli(biased, code.like(biased, 52))))
+    return value
 
 
 def logarithm(code: ScalarCode, x: ir.Value) -> ir.Value:
@@ -127,7 +141,8 @@ def acosh(code: ScalarCode, x: ir.Value) -> ir.Value:
     """log1p(t + sqrt(2 t + t^2)), t = x - 1."""
     t = arith.subf(x, code.like(x, 1.0))
     root = _root(code, arith.mulf(t, arith.addf(t, code.like(x, 2.0))))
-    return log1p(code, arith.addf(t, root))
+    value = log1p(code, arith.addf(t, root))
+    return arith.select(_compare("OLT", t, code.like(x, 0.0)), code.like(x, float("nan")), value)
 
 
 def atanh(code: ScalarCode, x: ir.Value) -> ir.Value:

@@ -19,6 +19,7 @@ __all__ = ["RULES"]
 
 Values = Sequence[ir.Value]
 
+
 def _is_double(value: ir.Value) -> bool:
     return isinstance(value.type, ir.F64Type)
 
@@ -128,7 +129,7 @@ F32: Mapping[str, Function] = {**approximations.F32_FUNCTIONS, "math.exp": exp}
 # computed in f64; those in `PRECISE` are right in f64 too
 PRECISE: Mapping[str, Function] = {
     "math.exp": double.exp,
-    "math.exp2": lambda code, x: double.exp(code, arith.mulf(x, code.like(x, log(2)))),
+    "math.exp2": double.exp2,
     "math.expm1": double.expm1,
     "math.log": double.logarithm,
     "math.log1p": double.log1p,

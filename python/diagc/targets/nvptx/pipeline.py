@@ -136,6 +136,15 @@ def lower_to_nvvm(module: ir.Module, *, verify: bool = False) -> None:
         manager.run(module.operation)
     except ir.MLIRError as error:
         raise LoweringError(f"the kernel cannot be lowered to NVVM: {error}") from None
+    module.operation.walk(_annotate_loop)
+
+
+def _annotate_loop(op: ir.Operation) -> ir.WalkResult:
+    """Make a branch's annotation of its loop a property; conversions leave it an attribute."""
+    if op.name == "llvm.br" and "llvm.loop_annotation" in op.attributes:
+        op.attributes["loop_annotation"] = op.attributes["llvm.loop_annotation"]
+        del op.attributes["llvm.loop_annotation"]
+    return ir.WalkResult.ADVANCE
 
 
 def translate(module: ir.Module, *, locations: bool = False) -> str:

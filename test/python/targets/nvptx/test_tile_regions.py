@@ -1,4 +1,4 @@
-"""Tiles beyond attention: Gram states and what applies them, chains, parts of a stream, refusals."""
+"""Tiles beyond attention: Gram states, what applies them, parts of a stream, refusals."""
 
 import pytest
 

@@ -62,7 +62,8 @@ def _emit_part(
         emitter = _Emitter(kernel, part, schedule, signature, symbol)
         function, shared = emitter.emit(module)
         if shared <= arch.block_shared_bytes:
-            return GpuLaunch(symbol, schedule.threads, shared, (_grid(schedule),))
+            claim = schedule.blocks_per_sm
+            return GpuLaunch(symbol, schedule.threads, shared, (_grid(schedule),), claim)
         function.erase()
         schedule = _with_less_memory(schedule)
     raise LoweringError(
@@ -111,6 +112,8 @@ class _Emitter:
             function = gpu.GPUFuncOp(
                 ir.TypeAttr.get(type_), self.symbol, kernel=True, known_block_size=threads
             )
+            blocks = self.schedule.blocks_per_sm
+            function.attributes["nvvm.minctasm"] = ir.IntegerAttr.get(self.code.i32, blocks)
             entry = function.add_entry_block()
         with ir.InsertionPoint(entry):
             shared = self._body(list(entry.arguments))

@@ -16,6 +16,10 @@ THREADS = 128
 """Threads of a block, at least."""
 
 MOST_THREADS = 1024
+RESIDENT, PRODUCT_RESIDENT = 512, 256
+"""Threads on a multiprocessor, without and with contractions: 128 and 255 registers for each. With
+64 bytes in flight for each of 512 threads memory is kept busy."""
+
 MOST_HELD = 32
 """Positions of a domain that one thread holds, so that they stay in registers."""
 
@@ -47,6 +51,7 @@ class SimtSchedule:
         unrolled: short local axes that every thread holds whole.
         vector: widest vector, in elements, along `inner`; 1 for none.
         inner: the axis that vectors run along.
+        blocks_per_sm: blocks that share a multiprocessor; a thread's registers are limited so.
     """
 
     group: int
@@ -59,6 +64,7 @@ class SimtSchedule:
     unrolled: frozenset[str]
     vector: int
     inner: str | None
+    blocks_per_sm: int
 
     @property
     def threads(self) -> int:
@@ -93,10 +99,12 @@ def choose_schedule(kernel: ir.Operation, part: Part) -> SimtSchedule:
     row = _row_axis(axes, free) if group < THREADS else None
     if row is None:
         group = max(group, WARP)
+    rows = THREADS // group if row is not None else 1
+    resident = PRODUCT_RESIDENT if axes.contractions else RESIDENT
     depth = 1 if axes.reduced or axes.streamed or axes.contractions else VECTORS
     return SimtSchedule(
         group=group,
-        rows=THREADS // group if row is not None else 1,
+        rows=rows,
         row=row,
         grid=tuple(label for label in free if label != row),
         tile=tile,
@@ -105,6 +113,7 @@ def choose_schedule(kernel: ir.Operation, part: Part) -> SimtSchedule:
         unrolled=unrolled,
         vector=vector,
         inner=inner,
+        blocks_per_sm=max(1, resident // (group * rows)),
     )
 
 

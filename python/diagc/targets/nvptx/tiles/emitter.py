@@ -16,6 +16,7 @@ from diagc.targets.elementwise.code import Index, ScalarCode
 __all__ = ["Emitter", "Index", "Scope"]
 
 _NO_WRAP = "#arith.overflow<nsw>"
+_ROLLED = "#llvm.loop_annotation<unroll = <disable = true>>"
 
 
 @dataclass(eq=False)
@@ -32,6 +33,7 @@ class Emitter(ScalarCode):
         super().__init__(1, ir.IntegerType.get_signless(32))
         self.i64 = ir.IntegerType.get_signless(64)
         self._no_wrap = ir.Attribute.parse(_NO_WRAP)
+        self._rolled = ir.Attribute.parse(_ROLLED)
         self._scopes = [Scope()]
 
     # -- scopes --------------------------------------------------------------------------------
@@ -79,6 +81,8 @@ class Emitter(ScalarCode):
         """`for (i32 i = low; i < high; i += step)`; `body` gives the carried values anew."""
         bounds = [self.index(low), self.index(high), self.index(step)]
         loop = scf.ForOp(*bounds, list(carried))
+        # what is to be unrolled is; ptxas would unroll loops of known length twentyfold
+        loop.operation.attributes["llvm.loop_annotation"] = self._rolled
         with self.region(loop.operation, loop.body):
             found = body(loop.induction_variable, list(loop.inner_iter_args))
             scf.yield_(list(found))
