@@ -101,9 +101,11 @@ def pipeline_text(options: CompileOptions, last: str = DIAG_STAGES[-1].name) -> 
     """
     if last not in stage_names():
         raise UserError("no such stage", expected=", ".join(stage_names()), found=last)
+    wanted = {name: getattr(options, name) for name in PASS_OPTIONS}
+    wanted.update(get_target(options.target).pass_options())
     parts: list[str] = []
     for stage in DIAG_STAGES:
-        parts += [_nested(name, options) for name in stage.passes]
+        parts += [_nested(name, wanted) for name in stage.passes]
         if options.validate and stage.passes:
             parts.append(VerifyLabelsPass.name)
         if stage.name == last:
@@ -111,17 +113,13 @@ def pipeline_text(options: CompileOptions, last: str = DIAG_STAGES[-1].name) -> 
     return f"builtin.module({','.join(parts)})"
 
 
-def _nested(name: str, options: CompileOptions) -> str:
-    """A pass with its options, nested under the op that it runs on."""
+def _nested(name: str, options: Mapping[str, Any]) -> str:
+    """A pass with those options that it has, nested under the op that it runs on."""
     if not is_pass(name):
         return name
     pass_class = find_pass(name)
-    wanted = {
-        field.name: getattr(options, field.name)
-        for field in fields(pass_class)
-        if field.name in PASS_OPTIONS
-    }
-    text = str(pass_class(**wanted))
+    names = {field.name for field in fields(pass_class)} & options.keys()
+    text = str(pass_class(**{name: options[name] for name in names}))
     return text if pass_class.anchor == "builtin.module" else f"{pass_class.anchor}({text})"
 
 

@@ -150,7 +150,9 @@ def time_calls(
 
 def _seconds(function: Callable[..., Any], inputs: tuple[Any, ...]) -> float:
     start = perf_counter()
-    function(*inputs)
+    results = _tensors(function(*inputs))
+    if any(result.is_cuda for result in results):
+        torch.cuda.synchronize()  # calls only put their work on a stream
     return perf_counter() - start
 
 

@@ -3,8 +3,8 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import diagc
 from diagc.mlir import ir
@@ -14,7 +14,34 @@ if TYPE_CHECKING:
     from diagc.api import CompiledFunction
     from diagc.runtime.program import Program as LoweredProgram
 
-__all__ = ["Compiled", "CompiledDiagram", "DiagramProgram", "Program", "TorchProgram"]
+__all__ = [
+    "Compiled",
+    "CompiledDiagram",
+    "DiagramProgram",
+    "Program",
+    "TorchProgram",
+    "require_device",
+]
+
+
+def require_device(device: str) -> None:
+    """See that torch has a kind of device here.
+
+    Raises:
+        TargetError: it has none.
+    """
+    if device == "cuda":
+        from diagc.runtime.cuda.torch_streams import current_index
+
+        current_index()
+
+
+def _moved(inputs: tuple[Any, ...], device: str) -> tuple[Any, ...]:
+    import torch
+    from torch.utils import _pytree as pytree
+
+    moved: tuple[Any, ...] = pytree.tree_map_only(torch.Tensor, lambda t: t.to(device), inputs)
+    return moved
 
 
 # Names of the option `library` in `diagc.compile`.
@@ -38,6 +65,12 @@ class Program(ABC):
     name: str
     inputs: tuple[Any, ...]
 
+    def on(self, device: str) -> Self:
+        """The program with its inputs, and what it holds, on a kind of device."""
+        if device == "cpu":
+            return self
+        return replace(self, inputs=_moved(self.inputs, device))
+
     @abstractmethod
     def compile(self, options: CompileOptions) -> Compiled:
         """Compile for the target of the options."""
@@ -56,6 +89,14 @@ class TorchProgram(Program):
     """A function on tensors, or a torch Module."""
 
     function: Callable[..., Any]
+
+    def on(self, device: str) -> Self:
+        """The program on a kind of device; a Module is moved in place."""
+        moved = super().on(device)
+        move = getattr(self.function, "to", None)
+        if moved is not self and move is not None:
+            move(device)
+        return moved
 
     def compile(self, options: CompileOptions, dynamic: bool | None = None) -> "CompiledFunction":
         """Compile through the torch front end; `dynamic` as in `diagc.compile`."""
@@ -96,7 +137,7 @@ class DiagramProgram(Program):
 
         program = compile_module(self.make_module(), "interp", name=self.name)
         wide = [t.double() if t.is_floating_point() else t for t in self.inputs]
-        return program.run([tensor.numpy() for tensor in wide])  # numpy has no bf16
+        return program.run([tensor.cpu().numpy() for tensor in wide])  # numpy has no bf16
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ import torch
 
 from diagc.commands.comparison import Comparison, Timing, compare, compare_with, time_calls
 from diagc.commands.load import load_programs
-from diagc.commands.program import Compiled, DiagramProgram, Program, TorchProgram
+from diagc.commands.program import Compiled, DiagramProgram, Program, TorchProgram, require_device
 from diagc.commands.progress import progress
 from diagc.commands.simulated import SimulatedProgram, require_gpu_target
 from diagc.options import CompileOptions
+from diagc.targets import get_target
 
 if TYPE_CHECKING:
     from diagc.simulator import Report as SimulatorReport
@@ -61,9 +62,12 @@ def run(args: argparse.Namespace, options: CompileOptions) -> int:
 def _run_program(program: Program, options: CompileOptions, timed: bool, simulate: bool) -> Outcome:
     if isinstance(program, TorchProgram) and isinstance(program.function, torch.nn.Module):
         program.function.eval()  # dropout would make every run differ
+    device = "cpu" if simulate else get_target(options.target).device
+    require_device(device)
     with progress(f"compiling {program.name}"):
         compiled = program.compile(options)
         compiled = SimulatedProgram(compiled) if simulate else compiled
+    program = program.on(device)
     with progress(f"running and comparing {program.name}"):
         comparison = _compare(program, compiled)
         peer = _peer(program)
@@ -78,7 +82,7 @@ def _compare(program: Program, compiled: Compiled) -> Comparison:
         return compare(program.function, compiled, program.inputs)
     assert isinstance(program, DiagramProgram)
     reference = [torch.as_tensor(array) for array in program.reference()]
-    return compare_with(reference, compiled(*program.inputs))
+    return compare_with(reference, [result.cpu() for result in compiled(*program.inputs)])
 
 
 def _peer(program: Program) -> Callable[..., Any] | None:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import CellType
 from typing import Any
 
@@ -24,16 +24,25 @@ class CapturedTensor:
     tensor: torch.Tensor
     owner: MutableMapping[str, Any] | None = None
     name: str = ""
+    _copies: dict[torch.device, torch.Tensor] = field(default_factory=dict, repr=False)
 
     @property
     def identity(self) -> object:
         """Equal for the same place."""
         return id(self.tensor) if self.owner is None else (id(self.owner), self.name)
 
-    def get(self) -> torch.Tensor:
-        """The tensor now: one that was assigned to the module since, or the one of the import."""
+    def get(self, device: torch.device | None = None) -> torch.Tensor:
+        """The tensor now: one that was assigned to the module since, or the one of the import.
+
+        A tensor that no module holds, and that `.to()` of a module therefore leaves behind, is
+        copied to `device` once.
+        """
         if self.owner is None:
-            return self.tensor
+            if device is None or self.tensor.device == device:
+                return self.tensor
+            if device not in self._copies:
+                self._copies[device] = self.tensor.to(device)
+            return self._copies[device]
         found: torch.Tensor = self.owner[self.name]
         return found
 

@@ -58,10 +58,11 @@ class Specialization:
         captured: Mapping[object, torch.Tensor] = MappingProxyType({}),
     ) -> list[torch.Tensor]:
         """The program's inputs for a call; `captured` replaces captured tensors, by identity."""
+        device = tensors[0].device if tensors else None
         if not captured:
-            return [tensors[s] if isinstance(s, int) else s.get() for s in self.sources]
+            return [tensors[s] if isinstance(s, int) else s.get(device) for s in self.sources]
         return [
-            tensors[s] if isinstance(s, int) else captured.get(s.identity, s.get())
+            tensors[s] if isinstance(s, int) else captured.get(s.identity, s.get(device))
             for s in self.sources
         ]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from diagc.errors import UnsupportedError
+from diagc.errors import SourceLocation, UnsupportedError, UserError
 
 __all__ = ["DtypeName", "Operand", "TorchCall", "operator_named", "plain_argument"]
 
@@ -35,18 +35,28 @@ class TorchCall:
         args: by schema name: numbers, bools, strings, None, `Operand`, `DtypeName`, and tuples of
             those. Devices are those of the first operand.
         wanted: which results of the op are given.
+        location: the user's line.
     """
 
     target: str
     args: Mapping[str, Any]
     wanted: tuple[int, ...]
+    location: SourceLocation | None = None
 
     def __call__(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Run the op."""
+        """Run the op.
+
+        Raises:
+            UserError: torch refuses, for an index that is out of range, say.
+        """
         args = {name: _filled(value, tensors) for name, value in self.args.items()}
         if self._has_device and tensors:
             args["device"] = tensors[0].device
-        result = self._operator(**args)
+        try:
+            result = self._operator(**args)
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"{self.target} fails: {reason}", location=self.location) from error
         results = result if isinstance(result, (tuple, list)) else (result,)
         return tuple(results[i] for i in self.wanted)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 from diagc.errors import TargetError
 
@@ -65,3 +66,8 @@ class Target:
     def load(self) -> ModuleType:
         """Import the package of the target."""
         return import_module(f"diagc.targets.{self.name}")
+
+    def pass_options(self) -> dict[str, Any]:
+        """Options of passes that this target sets, such as the width of its vectors, by name."""
+        options: Callable[[], dict[str, Any]] = getattr(self.load(), "pass_options", dict)
+        return options()

@@ -41,16 +41,19 @@ class Agreement:
         """Why kernels are interpreted, for those that are."""
         return [kernel.fall_back for kernel in self.kernels if kernel.fall_back is not None]
 
-    def random(self, sizes: Sizes, seed: int = 0, scale: float = 1.0) -> list[Array]:
+    def random(
+        self, sizes: Sizes, seed: int = 0, scale: float = 1.0, mean: float = 0.0
+    ) -> list[Array]:
         """An array for every input, with elements that its type holds exactly.
 
         Args:
             sizes: of the open axes.
             seed: of the numbers.
             scale: standard deviation of floats; integers are between -9 and 9.
+            mean: of floats; around 0 a long sum is small, and its rounding errors look large.
         """
         rng = np.random.default_rng(seed)
-        return [_random(entry, sizes, rng, scale) for entry in self.program.inputs]
+        return [_random(entry, sizes, rng, scale, mean) for entry in self.program.inputs]
 
     def error(self, arrays: Sequence[Array]) -> float:
         """The largest error, relative to the largest element of the result it occurs in.
@@ -60,9 +63,9 @@ class Agreement:
         found, exact = self.program.run(arrays), self.reference.run(arrays)
         return max((_error(f, e) for f, e in zip(found, exact, strict=True)), default=0.0)
 
-    def worst(self, shapes: Sequence[Sizes], scale: float = 1.0) -> float:
+    def worst(self, shapes: Sequence[Sizes], scale: float = 1.0, mean: float = 0.0) -> float:
         """The largest error over some sizes."""
-        return max(self.error(self.random(s, i, scale)) for i, s in enumerate(shapes))
+        return max(self.error(self.random(s, i, scale, mean)) for i, s in enumerate(shapes))
 
 
 def agreement(
@@ -89,7 +92,7 @@ def ir_agreement(
 _INTEGERS = {"i8": np.int8, "i16": np.int16, "i32": np.int32}
 
 
-def _random(entry: Any, sizes: Sizes, rng: np.random.Generator, scale: float) -> Array:
+def _random(entry: Any, sizes: Sizes, rng: np.random.Generator, scale: float, mean: float) -> Array:
     known = dict(zip(entry.type.labels, entry.sizes, strict=True))
     lengths = {label: sizes[label] if size is None else size for label, size in known.items()}
     shape = [prod(lengths[label] for label in group) for group in entry.dims]
@@ -98,7 +101,7 @@ def _random(entry: Any, sizes: Sizes, rng: np.random.Generator, scale: float) ->
         return rng.random(shape) < 0.6
     if dtype.startswith("i"):
         return rng.integers(-9, 10, shape).astype(_INTEGERS.get(dtype, np.int64))
-    return round_to(np.asarray(scale * rng.standard_normal(shape)), dtype)
+    return round_to(np.asarray(mean + scale * rng.standard_normal(shape)), dtype)
 
 
 def _error(found: Array, exact: Array) -> float:

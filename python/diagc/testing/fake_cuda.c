@@ -23,8 +23,12 @@ static __thread uintptr_t stack[STACK];
 static __thread int depth;
 static __thread int capture_mode;
 
-#define LOG(...) \
-  (log_length += snprintf(log_text + log_length, sizeof log_text - log_length, __VA_ARGS__))
+#define LOG(...) /* what does not fit is left out */                        \
+  do {                                                                       \
+    size_t room_ = sizeof log_text - log_length;                             \
+    size_t used_ = (size_t)snprintf(log_text + log_length, room_, __VA_ARGS__); \
+    log_length += used_ < room_ ? used_ : 0;                                 \
+  } while (0)
 
 /* ---- what tests call ------------------------------------------------------------------------ */
 

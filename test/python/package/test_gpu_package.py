@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+import diagc
 from diagc.errors import LaunchError, PackageError, TargetError
 from diagc.explain.report import KernelReport, Report
 from diagc.runtime import load
@@ -102,6 +103,28 @@ def test_package_runs(cuda: FakeCuda, tmp_path: Path, cubin: bytes | None) -> No
     assert kernel.kernel == add_kernel(cubin=cubin)
     x, y = inputs()
     assert torch.equal(loaded(x, y)[0], torch.exp(x + y.T))
+
+
+def test_compiled_kernels_survive_a_package(cuda: FakeCuda, tmp_path: Path) -> None:
+    """The fake cannot run them, but it loads them and takes their launches."""
+
+    def function(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(x * 2.0, dim=-1) @ y
+
+    inputs = torch.zeros(64, 100), torch.zeros(100, 32)
+    compiled = diagc.compile(function, *inputs, target="nvptx:sm_80")
+    compiled.save(tmp_path / "f.diagpkg")
+    manifest, _ = read_package(tmp_path / "f.diagpkg")
+    assert (manifest.device, manifest.target) == ("cuda", "nvptx:sm_80")
+    loaded = load(tmp_path / "f.diagpkg")
+    kernels = [k for k in loaded.program.kernels if isinstance(k, CudaKernel)]
+    originals = [k for k in compiled.program.kernels if isinstance(k, CudaKernel)]
+    assert kernels
+    assert [k.kernel for k in kernels] == [k.kernel for k in originals]
+    loaded.program.device = "cpu"  # tensors of the CPU pose
+    loaded(*inputs)
+    count = sum(len(k.kernel.launches) for k in kernels)
+    assert len(launches(cuda.log())) == count
 
 
 def test_package_for_a_newer_gpu_is_refused(cuda: FakeCuda, tmp_path: Path) -> None:

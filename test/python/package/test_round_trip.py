@@ -1,6 +1,7 @@
 """What is saved as a package and loaded again gives what the compiled function gives."""
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -12,7 +13,7 @@ import torch
 from torch.nn.functional import embedding, normalize
 
 import diagc
-from diagc.errors import LaunchError, PackageError, UnsupportedError
+from diagc.errors import LaunchError, PackageError, UnsupportedError, UserError
 from diagc.runtime import load
 from diagc.runtime.package.manifest import read_package
 
@@ -122,6 +123,8 @@ def test_ops_that_stay_in_torch(tmp_path: Path) -> None:
     compiled.save(tmp_path / "f.diagpkg")
     values, order = load(tmp_path / "f.diagpkg")(ids, x)
     expected = function(ids, x)
+    with pytest.raises(UserError, match=r"aten\.embedding\.default fails: index out of range"):
+        load(tmp_path / "f.diagpkg")(ids + 20, x)
     close(values, expected[0])
     assert torch.equal(order, expected[1])
 
@@ -260,20 +263,27 @@ SCRIPT = """
     exact = torch.softmax(q.double() @ k.double().mT * 0.125, dim=-1) @ v.double()
     assert (loaded(q, k, v) - exact).abs().max() < 1e-5
     parts = {name.split(".")[1] for name in sys.modules if name.startswith("diagc.")}
+    assert diagc.__file__.startswith(sys.argv[3])
     print(*sorted(parts))
 """
 
 
 def test_loads_without_a_compiler(tmp_path: Path) -> None:
+    """Only the run time is there: no other file of diagc, and no package but torch."""
+    source = Path(diagc.__file__).parent
+    for name in ("__init__.py", "errors.py", "debug.py", "runtime"):
+        copy = shutil.copytree if (source / name).is_dir() else shutil.copy
+        (tmp_path / "diagc").mkdir(exist_ok=True)
+        copy(source / name, tmp_path / "diagc" / name)
     diagc.compile(attention, *qkv()).save(tmp_path / "a.diagpkg")
     torch.save(qkv(), tmp_path / "inputs.pt")
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(SCRIPT), "a.diagpkg", "inputs.pt"],
+        [sys.executable, "-c", textwrap.dedent(SCRIPT), "a.diagpkg", "inputs.pt", str(tmp_path)],
         capture_output=True,
         text=True,
         check=False,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["debug", "errors", "runtime"]

@@ -14,6 +14,7 @@ import torch
 
 from diagc.errors import SourceLocation
 from diagc.frontend.torch.sizes import Size
+from diagc.runtime.torch_call import operator_named
 
 __all__ = [
     "IGNORED_ARGUMENTS",
@@ -23,6 +24,7 @@ __all__ = [
     "Ref",
     "TensorType",
     "bind_schema",
+    "operator_named",
     "refs",
     "replace_refs",
 ]

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diagc.frontend.torch.aten import operator_named
 from diagc.frontend.torch.shape_rules import broadcast_shapes
-from diagc.runtime.torch_call import operator_named
 
 __all__ = ["table"]
 

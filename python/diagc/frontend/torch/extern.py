@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from diagc.errors import SourceLocation, UnsupportedError
-from diagc.frontend.torch.aten import Node, Ref, refs, replace_refs
+from diagc.frontend.torch.aten import Node, Ref, operator_named, refs, replace_refs
 from diagc.frontend.torch.axes import leaves
 from diagc.frontend.torch.graph import ExternOp, Value, View
 from diagc.frontend.torch.sizes import free_symbols
-from diagc.runtime.torch_call import Operand, TorchCall, operator_named, plain_argument
+from diagc.runtime.torch_call import Operand, TorchCall, plain_argument
 
 if TYPE_CHECKING:
     from diagc.frontend.torch.raiser import Raiser
@@ -123,7 +123,8 @@ def _callable(node: Node, operands: Sequence[Ref]) -> TorchCall:
         return places[value] if isinstance(value, Ref) else value
 
     args = {name: replace_refs(value, replace) for name, value in node.args.items()}
-    return TorchCall(node.target, {k: plain_argument(v) for k, v in args.items()}, wanted)
+    plain = {name: plain_argument(value) for name, value in args.items()}
+    return TorchCall(node.target, plain, wanted, node.location)
 
 
 def _check_symbols(node: Node) -> None:

@@ -19,11 +19,11 @@ from diagc.frontend.torch.aten import (
     Ref,
     TensorType,
     bind_schema,
+    operator_named,
 )
 from diagc.frontend.torch.from_fx import CHECKS
 from diagc.frontend.torch.sizes import Size, size_of, symbol
 from diagc.mlir import ir
-from diagc.runtime.torch_call import operator_named
 
 __all__ = ["from_torch_mlir"]
 

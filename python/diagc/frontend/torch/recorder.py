@@ -20,10 +20,9 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from diagc.errors import UnsupportedError
-from diagc.frontend.torch.aten import bind_schema
+from diagc.frontend.torch.aten import bind_schema, operator_named
 from diagc.frontend.torch.locations import caller_location
 from diagc.frontend.torch.shape_rules import broadcast_shapes, infer_shape
-from diagc.runtime.torch_call import operator_named
 
 __all__ = ["LOCATION", "NeedsExport", "Recorder"]
 

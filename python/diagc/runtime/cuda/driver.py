@@ -3,7 +3,7 @@
 import ctypes
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from diagc.errors import TargetError
 from diagc.runtime.cuda.results import SUCCESS, error_of
@@ -46,6 +46,9 @@ _FUNCTIONS: Mapping[str, tuple[str, tuple[Any, ...]]] = {
     ),
 }
 
+# They return at once, so the interpreter's lock is kept: 0.7 us less where locks are slow.
+_QUICK = ("cuCtxGetCurrent", "cuStreamIsCapturing")
+
 
 class Driver:
     """A loaded and initialised libcuda; its functions are attributes by their names.
@@ -59,9 +62,9 @@ class Driver:
 
     def __init__(self, library: str = LIBRARY) -> None:
         """Load the library and initialise the driver."""
-        self._functions = _bind(_open(library), library)
-        self.cuLaunchKernel = self._functions["cuLaunchKernel"]  # without a look-up: 0.1 us
-        self.check(self._functions["cuInit"](0), "starting the NVIDIA driver")
+        self._functions = _bind(*_open(library), library)
+        vars(self).update(self._functions)
+        self.check(self.cuInit(0), "starting the NVIDIA driver")
         self.version = self.integer("cuDriverGetVersion", "asking for the driver's version")
         if self.version < OLDEST:
             raise TargetError(
@@ -71,12 +74,10 @@ class Driver:
                 remedy="update the driver",
             )
 
-    def __getattr__(self, name: str) -> Any:
-        """The function of that name."""
-        try:
-            return self.__dict__["_functions"][name]
-        except KeyError:
-            raise AttributeError(name) from None
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """The function of that name."""
 
     def check(self, code: int, doing: str, log: str = "") -> None:
         """Raise the error of a result code, if it is one; see `results.error_of`."""
@@ -117,9 +118,9 @@ def default_driver() -> Driver:
     return Driver(LIBRARY)
 
 
-def _open(library: str) -> ctypes.CDLL:
+def _open(library: str) -> tuple[ctypes.CDLL, ctypes.PyDLL]:
     try:
-        return ctypes.CDLL(library)
+        return ctypes.CDLL(library), ctypes.PyDLL(library)
     except OSError as error:
         raise TargetError(
             "there is no NVIDIA driver on this machine",
@@ -129,11 +130,11 @@ def _open(library: str) -> ctypes.CDLL:
         ) from None
 
 
-def _bind(library: ctypes.CDLL, path: str) -> dict[str, Any]:
+def _bind(releasing: ctypes.CDLL, holding: ctypes.PyDLL, path: str) -> dict[str, Any]:
     functions = {}
     for name, (symbol, arguments) in _FUNCTIONS.items():
         try:
-            function = getattr(library, symbol)
+            function = getattr(holding if name in _QUICK else releasing, symbol)
         except AttributeError:
             raise TargetError(
                 f"the NVIDIA driver has no {symbol}",

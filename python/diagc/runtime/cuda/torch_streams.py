@@ -6,7 +6,7 @@ import torch
 
 from diagc.errors import LaunchError, TargetError
 
-__all__ = ["allocate", "current_stream", "device_index"]
+__all__ = ["allocate", "current_index", "current_stream", "device_index"]
 
 
 def device_index(device: str, kernel: str) -> int:
@@ -24,12 +24,17 @@ def device_index(device: str, kernel: str) -> int:
             found=device,
             remedy='move them with .to("cuda"), or compile for --target=cpu',
         )
-    return int(index) if index else _current_index()
+    return int(index) if index else current_index()
 
 
-def _current_index() -> int:
+def current_index() -> int:
+    """Number of torch's current GPU.
+
+    Raises:
+        TargetError: torch has no GPU.
+    """
     if not torch.backends.cuda.is_built():
-        remedy = "install a build of torch with CUDA"
+        remedy = "install one that has, or compile for --target=cpu"
         raise TargetError("this build of torch has no CUDA", found=torch.__version__, remedy=remedy)
     try:
         return torch.cuda.current_device()

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diagc.errors import CacheError, PackageError
+from diagc.errors import CacheError, PackageError, SourceLocation
 from diagc.runtime import steps
 from diagc.runtime.package.archive import read_members, write_members
 from diagc.runtime.package.conditions import check_condition
@@ -22,7 +22,7 @@ FORMAT_VERSION = 1
 """Raised when an older run time could misread a package: layouts of calls, steps, structures."""
 
 _MANIFEST = "manifest.json"
-_CODEC = Codec((*dataclasses_of(steps), TorchCall, Operand, DtypeName))
+_CODEC = Codec((*dataclasses_of(steps), TorchCall, Operand, DtypeName, SourceLocation))
 
 
 @dataclass(frozen=True)

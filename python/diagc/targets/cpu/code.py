@@ -101,6 +101,10 @@ class Code(ScalarCode):
         zero = self.splat(element, 0, lanes)
         return vector.maskedload(type_, buffer, where, mask, zero)
 
+    def prefetch(self, buffer: ir.Value, at: Sequence[Index]) -> None:
+        """Bring the cache line of an element near: into the second level, where a chunk fits."""
+        memref.prefetch(buffer, [self.index(i) for i in at], False, 2, True)
+
     def store_vector(
         self, value: ir.Value, buffer: ir.Value, at: Sequence[Index], mask: ir.Value | None = None
     ) -> None:

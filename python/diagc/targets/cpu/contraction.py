@@ -7,7 +7,7 @@ are vectors and the lanes are combined at the end.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from diagc.mlir import arith, ir
 from diagc.targets.cpu.code import Code, Index, is_float_type, is_vector
@@ -16,14 +16,18 @@ from diagc.targets.cpu.groups import Group
 from diagc.targets.cpu.loops import each_vector_block
 from diagc.targets.cpu.pairs import PairMemory, PairScratch, dot, half
 from diagc.targets.cpu.places import Memory, Place
+from diagc.targets.cpu.sums import sum_vectors
 from diagc.targets.elementwise.scalars import compute_type
 
 __all__ = ["Blocks", "Operand", "choose_blocks", "contract_block", "widen_to"]
 
 # Accumulators that fit beside operands: half of 32 vector registers, 3/4 of 16 (measured flat on
-# AVX-512 between 8 and 24; cpu_backend recipe, schedule table).
+# AVX-512 between 8 and 24). On AVX2 12 accumulators leave room for 3 vectors and a broadcast:
+# attention of 2048 positions, d = 64: 178 ms with 3 x 4, 221 ms with 2 x 4, 240 ms with 4 x 3,
+# which spills.
 ACCUMULATORS = {32: 16, 16: 12}
-MOST_VECTORS = 4
+VECTORS = {32: (4, 3), 16: (3, 2)}
+"""Vectors side by side, by number of registers: the first of them that divides an axis."""
 # Steps of the innermost loop per trip. Where vectors come straight from memory LLVM hoists the
 # loads of all steps and spills: 2 was 20 % faster than 4 for Gram states on AVX-512; from scratch
 # memory 4 gains 1 %.
@@ -41,23 +45,29 @@ class Blocks:
     sizes: Mapping[str, int]
     paired: frozenset[str] = frozenset()
 
+    rests: Mapping[str, int] = field(default_factory=dict)
+
     def steps(self, label: str) -> tuple[int, ...]:
         """Falling block sizes of an axis; halves keep the two elements of a pair together."""
         size = self.sizes.get(label, 1)
-        return (size, 2) if size > 2 and label in self.paired else (size,)
+        if label in self.paired:
+            return (size, 2) if size > 2 else (size,)
+        rest = self.rests.get(label, 0)
+        return (size, rest) if rest > 1 else (size,)
 
 
-def _vector_block(frame: Frame, label: str | None, limit: int) -> int:
-    """Vectors side by side: all when they are few, else a large divisor of the whole ones."""
+def _vector_block(frame: Frame, label: str | None, registers: int) -> int:
+    """Vectors side by side: all when they are few, else as `VECTORS` says."""
     if label is None:
         return 1
+    choices = VECTORS[registers]
     whole, rest = frame.split(label)
     if not isinstance(whole, int) or not isinstance(rest, int):
-        return limit
+        return choices[0]
     total = whole + bool(rest)
-    if total <= limit:
+    if total <= choices[0]:
         return max(total, 1)
-    return next((block for block in (limit, limit - 1) if whole % block == 0), limit)
+    return next((block for block in choices if whole % block == 0), choices[0])
 
 
 def choose_blocks(
@@ -68,11 +78,11 @@ def choose_blocks(
     Axes in `paired` need an even block: their elements are stored two by two.
     """
     head = group.head
-    vectors = _vector_block(frame, group.vector, MOST_VECTORS)
+    registers = 32 if frame.code.lanes == 16 else 16
+    vectors = _vector_block(frame, group.vector, registers)
     if head is None:
         return Blocks(vectors, dict.fromkeys(paired, 2), frozenset(paired))
-    budget = ACCUMULATORS[32 if frame.code.lanes == 16 else 16]
-    rows = max(1, budget // vectors)
+    rows = max(1, ACCUMULATORS[registers] // vectors)
     over = group.over or frozenset()
     kept = [label for label in group.domain if label not in over]
     reduced = [label for label in group.domain if label in over]
@@ -88,14 +98,17 @@ def choose_blocks(
             rows //= block
     for label in paired:
         sizes[label] = sizes.get(label, 2) // 2 * 2 or 2
-    ordered = [label for label in group.domain if label in sizes]
-    return Blocks(vectors, {label: sizes[label] for label in ordered}, frozenset(paired))
+    ordered = {label: sizes[label] for label in group.domain if label in sizes}
+    rests = {label: frame.extent(label) % size for label, size in ordered.items()}
+    return Blocks(vectors, ordered, frozenset(paired), rests)
 
 
 def _row_block(frame: Frame, label: str, rows: int) -> int:
     extent = frame.extent(label)
     if label not in frame.spans and extent <= rows:
         return extent
+    if rows == 6:  # two vectors on 16 registers; a rest is a block of its own
+        return rows
     for block in (8, 4, 3, 2):
         if block <= min(rows, 4 if rows < 16 else 8) and (
             label in frame.spans or extent % block == 0
@@ -201,6 +214,8 @@ class _Block:
         if key not in loaded:
             offset = self.code.add(self.offset, v * self.code.lanes)
             along = vector if varies else None
+            if isinstance(place, Memory) and along is not None and v % 2 == 0:
+                place.prefetch(self.frame, at, along, offset)
             if isinstance(place, Place):
                 value = widen_to(self.code, place.read(self.frame, at, along, offset), self.type)
             else:
@@ -237,7 +252,7 @@ class _Block:
         zero = self.code.splat(self.type, 0.0)
         rest = [name for name in self.head.inner if name != label]
         sums = self._vector_loops(rest, label, {}, [zero] * len(self.points))
-        return [self.code.reduce_vector("add", value) for value in sums]
+        return sum_vectors(self.code, sums)
 
     def _vector_loops(
         self, rest: list[str], label: str, at: Positions, sums: list[ir.Value]
@@ -285,6 +300,8 @@ class _Block:
         assert isinstance(place, Place)
         own = tuple(at[name] for name in place.labels if name in at)
         if (k, *own) not in loaded:
+            if isinstance(place, Memory):
+                place.prefetch(self.frame, at, label, offset)
             value = place.read(self.frame, at, label if label in place.labels else None, offset)
             value = self.code.broadcast(widen_to(self.code, value, self.type))
             if mask is not None:  # scratch padding holds anything, NaN included

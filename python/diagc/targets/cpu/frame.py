@@ -16,12 +16,15 @@ OPEN = 1 << 20  # what an axis of unknown size counts as, when axes are compared
 class Span:
     """A tile of an axis that is longer than a task: the lane tile, or the current chunk.
 
-    `base` is the first position, `count` how many of the `tile` positions exist.
+    `base` is the first position, `count` how many of the `tile` positions exist. `ahead` is how far
+    behind a position of this chunk the same one of the next lies, or the last that exists; None
+    where there is no next.
     """
 
     base: Index
     count: Index
     tile: int
+    ahead: Index | None = None
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """Emission of one fused loop nest: loops, the register-blocked contraction, reductions, stores."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial, reduce
 
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
@@ -12,6 +13,7 @@ from diagc.targets.cpu.loops import each_vector_block
 from diagc.targets.cpu.nodes import LoopNode
 from diagc.targets.cpu.pairs import PairScratch
 from diagc.targets.cpu.places import Memory, Place, Scratch
+from diagc.targets.cpu.sums import sum_vectors
 from diagc.targets.elementwise.scalars import compute_type, emit_body
 
 __all__ = ["Nest", "Sink"]
@@ -123,7 +125,6 @@ class Nest:
         """The vector axis itself is reduced: vectors are an inner loop, lanes are combined last."""
         block, points = self.blocks.vectors, _points(self.code, at, shape)
         inner = [label for label in self.group.domain if label in self.over]
-        slots = len(self.reductions) * len(points)
         start = [
             self._identity(node, vector=True)
             for node in self.reductions
@@ -134,13 +135,20 @@ class Nest:
             return self._inner(inner, at, shape, offset, count, carried)
 
         totals = each_vector_block(self.frame, self.group.vector, block, start, step)
-        for slot in range(slots):
-            node = self.reductions[slot // len(points)]
-            merged = totals[slot * block]
-            for other in totals[slot * block + 1 : (slot + 1) * block]:
-                merged = self._combine(node, merged, other)
-            value = self.code.reduce_vector(_kind(node), merged)
-            self._store(node.result, value, points[slot % len(points)], 0)
+        for r, node in enumerate(self.reductions):
+            first = r * len(points) * block
+            merged = [
+                reduce(partial(self._combine, node), totals[i : i + block])
+                for i in range(first, first + len(points) * block, block)
+            ]
+            for point, value in zip(points, self._lanes(node, merged), strict=True):
+                self._store(node.result, value, point, 0)
+
+    def _lanes(self, node: LoopNode, vectors: Sequence[ir.Value]) -> list[ir.Value]:
+        """The reduction over the lanes of each vector."""
+        if _kind(node) == "add" and is_float_type(vectors[0].type):
+            return sum_vectors(self.code, vectors)
+        return [self.code.reduce_vector(_kind(node), value) for value in vectors]
 
     def _inner(
         self,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from diagc.dialects import diag
 from diagc.errors import UnsupportedError
@@ -127,8 +128,14 @@ class VectorChoice:
         return self._contraction(node) if node.is_contraction else self._pointwise(node, labels)
 
     def _pointwise(self, node: LoopNode, labels: Sequence[str]) -> str:
-        units = [self.unit(value) for value in node.inputs]
-        return self._widest([u for u in units if u in labels] or labels[-1:])
+        """The axis that most input elements are contiguous along: all others must be turned."""
+        votes: dict[str, int] = {}
+        for value in node.inputs:
+            unit = self.unit(value)
+            if unit is not None and unit in labels:
+                local = [label for label in diag.labels(value) if label not in self.outside]
+                votes[unit] = votes.get(unit, 0) + prod(map(self.extent, local))
+        return max(votes, key=lambda u: (votes[u], self.extent(u)), default=labels[-1])
 
     def _widest(self, labels: Iterable[str | None]) -> str:
         return max((label for label in labels if label is not None), key=self.extent)

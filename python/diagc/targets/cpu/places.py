@@ -164,6 +164,14 @@ class Memory(Place):
         mask = frame.tail_mask(along, offset)
         return _widen(code, code.load_vector(self.buffer, where, mask), self.element)
 
+    def prefetch(self, frame: Frame, at: Positions, along: str, offset: Index) -> None:
+        """Ask for what the next chunk of a stream reads where this one reads the vector."""
+        spans = {x: frame.spans[x].ahead for x in self.labels if x in frame.spans and x != along}
+        later = {x: frame.code.add(at.get(x, 0), n) for x, n in spans.items() if n is not None}
+        if later and self.unit == along:
+            where = self._at(frame, {**at, **later}, along, offset)
+            frame.code.prefetch(self.buffer, where)
+
     def _gather(self, frame: Frame, at: Positions, along: str, offset: Index) -> ir.Value:
         """A strided vector, lane by lane; lanes beyond the end repeat the last position."""
         code = frame.code

@@ -165,7 +165,8 @@ class StreamLoop:
 
         def step(start: Index, _carried: list[ir.Value]) -> list[ir.Value]:
             count = chunk if whole else code.min(chunk, code.sub(high, start))
-            frame.spans[self.axis] = Span(start, count, chunk)
+            ahead = code.min(chunk, code.sub(code.sub(high, start), count))
+            frame.spans[self.axis] = Span(start, count, chunk, ahead)
             frame.open_keep = whole
             outer = (dict(task.operands.packed), dict(task.places), dict(task.units))
             body()

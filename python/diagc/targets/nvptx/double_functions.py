@@ -1,4 +1,4 @@
-"""f64 functions of a GPU thread by series on a reduced range; f32 functions that are rare use them."""
+"""f64 functions of a GPU thread by series on a reduced range; rare f32 functions use them too."""
 
 from math import factorial, log, pi
 

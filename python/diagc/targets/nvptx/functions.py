@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import log
 
 from diagc.errors import UnsupportedError
-from diagc.mlir import arith, ir, math_dialect
+from diagc.mlir import arith, ir, scf
 from diagc.targets.elementwise import approximations
 from diagc.targets.elementwise.approximations import LN2_HIGH, LN2_LOW, LOG2_E, ROUND
 from diagc.targets.elementwise.code import Rule, ScalarCode

@@ -219,7 +219,9 @@ class Folds:
                     totals[slot] = self._add(fold, totals[slot], at, point.valid)
             return totals
 
-        totals = self._tiles([x for x in dealt if self.frame.is_open(x)], start, add)
+        opened = [x for x in dealt if self.frame.is_open(x)]
+        others = self.frame.extent(x for x in dealt if x not in opened)
+        totals = self._tiles(opened, others, start, add)
         for i, corner in enumerate(corners):
             total = self._tree(fold, totals[i * chains : (i + 1) * chains])
             total = self.combine(fold.kind, total) if dealt else total
@@ -232,21 +234,23 @@ class Folds:
     def _tiles(
         self,
         labels: Sequence[str],
+        others: int,
         totals: list[ir.Value],
         body: Callable[[list[ir.Value]], list[ir.Value]],
     ) -> list[ir.Value]:
-        """Loops over tiles of axes of open size; the last is dealt out, the others go one by one."""
+        """Loops over tiles of axes of open size; the last is dealt out, others go one by one."""
         if not labels:
             return body(list(totals))
         label, rest = labels[0], labels[1:]
         width = self.frame.vector.get(label, 1)
-        extent = 1 if rest else self.frame.group * width * TILE_VECTORS
+        most = max(self.frame.group * width * TILE_VECTORS // others, width)
+        extent = 1 if rest else most
         size = self.frame.sizes[label]
 
         def step(base: Index, carried: list[ir.Value]) -> Sequence[ir.Value]:
             with self.values.scope():
                 self.frame.spans[label] = Span(base, extent, size)
-                return self._tiles(rest, carried, body)
+                return self._tiles(rest, others, carried, body)
 
         return self.code.loop(0, size, extent, totals, step)
 

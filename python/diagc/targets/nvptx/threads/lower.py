@@ -20,7 +20,8 @@ from diagc.targets.nvptx.pipeline import SHARED_MEMORY, attach_arch
 from diagc.targets.nvptx.threads.code import WARP, GpuCode
 from diagc.targets.nvptx.threads.evaluate import Evaluator, SharedMemory
 from diagc.targets.nvptx.threads.layout import Frame, Pos, Span
-from diagc.targets.nvptx.threads.regions import Regions, link_streams
+from diagc.targets.nvptx.threads.parts import Part, link_streams, split_results
+from diagc.targets.nvptx.threads.regions import Regions
 from diagc.targets.nvptx.threads.schedule import SimtSchedule, choose_schedule
 from diagc.targets.nvptx.threads.wires import GlobalWire
 
@@ -36,26 +37,39 @@ def lower_threads(kernel: ir.Operation, arch: GpuArch) -> GpuModule:
         UnsupportedError: an op that has no rule.
         LoweringError: what a block keeps does not fit shared memory.
     """
-    schedule = choose_schedule(kernel)
     signature = kernel_signature(kernel, SYMBOL)
-    while True:
-        with kernel.context, ir.Location.unknown():
-            module = ir.Module.parse(f"module {{ gpu.module @{MODULE} {{ {SHARED_MEMORY} }} }}")
-            attach_arch(module, arch)
-            emitter = _Emitter(kernel, schedule, signature)
-            shared = emitter.emit(module)
+    launches: list[GpuLaunch] = []
+    with kernel.context, ir.Location.unknown():
+        module = ir.Module.parse(f"module {{ gpu.module @{MODULE} {{ {SHARED_MEMORY} }} }}")
+        attach_arch(module, arch)
+        for number, part in enumerate(split_results(kernel)):
+            symbol = SYMBOL if number == 0 else f"{SYMBOL}_{number}"
+            launches.append(_emit_part(kernel, part, signature, arch, module, symbol))
+    return GpuModule(module, signature, tuple(launches))
+
+
+def _emit_part(
+    kernel: ir.Operation,
+    part: Part,
+    signature: KernelSignature,
+    arch: GpuArch,
+    module: ir.Module,
+    symbol: str,
+) -> GpuLaunch:
+    """Add the function of one launch; smaller tiles where memory does not suffice."""
+    schedule: SimtSchedule | None = choose_schedule(kernel, part)
+    while schedule is not None:
+        emitter = _Emitter(kernel, part, schedule, signature, symbol)
+        function, shared = emitter.emit(module)
         if shared <= arch.block_shared_bytes:
-            break
-        smaller = _with_less_memory(schedule)
-        if smaller is None:
-            raise LoweringError(
-                f"a block of the kernel needs {shared} bytes of shared memory",
-                expected=f"at most {arch.block_shared_bytes} on {arch.name}",
-                location=kernel.location,
-            )
-        schedule = smaller
-    launch = GpuLaunch(SYMBOL, schedule.threads, shared, (_grid(schedule),))
-    return GpuModule(module, signature, (launch,))
+            return GpuLaunch(symbol, schedule.threads, shared, (_grid(schedule),))
+        function.erase()
+        schedule = _with_less_memory(schedule)
+    raise LoweringError(
+        f"a block of the kernel needs {shared} bytes of shared memory",
+        expected=f"at most {arch.block_shared_bytes} on {arch.name}",
+        location=kernel.location,
+    )
 
 
 def _with_less_memory(schedule: SimtSchedule) -> SimtSchedule | None:
@@ -82,24 +96,26 @@ class _Emitter:
     """Emits the function of a kernel."""
 
     kernel: ir.Operation
+    part: Part
     schedule: SimtSchedule
     signature: KernelSignature
+    symbol: str
 
-    def emit(self, module: ir.Module) -> int:
-        """Add the function to the module's gpu.module; gives bytes of shared memory."""
+    def emit(self, module: ir.Module) -> tuple[ir.Operation, int]:
+        """Add the function to the module's gpu.module; gives it and bytes of shared memory."""
         self.code = GpuCode()
         body = next(iter(module.body.operations)).operation.regions[0].blocks[0]
         with ir.InsertionPoint(body):
             threads = [self.schedule.threads, 1, 1]
             type_ = ir.FunctionType.get(self._parameters(), [])
             function = gpu.GPUFuncOp(
-                ir.TypeAttr.get(type_), SYMBOL, kernel=True, known_block_size=threads
+                ir.TypeAttr.get(type_), self.symbol, kernel=True, known_block_size=threads
             )
             entry = function.add_entry_block()
         with ir.InsertionPoint(entry):
             shared = self._body(list(entry.arguments))
             gpu.return_([])
-        return shared
+        return function.operation, shared
 
     # -- parameters --------------------------------------------------------------------------------
     def _parameters(self) -> list[ir.Type]:
@@ -185,10 +201,10 @@ class _Emitter:
         results = wires[len(arguments) :]
         values.prepare_bases([*known.values(), *results])
         rows = None if schedule.row is None else (schedule.row, schedule.rows)
-        regions = Regions(values, dict(schedule.chunks), rows, exists)
+        regions = Regions(values, dict(schedule.chunks), rows, exists, self.part.needed)
         regions.run(ops[:-1])
-        for value, wire in zip(self._returned(), results, strict=True):
-            regions.store(value, wire)
+        for number in self.part.results:
+            regions.store(self._returned()[number], results[number])
 
     def _order(self, wires: Sequence[GlobalWire]) -> list[str]:
         """Axes as they follow each other in the arrays, the innermost last."""
@@ -241,7 +257,10 @@ class _Emitter:
         if width == 1 or inner is None:
             return None
         size = sizes[inner]
-        taken = [wire for wire in wires if wire.unit == inner]
+        arguments = diag.function_body(self.kernel).arguments
+        read = [w for value, w in zip(arguments, wires, strict=False) if value in self.part.needed]
+        written = [wires[len(arguments) + number] for number in self.part.results]
+        taken = [wire for wire in (*read, *written) if wire.unit == inner]
         if not taken or (isinstance(size, int) and size % width):
             return None
         found: ir.Value | None = None

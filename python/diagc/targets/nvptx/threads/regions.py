@@ -10,31 +10,13 @@ from diagc.targets.elementwise.code import Index
 from diagc.targets.nvptx.threads.evaluate import Evaluator
 from diagc.targets.nvptx.threads.folds import Folds, contraction, reduction
 from diagc.targets.nvptx.threads.layout import Point, Span
+from diagc.targets.nvptx.threads.parts import yielded
 from diagc.targets.nvptx.threads.wires import GlobalWire
 
-__all__ = ["Regions", "link_streams", "yielded"]
+__all__ = ["Regions"]
 
 LAZY = ("diag.map", "diag.relabel", "diag.reindex", "diag.chunk", "diag.index", "diag.constant")
 """Ops that are computed where they are read."""
-
-
-def yielded(block: ir.Block) -> list[ir.Value]:
-    """What a region gives, in order."""
-    ops = [op.operation for op in block.operations]
-    return [op.operands[0] for op in ops if op.name == "diag.yield"]
-
-
-def link_streams(ops: Sequence[ir.Operation]) -> dict[ir.Value, ir.Value]:
-    """A stream's results are what its tail yields; the tail's arguments are the states."""
-    same: dict[ir.Value, ir.Value] = {}
-    for op in ops:
-        if op.name == "diag.stream":
-            body, tail = op.regions[1].blocks[0], op.regions[3].blocks[0]
-            same.update(zip(tail.arguments, body.arguments, strict=True))
-            same.update(zip(op.results, yielded(tail), strict=True))
-            for block in (body, tail):
-                same |= link_streams([inner.operation for inner in block.operations])
-    return same
 
 
 @dataclass
@@ -46,12 +28,14 @@ class Regions:
         chunks: positions of each streamed axis that are worked on at a time.
         rows: the axis whose positions are given to the groups of a block, and how many these are.
         exists: whether the row of this group exists; None where it always does.
+        needed: values that are made; others are left out.
     """
 
     values: Evaluator
     chunks: Mapping[str, int]
     rows: tuple[str, int] | None
     exists: ir.Value | None
+    needed: frozenset[ir.Value]
 
     def __post_init__(self) -> None:
         """Names for what is used all the time."""
@@ -61,6 +45,8 @@ class Regions:
     def run(self, ops: Sequence[ir.Operation]) -> None:
         """Emit folds and streams; everything else waits until it is read."""
         for op in ops:
+            if op.name in ("diag.reduce", "diag.contract") and op.results[0] not in self.needed:
+                continue
             if op.name == "diag.reduce":
                 self.folds.fold(reduction(op))
             elif op.name == "diag.contract":
@@ -118,27 +104,33 @@ class Regions:
         """States are carried by the loop, at the positions that this thread holds."""
         axis = str(ir.StringAttr(op.attributes["axis"]).value)
         init, body, tail = (op.regions[i].blocks[0] for i in (0, 1, 3))
+        numbers = [i for i, state in enumerate(body.arguments) if state in self.needed]
+        if not numbers and len(body.arguments):
+            return
         low, high = self._bounds(op, axis)
-        states = list(body.arguments)
+        states = [body.arguments[i] for i in numbers]
+        first, following = ([yielded(block)[i] for i in numbers] for block in (init, body))
         points = [self.values.points(diag.labels(state)) for state in states]
         with self.values.scope():
-            start = self._evaluate(init, points)
+            start = self._evaluate(init, first, points)
         chunk, size = self.chunks[axis], self.frame.sizes[axis]
 
         def step(base: Index, carried: list[ir.Value]) -> list[ir.Value]:
             with self.values.scope():
                 self.frame.spans[axis] = Span(base, chunk, size)
                 self._define(states, points, carried)
-                return self._evaluate(body, points)
+                return self._evaluate(body, following, points)
 
         self._define(states, points, self.code.loop(low, high, chunk, start, step))
         self.run([inner.operation for inner in tail.operations])
 
-    def _evaluate(self, block: ir.Block, points: Sequence[Sequence[Point]]) -> list[ir.Value]:
-        """What a region yields, at the positions of each state."""
+    def _evaluate(
+        self, block: ir.Block, wanted: Sequence[ir.Value], points: Sequence[Sequence[Point]]
+    ) -> list[ir.Value]:
+        """Values that a region yields, at the positions of each state."""
         self.run([op.operation for op in block.operations])
         numbers: list[ir.Value] = []
-        for value, held in zip(yielded(block), points, strict=True):
+        for value, held in zip(wanted, points, strict=True):
             dealt = frozenset(self.values.dealt(value))
             self.folds.prepare(value, dealt, dealt)
             numbers += [self.values.value(value, point.at) for point in held]

@@ -1,13 +1,14 @@
 """How a kernel is laid out over blocks and threads: chosen by rule from its axes and wires."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.kernel_axes import KernelAxes, analyze_kernel
 from diagc.targets.nvptx.threads.code import ACCESS_BYTES, WARP, memory_bytes
+from diagc.targets.nvptx.threads.parts import Part
 
 __all__ = ["SimtSchedule", "choose_schedule"]
 
@@ -65,7 +66,7 @@ class SimtSchedule:
         return self.group * self.rows
 
 
-def choose_schedule(kernel: ir.Operation) -> SimtSchedule:
+def choose_schedule(kernel: ir.Operation, part: Part) -> SimtSchedule:
     """Choose by rule.
 
     - The axis that most bytes are contiguous along is dealt out to threads: where it is common it
@@ -74,14 +75,16 @@ def choose_schedule(kernel: ir.Operation) -> SimtSchedule:
       where a thread would hold too much.
     - Blocks get groups until they have enough threads, along the common axis with the most room.
     """
-    axes = analyze_kernel(kernel)
-    wires = _wires(kernel)
+    found = analyze_kernel(kernel)
+    local = tuple(label for label in found.local if label not in part.common)
+    axes = replace(found, common=part.common, local=local)
+    wires = [value for value in _wires(kernel) if value in part.needed]
     inner = _inner_axis(wires)
     vector = 1 if axes.contractions or inner is None else _vector(wires, inner)
     tile = inner if inner in axes.common else None
     unrolled = _unrolled(axes, wires)
     row_stream = bool(axes.streamed) and not axes.contractions and inner in axes.streamed
-    group = _group(kernel, axes, unrolled, vector, inner, tile, row_stream=row_stream)
+    group = _group(kernel, part, axes, unrolled, vector, inner, tile, row_stream=row_stream)
     chunks = tuple(
         (axis, group * vector * VECTORS if row_stream and axis == inner else CHUNK)
         for axis in axes.streamed
@@ -140,6 +143,7 @@ def _unrolled(axes: KernelAxes, wires: Sequence[ir.Value]) -> frozenset[str]:
 
 def _group(
     kernel: ir.Operation,
+    part: Part,
     axes: KernelAxes,
     unrolled: frozenset[str],
     vector: int,
@@ -150,7 +154,7 @@ def _group(
 ) -> int:
     if row_stream:
         return ROW_THREADS
-    domains = _domains(kernel, axes, unrolled)
+    domains = _domains(kernel, part, axes, unrolled)
     largest = max(domains, default=1)
     group = WARP
     if tile is None and not axes.contractions and not axes.streamed:
@@ -163,12 +167,16 @@ def _group(
     return group
 
 
-def _domains(kernel: ir.Operation, axes: KernelAxes, unrolled: frozenset[str]) -> list[int]:
+def _domains(
+    kernel: ir.Operation, part: Part, axes: KernelAxes, unrolled: frozenset[str]
+) -> list[int]:
     """Positions of the domains that are dealt out: what folds make and fold, and the results."""
     sizes = dict(axes.sizes)
     outside = {*axes.common, *unrolled}
     found: list[int] = []
     for value in _held_values(kernel, outside):
+        if value not in part.needed:
+            continue
         local = [label for label in diag.labels(value) if label not in outside]
         extents = [CHUNK if x in axes.streamed else sizes.get(x, 1) for x in local]
         found.append(prod(max(extent, 1) for extent in extents))

@@ -1,0 +1,1 @@
+"""Packages that are built where the compiler is, then checked and timed where the GPU is."""

@@ -1,0 +1,163 @@
+"""What is compiled and compared: plain torch functions, and torch's own kernels for the same.
+
+Attention takes q [heads, rows, d], k [heads, keys, d], v [heads, keys, e]; with groups, q is
+[heads, group, rows, d]. Everything is independent along the first axis.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+__all__ = ["BACKENDS", "Function", "sdpa"]
+
+Tensor = torch.Tensor
+Function = Callable[..., Any]
+
+WINDOW = 256
+
+
+def scaled(q: Tensor, k: Tensor) -> Tensor:
+    return (q @ k.transpose(-2, -1)) * (1 / math.sqrt(q.shape[-1]))
+
+
+def later(q: Tensor, k: Tensor) -> Tensor:
+    ones = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device)
+    return ones.triu(1)
+
+
+def softmax(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return torch.softmax(scaled(q, k), dim=-1) @ v
+
+
+def causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return torch.softmax(scaled(q, k).masked_fill(later(q, k), float("-inf")), dim=-1) @ v
+
+
+def window(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal, and none but the last `WINDOW` keys."""
+    ones = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device)
+    outside = ones.triu(1) | ones.tril(-WINDOW)
+    return torch.softmax(scaled(q, k).masked_fill(outside, float("-inf")), dim=-1) @ v
+
+
+def biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    """With an additive bias [rows, keys] that all heads share."""
+    return torch.softmax(scaled(q, k) + bias, dim=-1) @ v
+
+
+def masked(q: Tensor, k: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+    """With a boolean mask [heads, 1, keys]; every row keeps a key."""
+    return torch.softmax(scaled(q, k).masked_fill(~keep, float("-inf")), dim=-1) @ v
+
+
+def capped(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return torch.softmax(30.0 * torch.tanh(scaled(q, k) / 30.0), dim=-1) @ v
+
+
+def with_statistic(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Attention and the logarithm of its sums of exponentials."""
+    scores = scaled(q, k)
+    return torch.softmax(scores, dim=-1) @ v, torch.logsumexp(scores, dim=-1)
+
+
+def grouped(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Several query heads on each key head, causal."""
+    return causal(q, k.unsqueeze(-3), v.unsqueeze(-3))
+
+
+def decode(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """One query of each of several heads on a cache of keys."""
+    return softmax(q, k.unsqueeze(-3), v.unsqueeze(-3))
+
+
+def absolute(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Scores divided by the sum of their absolute values."""
+    scores = scaled(q, k)
+    return (scores / scores.abs().sum(dim=-1, keepdim=True)) @ v
+
+
+def relu_sum(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    scores = torch.relu(scaled(q, k))
+    return (scores / (scores.sum(dim=-1, keepdim=True) + 1e-6)) @ v
+
+
+def sigmoid(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Not normalised, but not linear either."""
+    return torch.sigmoid(scaled(q, k) - math.log(k.shape[-2])) @ v
+
+
+def spherical(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    scores = q @ k.transpose(-2, -1)
+    return (scores / torch.linalg.vector_norm(scores, dim=-1, keepdim=True)) @ v
+
+
+def spherical_causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    scores = (q @ k.transpose(-2, -1)).masked_fill(later(q, k), 0.0)
+    return (scores / torch.linalg.vector_norm(scores, dim=-1, keepdim=True)) @ v
+
+
+def linear(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return (scaled(q, k)) @ v
+
+
+# ---- without attention: x [rows, features] -------------------------------------------------------
+
+
+def rows_softmax(x: Tensor) -> Tensor:
+    return torch.softmax(x, dim=-1)
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], weight, bias)
+
+
+def residual_rms(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    return F.rms_norm(x + y, x.shape[-1:], weight, 1e-6)
+
+
+def gelu_bias(x: Tensor, bias: Tensor) -> Tensor:
+    return F.gelu(x + bias)
+
+
+def gated(x: Tensor, y: Tensor) -> Tensor:
+    return F.silu(x) * y
+
+
+def row_sums(x: Tensor) -> Tensor:
+    return x.float().sum(dim=-1)
+
+
+def column_largest(x: Tensor) -> Tensor:
+    return x.amax(dim=-2)
+
+
+def l2(x: Tensor) -> Tensor:
+    return F.normalize(x, dim=-1)
+
+
+# ---- torch's kernels -----------------------------------------------------------------------------
+
+BACKENDS = {
+    "sdpa flash": SDPBackend.FLASH_ATTENTION,
+    "sdpa cudnn": SDPBackend.CUDNN_ATTENTION,
+    "sdpa efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "sdpa math": SDPBackend.MATH,
+}
+
+
+def sdpa(backend: str, is_causal: bool = False) -> Function:
+    """`scaled_dot_product_attention` on one back end, for q, k, v as the functions take them."""
+
+    def call(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        rows = q if q.dim() == 3 else q.flatten(0, 1)
+        with sdpa_kernel([BACKENDS[backend]]):
+            result: Tensor = F.scaled_dot_product_attention(
+                rows[None], k[None], v[None], is_causal=is_causal, enable_gqa=q.dim() == 4
+            )
+        return result[0].reshape(*q.shape[:-1], v.shape[-1])
+
+    return call
