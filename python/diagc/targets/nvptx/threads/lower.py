@@ -39,7 +39,7 @@ def lower_threads(kernel: ir.Operation, arch: GpuArch) -> GpuModule:
     """
     signature = kernel_signature(kernel, SYMBOL)
     launches: list[GpuLaunch] = []
-    with kernel.context, ir.Location.unknown():
+    with kernel.context, kernel.location:
         module = ir.Module.parse(f"module {{ gpu.module @{MODULE} {{ {SHARED_MEMORY} }} }}")
         attach_arch(module, arch)
         for number, part in enumerate(split_results(kernel)):
