@@ -1,6 +1,6 @@
 """`diagc.compile`: a Python function or nn.Module over torch tensors becomes fused kernels."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -261,7 +261,9 @@ class CompiledFunction:
 
         current = self._current
         group = next(g for g in self._calls.groups if current in g.specializations)
-        names = () if with_weights else getattr(self._calls.function, "state_dict", dict)()
+        names: Iterable[str] = (
+            () if with_weights else getattr(self._calls.function, "state_dict", dict)()
+        )
         save(
             path,
             of_specialization(group.arguments, current),

@@ -114,6 +114,8 @@ def _add_run(commands: Subparsers) -> None:
     parser = _add_program_command(commands, "run", text)
     parser.add_argument("--no-time", action="store_true", help="do not measure times")
     parser.add_argument("--json", action="store_true", help="print one line of JSON a program")
+    text = "run kernels for GPUs on the CPU, and check every access (with --target=nvptx)"
+    parser.add_argument("--simulate", action="store_true", help=text)
 
 
 def _add_compile(commands: Subparsers) -> None:

@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "simulator": TARGETS,
     "arguments": set(),
     "opt": COMPILER | {"arguments", "testing"},
-    "commands": COMPILER | {"__init__"},
+    "commands": COMPILER | {"__init__", "simulator"},
     "driver": {"__init__", "arguments", "commands", "opt"},
     "__init__": {"api"},
     "__main__": {"driver"},

@@ -1,7 +1,7 @@
 """`diagc run`: compile, run, compare, and show kernels, errors and times in a table.
 
 A torch program is compared with eager torch, both against float64; a diagram with the float64
-meaning of its ops.
+meaning of its ops. With --simulate kernels for GPUs run in the simulator, whose report is shown.
 """
 
 import argparse
@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,8 +17,12 @@ from diagc.commands.comparison import Comparison, Timing, compare, compare_with,
 from diagc.commands.load import load_programs
 from diagc.commands.program import Compiled, DiagramProgram, Program, TorchProgram, require_device
 from diagc.commands.progress import progress
+from diagc.commands.simulated import SimulatedProgram, require_gpu_target
 from diagc.options import CompileOptions
 from diagc.targets import get_target
+
+if TYPE_CHECKING:
+    from diagc.simulator import Report as SimulatorReport
 
 __all__ = ["run"]
 
@@ -34,32 +38,43 @@ class Outcome:
     report: dict[str, Any]
     comparison: Comparison
     timing: Timing | None
+    simulation: "SimulatorReport | None" = None
+
+    @property
+    def good(self) -> bool:
+        """Whether the numbers are right, and the simulator, if it was asked, found nothing."""
+        return self.comparison.equal and (self.simulation is None or self.simulation.clean)
 
 
 def run(args: argparse.Namespace, options: CompileOptions) -> int:
-    """Do the command; the result is 1 when a program differs from its reference."""
-    equal = True
+    """Do the command; the result is 1 when a program is wrong, or its simulation has findings."""
+    good = True
+    if args.simulate:
+        require_gpu_target(options)
     for program in load_programs(args.program):
-        outcome = _run_program(program, options, timed=not args.no_time)
+        timed = not args.no_time and not args.simulate
+        outcome = _run_program(program, options, timed, args.simulate)
         (_print_json if args.json else _print_table)(outcome)
-        equal &= outcome.comparison.equal
-    return 0 if equal else 1
+        good &= outcome.good
+    return 0 if good else 1
 
 
-def _run_program(program: Program, options: CompileOptions, timed: bool) -> Outcome:
+def _run_program(program: Program, options: CompileOptions, timed: bool, simulate: bool) -> Outcome:
     if isinstance(program, TorchProgram) and isinstance(program.function, torch.nn.Module):
         program.function.eval()  # dropout would make every run differ
-    device = get_target(options.target).device
+    device = "cpu" if simulate else get_target(options.target).device
     require_device(device)
     with progress(f"compiling {program.name}"):
         compiled = program.compile(options)
+        compiled = SimulatedProgram(compiled) if simulate else compiled
     program = program.on(device)
     with progress(f"running and comparing {program.name}"):
         comparison = _compare(program, compiled)
         peer = _peer(program)
         timing = time_calls(compiled, peer, program.inputs) if timed else None
     report = json.loads(compiled.explain(format="json"))
-    return Outcome(program.name, report, comparison, timing)
+    simulation = compiled.simulation if isinstance(compiled, SimulatedProgram) else None
+    return Outcome(program.name, report, comparison, timing, simulation)
 
 
 def _compare(program: Program, compiled: Compiled) -> Comparison:
@@ -85,6 +100,7 @@ def _print_json(outcome: Outcome) -> None:
                 "report": outcome.report,
                 "comparison": {**asdict(outcome.comparison), "equal": outcome.comparison.equal},
                 "seconds": None if outcome.timing is None else asdict(outcome.timing),
+                "simulation": None if outcome.simulation is None else outcome.simulation.to_json(),
             }
         )
     )
@@ -107,6 +123,8 @@ def _print_table(outcome: Outcome) -> None:
     width = None if sys.stdout.isatty() else _FILE_WIDTH
     console = Console(file=sys.stdout, highlight=False, markup=False, width=width)
     console.print(table)
+    if outcome.simulation is not None:
+        console.print(str(outcome.simulation), soft_wrap=True)
     for line in _summary(outcome):
         console.print(line, soft_wrap=True)
 

@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
 
 from diagc.simulator.findings import Finding
 from diagc.simulator.tally import PIPES
@@ -97,6 +98,19 @@ class Report:
             self.seconds + other.seconds,
             self.reached | other.reached,
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: kernels, findings with their text, counters."""
+        findings = [{"kind": finding.kind, "text": str(finding)} for finding in self.findings]
+        counters = asdict(self.counters) | {"instructions": dict(self.counters.instructions)}
+        return {
+            "kernels": list(self.kernels),
+            "clean": self.clean,
+            "checking": self.checking,
+            "seconds": self.seconds,
+            "findings": findings,
+            "counters": counters,
+        }
 
     def with_findings(self, findings: Iterable[Finding]) -> "Report":
         """The same with more findings."""

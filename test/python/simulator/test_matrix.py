@@ -1,5 +1,7 @@
 """Matrix instructions against numpy, with the fragment layouts written down a second time."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -13,8 +15,8 @@ Words = NDArray[np.uint32]
 
 def bf16_bits(x: NDArray[np.float32]) -> NDArray[np.uint16]:
     bits = x.view(np.uint32)
-    rounded = bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))
-    return (rounded >> 16).astype(np.uint16)
+    rounded: Any = bits + 0x7FFF + (bits >> 16 & 1)
+    return np.asarray(rounded >> 16, np.uint16)
 
 
 def bf16_values(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
@@ -22,8 +24,7 @@ def bf16_values(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
 
 
 def pack(low: NDArray[np.uint16], high: NDArray[np.uint16]) -> Words:
-    both: Words = low.astype(np.uint32) | high.astype(np.uint32) << 16
-    return both
+    return np.stack([low, high], -1).view(np.uint32)[..., 0]
 
 
 def fragment_a(bits: NDArray[np.uint16]) -> Words:

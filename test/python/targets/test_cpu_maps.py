@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from diagc.testing.agreement import agreement
+from diagc.testing.diagrams import BROADCASTS, LAYOUTS, diagram
 
 SHAPES = (
     {"a": 3, "n": 45, "m": 33},
@@ -15,12 +16,6 @@ SHAPES = (
     {"a": 2, "n": 0, "m": 4},
     {"a": 1, "n": 5, "m": 0},
 )
-AXES = "axis a, n, m, d = 64, e = 24, f = 768, g = 3, h = 33"
-
-
-def diagram(parameters: str, *body: str, axes: str = AXES) -> str:
-    lines = "\n  ".join(body)
-    return f"{axes}\ndiagram test({parameters}) {{\n  {lines}\n}}\n"
 
 
 def check(source: str, tolerance: float = 1e-6) -> None:
@@ -30,45 +25,10 @@ def check(source: str, tolerance: float = 1e-6) -> None:
     assert both.worst(SHAPES) <= tolerance
 
 
-# parameters, then the body
-BROADCASTS = {
-    "chain": ("X: n m, Y: n m", "return X * 2 + Y / (1 + exp(X)) - tanh(Y)"),
-    "chain of static axes": ("X: f e, Y: f e", "return gelu(X) * Y"),
-    "short static rows": ("X: n g, Y: n g", "return X * Y + X"),
-    "along rows": ("X: n m, Y: m", "return X * Y + 1"),
-    "along columns": ("X: n m, Y: n", "return X * Y + 1"),
-    "bias of short rows": ("X: n g, Y: g", "return X * Y + 1"),
-    "bias of odd rows": ("X: a n h, Y: h", "return tanh(X + Y)"),
-    "bias of long rows": ("X: n f, Y: f", "return gelu(X + Y)"),
-    "outer product": ("X: n, Y: m", "return X * Y + 1"),
-    "outer product, static": ("X: n, Y: d", "return X * Y + 1"),
-    "one vector": ("X: n", "return exp(X) - X"),
-    "three results": ("X: n m, Y: n m", "return X + Y, X - Y * 2, X * Y"),
-    "equal results and an input": ("X: n m, Y: n m", "Z = X * Y - Y", "return X, Z, Z"),
-    "gates": ("X: n f, G: n f", "return silu(G) * X"),
-    "rank 4": ("X: a n m g", "return max(X * 0.125, 0) - X"),
-    "a scalar of a reduction": ("X: n m, Y: n m", "s = sum(X) over n m", "return Y * s + 1"),
-}
-
-
 @pytest.mark.parametrize("name", BROADCASTS)
 def test_broadcasts(name: str) -> None:
     parameters, *body = BROADCASTS[name]
     check(diagram(parameters, *body), 3e-6)
-
-
-LAYOUTS = {
-    "transposed": ("X: n m, Y: m n", "Z: n m = X * 2 + Y", "return Z"),
-    "transposed, static": ("X: d e, Y: e d", "Z: d e = X * 2 + Y", "return Z"),
-    "only transposed": ("X: n m", "Z: m n = X * 2 + 1", "return Z"),
-    "rotated": ("X: n a m, Y: m a n", "Z: a n m = X + Y * 2", "return Z"),
-    "two results in two orders": ("X: n m", "Z: m n = X * 2 + 1", "return Z, X - 1"),
-    "short rows turned": ("X: n g, Y: g n", "Z: n g = X * 2 + Y", "return Z"),
-    "slices": ("X: n f", "return X[f = 2 * d + 5] * 2 + 1"),
-    "shifted views": ("X: n f", "return (X[f = d + 1] - X[f = d]) * 0.5"),
-    "slices as columns": ("X: f n", "return (X[f = d + 1] - X[f = d]) * 0.5"),
-    "several slices": ("X: d g", "return X[d = e] + 1, X[d = e * 2] - 1"),
-}
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

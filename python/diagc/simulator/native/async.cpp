@@ -65,6 +65,7 @@ void finish_copies(Worker &worker, Thread &thread, uint32_t allowed) {
 SIM_EXPORT void diagc_sim_cp_async(uint64_t destination, uint64_t source, uint32_t bytes,
                                    uint32_t source_bytes, uint32_t site) {
   using namespace sim;
+  keep_step();
   Thread &thread = *self->current;
   issue(*self, thread,
         {destination, source, bytes, std::min(bytes, source_bytes), site, thread.groups});

@@ -84,19 +84,22 @@ void count_access(Worker &worker, const Thread &thread, const Place &place, uint
   const bool other = g.mask && (g.access != kind || g.bytes != size);
   if (other || g.mask >> thread.lane & 1) flush(worker.counters, g);
   g.bytes = size, g.access = kind, g.shared = shared;
-  if (!g.listed) worker.touched.push_back(key);
+  if (!g.listed) worker.open[thread.warp->index].push_back(key);
   g.listed = true;
   g.mask |= 1u << thread.lane;
   g.addresses[thread.lane] = address;
+  if (g.mask == thread.warp->exists) flush(worker.counters, g);
 }
 
-void flush_counts(Worker &worker) {
-  for (uint32_t key : worker.touched) {
+// What only some lanes have executed ends where the lanes meet again.
+void flush_counts(Worker &worker, const Warp &warp) {
+  auto &open = worker.open[warp.index];
+  for (uint32_t key : open) {
     Gathered &g = *worker.gathered[key];
     if (g.mask) flush(worker.counters, g);
     g.listed = false;
   }
-  worker.touched.clear();
+  open.clear();
 }
 
 }  // namespace sim

@@ -19,6 +19,12 @@ uint64_t next_random(Worker &worker) {  // xorshift64*
 
 void give_way() { switch_fiber(self->current->fiber, self->scheduler); }
 
+// The lanes of a warp take turns, one access each, so that those that a GPU would make together are
+// counted together.
+void keep_step() {
+  if (self->machine->launch->checking) give_way();
+}
+
 void abort_block() {
   self->aborted = true;
   give_way();
@@ -146,7 +152,7 @@ void work(Machine &machine) {
     for (int block; (block = machine.next_block++) < blocks;) {
       start_block(*worker, block);
       run_block(*worker);
-      flush_counts(*worker);
+      for (int i = 0; i < worker->warp_count; i++) flush_counts(*worker, worker->warps[i]);
     }
   }
   for (auto &thread : worker->pool)

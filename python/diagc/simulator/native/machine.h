@@ -93,7 +93,7 @@ struct Worker {
   Counters counters;
   std::vector<int64_t> runs;
   std::vector<std::unique_ptr<Gathered>> gathered;
-  std::vector<uint32_t> touched;
+  std::vector<uint32_t> open[kMaxWarps];  // keys of `gathered` that wait for lanes
 };
 
 struct FindingKey {
@@ -127,6 +127,7 @@ struct Other {
 
 // machine.cpp
 void give_way();                 // back to the scheduler
+void keep_step();                // before an access, where accesses are counted
 [[noreturn]] void abort_block();  // from a fiber: the block ends here
 uint64_t next_random(Worker &worker);
 
@@ -142,7 +143,7 @@ uint8_t *access(Worker &worker, Thread &thread, uint64_t address, uint32_t size,
 // count.cpp
 void count_access(Worker &worker, const Thread &thread, const Place &place, uint32_t size, Access kind,
                   uint32_t site);
-void flush_counts(Worker &worker);
+void flush_counts(Worker &worker, const Warp &warp);
 
 // async.cpp
 void finish_copies(Worker &worker, Thread &thread, uint32_t allowed);  // but the newest `allowed` groups

@@ -114,5 +114,6 @@ uint8_t *access(Worker &worker, Thread &thread, uint64_t address, uint32_t size,
 SIM_EXPORT void *diagc_sim_access(uint64_t address, uint32_t size, uint32_t align, uint32_t kind,
                                   uint32_t site) {
   using namespace sim;
+  keep_step();
   return access(*self, *self->current, address, size, align, static_cast<Access>(kind), site);
 }

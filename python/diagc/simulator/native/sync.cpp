@@ -45,6 +45,7 @@ void collective(uint32_t mask, uint32_t site, void *argument, Execute execute) {
     warp.collecting &= ~mask;
     warp.group = 0;
     warp.ready &= ~mask;
+    flush_counts(worker, warp);
     warp.ready |= execute(worker, warp, mask, warp.arguments);
   } else {
     warp.ready &= ~me;

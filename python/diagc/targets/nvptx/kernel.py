@@ -2,6 +2,7 @@
 
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from weakref import WeakValueDictionary
 
 from diagc.debug import logger
@@ -13,7 +14,7 @@ from diagc.runtime.cache import cache_key, default_cache
 from diagc.runtime.cuda.kernel import CudaKernel
 from diagc.runtime.gpu_kernel import GpuKernel
 from diagc.targets.nvptx.arch import GpuArch, parse_arch
-from diagc.targets.nvptx.lowering import build_module
+from diagc.targets.nvptx.lowering import GpuModule, build_modules
 from diagc.targets.nvptx.pipeline import CompiledModule, Observer, compile_module
 from diagc.targets.nvptx.ptxas import find_tool
 
@@ -65,8 +66,7 @@ def lower_kernel(
         found = load_kernel(key)
         if found is not None:
             return found
-    built = build_module(kernel, arch)
-    compiled = compile_module(built.module, observe)
+    built, compiled = _compile(kernel, arch, observe)
     made = GpuKernel(
         built.signature,
         built.launches,
@@ -79,6 +79,26 @@ def lower_kernel(
     texts = compiled.llvm_text, compiled.nvvm_text
     loaded = _LOADED[key] = LoadedKernel(made, texts, key, "miss")
     return loaded
+
+
+def _compile(
+    kernel: ir.Operation, arch: GpuArch, observe: Observer | None
+) -> tuple[GpuModule, CompiledModule]:
+    """The first form of a kernel whose registers do not spill.
+
+    Where all of them do, or no ptxas tells, it is the first of all.
+    """
+    made: list[tuple[GpuModule, CompiledModule]] = []
+    for built in build_modules(kernel, arch):
+        made.append((built, compile_module(built.module)))
+        if not any(used.spills for used in made[-1][1].resources.values()):
+            break
+    else:
+        del made[1:]
+    if observe is not None:
+        built = next(islice(build_modules(kernel, arch), len(made) - 1, None))
+        return built, compile_module(built.module, observe)
+    return made[-1]
 
 
 def _store(key: str, kernel: GpuKernel, compiled: CompiledModule) -> None:

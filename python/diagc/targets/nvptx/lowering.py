@@ -1,13 +1,16 @@
 """Which lowering a kernel gets, and what every lowering gives."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from diagc.debug import logger
+from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 from diagc.runtime.gpu_kernel import GpuLaunch, Workspace
 from diagc.runtime.signature import KernelSignature
 from diagc.targets.nvptx.arch import GpuArch
 
-__all__ = ["GpuModule", "build_module"]
+__all__ = ["GpuModule", "build_module", "build_modules"]
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,24 @@ class GpuModule:
 
 
 def build_module(kernel: ir.Operation, arch: GpuArch) -> GpuModule:
-    """A module of upstream ops that holds the kernel.
+    """The first of `build_modules`."""
+    return next(build_modules(kernel, arch))
+
+
+def build_modules(kernel: ir.Operation, arch: GpuArch) -> Iterator[GpuModule]:
+    """Modules of upstream ops that hold the kernel, the best first: with other tile sizes, then
+    without tensor cores.
 
     Raises:
         UnsupportedError: an op that has no rule.
         LoweringError: what a block keeps does not fit shared memory.
     """
     from diagc.targets.nvptx.threads.lower import lower_threads
+    from diagc.targets.nvptx.tiles.lower import lower_tiles, tile_schedules
 
-    return lower_threads(kernel, arch)
+    try:
+        for schedule in tile_schedules(kernel, arch):
+            yield lower_tiles(kernel, arch, schedule=schedule)
+    except UnsupportedError as error:
+        logger("nvptx").info("no tiles: %s", error.message)
+    yield lower_threads(kernel, arch)

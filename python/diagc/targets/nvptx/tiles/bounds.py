@@ -8,8 +8,8 @@ from diagc.dialects import diag
 from diagc.mlir import arith, ir
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.frame import Frame
-from diagc.targets.nvptx.tiles.reductions import over_block
 from diagc.targets.nvptx.tiles.instructions import Code
+from diagc.targets.nvptx.tiles.reductions import over_block
 
 if TYPE_CHECKING:
     from diagc.targets.nvptx.tiles.regions import Region
@@ -88,9 +88,7 @@ def _position(frame: Frame, label: str, *, last: bool) -> Index:
     return code.sub(frame.sizes[label], 1) if last else 0
 
 
-def _evaluate(
-    code: Code, expr: ir.AffineExpr, positions: list[Index], sizes: list[Index]
-) -> Index:
+def _evaluate(code: Code, expr: ir.AffineExpr, positions: list[Index], sizes: list[Index]) -> Index:
     if isinstance(expr, ir.AffineConstantExpr):
         return int(expr.value)
     if isinstance(expr, ir.AffineDimExpr):
@@ -115,7 +113,6 @@ def _any_row(region: "Region", condition: ir.Value) -> ir.Value:
         wanted = wanted if exists is None else arith.andi(wanted, exists)
         found = wanted if found is None else arith.ori(found, wanted)
     assert found is not None, "tiles are not empty"
-
 
     flag = arith.extui(code.i32, code.any_lane(found))
     folded = over_block(frame, "or", flag)

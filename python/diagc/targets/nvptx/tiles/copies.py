@@ -180,4 +180,4 @@ def _covered(span: Span) -> bool:
     if span.whole:
         return True
     known = isinstance(span.base, int) and isinstance(span.size, int)
-    return known and int(span.base) + span.extent <= int(span.size)  # type: ignore[arg-type]
+    return known and int(span.base) + span.extent <= int(span.size)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from diagc.mlir import arith, ir
 from diagc.targets.nvptx.tiles.frame import Frame
@@ -42,7 +43,7 @@ class _Store:
             if condition is None:
                 self._row(slot, column, values)
             else:
-                code.when(condition, lambda s=slot, v=values: self._row(s, column, v))
+                code.when(condition, partial(self._row, slot, column, values))
 
     def _writer(self, *, rows: bool, columns: bool) -> ir.Value | None:
         """Whether a thread writes at all."""
@@ -66,9 +67,7 @@ class _Store:
         slots = [slot._replace(column=c, pair=p) for c in range(count) for p in pairs]
         return [(at, self.tile.at(at)) for at in slots]
 
-    def _row(
-        self, slot: Slot, column: str | None, values: Sequence[tuple[Slot, ir.Value]]
-    ) -> None:
+    def _row(self, slot: Slot, column: str | None, values: Sequence[tuple[Slot, ir.Value]]) -> None:
         code, target, frame = self.frame.code, self.target, self.frame
         pointer = target.base
         if frame.row in target.local_labels:

@@ -38,6 +38,7 @@ class Frame:
     Args:
         code: emitter.
         schedule: tile sizes.
+        row: the label of rows.
         sizes: of every label.
         grid: position of the block along labels that the grid splits.
         row_base: first row of the block.
@@ -50,6 +51,7 @@ class Frame:
 
     code: Code
     schedule: TileSchedule
+    row: str
     sizes: Mapping[str, Index]
     grid: Mapping[str, Index]
     row_base: Index
@@ -68,11 +70,6 @@ class Frame:
         self.in_quad = code.rem(self.lane, 4)
         self.scope = code.scope
         self.shared_bases: dict[tuple[int, int, str, int], Index] = {}
-
-    @property
-    def row(self) -> str:
-        """The label of rows."""
-        return self.schedule.row
 
     @property
     def blocks(self) -> int:
@@ -122,7 +119,7 @@ class Frame:
         span = self.spans[label]
         if span.whole or label in self.grid:
             return None
-        if isinstance(span.base, int) and isinstance(span.size, int):
-            if span.base + 8 * (slot.column + 1) <= span.size:
-                return None
+        known = isinstance(span.base, int) and isinstance(span.size, int)
+        if known and span.base + 8 * (slot.column + 1) <= span.size:
+            return None
         return code.less(self.position(label, slot), span.size)

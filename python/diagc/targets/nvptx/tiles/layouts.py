@@ -1,9 +1,9 @@
 """How an array tile lies in the registers of a block: slots of a thread, and lazily made elements.
 
-A block works on a tile of rows, 16 of them per `block` of a warp. An accumulator of mma (m16n8) puts
-into lane 4g + t the elements (row g + 8 half, column 8 n + 2 t + pair); this is the one layout of
-all values that have rows and columns. A value with rows only is replicated over the four lanes of
-a quad, one with columns only over the eight quads, one with neither over the block.
+A block works on a tile of rows, 16 of them per `block` of a warp. An accumulator of mma (m16n8)
+puts into lane 4g + t the elements (row g + 8 half, column 8 n + 2 t + pair); this is the one layout
+of all values that have rows and columns. A value with rows only is replicated over the four lanes
+of a quad, one with columns only over the eight quads, one with neither over the block.
 
 PTX ISA, "Matrix Fragments for mma.m16n8k16": the A operand of a step of 16 in k holds just the
 accumulators of two neighbouring n, packed in pairs, so a product is an operand without a shuffle.
@@ -17,12 +17,14 @@ from diagc.mlir import ir
 from diagc.targets.nvptx.tiles.emitter import Scope
 from diagc.targets.nvptx.tiles.instructions import Code
 
-__all__ = ["ORIGIN", "Literal", "Slot", "Tile"]
+__all__ = ["Literal", "Slot", "Tile", "slots"]
 
 
 class Slot(NamedTuple):
-    """A place of a thread: which 16 rows of its warp, which half of them, which 8 columns, which
-    of two neighbours."""
+    """A place of a thread: which 16 rows of its warp, which half of them, which columns.
+
+    `column` counts groups of 8 columns, `pair` is the first or second of two neighbours.
+    """
 
     block: int
     half: int
@@ -38,8 +40,6 @@ class Slot(NamedTuple):
             self.pair if columns else 0,
         )
 
-
-ORIGIN = Slot(0, 0, 0, 0)
 
 Literal = float | bool | int
 
@@ -95,9 +95,18 @@ class Tile:
 
     def slots(self, blocks: int, columns: int) -> Iterator[Slot]:
         """Every slot, when a warp has `blocks` times 16 rows and the tile 8 `columns` columns."""
-        wide = self.column is not None
-        for block in range(blocks if self.rows else 1):
-            for column in range(columns if wide else 1):
-                for half in range(2 if self.rows else 1):
-                    for pair in range(2 if wide else 1):
-                        yield Slot(block, half, column, pair)
+        return slots(self.rows, self.column is not None, blocks, columns)
+
+
+def slots(
+    rows: bool,
+    wide: bool,
+    blocks: int,
+    columns: int,
+) -> Iterator[Slot]:
+    """Every slot of a tile with or without rows, with or without columns."""
+    for block in range(blocks if rows else 1):
+        for column in range(columns if wide else 1):
+            for half in range(2 if rows else 1):
+                for pair in range(2 if wide else 1):
+                    yield Slot(block, half, column, pair)

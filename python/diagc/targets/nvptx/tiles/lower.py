@@ -1,7 +1,8 @@
 """A kernel as a gpu.module of tiles: parameters, position of the block, region, stores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from diagc.dialects import diag
 from diagc.mlir import gpu, ir, llvm
@@ -9,6 +10,7 @@ from diagc.runtime.gpu_kernel import Factor, GpuLaunch, Workspace
 from diagc.runtime.signature import KernelSignature
 from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import GpuArch
+from diagc.targets.nvptx.lowering import GpuModule
 from diagc.targets.nvptx.pipeline import SHARED_MEMORY, attach_arch
 from diagc.targets.nvptx.tiles.arena import Arena, lay_out
 from diagc.targets.nvptx.tiles.emitter import Index
@@ -16,25 +18,28 @@ from diagc.targets.nvptx.tiles.epilogue import store_tile
 from diagc.targets.nvptx.tiles.frame import Frame, Span
 from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.memory import Memory
+from diagc.targets.nvptx.tiles.parts import part_elements
 from diagc.targets.nvptx.tiles.plan import Plan, make_plan
-from diagc.targets.nvptx.tiles.regions import Region
-from diagc.targets.nvptx.tiles.schedule import TileSchedule, choose_schedule
+from diagc.targets.nvptx.tiles.regions import Region, StreamLowering
+from diagc.targets.nvptx.tiles.schedule import TileSchedule, candidates, choose_schedule
+from diagc.targets.nvptx.tiles.splitting import PartStates, join_parts, run_part
 from diagc.targets.nvptx.tiles.staging import Staging
 from diagc.targets.nvptx.tiles.streams import lower_stream
 
-__all__ = ["TileModule", "lower_tiles"]
+__all__ = ["lower_tiles", "tile_schedules"]
 
-_EMPTY = f"module attributes {{gpu.container_module}} {{ gpu.module @kernels {{ {SHARED_MEMORY} }} }}"
+_EMPTY = (
+    f"module attributes {{gpu.container_module}} {{ gpu.module @kernels {{ {SHARED_MEMORY} }} }}"
+)
 
 
-@dataclass(frozen=True)
-class TileModule:
-    """A module at stage `gpu`, with what starts it."""
+def tile_schedules(kernel: ir.Operation, arch: GpuArch) -> Iterator[TileSchedule]:
+    """Tile sizes for a kernel, the best first.
 
-    module: ir.Module
-    signature: KernelSignature
-    launches: tuple[GpuLaunch, ...]
-    workspaces: tuple[Workspace, ...]
+    Raises:
+        UnsupportedError: the kernel does not fit into tiles; the reason says what and where.
+    """
+    return candidates(make_plan(kernel, kernel_signature(kernel)), arch)
 
 
 def lower_tiles(
@@ -42,13 +47,13 @@ def lower_tiles(
     arch: GpuArch,
     symbol: str = "kernel",
     schedule: TileSchedule | None = None,
-) -> TileModule:
+) -> GpuModule:
     """Lower a kernel function to tiles of rows.
 
     Args:
         kernel: a function of diag ops, with the attribute `diag.kernel`.
         arch: what it is compiled for.
-        symbol: name of the function.
+        symbol: name of the function; of two, where several blocks share a stream.
         schedule: tile sizes; chosen from the axes by default.
 
     Raises:
@@ -61,37 +66,47 @@ def lower_tiles(
     with kernel.context, ir.Location.unknown():
         module = ir.Module.parse(_EMPTY)
         attach_arch(module, arch)
-        _Function(module, plan, schedule, arena).emit(symbol)
-    launch = GpuLaunch(
-        symbol,
-        schedule.threads,
-        arena.size,
-        (_grid(plan, schedule),),
-        schedule.blocks_per_sm,
-    )
-    return TileModule(module, signature, (launch,), ())
+        function = partial(_Function, module, plan, schedule, arena)
+        if not schedule.split:
+            return GpuModule(module, signature, (function().emit(symbol),))
+        launches = (
+            function(is_part=True).emit(f"{symbol}_parts"),
+            function(is_join=True).emit(f"{symbol}_join"),
+        )
+    elements = part_elements(plan, schedule.warps, schedule.row_blocks)
+    size = (_parts(plan, schedule), *_blocks(plan, schedule), elements)
+    return GpuModule(module, signature, launches, (Workspace("f32", size),))
 
 
-def _grid(plan: Plan, schedule: TileSchedule) -> tuple[Factor, ...]:
-    """One block per tile of rows and position of the grid's axes; all along x."""
+def _blocks(plan: Plan, schedule: TileSchedule) -> tuple[Factor, ...]:
+    """One block per tile of rows and position of the grid's axes."""
     return ((plan.row, schedule.rows), *reversed(plan.grid))
+
+
+def _parts(plan: Plan, schedule: TileSchedule) -> Factor:
+    """Parts of the streamed axis."""
+    (axis,) = plan.streamed
+    return (axis, schedule.split)
 
 
 @dataclass
 class _Function:
-    """Writes one function."""
+    """Writes one function: all of the kernel, a part of its stream, or what joins the parts."""
 
     module: ir.Module
     plan: Plan
     schedule: TileSchedule
     arena: Arena
+    is_part: bool = False
+    is_join: bool = False
 
     @property
     def signature(self) -> KernelSignature:
+        """The kernel's interface."""
         return self.plan.signature
 
-    def emit(self, symbol: str) -> None:
-        """The function with its body."""
+    def emit(self, symbol: str) -> GpuLaunch:
+        """The function with its body; gives its launch."""
         code = Code()
         block = next(iter(self.module.body.operations)).operation.regions[0].blocks[0]
         with ir.InsertionPoint(block):
@@ -101,17 +116,29 @@ class _Function:
                 kernel=True,
                 known_block_size=[self.schedule.threads, 1, 1],
             )
-        function.attributes["nvvm.minctasm"] = ir.IntegerAttr.get(
-            code.i32, self.schedule.blocks_per_sm
-        )
+        occupancy = ir.IntegerAttr.get(code.i32, self.schedule.blocks_per_sm)
+        function.attributes["nvvm.minctasm"] = occupancy
         entry = function.add_entry_block()
         with ir.InsertionPoint(entry):
             self._body(code, list(entry.arguments))
             gpu.return_([])
+        tile, *rest = _blocks(self.plan, self.schedule)
+        grid = (tile, _parts(self.plan, self.schedule), *rest) if self.is_part else (tile, *rest)
+        return GpuLaunch(
+            symbol,
+            self.schedule.threads,
+            self.arena.size,
+            (grid,),
+            self.schedule.blocks_per_sm,
+        )
 
     # -- parameters ------------------------------------------------------------------------------
     def _dynamic(self) -> list[str]:
         return [axis.label for axis in self.signature.axes if axis.size is None]
+
+    def _pointers(self) -> int:
+        """Wires, and the workspace."""
+        return len(self.signature.wires) + (1 if self.schedule.split else 0)
 
     def _parameters(self, code: Code) -> list[ir.Type]:
         """In the order of `runtime.gpu_kernel`."""
@@ -120,27 +147,25 @@ class _Function:
             for wire in self.signature.wires
             for label in (wire.labels[:-1] if wire.unit_stride else wire.labels)
         ]
-        pointers = [code.glob] * len(self.signature.wires)
+        pointers = [code.glob] * self._pointers()
         return [*pointers, *[code.i32] * len(self._dynamic()), *[code.i64] * len(strides)]
 
     def _body(self, code: Code, parameters: list[ir.Value]) -> None:
-        wires = self.signature.wires
-        pointers, rest = parameters[: len(wires)], parameters[len(wires) :]
+        pointers, rest = parameters[: self._pointers()], parameters[self._pointers() :]
         dynamic = self._dynamic()
-        sizes: dict[str, Index] = {
-            axis.label: axis.size for axis in self.signature.axes if axis.size is not None
-        }
-        sizes |= dict(zip(dynamic, rest, strict=False))
+        static = {x: n for x, n in self.plan.sizes.items() if n != diag.DYNAMIC}
+        sizes: dict[str, Index] = {**static, **dict(zip(dynamic, rest, strict=False))}
         strides = self._strides(rest[len(dynamic) :])
-        frame = self._frame(code, self._all_sizes(sizes))
+        block = _Block(self, code, sizes)
         memories = [
-            Memory(frame, pointer, wire.dtype, wire.labels, stride)
-            for pointer, wire, stride in zip(pointers, wires, strides, strict=True)
+            Memory(block.frame, pointer, wire.dtype, wire.labels, stride)
+            for pointer, wire, stride in zip(pointers, self.signature.wires, strides, strict=False)
         ]
-        self._region(frame, memories)
+        block.run(memories, pointers[-1])
 
     def _strides(self, rest: Sequence[ir.Value]) -> list[Mapping[str, Index]]:
-        left, found = list(rest), []
+        left = list(rest)
+        found: list[Mapping[str, Index]] = []
         for wire in self.signature.wires:
             stride: dict[str, Index] = {}
             for label in wire.labels:
@@ -149,47 +174,74 @@ class _Function:
             found.append(stride)
         return found
 
-    def _all_sizes(self, sizes: Mapping[str, Index]) -> dict[str, Index]:
-        """Static sizes of labels that only appear inside, too."""
-        known = {x: n for x, n in self.plan.sizes.items() if n != diag.DYNAMIC}
-        return {**known, **sizes}
 
-    # -- the block -------------------------------------------------------------------------------
-    def _frame(self, code: Code, sizes: Mapping[str, Index]) -> Frame:
+class _Block:
+    """What one block does."""
+
+    def __init__(self, function: _Function, code: Code, sizes: Mapping[str, Index]) -> None:
+        """Find the block's position: tiles of rows are next to each other."""
+        self.function, self.plan, self.schedule = function, function.plan, function.schedule
         smem = llvm.AddressOfOp(code.shared, "shared").result
         thread, rest = code.thread(), code.block()
         tiles = code.ceil_div(sizes[self.plan.row], self.schedule.rows)
-        tile, left = code.rem(rest, tiles), code.div(rest, tiles)
+        tile, rest = code.rem(rest, tiles), code.div(rest, tiles)
+        self.parts: Index = 1
+        self.part: Index = 0
+        if self.schedule.split:
+            (axis,) = self.plan.streamed
+            self.parts = code.ceil_div(sizes[axis], self.schedule.split)
+        if function.is_part:
+            self.part, rest = code.rem(rest, self.parts), code.div(rest, self.parts)
+        self.number = code.add(code.mul(rest, tiles), tile)
+        self.count = tiles
         grid: dict[str, Index] = {}
         for label in reversed(self.plan.grid):
-            grid[label], left = code.rem(left, sizes[label]), code.div(left, sizes[label])
-        frame = Frame(
+            grid[label], rest = code.rem(rest, sizes[label]), code.div(rest, sizes[label])
+            self.count = code.mul(self.count, sizes[label])
+        row_base = code.mul(self._order(code, tile, tiles), self.schedule.rows)
+        self.frame = Frame(
             code,
             self.schedule,
+            self.plan.row,
             sizes,
             grid,
-            code.mul(self._order(code, tile, tiles), self.schedule.rows),
+            row_base,
             smem,
             thread,
-            scratch=self.arena.scratch,
+            scratch=function.arena.scratch,
         )
         for label, size in self.plan.sizes.items():
             if size != diag.DYNAMIC and label not in (*self.plan.grid, *self.plan.streamed):
-                frame.spans[label] = Span(0, -(-size // 16) * 16, size)
-        return frame
+                self.frame.spans[label] = Span(0, -(-size // 16) * 16, size)
 
     def _order(self, code: Code, tile: Index, tiles: Index) -> Index:
-        """Long rows first where the length grows with the position: fewer blocks wait at the end."""
+        """Long rows first where they grow with the position: fewer blocks wait at the end."""
         grows = any("diag.upper" in op.attributes for op in self.plan.streams())
         return code.sub(code.sub(tiles, 1), tile) if grows else tile
 
-    def _region(self, frame: Frame, memories: Sequence[Memory]) -> None:
+    def run(self, memories: Sequence[Memory], workspace: ir.Value) -> None:
+        """The region, and the stores of what it returns."""
         body = diag.function_body(self.plan.kernel)
-        staging = Staging(frame, self.plan, self.arena, memories)
-        region = Region(frame, self.plan, staging, lower_stream)
+        staging = Staging(self.frame, self.plan, self.function.arena, memories)
+        region = Region(self.frame, self.plan, staging, self._stream(workspace))
         region.places.update(zip(body.arguments, memories, strict=False))
-        staging.start_fixed()
+        if self.function.is_part:
+            staging.start_fixed()
+            region.run_until(body, self.plan.streams()[0])
+            run_part(region, self.plan.streams()[0], self.part, self._states(workspace))
+            return
+        if not self.function.is_join:
+            staging.start_fixed()
         results = region.run(body)
-        targets = memories[len(self.signature.args) :]
+        targets = memories[len(self.function.signature.args) :]
         for value, target in zip(results, targets, strict=True):
-            store_tile(frame, region.tile(value), target)
+            store_tile(self.frame, region.tile(value), target)
+
+    def _stream(self, workspace: ir.Value) -> StreamLowering:
+        if not self.function.is_join:
+            return lower_stream
+        return lambda region, op: join_parts(region, op, self.parts, self._states(workspace))
+
+    def _states(self, workspace: ir.Value) -> PartStates:
+        elements = part_elements(self.plan, self.schedule.warps, self.schedule.row_blocks)
+        return PartStates(self.frame, workspace, self.number, self.count, elements)

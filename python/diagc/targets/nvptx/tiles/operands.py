@@ -54,9 +54,7 @@ class RegisterRows:
     def words(self, step: int, block: int) -> list[Words]:
         """Pairs of two groups of columns; of f32, both elements of a pair are words."""
         if self.kind != "tf32":
-            slots = [
-                Slot(block, half, 2 * step + group, 0) for group in (0, 1) for half in (0, 1)
-            ]
+            slots = [Slot(block, half, 2 * step + group, 0) for group in (0, 1) for half in (0, 1)]
             return [[self.tile.word(self.kind, slot) for slot in slots]]
         slots = [Slot(block, half, step, pair) for pair in (0, 1) for half in (0, 1)]
         return split(self.frame, [self.tile.at(slot) for slot in slots], self.parts)

@@ -1,5 +1,4 @@
-"""Analysis: which label is rows, which contractions are matrix products, what goes through shared
-memory; changes nothing.
+"""Analysis: what are rows, matrix products, operands in shared memory; changes nothing.
 
 Every value inside a block has the label of rows and at most one other; an argument with two others
 is a column operand. A kernel that does not fit is refused with the reason, and another lowering
@@ -13,7 +12,8 @@ from functools import cached_property
 from diagc.dialects import diag
 from diagc.errors import UnsupportedError
 from diagc.mlir import ir
-from diagc.passes.kernel_axes import analyze_kernel
+from diagc.passes.kernel_axes import analyze_kernel, is_leaf
+from diagc.passes.schedules import read_schedule
 from diagc.runtime.signature import KernelSignature
 
 __all__ = ["Plan", "Product", "Staged", "make_plan", "stage_of", "trace"]
@@ -47,8 +47,14 @@ class Product:
 
 @dataclass(frozen=True)
 class Staged:
-    """An argument that goes through shared memory: labels (of the argument) of lines and along
-    them; `streamed` is the one of them that comes in chunks, if any."""
+    """An argument that goes through shared memory.
+
+    Args:
+        argument: its number.
+        lines: the label, of the argument, that counts lines.
+        inner: the label along a line.
+        streamed: the one of both that comes in chunks, if any.
+    """
 
     argument: int
     lines: str
@@ -100,8 +106,10 @@ def array_ops(kernel: ir.Operation) -> Iterator[ir.Operation]:
 
 
 def trace(value: ir.Value) -> tuple[ir.Value, dict[str, str]] | None:
-    """The argument of the kernel that a value is under other labels: label to that of the argument;
-    None where it is computed."""
+    """The argument of the kernel that a value is, and its labels there.
+
+    None where the value is computed.
+    """
     names = {label: label for label in diag.labels(value)}
     while not isinstance(value.owner, ir.Block):
         op = value.owner.operation
@@ -138,7 +146,13 @@ def make_plan(kernel: ir.Operation, signature: KernelSignature) -> Plan:
 def _candidates(
     kernel: ir.Operation, common: tuple[str, ...], sizes: Mapping[str, int]
 ) -> list[str]:
-    """Labels of contractions' results that one operand lacks: open before long, common first."""
+    """Labels of contractions' results that one operand lacks, the most promising first.
+
+    That is the axis that the kernel's schedule cuts into tiles; then common axes before others,
+    open before long ones, inner ones first.
+    """
+    chosen = read_schedule(kernel)
+    tiled = None if chosen is None else chosen.lanes
     found: dict[str, None] = {}
     for op in array_ops(kernel):
         if op.name == "diag.contract":
@@ -146,8 +160,11 @@ def _candidates(
             labels = diag.labels(op.results[0])
             found |= dict.fromkeys(label for label in labels if (label in lhs) != (label in rhs))
 
-    def order(label: str) -> tuple[bool, bool, int]:
-        return label not in common, sizes[label] != diag.DYNAMIC, -sizes[label]
+    position = {label: number for number, label in enumerate(found)}
+
+    def order(label: str) -> tuple[bool, bool, bool, int, int]:
+        closed = sizes[label] != diag.DYNAMIC
+        return label != tiled, label not in common, closed, -sizes[label], -position[label]
 
     return sorted(found, key=order)
 
@@ -177,8 +194,10 @@ def _refusal(op: ir.Operation, reason: str) -> UnsupportedError:
 
 
 def stage_of(plan: "Plan | _Planner", value: ir.Value) -> Staged | None:
-    """What brings an argument to shared memory; None for a value that is computed, or has not two
-    labels in a block."""
+    """What brings an argument to shared memory.
+
+    None for a value that is computed, or that has not two labels in a block.
+    """
     found = trace(value)
     if found is None:
         return None
@@ -252,9 +271,8 @@ class _Planner:
             self._check_stream(op)
         elif op.name == "diag.relabel":
             self._check_relabel(op)
-        elif op.name == "diag.constant":
-            if not ir.DenseElementsAttr(op.attributes["value"]).is_splat:
-                raise _refusal(op, "it is a table")
+        elif op.name == "diag.constant" and not is_leaf(op):
+            raise _refusal(op, "it is a table")
 
     def _check_small(self, op: ir.Operation, value: ir.Value) -> None:
         """A value in registers has rows and one more label."""
@@ -290,19 +308,21 @@ class _Planner:
         """The contraction as a product; None where it is a map and a sum of tiles."""
         lhs, rhs = op.operands[0], op.operands[1]
         if (self.row in diag.labels(lhs)) == (self.row in diag.labels(rhs)):
-            return self._elementwise(op)
+            self._check_elementwise(op)
+            return None
         rows, columns = (lhs, rhs) if self.row in diag.labels(lhs) else (rhs, lhs)
         over = diag.strings(op.attributes["over"])
         others = [label for label in self._local(columns) if label not in over]
         if len(over) != 1 or len(others) != 1 or set(self._local(rows)) != {self.row, *over}:
-            return self._elementwise(op)
+            self._check_elementwise(op)
+            return None
         if trace(columns) is None:
             raise _refusal(op, "the operand without rows is computed in the kernel")
         self._check_static(op, over[0])
         self._check_static(op, others[0])
         return Product(op, rows, columns, over[0], others[0])
 
-    def _elementwise(self, op: ir.Operation) -> None:
+    def _check_elementwise(self, op: ir.Operation) -> None:
         labels = {*self._local(op.operands[0]), *self._local(op.operands[1])} - {self.row}
         if len(labels) > 1:
             raise _refusal(op, f"it has the columns {', '.join(sorted(labels))}")
@@ -312,9 +332,7 @@ class _Planner:
             raise _refusal(op, f"axis {label} is open and not streamed")
 
     # -- shared memory ---------------------------------------------------------------------------
-    def _staged(
-        self, op: ir.Operation, products: Mapping[ir.Value, Product]
-    ) -> Iterator[Staged]:
+    def _staged(self, op: ir.Operation, products: Mapping[ir.Value, Product]) -> Iterator[Staged]:
         if op.name == "diag.contract" and op.results[0] in products:
             product = products[op.results[0]]
             values = [product.columns, product.rows]

@@ -1,6 +1,5 @@
 """Reductions of tiles: in the thread, over the lanes that share a row, over the rows of a block."""
 
-
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
 from diagc.targets.nvptx.tiles.frame import Frame

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeAlias
 
 from diagc.dialects import diag
@@ -13,19 +14,13 @@ from diagc.targets.nvptx.tiles.frame import Frame
 from diagc.targets.nvptx.tiles.layouts import Slot, Tile
 from diagc.targets.nvptx.tiles.maps import MapBody
 from diagc.targets.nvptx.tiles.memory import Memory
-from diagc.targets.nvptx.tiles.operands import (
-    ColumnOperand,
-    RegisterRows,
-    RowOperand,
-    SharedColumns,
-    SharedRows,
-)
-from diagc.targets.nvptx.tiles.plan import Plan, Product, Staged, stage_of
+from diagc.targets.nvptx.tiles.plan import Plan, stage_of
+from diagc.targets.nvptx.tiles.products import matrix_product
 from diagc.targets.nvptx.tiles.reductions import reduce_columns, reduce_rows
 from diagc.targets.nvptx.tiles.scalars import Scalar, as_value
 from diagc.targets.nvptx.tiles.staging import Staging
 
-__all__ = ["Place", "Position", "Region"]
+__all__ = ["Place", "Position", "Region", "StreamLowering"]
 
 
 @dataclass(frozen=True)
@@ -61,17 +56,21 @@ class Region:
 
     def nested(self) -> "Region":
         """A region inside this one: it sees all values, and makes its own."""
-        copy = Region(
-            self.frame, self.plan, self.staging, self.lower_stream, dict(self.places)
-        )
+        copy = Region(self.frame, self.plan, self.staging, self.lower_stream, dict(self.places))
         copy._contractions = dict(self._contractions)
         return copy
 
     def run(self, block: ir.Block) -> list[ir.Value]:
         """Lower a block; gives what its yields or its return hand on."""
+        return self.run_until(block, None)
+
+    def run_until(self, block: ir.Block, end: ir.Operation | None) -> list[ir.Value]:
+        """Lower the ops of a block that stand before one of them."""
         handed: list[ir.Value] = []
         for view in block.operations:
             op = view.operation
+            if end is not None and op == end:
+                break
             if op.name in ("diag.yield", "func.return"):
                 handed += op.operands
             elif op.name == "diag.stream":
@@ -128,15 +127,13 @@ class Region:
         tile = self.tile(wire)
         return tile.at(slot) if tile.literal is None else tile.literal
 
-    def _accumulated(
-        self, body: MapBody, result: ir.Value
-    ) -> Callable[[Slot], ir.Value] | None:
+    def _accumulated(self, body: MapBody, result: ir.Value) -> Callable[[Slot], ir.Value] | None:
         """For x + product: sums that begin with x. None where the body is something else."""
         terms = body.addends or ()
         for product, other in (terms, terms[::-1]) if terms else ():
             contraction = self._own_product(product, result)
             if contraction is not None:
-                return lambda slot, c=contraction, o=other: self._sum(body, c, o, slot)
+                return partial(self._sum, body, contraction, other)
         return None
 
     def _own_product(self, term: ir.Value, result: ir.Value) -> Contraction | None:
@@ -180,7 +177,7 @@ class Region:
         """A matrix product, or a product of elements and a sum."""
         product = self.plan.products.get(op.results[0])
         if product is not None:
-            contraction = self._matrix_product(product)
+            contraction = matrix_product(self, product)
             self._contractions[op.results[0]] = contraction
             return contraction.tile()
         lhs, rhs = self.tile(op.operands[0]), self.tile(op.operands[1])
@@ -194,103 +191,6 @@ class Region:
             lambda slot: arith.mulf(lhs.at(slot), rhs.at(slot)),
         )
         return self._reduced("add", tile, diag.strings(op.attributes["over"]), code.f32)
-
-    # -- products --------------------------------------------------------------------------------
-    def _matrix_product(self, product: Product) -> Contraction:
-        columns = self.places[product.columns]
-        assert isinstance(columns, Memory), "the plan refuses computed columns"
-        staged = stage_of(self.plan, product.columns)
-        assert staged is not None
-        kind = "tf32" if columns.dtype == "f32" else columns.dtype
-        by_columns = self._inner_label(staged, product.columns) == product.inner
-        natural = kind == "tf32" and by_columns and self._is_shared_rows(product, by_rows=True)
-        parts = self._parts(columns.dtype)
-        operand = SharedColumns(
-            self.frame, self.staging.view(staged), by_columns, parts, paired=not natural
-        )
-        rows = self._row_operand(product, kind, paired=not natural)
-        depth = self._extent(product.inner)
-        return Contraction(
-            self.frame,
-            rows,
-            operand,
-            product.column,
-            depth // (8 if kind == "tf32" else 16),
-            kind,
-        )
-
-    def _row_operand(self, product: Product, kind: str, *, paired: bool) -> RowOperand:
-        place = self.places[product.rows]
-        if isinstance(place, Memory) and self._is_shared(product, kind):
-            staged = stage_of(self.plan, product.rows)
-            assert staged is not None
-            by_rows = self._inner_label(staged, product.rows) == product.inner
-            parts = self._parts(place.dtype)
-            return SharedRows(self.frame, self.staging.view(staged), by_rows, parts, paired)
-        rewritten = self._rewritten(product, kind, paired=paired)
-        if rewritten is not None:
-            return rewritten
-        tile = self._masked(self.tile(product.rows), product.inner)
-        return RegisterRows(self.frame, tile, kind, self._parts(str(tile.element)))
-
-    def _rewritten(self, product: Product, kind: str, *, paired: bool) -> RowOperand | None:
-        """Rows that stay while a stream runs and are too many for registers: in shared memory, in
-        the place of what they are made of."""
-        staged = self.plan.rewritten.get(product.rows)
-        words = self._extent(product.inner) // 16 * 4 * self.frame.blocks
-        if staged is None or (kind != "tf32" and words <= self.frame.schedule.resident):
-            return None
-        place = self.tile(product.rows)
-        memory = self.staging.memories[staged.argument]
-        if memory.dtype != ("f32" if kind == "tf32" else kind):
-            return None
-        by_rows = staged.lines == self.frame.row
-        if not by_rows:
-            return None
-        view = self.staging.rewrite(staged, place, memory.dtype)
-        return SharedRows(self.frame, view, by_rows, self._parts(memory.dtype), paired)
-
-    def _parts(self, dtype: str) -> int:
-        """Numbers of 16 bits are numbers of tf32."""
-        return 2 if dtype == "f32" and not self.frame.schedule.tf32 else 1
-
-    def _is_shared(self, product: Product, kind: str) -> bool:
-        """Whether rows are read from shared memory as they are."""
-        place = self.places[product.rows]
-        return isinstance(place, Memory) and place.dtype == ("f32" if kind == "tf32" else kind)
-
-    def _is_shared_rows(self, product: Product, *, by_rows: bool) -> bool:
-        staged = stage_of(self.plan, product.rows)
-        if product.rows in self.plan.rewritten:
-            return self.plan.rewritten[product.rows].lines == self.frame.row
-        if staged is None or not self._is_shared(product, "tf32"):
-            return False
-        return (self._inner_label(staged, product.rows) == product.inner) == by_rows
-
-    def _inner_label(self, staged: Staged, value: ir.Value) -> str:
-        """The label of a value that goes along the lines of its tile."""
-        names = _names(value)
-        return next(label for label, old in names.items() if old == staged.inner)
-
-    def _extent(self, label: str) -> int:
-        return self.frame.spans[label].extent
-
-    def _masked(self, tile: Tile, inner: str) -> Tile:
-        """Where positions of the summed axis do not exist, rows are 0: the columns are, too, but
-        0 times infinity is not."""
-        frame = self.frame
-        span = frame.spans[inner]
-        if span.whole or tile.words is not None:
-            return tile
-
-        def make(slot: Slot) -> ir.Value:
-            exists = frame.exists(inner, slot)
-            value = tile.at(slot)
-            if exists is None:
-                return value
-            return arith.select(exists, value, frame.code.scalar(value.type, 0.0))
-
-        return Tile(frame.code, tile.rows, tile.column, tile.element, make)
 
     # -- views and literals ----------------------------------------------------------------------
     def relabel(self, op: ir.Operation) -> Place:
@@ -318,14 +218,6 @@ class Region:
         number = bool(attr.value) if element == self.frame.code.i1 else attr.value
         code = self.frame.code
         return Tile(code, False, None, element, lambda _: code.scalar(element, number), number)
-
-
-def _names(value: ir.Value) -> Mapping[str, str]:
-    from diagc.targets.nvptx.tiles.plan import trace
-
-    found = trace(value)
-    assert found is not None, "a staged value is an argument"
-    return found[1]
 
 
 _RULES: Mapping[str, Callable[[Region, ir.Operation], Place]] = {

@@ -9,6 +9,7 @@ from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.tiles.arena import lay_out
+from diagc.targets.nvptx.tiles.parts import part_length, splittable
 
 if TYPE_CHECKING:
     from diagc.targets.nvptx.tiles.plan import Plan, Product
@@ -21,8 +22,6 @@ class TileSchedule:
     """How a block works.
 
     Args:
-        row: label of the rows.
-        grid: labels with one block per position.
         row_blocks: blocks of 16 rows of one warp.
         warps: per block.
         chunk: positions of a streamed axis that are worked on at a time.
@@ -33,8 +32,6 @@ class TileSchedule:
         tf32: whether f32 operands are rounded to tf32; else products are exact to 22 bits.
     """
 
-    row: str
-    grid: tuple[str, ...]
     row_blocks: int = 1
     warps: int = 4
     chunk: int = 64
@@ -88,7 +85,7 @@ def candidates(plan: "Plan", arch: GpuArch) -> Iterator[TileSchedule]:
         registers = _registers(plan, row_blocks, chunk)
         if registers > _MOST_REGISTERS:
             continue
-        schedule = TileSchedule(plan.row, plan.grid, row_blocks, warps, chunk)
+        schedule = TileSchedule(row_blocks, warps, chunk)
         found = _by_occupancy(plan, schedule, registers, arch)
         if found is not None:
             fits = True
@@ -151,7 +148,16 @@ def _by_occupancy(
         return None
     by_shared = arch.sm_shared_bytes // (shared + _BLOCK_RESERVE)
     by_registers = arch.registers // (registers * schedule.threads)
-    return replace(schedule, blocks_per_sm=max(1, min(by_shared, by_registers, _MOST_BLOCKS)))
+    blocks = max(1, min(by_shared, by_registers, _MOST_BLOCKS))
+    return replace(schedule, blocks_per_sm=blocks, split=_split(plan, schedule))
+
+
+def _split(plan: "Plan", schedule: TileSchedule) -> int:
+    """Few rows are not enough for a GPU, so that blocks share their stream."""
+    few = plan.sizes[plan.row] != diag.DYNAMIC
+    if not few or splittable(plan) is None:
+        return 0
+    return part_length(plan, schedule.warps, schedule.row_blocks)
 
 
 _BLOCK_RESERVE = 1024

@@ -10,6 +10,7 @@ from diagc.targets.nvptx.tiles.shared_tile import CHUNK_BYTES, SharedTile
 
 __all__ = ["PLACES", "LanePlace", "SharedView", "swizzle"]
 
+
 @dataclass(frozen=True)
 class LanePlace:
     """What a thread's number chooses: a line, a chunk, bytes in the chunk.

@@ -16,6 +16,7 @@ from diagc.targets.nvptx.tiles.shared_memory import SharedView
 
 __all__ = ["Staging"]
 
+
 @dataclass(eq=False)
 class Staging:
     """Fills the tiles of a block, and waits before they are read."""
@@ -28,11 +29,13 @@ class Staging:
     """The stage that the loop being written reads, in bytes."""
     pending: int = 0
     """Groups of copies that were started after those of the tiles that stay."""
+    _started: bool = False
     _ready: bool = False
     _rewritten: set[Staged] = field(default_factory=set)
 
     def start_fixed(self) -> None:
-        """Start the copies of all tiles that stay."""
+        """Start the copies of all tiles that stay; they are started when they are read, else."""
+        self._started = True
         fixed = [staged for staged in self.plan.staged if staged.streamed is None]
         for staged in fixed:
             self._copy(staged).start(0, self._span(staged.lines), self._span(staged.inner))
@@ -65,6 +68,8 @@ class Staging:
         self._ready = True
         code = self.frame.code
         with code.within(self.frame.scope):
+            if not self._started:
+                self.start_fixed()
             code.wait_copies(self.pending)
             code.barrier()
 

@@ -8,8 +8,9 @@
 One barrier a chunk suffices: the stage that is filled next was read in the step before it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
@@ -17,19 +18,22 @@ from diagc.targets.elementwise.scalars import compute_type
 from diagc.targets.nvptx.tiles.bounds import Bounds, stream_bounds
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.frame import Span
-from diagc.targets.nvptx.tiles.layouts import Slot, Tile
+from diagc.targets.nvptx.tiles.layouts import Slot, Tile, slots
 from diagc.targets.nvptx.tiles.regions import Region
 
-__all__ = ["lower_stream"]
+__all__ = ["StreamLoop", "lower_stream"]
 
 
 def lower_stream(region: Region, op: ir.Operation) -> list[Tile]:
     """The results of a stream."""
-    return _Stream(region, op).lower()
+    stream = StreamLoop(region, op)
+    return stream.tail(stream.run(stream_bounds(region, op, stream.axis)))
 
 
 @dataclass(eq=False)
-class _Stream:
+class StreamLoop:
+    """Emits one stream; states are lists of elements, state by state, slot by slot."""
+
     region: Region
     op: ir.Operation
 
@@ -38,30 +42,41 @@ class _Stream:
         """The streamed axis."""
         return str(ir.StringAttr(self.op.attributes["axis"]).value)
 
-    def lower(self) -> list[Tile]:
-        """Prologue, loops, tail."""
+    def run(self, bounds: Bounds) -> list[ir.Value]:
+        """The states after all chunks."""
         region, frame = self.region, self.region.frame
-        code, schedule = frame.code, frame.schedule
-        bounds = stream_bounds(region, self.op, self.axis)
+        code = frame.code
         self._prologue(bounds)
-        region.staging.pending = schedule.stages - 1
-        init = region.nested()
-        handed = init.run(self.op.regions[0].blocks[0])
-        states = [init.tile(value) for value in handed]
-        carried = [tile.at(slot) for tile in states for slot in self._slots(tile)]
-        carried.append(code.index(0))
+        region.staging.pending = frame.schedule.stages - 1
+        carried = [*self.init(), code.index(0)]
         for low, high, full in bounds.ranges():
-            carried = code.loop(
-                low,
-                high,
-                1,
-                carried,
-                lambda j, values, f=full: self._step(bounds, j, values, full=f),
-            )
-        tail = region.nested()
-        self._bind(tail, self.op.regions[3].blocks[0].arguments, carried)
+            step = partial(self._step, bounds, full=full)
+            carried = code.loop(low, high, 1, carried, step)
         frame.spans.pop(self.axis, None)
-        return [tail.tile(value) for value in tail.run(self.op.regions[3].blocks[0])]
+        return carried[:-1]
+
+    def init(self) -> list[ir.Value]:
+        """The states before all chunks."""
+        return self._region_states(0, [])
+
+    def merge(self, first: Sequence[ir.Value], second: Sequence[ir.Value]) -> list[ir.Value]:
+        """The states of two parts, joined by the region `combine`."""
+        return self._region_states(2, [*first, *second])
+
+    def tail(self, states: Sequence[ir.Value]) -> list[Tile]:
+        """The stream's results from its last states."""
+        block = self.op.regions[3].blocks[0]
+        tail = self.region.nested()
+        self._bind(tail, block.arguments, states)
+        return [tail.tile(value) for value in tail.run(block)]
+
+    def state_slots(self) -> Iterator[ir.Type]:
+        """The type of every element of the states, in order."""
+        for argument in self.op.regions[1].blocks[0].arguments:
+            rows, column = self._shape(argument)
+            element = compute_type(diag.element_type(argument))
+            for _ in self._slots(rows, column):
+                yield element
 
     # -- copies ----------------------------------------------------------------------------------
     def _prologue(self, bounds: Bounds) -> None:
@@ -99,11 +114,7 @@ class _Stream:
         frame.spans[self.axis] = self._span(bounds, number, full=full)
         region.staging.stage = stage
         frame.keeps_all = full
-        body = region.nested()
-        block = self.op.regions[1].blocks[0]
-        self._bind(body, block.arguments, carried)
-        states = [body.tile(value) for value in body.run(block)]
-        found = [tile.at(slot) for tile in states for slot in self._slots(tile)]
+        found = self._region_states(1, carried[:-1])
         frame.keeps_all = False
         return [*found, code.index(self._shifted(stage, distance))]
 
@@ -118,9 +129,28 @@ class _Stream:
         return arith.select(code.less(moved, whole), moved, code.index(wrapped))
 
     # -- states ----------------------------------------------------------------------------------
-    def _slots(self, tile: Tile) -> list[Slot]:
+    def _region_states(self, number: int, arguments: Sequence[ir.Value]) -> list[ir.Value]:
+        """The elements of the states that a region yields."""
+        block = self.op.regions[number].blocks[0]
+        inner = self.region.nested()
+        self._bind(inner, block.arguments, arguments)
+        tiles = [inner.tile(value) for value in inner.run(block)]
+        arguments_of_body = self.op.regions[1].blocks[0].arguments
+        return [
+            tile.at(slot)
+            for tile, state in zip(tiles, arguments_of_body, strict=True)
+            for slot in self._slots(*self._shape(state))
+        ]
+
+    def _shape(self, value: ir.Value) -> tuple[bool, str | None]:
+        """Whether a value has rows, and its column."""
+        labels = self.region.plan.local(value)
+        columns = [label for label in labels if label != self.region.frame.row]
+        return len(columns) < len(labels), columns[0] if columns else None
+
+    def _slots(self, rows: bool, column: str | None) -> list[Slot]:
         frame = self.region.frame
-        return list(tile.slots(frame.blocks, frame.columns(tile.column)))
+        return list(slots(rows, column is not None, frame.blocks, frame.columns(column)))
 
     def _bind(
         self, region: Region, arguments: Sequence[ir.Value], carried: Sequence[ir.Value]
@@ -128,12 +158,10 @@ class _Stream:
         """Arguments of a region are the carried values, in order."""
         left = list(carried)
         for argument in arguments:
-            labels = region.plan.local(argument)
-            columns = [label for label in labels if label != region.frame.row]
-            rows, column = len(columns) < len(labels), columns[0] if columns else None
+            rows, column = self._shape(argument)
             element = compute_type(diag.element_type(argument))
             values: dict[Slot, ir.Value] = {}
-            tile = Tile(region.frame.code, rows, column, element, values.__getitem__)
-            for slot in self._slots(tile):
+            for slot in self._slots(rows, column):
                 values[slot] = left.pop(0)
+            tile = Tile(region.frame.code, rows, column, element, values.__getitem__)
             region.places[argument] = tile

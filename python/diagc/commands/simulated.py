@@ -1,0 +1,60 @@
+"""`diagc run --simulate`: a compiled program whose kernels for GPUs run in the simulator."""
+
+from typing import TYPE_CHECKING, Any
+
+from diagc.commands.program import Compiled, CompiledDiagram
+from diagc.errors import UserError
+from diagc.options import CompileOptions
+
+if TYPE_CHECKING:
+    from diagc.simulator import Report
+
+__all__ = ["SimulatedProgram", "require_gpu_target"]
+
+
+def require_gpu_target(options: CompileOptions) -> None:
+    """Refuse to simulate kernels of another target.
+
+    Raises:
+        UserError: the options' target makes no kernels for GPUs.
+    """
+    if options.target.partition(":")[0] != "nvptx":
+        raise UserError(
+            "only kernels for GPUs can be simulated",
+            expected="--target=nvptx",
+            found=f"--target={options.target}",
+        )
+
+
+class SimulatedProgram:
+    """A compiled program that runs on CPU tensors.
+
+    Args:
+        compiled: for the target nvptx.
+
+    Attributes:
+        simulation: the simulator's report of the last call; None before the first.
+    """
+
+    def __init__(self, compiled: Compiled) -> None:
+        """Run nothing yet."""
+        self.compiled = compiled
+        self.simulation: Report | None = None
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Run it with all checks."""
+        from diagc.simulator.program import program_report, simulated_program
+
+        if isinstance(self.compiled, CompiledDiagram):
+            program = simulated_program(self.compiled.program)
+            results = program(inputs)
+            self.simulation = program_report(program)
+            return results
+        import diagc
+
+        value, self.simulation = diagc.simulate(self.compiled, *inputs)  # type: ignore[arg-type]
+        return value
+
+    def explain(self, format: str = "text") -> str:
+        """Say what was fused and why; `format` is `text` or `json`."""
+        return self.compiled.explain(format)

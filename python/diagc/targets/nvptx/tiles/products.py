@@ -1,0 +1,131 @@
+"""Which operands a matrix product takes from where: shared memory, or registers."""
+
+from typing import TYPE_CHECKING
+
+from diagc.mlir import arith, ir
+from diagc.targets.nvptx.tiles.contraction import Contraction
+from diagc.targets.nvptx.tiles.layouts import Slot, Tile
+from diagc.targets.nvptx.tiles.memory import Memory
+from diagc.targets.nvptx.tiles.operands import (
+    RegisterRows,
+    RowOperand,
+    SharedColumns,
+    SharedRows,
+)
+from diagc.targets.nvptx.tiles.plan import Product, Staged, stage_of, trace
+
+if TYPE_CHECKING:
+    from diagc.targets.nvptx.tiles.regions import Region
+
+__all__ = ["matrix_product"]
+
+
+def matrix_product(region: "Region", product: Product) -> Contraction:
+    """The product, not emitted yet."""
+    return _Operands(region, product).contraction()
+
+
+class _Operands:
+    """Chooses the operands of one product."""
+
+    def __init__(self, region: "Region", product: Product) -> None:
+        self.region, self.product = region, product
+        self.frame, self.plan, self.staging = region.frame, region.plan, region.staging
+        columns = region.places[product.columns]
+        assert isinstance(columns, Memory), "the plan refuses computed columns"
+        self.columns = columns
+        self.kind = "tf32" if columns.dtype == "f32" else columns.dtype
+        self.depth = self.frame.spans[product.inner].extent
+
+    def contraction(self) -> Contraction:
+        """With operands of f32, k is paired unless both stand in shared memory along k."""
+        staged = stage_of(self.plan, self.product.columns)
+        assert staged is not None, "the plan stages all columns"
+        by_columns = self._inner_label(staged, self.product.columns) == self.product.inner
+        paired = not (by_columns and self._rows_along_inner())
+        parts = self._parts(self.columns.dtype)
+        columns = SharedColumns(
+            self.frame, self.staging.view(staged), by_columns, parts, paired=paired
+        )
+        steps = self.depth // (8 if self.kind == "tf32" else 16)
+        rows = self._rows(paired=paired)
+        return Contraction(self.frame, rows, columns, self.product.column, steps, self.kind)
+
+    # -- rows ------------------------------------------------------------------------------------
+    def _rows(self, *, paired: bool) -> RowOperand:
+        rows = self.product.rows
+        place = self.region.places[rows]
+        if self._fits(place):
+            staged = stage_of(self.plan, rows)
+            assert isinstance(place, Memory)
+            assert staged is not None, "the plan stages rows that are arguments"
+            by_rows = self._inner_label(staged, rows) == self.product.inner
+            parts = self._parts(place.dtype)
+            return SharedRows(self.frame, self.staging.view(staged), by_rows, parts, paired)
+        staged = self._rewritten()
+        if staged is not None:
+            view = self.staging.rewrite(staged, self.region.tile(rows), self._dtype)
+            return SharedRows(self.frame, view, True, self._parts(self._dtype), paired)
+        tile = self._masked(self.region.tile(rows))
+        exact = isinstance(place, Memory) and place.dtype != "f32"
+        return RegisterRows(self.frame, tile, self.kind, 1 if exact else self._parts("f32"))
+
+    @property
+    def _dtype(self) -> str:
+        return "f32" if self.kind == "tf32" else self.kind
+
+    def _fits(self, place: object) -> bool:
+        """Whether rows are an argument whose elements the product can take as they are."""
+        return isinstance(place, Memory) and place.dtype == self._dtype
+
+    def _rows_along_inner(self) -> bool:
+        """Whether rows are read from shared memory where they stand along k."""
+        rows = self.product.rows
+        if rows in self.plan.rewritten:
+            return self._rewritten() is not None
+        staged = stage_of(self.plan, rows)
+        if staged is None or not self._fits(self.region.places[rows]):
+            return False
+        return self._inner_label(staged, rows) == self.product.inner
+
+    def _rewritten(self) -> Staged | None:
+        """Where rows that stay while a stream runs, and are too many for registers, are put.
+
+        It is the place of what they are made of, in shared memory.
+        """
+        staged = self.plan.rewritten.get(self.product.rows)
+        words = self.depth // 16 * 4 * self.frame.blocks
+        if staged is None or (self.kind != "tf32" and words <= self.frame.schedule.resident):
+            return None
+        dtype = self.staging.memories[staged.argument].dtype
+        along = staged.lines == self.frame.row
+        return staged if dtype == self._dtype and along else None
+
+    def _masked(self, tile: Tile) -> Tile:
+        """Rows that are 0 where positions of the summed axis do not exist.
+
+        The columns are 0 there, too, but 0 times infinity is not.
+        """
+        frame, inner = self.frame, self.product.inner
+        if frame.spans[inner].whole or tile.words is not None:
+            return tile
+
+        def make(slot: Slot) -> ir.Value:
+            exists = frame.exists(inner, slot)
+            value = tile.at(slot)
+            if exists is None:
+                return value
+            return arith.select(exists, value, frame.code.scalar(value.type, 0.0))
+
+        return Tile(frame.code, tile.rows, tile.column, tile.element, make)
+
+    # -- both ------------------------------------------------------------------------------------
+    def _parts(self, dtype: str) -> int:
+        """Numbers of 16 bits are numbers of tf32."""
+        return 2 if dtype == "f32" and not self.frame.schedule.tf32 else 1
+
+    def _inner_label(self, staged: Staged, value: ir.Value) -> str:
+        """The label of a value that goes along the lines of its tile."""
+        found = trace(value)
+        assert found is not None, "what is staged is an argument"
+        return next(label for label, old in found[1].items() if old == staged.inner)

@@ -1,0 +1,209 @@
+"""Kernels lowered to tiles of one's choice, run in the simulator, compared with the interpreter.
+
+Arrays are float64 (or bool) at both ends; memory around them, and results before they are written,
+is poisoned. Every finding of the simulator is an error.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from diagc.compiler import run_pipeline
+from diagc.dialects import diag
+from diagc.frontend.text import parse
+from diagc.mlir import ir
+from diagc.runtime.gpu_kernel import element_count, grid_of
+from diagc.runtime.signature import DTYPES, KernelSignature, Wire
+from diagc.simulator import Buffer, Report, SimulatorOptions, simulate
+from diagc.targets import interp
+from diagc.targets.nvptx.arch import parse_arch
+from diagc.targets.nvptx.lowering import GpuModule
+from diagc.targets.nvptx.pipeline import CompiledModule, compile_module
+from diagc.targets.nvptx.tiles.lower import lower_tiles
+from diagc.targets.nvptx.tiles.schedule import TileSchedule
+
+__all__ = ["Placement", "TileRun", "compile_tiles", "kernels_of", "random_inputs", "run_tiles"]
+
+Array = npt.NDArray[Any]
+
+_STORAGE: Mapping[str, Any] = {
+    "i1": np.uint8,
+    "bf16": np.uint16,
+    "f16": np.float16,
+    "f32": np.float32,
+    "i32": np.int32,
+    "index": np.int64,
+}
+_POISON = 0xFF  # NaN in every float type
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How arrays lie: elements between their first and a multiple of 16 bytes, and after a line."""
+
+    offset: int = 0
+    gap: int = 0
+
+
+@dataclass(frozen=True)
+class TileRun:
+    """Results of a kernel, what they should be, and what the simulator counted."""
+
+    found: tuple[Array, ...]
+    expected: tuple[Array, ...]
+    reports: tuple[Report, ...]
+
+    def error(self) -> float:
+        """The largest difference, relative to the largest element of its array; NaN counts."""
+        return max(map(_difference, self.found, self.expected))
+
+
+def _difference(found: Array, expected: Array) -> float:
+    largest = np.abs(expected).max(initial=1e-30)
+    error = np.abs(found - expected).max(initial=0.0) / largest
+    return float("inf") if np.isnan(error) else float(error)
+
+
+def kernels_of(text: str) -> tuple[ir.Module, list[ir.Operation]]:
+    """The kernels that a diagram becomes, and the module that they live as long as."""
+    module = parse(text)
+    run_pipeline(module)
+    return module, [op for op in diag.functions(module) if diag.is_kernel(op)]
+
+
+def compile_tiles(
+    kernel: ir.Operation, schedule: TileSchedule | None = None, arch: str = "sm_80"
+) -> tuple[GpuModule, CompiledModule]:
+    """Lower a kernel to tiles and compile it."""
+    with kernel.context, ir.Location.unknown():
+        built = lower_tiles(kernel, parse_arch(arch), schedule=schedule)
+        return built, compile_module(built.module)
+
+
+def random_inputs(
+    signature: KernelSignature, sizes: Mapping[str, int], seed: int = 0
+) -> list[Array]:
+    """Normal numbers, and conditions that hold seven times in ten.
+
+    `sizes` is by the first letter of labels whose size is open: g (grid), l (rows), s (streamed).
+    """
+    rng = np.random.default_rng(seed)
+    static = {axis.label: axis.size for axis in signature.axes if axis.size is not None}
+    found: list[Array] = []
+    for wire in signature.args:
+        shape = [static.get(label) or sizes[label[0]] for label in wire.labels]
+        mask = wire.dtype == "i1"
+        found.append(rng.random(shape) < 0.7 if mask else rng.standard_normal(shape))
+    return found
+
+
+def run_tiles(
+    kernel: ir.Operation,
+    built: GpuModule,
+    compiled: CompiledModule,
+    inputs: Sequence[Array],
+    placement: Placement | None = None,
+    options: SimulatorOptions | None = None,
+) -> TileRun:
+    """Simulate all launches of a kernel.
+
+    Raises:
+        AssertionError: the simulator has a finding, or an element was not written.
+    """
+    signature, placement = built.signature, placement or Placement()
+    sizes = _sizes(signature, inputs)
+    shapes = [[sizes[label] for label in wire.labels] for wire in signature.wires]
+    arrays = [_place(shape, wire, placement) for shape, wire in zip(shapes, signature.wires)]
+    for array, wire, value in zip(arrays, signature.wires, inputs):
+        array[...] = _stored(value, wire.dtype)
+    buffers = [
+        Buffer(array, wire.name, writable=number >= len(signature.args))
+        for number, (array, wire) in enumerate(zip(arrays, signature.wires, strict=True))
+    ]
+    parameters: list[Buffer | int] = [
+        *buffers,
+        *_scratch(built, sizes),
+        *_numbers(signature, sizes, arrays),
+    ]
+    reports: list[Report] = []
+    for launch in built.launches:
+        grid = grid_of(launch, sizes)
+        if 0 in grid:
+            continue
+        report = simulate(
+            compiled.llvm_text,
+            launch.symbol,
+            parameters,
+            grid,
+            launch.threads,
+            launch.shared_bytes,
+            options=options,
+        )
+        assert not report.findings, str(report)
+        reports.append(report)
+    for buffer in buffers[len(signature.args) :]:
+        assert buffer.unwritten == 0 or not reports, f"{buffer.name}: {buffer.unwritten} elements"
+    loaded = [_loaded(array, wire.dtype) for array, wire in zip(arrays, signature.wires)]
+    count = len(signature.args)
+    expected = interp.evaluate_function(kernel, loaded[:count])
+    return TileRun(
+        tuple(loaded[count:]),
+        tuple(np.asarray(array, dtype=np.float64) for array in expected),
+        tuple(reports),
+    )
+
+
+def _sizes(signature: KernelSignature, inputs: Sequence[Array]) -> dict[str, int]:
+    sizes = {axis.label: axis.size for axis in signature.axes if axis.size is not None}
+    for wire, array in zip(signature.args, inputs, strict=True):
+        sizes |= dict(zip(wire.labels, array.shape, strict=True))
+    return sizes
+
+
+def _place(shape: Sequence[int], wire: Wire, placement: Placement) -> Array:
+    """An array of poison, as the placement says."""
+    dtype = np.dtype(_STORAGE[wire.dtype])
+    padded = [*shape[:-1], shape[-1] + placement.gap] if shape else []
+    count = int(np.prod(padded))
+    memory = np.full((count + 64) * dtype.itemsize, _POISON, np.uint8)
+    start = -memory.ctypes.data % 16 + placement.offset * dtype.itemsize
+    line = memory[start : start + count * dtype.itemsize].view(dtype).reshape(padded)
+    return line[..., : shape[-1]] if shape else line
+
+
+def _scratch(built: GpuModule, sizes: Mapping[str, int]) -> list[Buffer]:
+    found = []
+    for number, workspace in enumerate(built.workspaces):
+        size = max(element_count(workspace.size, sizes), 1) * DTYPES[workspace.dtype]
+        memory = np.full(size, _POISON, np.uint8).view(_STORAGE[workspace.dtype])
+        found.append(Buffer(memory, f"workspace{number}", writable=True))
+    return found
+
+
+def _numbers(
+    signature: KernelSignature, sizes: Mapping[str, int], arrays: Sequence[Array]
+) -> list[int]:
+    """Open sizes, then strides in elements."""
+    found = [sizes[axis.label] for axis in signature.axes if axis.size is None]
+    for array, wire in zip(arrays, signature.wires, strict=True):
+        strides = [stride // array.itemsize for stride in array.strides]
+        found += strides[:-1] if wire.unit_stride else strides
+    return found
+
+
+def _stored(values: Array, dtype: str) -> Array:
+    if dtype != "bf16":
+        return values.astype(_STORAGE[dtype])
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+
+
+def _loaded(array: Array, dtype: str) -> Array:
+    if dtype == "i1":
+        return np.asarray(array != 0)
+    if dtype == "bf16":
+        array = (np.ascontiguousarray(array).astype(np.uint32) << 16).view(np.float32)
+    return np.asarray(array, dtype=np.float64)

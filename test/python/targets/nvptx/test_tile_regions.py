@@ -1,0 +1,117 @@
+"""Tiles beyond attention: Gram states and what applies them, chains, parts of a stream, refusals."""
+
+import pytest
+
+from diagc.dialects import diag
+from diagc.errors import UnsupportedError
+from diagc.mlir import ir
+from diagc.targets.nvptx.arch import parse_arch
+from diagc.targets.nvptx.tiles.lower import lower_tiles
+from diagc.targets.nvptx.tiles.schedule import TileSchedule
+from diagc.testing.tile_kernels import compile_tiles, kernels_of, random_inputs, run_tiles
+
+BF16 = 3 * 2.0**-9
+SIZES = {"g": 2, "l": 41, "s": 87}
+
+
+def spherical(dtype: str, d: int = 32) -> str:
+    return f"""axis h, q, x, d = {d}
+diagram spherical(Q: h q d {dtype}, K: h x d {dtype}, V: h x d {dtype}) {{
+  S: h q x f32 = Q . K over d
+  P = l2(S) along x
+  O: h q d {dtype} = P . V over x
+  return O
+}}
+"""
+
+
+DECODE = """axis b, g = 2, r = 4, x, d = 64
+diagram decode(Q: b g r d bf16, K: b g x d bf16, V: b g x d bf16) {
+  S: b g r x f32 = Q . K over d
+  P = softmax(S * 0.125) along x
+  O: b g r d bf16 = P . V over x
+  return O
+}
+"""
+
+
+def error_of(kernel: ir.Operation, schedule: TileSchedule, sizes: dict[str, int]) -> float:
+    built, compiled = compile_tiles(kernel, schedule)
+    return run_tiles(kernel, built, compiled, random_inputs(built.signature, sizes)).error()
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "f16", "f32"])
+@pytest.mark.parametrize("split", [0, 48])
+def test_gram_states_are_exact_in_f32(dtype: str, split: int) -> None:
+    _module, kernels = kernels_of(spherical(dtype))
+    schedule = TileSchedule(warps=2, chunk=16, split=split)
+    assert error_of(kernels[0], schedule, SIZES) < 4e-6
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("bf16", 2.0**-8), ("f16", 2.0**-11)])
+def test_gram_states_are_applied_without_rounding_them(dtype: str, tolerance: float) -> None:
+    _module, kernels = kernels_of(spherical(dtype))
+    assert error_of(kernels[1], TileSchedule(warps=2, chunk=16), SIZES) < tolerance
+
+
+@pytest.mark.parametrize("sizes", [SIZES, {"g": 1, "l": 1, "s": 32}, {"g": 2, "l": 1, "s": 5}])
+def test_parts_of_a_stream_are_joined(sizes: dict[str, int]) -> None:
+    _module, (kernel,) = kernels_of(DECODE)
+    assert error_of(kernel, TileSchedule(warps=1, chunk=16, split=32), sizes) < BF16
+
+
+def test_few_rows_share_their_stream_by_themselves() -> None:
+    _module, (kernel,) = kernels_of(DECODE)
+    built, compiled = compile_tiles(kernel)
+    assert len(built.launches) == 2
+    inputs = random_inputs(built.signature, {"g": 1, "s": 600})
+    assert run_tiles(kernel, built, compiled, inputs).error() < BF16
+
+
+def test_statistics_of_rows_are_results_too() -> None:
+    text = """axis h, q, x, d = 32
+diagram two(Q: h q d bf16, K: h x d bf16, V: h x d bf16) {
+  S: h q x f32 = Q . K over d
+  Z = sum(abs(S)) over x
+  O: h q d f32 = S . V over x
+  return O / Z, Z
+}
+"""
+    _module, kernels = kernels_of(text)
+    streams = [k for k in kernels if any(op.name == "diag.stream" for op in _ops(k))]
+    assert len(streams) == 1
+    assert len(diag.function_body(streams[0]).operations) > 1
+    assert error_of(streams[0], TileSchedule(warps=2, chunk=16), SIZES) < BF16
+
+
+def _ops(kernel: ir.Operation) -> list[ir.Operation]:
+    return list(diag.walk_ops(kernel.regions[0]))
+
+
+REFUSED = {
+    "no contraction": (
+        """axis q, x
+diagram sums(A: q x f32) {
+  return softmax(A) along x
+}
+""",
+        "rows and columns",
+    ),
+    "f64": (
+        """axis h, q, x, d = 32
+diagram double(Q: h q d f64, K: h x d f64, V: h x d f64) {
+  P = softmax(Q . K over d) along x
+  return P . V over x
+}
+""",
+        "f64",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_fit_is_refused_with_the_reason(case: str) -> None:
+    text, reason = REFUSED[case]
+    _module, kernels = kernels_of(text)
+    with pytest.raises(UnsupportedError, match=reason):
+        lower_tiles(kernels[0], parse_arch("sm_80"))

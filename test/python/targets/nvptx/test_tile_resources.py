@@ -1,0 +1,60 @@
+"""What ptxas says of kernels on tiles: no spills, registers for the blocks that are claimed."""
+
+import pytest
+
+from diagc.targets.nvptx.arch import parse_arch
+from diagc.targets.nvptx.ptxas import disassemble, find_tool
+from diagc.testing.tile_kernels import compile_tiles, kernels_of
+
+pytestmark = pytest.mark.skipif(
+    find_tool() is None, reason="NOT TESTED: registers and spills, for there is no ptxas"
+)
+
+HEAD = "axis h, q, x, d = {d}, e = {e}\n"
+ATTENTION = """diagram attention(Q: h q d {t}, K: h x d {t}, V: h x e {t}{more}) {{
+  S: h q x f32 = Q . K over d
+  P = {n}({s}) along x{where}
+  O: h q e {t} = P . V over x
+  return O
+}}
+"""
+CASES = [
+    ("bf16", 64, 64, "softmax", ""),
+    ("bf16", 64, 64, "softmax", "q >= x"),
+    ("bf16", 128, 128, "softmax", "q >= x"),
+    ("f16", 128, 64, "l1", "q >= x"),
+    ("bf16", 256, 256, "softmax", "q >= x"),
+    ("bf16", 64, 64, "l2", ""),
+    ("f32", 64, 64, "softmax", "q >= x"),
+]
+
+
+@pytest.mark.parametrize(("dtype", "d", "e", "normaliser", "mask"), CASES)
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
+def test_registers(dtype: str, d: int, e: int, normaliser: str, mask: str, arch: str) -> None:
+    where = f" where ({mask})" if mask else ""
+    head = HEAD.format(d=d, e=e)
+    body = ATTENTION.format(t=dtype, n=normaliser, s="S * 0.125", where=where, more="")
+    _module, kernels = kernels_of(head + body)
+    for kernel in kernels:
+        built, compiled = compile_tiles(kernel, arch=arch)
+        for launch in built.launches:
+            used = compiled.resources[launch.symbol]
+            limit = parse_arch(arch).registers // (launch.threads * launch.blocks_per_sm)
+            assert used.spills == 0, launch
+            assert used.registers <= limit, launch
+
+
+def test_the_machine_code_uses_tensor_cores_and_asynchronous_copies() -> None:
+    head = HEAD.format(d=64, e=64)
+    body = ATTENTION.format(t="bf16", n="softmax", s="S", where="", more="")
+    _module, (kernel,) = kernels_of(head + body)
+    _built, compiled = compile_tiles(kernel)
+    for instruction in ("mma.sync.aligned.m16n8k16", "ldmatrix", "cp.async.cg"):
+        assert instruction in compiled.ptx
+    assert compiled.cubin is not None
+    sass = disassemble(compiled.cubin)
+    if sass is None:
+        pytest.skip("NOT TESTED: machine code, for there is neither nvdisasm nor cuobjdump")
+    for instruction in ("HMMA.16816", "LDSM", "LDGSTS"):
+        assert instruction in sass
