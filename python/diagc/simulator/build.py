@@ -6,6 +6,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -74,23 +75,27 @@ def _processor() -> str:
 def _compile(compiler: str, sources: list[Path], path: Path) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         objects = [Path(folder) / f"{source.stem}.o" for source in sources]
-        jobs = [
-            _start(compiler, *_FLAGS, "-c", str(source), "-o", str(target))
+        _run(
+            [compiler, *_FLAGS, "-c", str(source), "-o", str(target)]
             for source, target in zip(sources, objects, strict=True)
-        ]
-        for job in jobs:
-            _finish(job)
+        )
         library = Path(folder) / "runtime.so"
         parts = [str(target) for target in objects]
-        _finish(_start(compiler, *_FLAGS, "-shared", *parts, "-o", str(library)))
+        _run([[compiler, *_FLAGS, "-shared", *parts, "-o", str(library)]])
         library.replace(path)  # readers see all of it or nothing
 
 
-def _start(*command: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def _run(commands: Iterable[Sequence[str]]) -> None:
+    """Run commands side by side, and wait for all of them.
 
-
-def _finish(job: "subprocess.Popen[str]") -> None:
-    output, _ = job.communicate()
-    if job.returncode:
-        raise InternalError(f"the simulator's run time does not compile: {output[-2000:]}")
+    Raises:
+        InternalError: with the output of one that failed.
+    """
+    jobs = [
+        subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for words in commands
+    ]
+    outputs = [job.communicate()[0] for job in jobs]
+    for job, output in zip(jobs, outputs, strict=True):
+        if job.returncode:
+            raise InternalError(f"the simulator's run time does not compile: {output[-2000:]}")

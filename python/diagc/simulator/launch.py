@@ -98,7 +98,7 @@ def _check_launch(
             f"kernel '{symbol}' takes other parameters", expected=len(types), found=len(params)
         )
     for i, (kind, value) in enumerate(zip(types, params, strict=True)):
-        if kind.startswith("ptr") != isinstance(value, Buffer):
+        if not isinstance(value, _accepted(kind)):
             found = type(value).__name__
             raise LaunchError(f"parameter {i} of '{symbol}'", expected=kind, found=found)
     if not 1 <= len(grid) <= 3 or min(grid) < 1:
@@ -139,7 +139,9 @@ class _Launch:
         program = self.loaded.program
         self.grid = blocks
         self.findings = (NativeFinding * options.finding_limit)()
-        workers = min(options.workers or os.cpu_count() or 1, blocks[0] * blocks[1] * blocks[2])
+        workers = min(
+            options.workers or len(os.sched_getaffinity(0)), blocks[0] * blocks[1] * blocks[2]
+        )
         self.native = NativeLaunch(
             entry=self.loaded.entry(self.symbol),
             arguments=self.arguments,
@@ -201,10 +203,14 @@ def _address(index: int, buffer: Buffer) -> int:
     return _BUFFER_SPACE | index << _BUFFER_SHIFT | middle | buffer.array.ctypes.data % _PAGE
 
 
-def _bits(kind: str, value: float | Buffer) -> int:
+def _accepted(kind: str) -> type | tuple[type, ...]:
+    if kind.startswith("ptr"):
+        return Buffer
+    return (int, float) if kind in ("float", "double") else int
+
+
+def _bits(kind: str, value: float) -> int:
     if kind in ("float", "double"):
         pack, unpack = ("<f", "<I") if kind == "float" else ("<d", "<Q")
         return int(struct.unpack(unpack, struct.pack(pack, value))[0])
-    if not isinstance(value, int):
-        raise LaunchError("a parameter", expected=kind, found=type(value).__name__)
-    return value & (1 << 64) - 1
+    return int(value) & (1 << 64) - 1

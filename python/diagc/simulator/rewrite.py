@@ -23,6 +23,7 @@ ENTRY = "diagc_sim_entry_"
 """Prefix of the function that takes a kernel's arguments from an array of 64-bit slots."""
 SHARED_BASE = 0x10000000  # kSharedBase in machine.h
 _SHARED_ALIGN = 1024
+_WIDEST = 1024
 
 _DEFINE = re.compile(
     r"^define (?P<head>.*?)(?P<type>\S+) @(?P<name>[\w.$]+)\((?P<args>.*)\)(?P<rest>[^)]*)\{$"
@@ -247,6 +248,8 @@ class _Rewriter:
         align = next((int(m[1]) for part in parts if (m := _ALIGN.match(part))), align_of(kind))
         self.emitter.site = self.add_site(site)
         space = re.sub(r"\D", "", pointer.type)
+        if size_of(kind) > _WIDEST:
+            raise UnsupportedError(word, reason=f"an access of more than {_WIDEST} bytes")
         numbers = (size_of(kind), align, _KINDS[word])
         function = f"diagc_sim_access{space}"
         real = self.emitter.call(pointer.type, function, pointer, *map(int32, numbers))

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 import diagc
+from diagc import debug
 from diagc.errors import UserError
 from diagc.simulator import SimulatorOptions
+from diagc.simulator.locations import read_locations
 
 
 def scaled_softmax(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
@@ -29,6 +31,15 @@ def test_function_gives_its_value_and_a_report(inputs: list[torch.Tensor]) -> No
     wanted = scaled_softmax(*(x.double() for x in inputs))
     torch.testing.assert_close(out.double(), wanted, rtol=1e-5, atol=1e-6)
     assert report.counters.global_write_bytes == 37 * 70 * 4
+
+
+def test_instructions_know_the_line_that_they_come_from(inputs: list[torch.Tensor]) -> None:
+    with debug.CACHE.override(False):  # a cached kernel has the locations of its first program
+        compiled = diagc.compile(scaled_softmax, *inputs, target="nvptx", library="none")
+    kernels: tuple[Any, ...] = compiled.program.kernels
+    places = set(read_locations(kernels[0].llvm_text).values())
+    line = scaled_softmax.__code__.co_firstlineno + 1
+    assert any(place.startswith(f"{__file__}:{line}:") for place in places), places
 
 
 def test_one_kernel_of_it(inputs: list[torch.Tensor]) -> None:

@@ -19,8 +19,8 @@ namespace sim {
 constexpr int kLanes = 32;
 constexpr int kMaxWarps = 32;
 constexpr int kBarriers = 16;
-constexpr size_t kStackBytes = 256 << 10;
-constexpr size_t kScratchBytes = 1024;
+constexpr size_t kStackBytes = 1 << 20;  // reserved; the host's code keeps every value on it
+constexpr size_t kScratchBytes = 1024;  // the widest access, _WIDEST in rewrite.py
 
 // Simulated addresses. Shared memory lies below 4 GiB, because kernels cut its addresses to 32 bits;
 // buffers lie where no address of the host can be.
