@@ -28,6 +28,7 @@ PASSES = (
 
 # Passes of targets, by the module that holds them: stages of code that `diagc opt` runs alone.
 TARGET_PASSES = {
+    "lower-kernel-to-gpu": "diagc.targets.nvptx.passes",
     "lower-gpu-to-nvvm": "diagc.targets.nvptx.passes",
 }
 

@@ -3,11 +3,40 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from diagc.dialects import diag
+from diagc.errors import PassError
 from diagc.mlir import ir
 from diagc.passes.base import Pass
-from diagc.targets.nvptx.pipeline import lower_to_nvvm
+from diagc.targets.nvptx.arch import DEFAULT_ARCH, parse_arch
+from diagc.targets.nvptx.lowering import build_module
+from diagc.targets.nvptx.pipeline import gpu_module_of, lower_to_nvvm
 
-__all__ = ["LowerGpuToNvvmPass"]
+__all__ = ["LowerGpuToNvvmPass", "LowerKernelToGpuPass"]
+
+
+@dataclass(frozen=True)
+class LowerKernelToGpuPass(Pass):
+    """lower the one kernel function of a module to a gpu.module, which takes its place."""
+
+    name: ClassVar[str] = "lower-kernel-to-gpu"
+    anchor: ClassVar[str] = "builtin.module"
+    arch: str = DEFAULT_ARCH
+    """The architecture, as `sm_90`."""
+
+    def run(self, op: ir.Operation) -> None:
+        """Lower the kernel; what calls it goes, too.
+
+        Raises:
+            PassError: there is not one kernel.
+        """
+        module = op.opview
+        kernels = [function for function in diag.functions(module) if diag.is_kernel(function)]
+        if len(kernels) != 1:
+            raise PassError("a module of one kernel is wanted", expected=1, found=len(kernels))
+        built = build_module(kernels[0], parse_arch(self.arch))
+        for function in diag.functions(module):
+            function.erase()
+        module.body.append(gpu_module_of(built.module))
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,8 @@ class Frame:
 
     def deal(self, dealt: Sequence[str]) -> list[Point]:
         """Positions of a domain that this thread holds, vectors side by side."""
+        if not dealt:
+            return [Point({}, None)]
         width, count = self.width(dealt), self.extent(dealt)
         vectors = count // width
         points: list[Point] = []

@@ -6,11 +6,12 @@ aligned chooses one for all threads.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 from diagc.dialects import diag
 from diagc.errors import LoweringError
 from diagc.mlir import arith, gpu, ir
-from diagc.runtime.gpu_kernel import Factor, GpuLaunch
+from diagc.runtime.gpu_kernel import GpuLaunch, Workspace
 from diagc.runtime.signature import KernelSignature, Wire
 from diagc.targets.elementwise.code import Index
 from diagc.targets.kernel_signature import kernel_signature, with_aliases
@@ -23,6 +24,12 @@ from diagc.targets.nvptx.threads.layout import Frame, Pos, Span
 from diagc.targets.nvptx.threads.parts import Part, link_streams, split_results
 from diagc.targets.nvptx.threads.regions import Regions
 from diagc.targets.nvptx.threads.schedule import SimtSchedule, choose_schedule
+from diagc.targets.nvptx.threads.splits import (
+    Split,
+    needed_states,
+    shared_stream,
+    state_workspaces,
+)
 from diagc.targets.nvptx.threads.wires import GlobalWire
 
 __all__ = ["lower_threads"]
@@ -39,38 +46,61 @@ def lower_threads(kernel: ir.Operation, arch: GpuArch) -> GpuModule:
     """
     signature = kernel_signature(kernel, SYMBOL)
     launches: list[GpuLaunch] = []
+    workspaces: list[Workspace] = []
+    found = split_results(kernel)
+    streams = [_shared(kernel, part) for part in found]
+    count = sum(len(needed_states(s, p)) for s, p in zip(streams, found, strict=True) if s)
     with kernel.context, kernel.location:
         module = ir.Module.parse(f"module {{ gpu.module @{MODULE} {{ {SHARED_MEMORY} }} }}")
         attach_arch(module, arch)
-        for number, part in enumerate(split_results(kernel)):
+        for number, (part, stream) in enumerate(zip(found, streams, strict=True)):
             symbol = SYMBOL if number == 0 else f"{SYMBOL}_{number}"
-            launches.append(_emit_part(kernel, part, signature, arch, module, symbol))
-    return GpuModule(module, signature, tuple(launches))
+            emitter = _Emitter(kernel, part, choose_schedule(kernel, part), signature, symbol)
+            emitter.stream, emitter.scratch = stream, (len(workspaces), count)
+            launches += _emit_launches(emitter, module, arch)
+            workspaces += emitter.workspaces()
+    return GpuModule(module, signature, tuple(launches), tuple(workspaces))
 
 
-def _emit_part(
-    kernel: ir.Operation,
-    part: Part,
-    signature: KernelSignature,
-    arch: GpuArch,
-    module: ir.Module,
-    symbol: str,
-) -> GpuLaunch:
-    """Add the function of one launch; smaller tiles where memory does not suffice."""
-    schedule: SimtSchedule | None = choose_schedule(kernel, part)
-    while schedule is not None:
-        emitter = _Emitter(kernel, part, schedule, signature, symbol)
+def _shared(kernel: ir.Operation, part: Part) -> ir.Operation | None:
+    """The stream that blocks of a launch share, if they do."""
+    shares = choose_schedule(kernel, part).parts > 1
+    return shared_stream(kernel, part) if shares else None
+
+
+def _emit_launches(emitter: "_Emitter", module: ir.Module, arch: GpuArch) -> list[GpuLaunch]:
+    """Add the functions of one launch, or of two, where the second joins what blocks shared."""
+    symbol = emitter.symbol
+    first = _emit_launch(emitter, module, arch)
+    if emitter.stream is None:
+        return [first]
+    emitter.symbol, emitter.joins = f"{symbol}_join", True
+    schedule = emitter.schedule
+    second = _emit_launch(emitter, module, arch)
+    if emitter.schedule != schedule:
+        raise LoweringError("the launch that joins parts needs more memory than they did")
+    return [first, second]
+
+
+def _emit_launch(emitter: "_Emitter", module: ir.Module, arch: GpuArch) -> GpuLaunch:
+    """Add one function; smaller tiles where memory does not suffice."""
+    while True:
         function, shared = emitter.emit(module)
+        schedule = emitter.schedule
         if shared <= arch.block_shared_bytes:
+            parts = () if emitter.stream is None or emitter.joins else (schedule.parts,)
+            grid = (*parts, *schedule.blocks)
             claim = schedule.blocks_per_sm
-            return GpuLaunch(symbol, schedule.threads, shared, (_grid(schedule),), claim)
+            return GpuLaunch(emitter.symbol, schedule.threads, shared, (grid,), claim)
         function.erase()
-        schedule = _with_less_memory(schedule)
-    raise LoweringError(
-        f"a block of the kernel needs {shared} bytes of shared memory",
-        expected=f"at most {arch.block_shared_bytes} on {arch.name}",
-        location=kernel.location,
-    )
+        smaller = _with_less_memory(schedule)
+        if smaller is None:
+            raise LoweringError(
+                f"a block of the kernel needs {shared} bytes of shared memory",
+                expected=f"at most {arch.block_shared_bytes} on {arch.name}",
+                location=emitter.kernel.location,
+            )
+        emitter.schedule = smaller
 
 
 def _with_less_memory(schedule: SimtSchedule) -> SimtSchedule | None:
@@ -83,24 +113,45 @@ def _with_less_memory(schedule: SimtSchedule) -> SimtSchedule | None:
     return None
 
 
-def _grid(schedule: SimtSchedule) -> tuple[Factor, ...]:
-    factors: list[Factor] = list(schedule.grid)
-    if schedule.row is not None:
-        factors.append((schedule.row, schedule.rows))
-    if schedule.tile is not None:
-        factors.append((schedule.tile, schedule.tile_extent))
-    return tuple(factors)
-
-
 @dataclass
 class _Emitter:
-    """Emits the function of a kernel."""
+    """Emits the functions of a kernel.
+
+    Args:
+        kernel: the function of diag ops.
+        part: what the launch makes.
+        schedule: how it is laid out.
+        signature: of the kernel.
+        symbol: of the function.
+        stream: the stream that blocks share, if they do.
+        joins: whether this launch joins the parts.
+        scratch: number of the launch's first workspace, and how many the kernel has.
+    """
 
     kernel: ir.Operation
     part: Part
     schedule: SimtSchedule
     signature: KernelSignature
     symbol: str
+    stream: ir.Operation | None = None
+    joins: bool = False
+    scratch: tuple[int, int] = (0, 0)
+
+    def workspaces(self) -> list[Workspace]:
+        """Scratch memory for what the blocks of this launch share."""
+        if self.stream is None:
+            return []
+        arguments = self.stream.regions[1].blocks[0].arguments
+        states = [arguments[i] for i in needed_states(self.stream, self.part)]
+        extents = [self.schedule.rows * self._extent(state) for state in states]
+        return state_workspaces(states, extents, self.schedule.parts, self.schedule.blocks)
+
+    def _extent(self, value: ir.Value) -> int:
+        """Positions of a value that one group has."""
+        schedule = self.schedule
+        fixed = {*schedule.grid, schedule.row}
+        dims = {x: n for x, n in diag.dims(value).items() if x not in fixed}
+        return prod(schedule.tile_extent if x == schedule.tile else n for x, n in dims.items())
 
     def emit(self, module: ir.Module) -> tuple[ir.Operation, int]:
         """Add the function to the module's gpu.module; gives it and bytes of shared memory."""
@@ -123,7 +174,7 @@ class _Emitter:
     # -- parameters --------------------------------------------------------------------------------
     def _parameters(self) -> list[ir.Type]:
         pointer = ir.Type.parse("!llvm.ptr<1>")
-        count = len(self.signature.wires)
+        count = len(self.signature.wires) + self.scratch[1]
         sizes = [axis for axis in self.signature.axes if axis.size is None]
         strides = [x for wire in self.signature.wires for x in _stride_labels(wire)]
         return [pointer] * count + [self.code.i32] * len(sizes) + [self.code.i64] * len(strides)
@@ -134,6 +185,7 @@ class _Emitter:
         rest = list(arguments)
         wires = self.signature.wires
         pointers = [rest.pop(0) for _ in wires]
+        self.scratch_pointers = [rest.pop(0) for _ in range(self.scratch[1])]
         open_sizes = {a.label: rest.pop(0) for a in self.signature.axes if a.size is None}
         found: list[GlobalWire] = []
         values = [*diag.function_body(self.kernel).arguments, *self._returned()]
@@ -204,9 +256,10 @@ class _Emitter:
         results = wires[len(arguments) :]
         values.prepare_bases([*known.values(), *results])
         rows = None if schedule.row is None else (schedule.row, schedule.rows)
-        regions = Regions(values, dict(schedule.chunks), rows, exists, self.part.needed)
+        chunks, needed = dict(schedule.chunks), self.part.needed
+        regions = Regions(values, chunks, rows, exists, needed, self._split())
         regions.run(ops[:-1])
-        for number in self.part.results:
+        for number in () if regions.ends else self.part.results:
             regions.store(self._returned()[number], results[number])
 
     def _order(self, wires: Sequence[GlobalWire]) -> list[str]:
@@ -222,7 +275,7 @@ class _Emitter:
     ) -> tuple[dict[str, Pos], dict[str, Span], ir.Value | None]:
         """Positions of the grid's axes, the last fastest."""
         code, schedule = self.code, self.schedule
-        rest: Index = code.register("ctaid.x")
+        rest: Index = self._block()[1]
         fixed: dict[str, Pos] = {}
         spans: dict[str, Span] = {}
         exists: ir.Value | None = None
@@ -244,6 +297,29 @@ class _Emitter:
             digit, rest = self._digit(rest, sizes[label])
             fixed[label] = Pos(digit, digit)
         return fixed, spans, exists
+
+    def _block(self) -> tuple[Index, Index, Index]:
+        """Part of this block, its number among the blocks of that part, how many these are."""
+        code, number = self.code, self.code.register("ctaid.x")
+        if self.stream is None:
+            return 0, number, 0
+        blocks = code.register("nctaid.x")
+        if self.joins:
+            return 0, number, blocks
+        blocks = arith.divui(blocks, code.index(self.schedule.parts))
+        return arith.divui(number, blocks), arith.remui(number, blocks), blocks
+
+    def _split(self) -> Split | None:
+        if self.stream is None:
+            return None
+        part, block, blocks = self._block()
+        first = self.scratch[0]
+        count = len(needed_states(self.stream, self.part))
+        pointers = tuple(self.scratch_pointers[first : first + count])
+        schedule = self.schedule
+        return Split(
+            self.stream, schedule.parts, self.joins, pointers, part, block, blocks, schedule.rows
+        )
 
     def _digit(self, number: Index, base: Index) -> tuple[Index, Index]:
         code = self.code

@@ -102,4 +102,9 @@ def _state_sources(ops: Sequence[ir.Operation]) -> dict[ir.Value, list[ir.Value]
             pairs = zip(body.arguments, yielded(init), yielded(body), strict=True)
             found |= {state: [first, new, *op.operands] for state, first, new in pairs}
             found |= _state_sources([inner.operation for inner in body.operations])
+            for combine in op.regions[2].blocks:
+                states = list(body.arguments)
+                for state, joined in zip(states, yielded(combine), strict=True):
+                    found[state].append(joined)
+                found |= {a: [s] for a, s in zip(combine.arguments, states * 2, strict=True)}
     return found

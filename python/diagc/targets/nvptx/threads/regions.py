@@ -7,10 +7,12 @@ from diagc.dialects import diag
 from diagc.errors import UnsupportedError
 from diagc.mlir import arith, ir
 from diagc.targets.elementwise.code import Index
+from diagc.targets.elementwise.scalars import compute_type
 from diagc.targets.nvptx.threads.evaluate import Evaluator
 from diagc.targets.nvptx.threads.folds import Folds, contraction, reduction
 from diagc.targets.nvptx.threads.layout import Point, Span
 from diagc.targets.nvptx.threads.parts import yielded
+from diagc.targets.nvptx.threads.splits import Split
 from diagc.targets.nvptx.threads.wires import GlobalWire
 
 __all__ = ["Regions"]
@@ -29,6 +31,7 @@ class Regions:
         rows: the axis whose positions are given to the groups of a block, and how many these are.
         exists: whether the row of this group exists; None where it always does.
         needed: values that are made; others are left out.
+        split: the stream that blocks share, if there is one.
     """
 
     values: Evaluator
@@ -36,15 +39,19 @@ class Regions:
     rows: tuple[str, int] | None
     exists: ir.Value | None
     needed: frozenset[ir.Value]
+    split: Split | None = None
 
     def __post_init__(self) -> None:
         """Names for what is used all the time."""
         self.code, self.frame = self.values.code, self.values.frame
         self.folds = Folds(self.values)
+        self.ends = False
 
     def run(self, ops: Sequence[ir.Operation]) -> None:
         """Emit folds and streams; everything else waits until it is read."""
         for op in ops:
+            if self.ends:
+                return
             if op.name in ("diag.reduce", "diag.contract") and op.results[0] not in self.needed:
                 continue
             with op.location:
@@ -97,36 +104,105 @@ class Regions:
 
     def _writes(self, value: ir.Value, point: Point) -> ir.Value | None:
         """Whether this thread writes: what all threads hold is written by the first."""
-        condition = self.code.both(self.exists, point.valid)
-        if self.values.dealt(value) or self.frame.group == 1:
-            return condition
-        first = arith.cmpi(arith.CmpIPredicate.eq, self.frame.lane, self.code.index(0))
-        return self.code.both(first, condition)
+        return self.code.both(self._holds(value, point), self.exists)
 
     # -- streams -----------------------------------------------------------------------------------
     def _stream(self, op: ir.Operation) -> None:
         """States are carried by the loop, at the positions that this thread holds."""
-        axis = str(ir.StringAttr(op.attributes["axis"]).value)
         init, body, tail = (op.regions[i].blocks[0] for i in (0, 1, 3))
         numbers = [i for i, state in enumerate(body.arguments) if state in self.needed]
         if not numbers and len(body.arguments):
             return
-        low, high = self._bounds(op, axis)
+        split = self.split if self.split is not None and self.split.stream == op else None
         states = [body.arguments[i] for i in numbers]
-        first, following = ([yielded(block)[i] for i in numbers] for block in (init, body))
         points = [self.values.points(diag.labels(state)) for state in states]
         with self.values.scope():
-            start = self._evaluate(init, first, points)
+            start = self._evaluate(init, [yielded(init)[i] for i in numbers], points)
+        if split is not None and split.joins:
+            found = self._join(op, split, numbers, points, start)
+        else:
+            found = self._chunks(op, split, numbers, points, start)
+        if split is not None and not split.joins:
+            self._keep(split, states, points, found)
+            self.ends = True
+            return
+        self._define(states, points, found)
+        self.run([inner.operation for inner in tail.operations])
+
+    def _chunks(
+        self,
+        op: ir.Operation,
+        split: Split | None,
+        numbers: Sequence[int],
+        points: Sequence[Sequence[Point]],
+        start: Sequence[ir.Value],
+    ) -> list[ir.Value]:
+        """The states after all chunks, or after those of this part."""
+        axis = str(ir.StringAttr(op.attributes["axis"]).value)
+        body = op.regions[1].blocks[0]
+        following = [yielded(body)[i] for i in numbers]
         chunk, size = self.chunks[axis], self.frame.sizes[axis]
+        low, high = self._bounds(op, axis)
+        if split is not None:
+            low, high = split.bounds(self.code, low, high, chunk)
 
         def step(base: Index, carried: list[ir.Value]) -> list[ir.Value]:
             with self.values.scope():
                 self.frame.spans[axis] = Span(base, chunk, size)
-                self._define(states, points, carried)
+                self._define([body.arguments[i] for i in numbers], points, carried)
                 return self._evaluate(body, following, points)
 
-        self._define(states, points, self.code.loop(low, high, chunk, start, step))
-        self.run([inner.operation for inner in tail.operations])
+        return self.code.loop(low, high, chunk, start, step)
+
+    def _keep(
+        self,
+        split: Split,
+        states: Sequence[ir.Value],
+        points: Sequence[Sequence[Point]],
+        numbers: Sequence[ir.Value],
+    ) -> None:
+        """Leave the states of a part in scratch memory."""
+        rest = list(numbers)
+        for i, (state, held) in enumerate(zip(states, points, strict=True)):
+            for point in held:
+                place = split.address(self.code, self.frame, i, state, split.part, point.at)
+                self.code.guarded(self._holds(state, point), self._storing(rest.pop(0), place))
+
+    def _storing(self, number: ir.Value, place: ir.Value) -> Callable[[], None]:
+        return lambda: self.code.store(number, place, number.type)
+
+    def _holds(self, value: ir.Value, point: Point) -> ir.Value | None:
+        """Whether this thread stands for a position: what all hold is the first one's."""
+        if self.values.dealt(value) or self.frame.group == 1:
+            return point.valid
+        return arith.cmpi(arith.CmpIPredicate.eq, self.frame.lane, self.code.index(0))
+
+    def _join(
+        self,
+        op: ir.Operation,
+        split: Split,
+        numbers: Sequence[int],
+        points: Sequence[Sequence[Point]],
+        start: Sequence[ir.Value],
+    ) -> list[ir.Value]:
+        """Fold the states of all parts, in order."""
+        combine = op.regions[2].blocks[0]
+        count = len(combine.arguments) // 2
+        ours = [combine.arguments[i] for i in numbers]
+        theirs = [combine.arguments[count + i] for i in numbers]
+        joined = [yielded(combine)[i] for i in numbers]
+
+        def step(part: Index, carried: list[ir.Value]) -> list[ir.Value]:
+            with self.values.scope():
+                self._define(ours, points, carried)
+                for i, (state, held) in enumerate(zip(theirs, points, strict=True)):
+                    for point in held:
+                        place = split.address(self.code, self.frame, i, state, part, point.at)
+                        element = compute_type(diag.element_type(state))
+                        self.values.define(state, point.at, self.code.load(place, element))
+                return self._evaluate(combine, joined, points)
+
+        return self.code.loop(0, split.parts, 1, start, step)
 
     def _evaluate(
         self, block: ir.Block, wanted: Sequence[ir.Value], points: Sequence[Sequence[Point]]

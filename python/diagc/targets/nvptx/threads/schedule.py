@@ -1,14 +1,16 @@
 """How a kernel is laid out over blocks and threads: chosen by rule from its axes and wires."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.kernel_axes import KernelAxes, analyze_kernel
+from diagc.runtime.gpu_kernel import Factor
 from diagc.targets.nvptx.threads.code import ACCESS_BYTES, WARP, memory_bytes
 from diagc.targets.nvptx.threads.parts import Part
+from diagc.targets.nvptx.threads.splits import shared_stream
 
 __all__ = ["SimtSchedule", "choose_schedule"]
 
@@ -32,6 +34,12 @@ CHUNK = 64
 ROW_THREADS = 256
 """Threads that walk along one row of a stream without contractions."""
 
+ENOUGH_BLOCKS, MOST_PARTS = 256, 128
+"""With fewer blocks than this a stream is shared, by no more than so many."""
+
+FEW_TILES = 8
+"""What a tiled axis of open size counts for."""
+
 LARGEST_UNROLLED = 8
 WIDEST = 8
 
@@ -52,6 +60,7 @@ class SimtSchedule:
         vector: widest vector, in elements, along `inner`; 1 for none.
         inner: the axis that vectors run along.
         blocks_per_sm: blocks that share a multiprocessor; a thread's registers are limited so.
+        parts: blocks that share a stream, where there are few others.
     """
 
     group: int
@@ -65,6 +74,17 @@ class SimtSchedule:
     vector: int
     inner: str | None
     blocks_per_sm: int
+    parts: int = 1
+
+    @property
+    def blocks(self) -> tuple[Factor, ...]:
+        """Blocks of one part, as a product; the last factor goes fastest."""
+        factors: list[Factor] = list(self.grid)
+        if self.row is not None:
+            factors.append((self.row, self.rows))
+        if self.tile is not None:
+            factors.append((self.tile, self.tile_extent))
+        return tuple(factors)
 
     @property
     def threads(self) -> int:
@@ -102,7 +122,7 @@ def choose_schedule(kernel: ir.Operation, part: Part) -> SimtSchedule:
     rows = THREADS // group if row is not None else 1
     resident = PRODUCT_RESIDENT if axes.contractions else RESIDENT
     depth = 1 if axes.reduced or axes.streamed or axes.contractions else VECTORS
-    return SimtSchedule(
+    schedule = SimtSchedule(
         group=group,
         rows=rows,
         row=row,
@@ -115,6 +135,21 @@ def choose_schedule(kernel: ir.Operation, part: Part) -> SimtSchedule:
         inner=inner,
         blocks_per_sm=max(1, resident // (group * rows)),
     )
+    if shared_stream(kernel, part) is None:
+        return schedule
+    return replace(schedule, parts=_parts(schedule, dict(axes.sizes)))
+
+
+def _parts(schedule: SimtSchedule, sizes: Mapping[str, int]) -> int:
+    """Blocks that share a stream: none where an axis of open size gives enough blocks already."""
+    others = (*schedule.grid, *filter(None, [schedule.row]))
+    if any(sizes[label] == diag.DYNAMIC for label in others):
+        return 1
+    blocks = max(1, prod(sizes[label] for label in others) // schedule.rows)
+    if schedule.tile is not None:
+        size = sizes[schedule.tile]
+        blocks *= FEW_TILES if size == diag.DYNAMIC else -(-size // schedule.tile_extent)
+    return max(1, min(MOST_PARTS, ENOUGH_BLOCKS // blocks))
 
 
 def _wires(kernel: ir.Operation) -> list[ir.Value]:
