@@ -136,29 +136,40 @@ class TileCopy:
 
     # -- element by element ------------------------------------------------------------------------
     def _one_by_one(self, stage: Index, lines: Span, inner: Span) -> None:
+        """Some loads at a time are under way; what does not exist is read elsewhere, and is 0."""
         code, target = self.frame.code, self.target
         count, threads = target.lines * target.width, self.frame.schedule.threads
+        together = next(n for n in (8, 4, 2, 1) if n == 1 or count % (n * threads) == 0)
 
         def copy(number: Index, _carried: list[ir.Value]) -> list[ir.Value]:
-            index = code.add(number, self.frame.thread)
-            line, column = code.div(index, target.width), code.rem(index, target.width)
-            if count % threads == 0:
-                self._element(stage, (line, column), lines, inner)
+            first = code.add(number, self.frame.thread)
+            indices = [code.add(first, threads * i) for i in range(together)]
+            if count % threads:
+                code.when(code.less(first, count), lambda: self._move(stage, indices, lines, inner))
             else:
-                code.when(
-                    code.less(index, count),
-                    lambda: self._element(stage, (line, column), lines, inner),
-                )
+                self._move(stage, indices, lines, inner)
             return []
 
-        code.loop(0, count, threads, [], copy)
+        code.loop(0, count, threads * together, [], copy)
 
-    def _element(self, stage: Index, place: tuple[Index, Index], lines: Span, inner: Span) -> None:
-        code = self.frame.code
+    def _move(self, stage: Index, indices: list[Index], lines: Span, inner: Span) -> None:
+        code, width, size = self.frame.code, self.target.width, self.target.element_bytes
+        places = [(code.div(index, width), code.rem(index, width)) for index in indices]
+        values = [self._element(place, lines, inner) for place in places]
+        for place, value in zip(places, values, strict=True):
+            code.store(value, self._element_place(stage, *place), size)
+
+    def _element(self, place: tuple[Index, Index], lines: Span, inner: Span) -> ir.Value:
+        code, size = self.frame.code, self.target.element_bytes
         at = (code.add(lines.base, place[0]), code.add(inner.base, place[1]))
         exists = arith.andi(code.less(at[0], lines.size), code.less(at[1], inner.size))
-        pointer = self._element_place(stage, *place)
-        code.choose(exists, lambda: self._move(at, pointer), lambda: self._clear(pointer))
+        offset = arith.addi(
+            self.source.offset(self.lines, at[0]), self.source.offset(self.inner, at[1])
+        )
+        offset = arith.select(exists, offset, code.scalar(code.i64, 0))
+        type_ = ir.IntegerType.get_signless(8 * size)
+        value = code.load(type_, code.address(self.source.base, offset), size)
+        return arith.select(exists, value, code.scalar(type_, 0))
 
     def _element_place(self, stage: Index, line: Index, column: Index) -> ir.Value:
         code, target = self.frame.code, self.target
@@ -169,18 +180,6 @@ class TileCopy:
         place = code.add(code.mul(code.add(low, high), CHUNK_BYTES), byte)
         place = code.add(code.add(place, code.mul(line, target.pitch)), stage)
         return code.address(code.address(self.frame.smem, place), target.offset)
-
-    def _move(self, at: tuple[Index, Index], place: ir.Value) -> None:
-        code, size = self.frame.code, self.target.element_bytes
-        pointer = code.address(self.source.base, self.source.offset(self.lines, at[0]))
-        pointer = code.address(pointer, self.source.offset(self.inner, at[1]))
-        type_ = ir.IntegerType.get_signless(8 * size)
-        code.store(code.load(type_, pointer, size), place, size)
-
-    def _clear(self, place: ir.Value) -> None:
-        code, size = self.frame.code, self.target.element_bytes
-        zero = code.scalar(ir.IntegerType.get_signless(8 * size), 0)
-        code.store(zero, place, size)
 
 
 def _covered(span: Span) -> bool:

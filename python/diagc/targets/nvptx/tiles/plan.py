@@ -365,8 +365,9 @@ class _Planner:
         return same_element and self._local(value) == self._local(source)
 
     def _is_row_tile(self, value: ir.Value) -> bool:
-        """Rows and a static column: read once, so it pays to read it well."""
+        """Rows and a column: in shared memory, where all of a line is read at once."""
         columns = [label for label in self._local(value) if label != self.row]
-        whole = bool(columns) and columns[0] not in self.streamed
-        floats = str(diag.element_type(value)) in ("f32", "f16", "bf16")
-        return self.row in diag.labels(value) and whole and floats
+        dtype = str(diag.element_type(value))
+        along = columns == [diag.labels(value)[-1]]
+        fits = dtype in ("f32", "f16", "bf16") or (dtype == "i1" and along)
+        return self.row in diag.labels(value) and len(columns) == 1 and fits

@@ -98,7 +98,7 @@ class Region:
 
     def _from_memory(self, value: ir.Value, memory: Memory) -> Tile:
         staged = stage_of(self.plan, value)
-        if staged in self.plan.staged and staged.streamed is None and self._is_rows(memory):
+        if staged in self.plan.staged and self._is_rows(memory):
             column = next(x for x in memory.local_labels if x != self.frame.row)
             return self.staging.rows_tile(staged, memory, column)
         return memory.tile()

@@ -12,7 +12,7 @@ from diagc.targets.nvptx.tiles.arena import lay_out
 from diagc.targets.nvptx.tiles.parts import part_length, splittable
 
 if TYPE_CHECKING:
-    from diagc.targets.nvptx.tiles.plan import Plan, Product
+    from diagc.targets.nvptx.tiles.plan import Plan, Product, Staged
 
 __all__ = ["TileSchedule", "candidates", "choose_schedule"]
 
@@ -58,11 +58,13 @@ _SHAPES = ((2, 64), (2, 32), (1, 64), (1, 32), (1, 16))
 _WARPS = 4
 _MOST_WARPS = 8
 
-# Registers besides those of states and scores (bf16 attention, d = 64 to 256: 55 to 75); operands
-# of f32 are split into two words each.
+# Registers besides those of states and scores, and the sum up to which ptxas 13 did not spill in
+# bf16 attention with d = 64 to 256; operands of f32 are split into two words each, every array of
+# rows and streamed positions wants addresses.
 _OTHER_REGISTERS = 70
 _SPLIT_REGISTERS = 40
-_MOST_REGISTERS = 255
+_ARRAY_REGISTERS = 16
+_MOST_REGISTERS = 240
 
 
 def choose_schedule(plan: "Plan", arch: GpuArch) -> TileSchedule:
@@ -119,7 +121,9 @@ def _registers(plan: "Plan", row_blocks: int, chunk: int) -> int:
     widest = streamed + outside
     wide = any(_is_f32(plan, staged.argument) for staged in plan.staged)
     split = _SPLIT_REGISTERS if wide else 0
-    return row_blocks * widest // 2 + _OTHER_REGISTERS + split
+    arrays = sum(_is_streamed_rows(plan, staged) for staged in plan.staged)
+    scores = row_blocks * widest // 2 + chunk // 4
+    return scores + _OTHER_REGISTERS + split + _ARRAY_REGISTERS * row_blocks * arrays
 
 
 def _products_outside(plan: "Plan") -> list["Product"]:
@@ -133,6 +137,11 @@ def _state_columns(plan: "Plan", stream: ir.Operation) -> int:
     states = stream.regions[1].blocks[0].arguments
     columns = [x for state in states for x in plan.local(state) if x != plan.row]
     return sum(plan.sizes[label] for label in columns)
+
+
+def _is_streamed_rows(plan: "Plan", staged: "Staged") -> bool:
+    """Whether an argument has rows and streamed positions: a bias, a mask."""
+    return staged.streamed is not None and plan.row in (staged.lines, staged.inner)
 
 
 def _is_f32(plan: "Plan", argument: int) -> bool:

@@ -30,8 +30,8 @@ class SharedView:
     def __init__(self, frame: Frame, tile: SharedTile, stage: Index = 0) -> None:
         self.frame, self.tile, self.stage = frame, tile, stage
 
-    def at(self, kind: str, line: int, chunk: int) -> ir.Value:
-        """Pointer for a lane of a kind (`PLACES`), `line` lines and `chunk` chunks further.
+    def at(self, kind: str, line: int, chunk: int, byte: int = 0) -> ir.Value:
+        """Pointer for a lane of a kind (`PLACES`), `line` lines, `chunk` chunks, `byte` further.
 
         `line` is a multiple of 8; `chunk` has no bit that the lane's chunk may have, too.
         """
@@ -39,7 +39,7 @@ class SharedView:
         code = self.frame.code
         staged = code.add(self._base(kind, pattern), self.stage)
         pointer = code.address(self.frame.smem, staged)
-        return code.address(pointer, self.tile.offset + constant)
+        return code.address(pointer, self.tile.offset + constant + byte)
 
     def _base(self, kind: str, pattern: int) -> Index:
         """Offset of a lane for one pattern; the same for all tiles of one shape."""
@@ -114,7 +114,7 @@ def _inner_pairs(frame: Frame, element_bytes: int) -> LanePlace:
 
 def _pair(frame: Frame, line: Index, element_bytes: int) -> LanePlace:
     code, byte = frame.code, frame.code.mul(frame.in_quad, 2 * element_bytes)
-    if element_bytes == 2:
+    if element_bytes <= 2:
         return LanePlace(line, 0, byte)
     return LanePlace(line, code.div(byte, CHUNK_BYTES), code.rem(byte, CHUNK_BYTES))
 

@@ -22,7 +22,7 @@ class SharedTile:
         offset: bytes from the beginning of the block's shared memory, of the first stage.
         lines: number of lines, a multiple of 8.
         width: elements of a line that are used, a multiple of 16.
-        element_bytes: 2 or 4.
+        element_bytes: 1, 2 or 4.
         stage_bytes: distance of the stages of a streamed tile, 0 where there is one.
     """
 

@@ -9,9 +9,10 @@ from diagc.targets.nvptx.tiles.copies import TileCopy
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.frame import Frame, Span
 from diagc.targets.nvptx.tiles.layouts import Slot, Tile
-from diagc.targets.nvptx.tiles.memory import Memory
+from diagc.targets.nvptx.tiles.memory import Memory, register_type
 from diagc.targets.nvptx.tiles.operands import SharedRows
 from diagc.targets.nvptx.tiles.plan import Plan, Staged
+from diagc.targets.nvptx.tiles.row_tiles import RowConditions, RowNumbers, RowWords
 from diagc.targets.nvptx.tiles.shared_memory import SharedView
 
 __all__ = ["Staging"]
@@ -75,20 +76,22 @@ class Staging:
             code.barrier()
 
     def rows_tile(self, staged: Staged, memory: Memory, column: str) -> Tile:
-        """A tile that stays, with rows, as elements in registers."""
-        view = self.view(staged)
+        """A tile with rows as elements in registers; made where it is read, if it streams."""
+        view, code = self.view(staged), self.frame.code
+        scope = self.frame.scope if staged.streamed is None else code.scope
         by_rows = memory.labels.index(column) > memory.labels.index(self.frame.row)
-        code = self.frame.code
+        element = register_type(self.frame, memory.dtype)
+        if memory.dtype == "i1":
+            return Tile(code, True, column, element, RowConditions(view, scope).element)
         if memory.dtype == "f32":
             rows = SharedRows(self.frame, view, by_rows, paired=True)
-            return Tile(code, True, column, code.f32, _RowElements(rows).element)
-        rows = SharedRows(self.frame, view, by_rows)
-        words = _RowWords(self.frame, rows)
+            return Tile(code, True, column, element, RowNumbers(rows, scope).element)
+        words = RowWords(SharedRows(self.frame, view, by_rows), scope)
         return Tile(
             code,
             True,
             column,
-            code.f32,
+            element,
             lambda slot: code.unpack(memory.dtype, words.word(slot), slot.pair),
             words=(memory.dtype, words.word),
         )
@@ -134,35 +137,3 @@ class Staging:
             return Span(frame.row_base, frame.schedule.rows, size)
         assert isinstance(size, int), "columns that do not stream are of known size"
         return Span(0, -(-size // 16) * 16, size)
-
-
-@dataclass(eq=False)
-class _RowWords:
-    """Pairs of 16-bit elements, by ldmatrix; each matrix is read once."""
-
-    frame: Frame
-    rows: SharedRows
-    _found: dict[tuple[int, int], list[ir.Value]] = field(default_factory=dict)
-
-    def word(self, slot: Slot) -> ir.Value:
-        """The word of a slot."""
-        key = (slot.column // 2, slot.block)
-        if key not in self._found:
-            with self.frame.code.within(self.frame.scope):
-                self._found[key] = self.rows.words(*key)[0]
-        return self._found[key][slot.half + 2 * (slot.column % 2)]
-
-
-@dataclass(eq=False)
-class _RowElements:
-    """f32 elements, in pairs."""
-
-    rows: SharedRows
-    _found: dict[tuple[int, int], list[ir.Value]] = field(default_factory=dict)
-
-    def element(self, slot: Slot) -> ir.Value:
-        """The element of a slot."""
-        key = (slot.column, slot.block)
-        if key not in self._found:
-            self._found[key] = self.rows.numbers(*key)
-        return self._found[key][slot.half + 2 * slot.pair]
