@@ -4,7 +4,7 @@ Computing a wire inside the stream saves writing and reading it. It costs when t
 axis that the stream weaves (then every task computes it), or when somebody else needs it anyway.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from diagc.algebra.dataflow import carries, defining_op, reduced_axes
 from diagc.algebra.graph import Graph
@@ -49,7 +49,9 @@ def _absorbable(
     refused: set[ir.Operation] = set()
     while True:
         found = _cone(graph, axis, reductions, refused)
-        needed = {op for op in found if _needed_elsewhere(graph, op, found, reductions)}
+        outside = _outside(graph, found, reductions)
+        later = graph.after(reductions)  # statistics: in the body in any case
+        needed = {op for op in outside if op not in later and not _may_repeat(op)}
         if not needed:
             return frozenset(found)
         refused |= needed
@@ -109,20 +111,23 @@ def _grows(op: ir.Operation) -> bool:
 
 
 def _is_cheap(op: ir.Operation) -> bool:
-    ops = [o.name for o in nested_ops(op)]
-    return len(ops) <= _CHEAP_OPS + 3 and not any(name.startswith("math.") for name in ops)
+    names = [o.name for o in nested_ops(op) if o.name != "arith.constant"]
+    work = [name for name in names if not name.startswith("diag.")]
+    return len(work) <= _CHEAP_OPS and not any(name.startswith("math.") for name in work)
 
 
-def _needed_elsewhere(
-    graph: Graph,
-    op: ir.Operation,
-    found: set[ir.Operation],
-    reductions: Sequence[ir.Operation],
-) -> bool:
-    """Whether an op that costs much must be computed outside the stream too."""
-    if op in graph.after(reductions):
-        return False
-    users = graph.users(op.results[0])
-    if all(user in found or user in reductions for user in users):
-        return False
-    return op.name != "diag.map" or not _is_cheap(op)
+def _may_repeat(op: ir.Operation) -> bool:
+    """Whether an op that is needed outside of the stream may be computed inside, too."""
+    return op.name == "diag.map" and _is_cheap(op)
+
+
+def _outside(
+    graph: Graph, found: Collection[ir.Operation], reductions: Sequence[ir.Operation]
+) -> set[ir.Operation]:
+    """The ops of the body that are computed outside of it too: others read what they lead to."""
+    needed: set[ir.Operation] = set()
+    for op in reversed(graph.in_order(found)):
+        users = graph.users(op.results[0])
+        if any(user in needed or not (user in found or user in reductions) for user in users):
+            needed.add(op)
+    return needed

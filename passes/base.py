@@ -6,7 +6,7 @@ class DeriveStreamsPass(Pass):
     \"\"\"turn reductions over a long axis into streams.\"\"\"
 
     name: ClassVar[str] = "derive-streams"
-    chunk: int = 0          # the option `chunk`, as in derive-streams{chunk=64}
+    limit: int = 4096       # the option `limit`, as in derive-streams{limit=256}
 
     def run(self, op: ir.Operation) -> None:
         ...                 # rewrite `op`; raise PassError to fail

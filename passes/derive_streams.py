@@ -30,7 +30,7 @@ Declines: a short axis over which nothing is contracted; a correction that depen
 (but for few further sums, such as those of a variance around a running mean), divides by a
 statistic, or follows a product; a contraction whose state is too wide for one task or
 that multiplies by parameters (a linear layer); more than 8 results. What a law forbids is a remark:
-the attribute `diag.declined` of the reduction, and an entry in the function's `diag.remarks`.
+an entry in the function's `diag.remarks`, and the attribute `diag.declined` of the reduction.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.base import Pass
 from diagc.passes.nonpositive import mark_nonpositive
-from diagc.passes.remarks import remark
+from diagc.passes.remarks import counted, declined, done
 from diagc.passes.replacing import replace_ops, unneeded
 from diagc.passes.stream_builder import MAX_RESULTS, build_stream
 from diagc.passes.stream_groups import Note, derivation, groups, reduced_axes_of
@@ -74,7 +74,7 @@ def _stream_axis(function: ir.Operation, graph: Graph, axis: str, limit: int) ->
     chosen = groups(graph, axis, limit, notes)
     erased = {op for group in chosen for op in group.reductions}
     for note in notes:
-        remark(function, None if note.op in erased else note.op, note.text)
+        declined(function, note.op, note.text, stays=note.op not in erased)
     if notes:  # an op with a remark has another hash
         graph = Graph(graph.block)
     for group in chosen:
@@ -102,14 +102,26 @@ def _replace(function: ir.Operation, graph: Graph, derived: Derivation) -> Graph
         return graph
     if len(results) > MAX_RESULTS:
         text = f'axis "{derived.axis}" is not streamed: it would give {len(results)} results'
-        remark(function, None, f"{text}, at most {MAX_RESULTS} are possible")
+        text = f"{text}, at most {MAX_RESULTS} are possible"
+        declined(function, reductions[-1], text, stays=False)
         return graph
     needed = _needed(graph, tail, results)
+    done(reductions[-1], _told(derived))
 
     def build() -> Sequence[ir.Value]:
         return list(build_stream(derived, graph, needed, results).results)
 
     return replace_ops(graph, reductions, gone, results, build)
+
+
+def _told(derived: Derivation) -> str:
+    """What a stream computes in one pass, for people."""
+    feeding = len([op for op in derived.body if op.name in ("diag.map", "diag.contract")])
+    states = counted(len(derived.states), "reduction")
+    return (
+        f'one pass over axis "{derived.axis}" computes {states} and {counted(feeding, "op")} '
+        "that feed them, chunk by chunk: no wire with that axis is stored between them"
+    )
 
 
 def _tail(graph: Graph, derived: Derivation) -> list[ir.Operation]:

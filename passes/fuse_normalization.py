@@ -44,6 +44,7 @@ from diagc.mlir import ir
 from diagc.passes.base import Pass
 from diagc.passes.cloning import nested_ops
 from diagc.passes.products import Factor, Product, take_factors
+from diagc.passes.remarks import done
 
 __all__ = ["FuseNormalizationPass"]
 
@@ -97,6 +98,7 @@ def _slide(parameters: Values, op: ir.Operation, number: int, guarded: bool) -> 
     if not (shrinks or _has_statistic(product, op)) or _repeats_work(product, producer):
         _discard(product)
         return None
+    done(op, _told(op, product))
     with ir.InsertionPoint(op), op.location:
         new = _apply_linear(op, number, product.rest)
         result = _times(new, product, op, guarded)
@@ -146,6 +148,13 @@ def _repeats_work(product: Product, producer: ir.Operation) -> bool:
         return False
     is_new = not len(list(product.rest.uses))
     return is_new and any(o.name.startswith("math.") for o in nested_ops(rest))
+
+
+def _told(op: ir.Operation, product: Product) -> str:
+    """What moves, for people."""
+    what = "a statistic" if _has_statistic(product, op) else "a factor that is constant there"
+    axes = ", ".join(f'"{axis}"' for axis in reduced_axes(op))
+    return f"{what} moved behind the sum over {axes}, to be applied once a row"
 
 
 def _discard(product: Product) -> None:

@@ -22,7 +22,7 @@ axes and open sizes, no data moves.
 Requires: kernels carry schedules; run on the module.
 
 Declines: kernels without a schedule are left alone. Axes that no argument has keep their size:
-nothing else would tell it.
+nothing else would tell it; so do their other names, which a relabel gives or takes.
 """
 
 from dataclasses import dataclass
@@ -111,21 +111,39 @@ def _generalize(kernel: ir.Operation) -> None:
 
 
 def _canonical_names(kernel: ir.Operation, schedule: Schedule) -> tuple[dict[str, str], set[str]]:
-    """New names of all axes, and which (by old name) are opened: those that arguments tell."""
+    """New names of all axes, and which (by old name) are opened."""
     arguments = diag.join_dims(diag.dims(v) for v in diag.function_body(kernel).arguments)
     axes = analyze_kernel(kernel)
-    grid = [label for label in schedule.grid if label in arguments]
-    names = {label: f"g{number}" for number, label in enumerate(grid)}
-    if schedule.lanes in arguments:
+    sizes = diag.join_dims((arguments, dict(axes.sizes)))
+    wanted = dict.fromkeys((*schedule.grid, schedule.lanes, *axes.streamed))
+    opened = _opened(kernel, {x for x in wanted if x in arguments}, sizes)
+    names = {x: f"g{i}" for i, x in enumerate(x for x in schedule.grid if x in opened)}
+    if schedule.lanes in opened:
         names[schedule.lanes] = "l"
     for label in axes.streamed:
-        if label in arguments:
+        if label in opened:
             names.setdefault(label, _unused("s", names))
-    opened = set(names)
-    for label, size in diag.join_dims((arguments, dict(axes.sizes))).items():
+    for label, size in sizes.items():
         stem = "v" if size == diag.DYNAMIC else f"d.{size}"
         names.setdefault(label, _unused(stem, names))
     return names, opened
+
+
+def _opened(kernel: ir.Operation, wanted: set[str], sizes: diag.Dims) -> set[str]:
+    """The axes that are opened: of two names of one axis of known size, both or none."""
+    pairs = [
+        pair
+        for op in nested_ops(kernel)
+        if op.name == "diag.relabel"
+        for pair in op.opview.names.items()
+        if sizes[pair[0]] != diag.DYNAMIC
+    ]
+    opened = set(wanted)
+    while True:
+        torn = {label for pair in pairs if not opened >= set(pair) for label in pair} & opened
+        if not torn:
+            return opened
+        opened -= torn
 
 
 def _unused(stem: str, names: dict[str, str]) -> str:

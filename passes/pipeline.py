@@ -24,7 +24,7 @@ __all__ = ["Pipeline"]
 
 
 class Pipeline:
-    """A checked pipeline, for example `builtin.module(func.func(derive-streams{chunk=64},cse))`.
+    """A checked pipeline, for example `builtin.module(func.func(derive-streams{limit=256},cse))`.
 
     Needs an ambient MLIR context. `options` (default: those in force) say what is printed, dumped,
     verified; passes see them through `diagc.options.current()`. After `run`, `timer` holds the

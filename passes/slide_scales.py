@@ -29,6 +29,7 @@ from diagc.algebra.dataflow import defining_op
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
 from diagc.passes.base import Pass
+from diagc.passes.remarks import done
 
 __all__ = ["SlideScalesPass"]
 
@@ -60,6 +61,9 @@ def _slide_from(stream: ir.Operation, map_op: ir.Operation) -> None:
         place = _outer_operand(stream, contraction, factor)
         if place is None:
             continue
+        done(
+            op, f"the scale {factor:g} moved out of the stream, to an operand that does not stream"
+        )
         contraction.operands[place] = _scaled(stream, contraction.operands[place], factor, op)
         op.results[0].replace_all_uses_with(element.results[0])
         op.erase()

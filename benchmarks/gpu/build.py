@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 import diagc
+from diagc.debug import CACHE
 from diagc.errors import DiagcError
 from diagc.targets import get_target
 from gpu.variants import VARIANTS, Variant
@@ -45,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     args.folder.mkdir(parents=True, exist_ok=True)
     chosen = [v for v in VARIANTS.values() if re.search(args.only, v.name)]
-    built = [_build(variant, args) for variant in chosen]
+    with CACHE.override(False):  # by the compiler as it is, not as it was
+        built = [_build(variant, args) for variant in chosen]
     index = {
         "target": get_target(args.target).spec,
         "diagc": diagc.__version__,

@@ -7,13 +7,15 @@ from diagc.dialects.diag.dialect import DiagOp
 from diagc.dialects.diag.types import VerifyError, dims, element_type, labels, strings
 from diagc.mlir import ext, ir
 
-__all__ = ["EPS_PLACES", "NormalizeOp", "register_kind", "registered_kinds"]
+__all__ = ["BUILTIN_KINDS", "EPS_PLACES", "NormalizeOp", "register_kind", "registered_kinds"]
 
 EPS_PLACES = ("inside", "outside")
 
+BUILTIN_KINDS = ("softmax", "l2", "l1", "relu-sum", "sigmoid", "none", "rms", "layer")
+
 # The table of laws (diagc.algebra) registers its kinds here, so that the verifier can name them
 # without the dialect importing the algebra above it.
-_KINDS: list[str] = ["softmax", "l2", "l1", "relu-sum", "sigmoid", "none", "rms", "layer"]
+_KINDS: list[str] = [*BUILTIN_KINDS]
 
 
 def register_kind(kind: str) -> None:

@@ -12,6 +12,7 @@ from weakref import WeakSet
 
 from diagc import program_cache
 from diagc.context import make_context
+from diagc.crash import reproducible
 from diagc.debug import logger
 from diagc.dialects import diag
 from diagc.errors import LoweringError, UnsupportedError, UserError
@@ -232,6 +233,7 @@ def compile_module(
     Raises:
         TargetError: no such target on this machine.
         DiagcError: a pass failed.
+        InternalError: a bug of ours; a reproducer with the module was written.
     """
     chosen = get_target(target)
     options = replace(options or current(), target=chosen.spec)
@@ -241,7 +243,9 @@ def compile_module(
         program = _load(stored, externs or {}, chosen, name)
         if program is not None:
             return program
-    return _compile(module, chosen, options, externs or {}, name, key)
+    source = str(module.operation.get_asm(enable_debug_info=True))
+    with reproducible({"module.mlir": source, "options.txt": f"{chosen.name}\n{options}\n"}):
+        return _compile(module, chosen, options, externs or {}, name, key)
 
 
 def _program_key(module: ir.Module, target: Target, options: CompileOptions) -> str | None:

@@ -26,7 +26,7 @@ file, which must also define example_inputs(), a function that gives the tuple o
 A class or function without parameters that makes a Module stands for that Module. Without
 ':NAME' all programs of the file are taken; names with an underscore do not count.
 
-exit status: 0, 1 (bad input, or a result that differs), 70 (a bug in diagc)"""
+exit status: 0, 1 (bad input, or a result that differs), 2 (wrong usage), 70 (a bug in diagc)"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -57,12 +57,19 @@ class SourceLocation:
         return f"{self.file}:{self.line}:{self.column}"
 
 
+_CONTEXT = 80
+"""Columns of a long source line that are shown on either side of the caret."""
+
+
 def caret(text: str, location: SourceLocation) -> str:
     """Show the source line at `location` of `text` with a caret under its column, or nothing."""
     lines = text.splitlines()
     if not 0 < location.line <= len(lines):
         return ""
-    return f"\n{lines[location.line - 1]}\n{' ' * (location.column - 1)}^"
+    line, before = lines[location.line - 1], location.column - 1
+    start = max(0, before - _CONTEXT) if len(line) > 2 * _CONTEXT else 0
+    shown = line[start : start + 2 * _CONTEXT]
+    return f"\n{shown}\n{' ' * (before - start)}^"
 
 
 class DiagcError(Exception):

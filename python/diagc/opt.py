@@ -32,7 +32,7 @@ _FORMS = ("mlir", "diag", "llvmir", "ptx")
 
 _EPILOG = """\
 passes can also be named one by one, with their options:
-  diagc opt x.mlir --canonicalize-diag --derive-streams="chunk=64" --cse
+  diagc opt x.mlir --canonicalize-diag --derive-streams="limit=256" --cse
 --show-passes lists the passes of diagc; all of MLIR's own passes are there as well."""
 
 

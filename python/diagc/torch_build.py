@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from diagc.compiler import compile_module
+from diagc.crash import reproducible
 from diagc.options import CompileOptions
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ class TorchBuild:
 
         for number, tensor in enumerate(tensors):
             check_signed(tensor.dtype, f"argument {number}", None)
-        with _quiet_torch():
+        call = {"call.txt": f"{self.name}\n{arguments}\n"}
+        with _quiet_torch(), reproducible(call):
             return import_torch(
                 self._callable(arguments), tuple(tensors), adapter=self.importer, dynamic=dynamic
             )

@@ -7,6 +7,7 @@
 // factor. The old maximum enters the factor as it is, the new one guarded, so that exp(-inf - m) is 0
 // while nothing was seen; all exponents are at most 0. The division joins the tail.
 // CHECK-LABEL: func.func @attention
+// CHECK-SAME: op = "diag.contract", text = "one pass over axis \22x\22 computes 3 reductions
 // CHECK-NEXT: "diag.stream"() ({
 // CHECK: arith.constant 0xFF800000 : f32
 // CHECK: ^bb0(%[[M:arg[0-9]+]]: tensor<?xf32, ["q"]>, %[[Z:arg[0-9]+]]: tensor<?xf32, ["q"]>, %[[O:arg[0-9]+]]: tensor<?x64xf32, ["q", "e"]>):

@@ -3,6 +3,7 @@
 
 // A factor without the contracted axis multiplies the result instead.
 // CHECK-LABEL: func.func @factor
+// CHECK-SAME: diag.done = [{at = "{{.*}}:{{[0-9]+}}:{{[0-9]+}}", op = "diag.contract", text = "a factor that is constant there moved behind the sum over \22x\22, to be applied once a row"}]
 // CHECK: %[[C:[0-9]+]] = "diag.contract"(%arg0, %arg2) {over = ["x"]}
 // CHECK: "diag.element"(%[[C]])
 // CHECK: "diag.element"(%arg1)

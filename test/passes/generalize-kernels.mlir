@@ -86,3 +86,20 @@ func.func private @spread(%x: tensor<4xf32, ["q"]>) -> tensor<8x4xf32, ["n", "q"
 func.func private @unscheduled(%x: tensor<4xf32, ["q"]>) -> tensor<4xf32, ["q"]> attributes {diag.kernel} {
   return %x : tensor<4xf32, ["q"]>
 }
+
+// -----
+
+// Two names of one axis are opened together or not at all: `h` is no axis of the grid, so `y` stays.
+// CHECK: func.func private @map_
+// CHECK-SAME: (%{{[a-z0-9]+}}: tensor<1x?xf32, ["d.1", "g0"]>, %{{[a-z0-9]+}}: tensor<1x?xf32, ["d.1.1", "g0"]>)
+// CHECK: "diag.relabel"({{.*}}) {from = ["d.1"], to = ["d.1.1"]} : (tensor<1x?xf32, ["d.1", "g0"]>) -> tensor<1x?xf32, ["d.1.1", "g0"]>
+func.func private @named_twice(%x: tensor<1x8xf32, ["h", "g"]>, %z: tensor<1x8xf32, ["y", "g"]>) -> tensor<1x8xf32, ["y", "g"]> attributes {diag.kernel, diag.schedule = {grid = ["y", "g"], mode = "features"}} {
+  %r = "diag.relabel"(%x) {from = ["h"], to = ["y"]} : (tensor<1x8xf32, ["h", "g"]>) -> tensor<1x8xf32, ["y", "g"]>
+  %o = "diag.map"() ({
+    %0 = "diag.element"(%r) : (tensor<1x8xf32, ["y", "g"]>) -> f32
+    %1 = "diag.element"(%z) : (tensor<1x8xf32, ["y", "g"]>) -> f32
+    %2 = arith.addf %0, %1 : f32
+    "diag.yield"(%2) : (f32) -> ()
+  }) : () -> tensor<1x8xf32, ["y", "g"]>
+  return %o : tensor<1x8xf32, ["y", "g"]>
+}

@@ -189,7 +189,8 @@ func.func @one_query(%q: tensor<1x64xf32, ["q", "d"]>, %k: tensor<4096x64xf32, [
 
 // Declined, with a remark: of a third power no guard is known.
 // CHECK-LABEL: func.func @third_power
-// CHECK-SAME: diag.remarks = ["not contracted in another order: no guard is known for this power of a contraction"]
+// CHECK-NOT: diag.done
+// CHECK-SAME: diag.remarks = [{at = "{{.*}}:{{[0-9]+}}:{{[0-9]+}}", op = "diag.contract", text = "not contracted in another order: no guard is known for this power of a contraction"}]
 // CHECK-NOT: diag.relabel
 // CHECK: return
 func.func @third_power(%q: tensor<?x4xf32, ["q", "d"]>, %k: tensor<?x4xf32, ["x", "d"]>, %v: tensor<?x4xf32, ["x", "e"]>) -> (tensor<?xf32, ["q"]>, tensor<?x4xf32, ["q", "e"]>) {

@@ -8,6 +8,7 @@
 
 // The scale of the scores goes to the queries, which do not stream.
 // CHECK-LABEL: func.func @constant_scale
+// CHECK-SAME: diag.done = [{at = "{{.*}}", op = "arith.mulf", text = "the scale 0.3 moved out of the stream
 // CHECK: %[[SCALED:.*]] = "diag.map"
 // CHECK: arith.mulf {{.*}} : f32
 // CHECK: "diag.stream"

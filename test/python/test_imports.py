@@ -2,9 +2,9 @@
 
 import ast
 import re
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -164,11 +164,17 @@ def test_help_starts_fast(module: str) -> None:
     command = [sys.executable, "-m", module, "--help"]
     seconds = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = _seconds_of_children()
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(_seconds_of_children() - start)
     assert re.match(r"usage: diagc", done.stdout)
     assert min(seconds) <= 0.4
+
+
+def _seconds_of_children() -> float:
+    """Time on a processor: what else the machine does counts for nothing."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.mark.parametrize("name", ["dialects", "passes"])

@@ -91,31 +91,31 @@ class Expr:
         return show(self)
 
 
-FUNCTIONS: dict[str, tuple[int, int]] = {
-    # name: (number of arguments, how tightly its infix form binds; 0 for f(x))
-    "add": (2, 1),
-    "sub": (2, 1),
-    "mul": (2, 2),
-    "div": (2, 2),
-    "neg": (1, 3),
-    "pow": (2, 0),
-    "abs": (1, 0),
-    "max": (2, 0),
-    "min": (2, 0),
-    "exp": (1, 0),
-    "log": (1, 0),
-    "sqrt": (1, 0),
-    "tanh": (1, 0),
-    "sin": (1, 0),
-    "cos": (1, 0),
-    "erf": (1, 0),
-    "eq": (2, 0),
-    "lt": (2, 0),
-    "le": (2, 0),
-    "not": (1, 0),
-    "and": (2, 0),
-    "or": (2, 0),
-    "select": (3, 0),
+FUNCTIONS: dict[str, int] = {
+    # name: number of arguments
+    "add": 2,
+    "sub": 2,
+    "mul": 2,
+    "div": 2,
+    "neg": 1,
+    "pow": 2,
+    "abs": 1,
+    "max": 2,
+    "min": 2,
+    "exp": 1,
+    "log": 1,
+    "sqrt": 1,
+    "tanh": 1,
+    "sin": 1,
+    "cos": 1,
+    "erf": 1,
+    "eq": 2,
+    "lt": 2,
+    "le": 2,
+    "not": 1,
+    "and": 2,
+    "or": 2,
+    "select": 3,
 }
 """The functions whose meaning the laws know."""
 
@@ -233,7 +233,7 @@ def evaluate(expr: Expr, values: Mapping[str, float]) -> float:
     """The number that a term gives, by the rules of IEEE arithmetic (no error, but inf or NaN).
 
     Raises:
-        ValueError: a function that is not evaluated here.
+        ValueError: a function that is not in `FUNCTIONS`.
     """
     if expr.op == SYMBOL:
         return values[str(expr.value)]
@@ -256,13 +256,23 @@ _EVALUATE: dict[str, Callable[..., float]] = {
     "mul": lambda x, y: x * y,
     "div": lambda x, y: x / y,
     "neg": lambda x: -x,
+    "pow": math.pow,
     "abs": abs,
     "max": max,
     "min": min,
     "exp": math.exp,
+    "log": lambda x: math.log(x) if x else -math.inf,
+    "sqrt": math.sqrt,
+    "tanh": math.tanh,
+    "sin": math.sin,
+    "cos": math.cos,
+    "erf": math.erf,
     "eq": lambda x, y: x == y,
     "lt": lambda x, y: x < y,
     "le": lambda x, y: x <= y,
+    "not": lambda x: not x,
+    "and": lambda x, y: x and y,
+    "or": lambda x, y: x or y,
     "select": lambda c, x, y: x if c else y,
 }
 
@@ -304,8 +314,8 @@ def _parse(token: str, tokens: Iterator[str]) -> Expr:
     args: list[Expr] = []
     while (token := next(tokens)) != ")":
         args.append(_parse(token, tokens))
-    if op in FUNCTIONS and FUNCTIONS[op][0] != len(args):
-        raise ValueError(f"function '{op}' takes {FUNCTIONS[op][0]} arguments, found {len(args)}")
+    if op in FUNCTIONS and FUNCTIONS[op] != len(args):
+        raise ValueError(f"function '{op}' takes {FUNCTIONS[op]} arguments, found {len(args)}")
     return Expr(op, tuple(args))
 
 
@@ -315,22 +325,40 @@ def _parse_leaf(token: str) -> Expr:
     return constant(float(token))
 
 
-_INFIX = {"add": " + ", "sub": " - ", "mul": " * ", "div": " / "}
+_LOOSEST = -9
+_INFIX = {
+    # name: (sign, how tightly it binds)
+    "add": (" + ", 1),
+    "sub": (" - ", 1),
+    "mul": (" * ", 2),
+    "div": (" / ", 2),
+    "mod": (" % ", 2),
+    "eq": (" == ", -1),
+    "ne": (" != ", -1),
+    "lt": (" < ", -1),
+    "le": (" <= ", -1),
+    "gt": (" > ", -1),
+    "ge": (" >= ", -1),
+    "and": (" and ", -2),
+    "or": (" or ", -3),
+}
+_PREFIX = {"neg": ("-", 3), "not": ("not ", -1)}
 
 
-def show(expr: Expr, outer: int = 0) -> str:
+def show(expr: Expr, outer: int = _LOOSEST) -> str:
     """Infix text for people: `exp(a - m) * b`."""
     if expr.op == SYMBOL:
         return str(expr.value)
     if expr.op == CONSTANT:
         return f"{expr.value:g}"
-    binding = FUNCTIONS.get(expr.op, (0, 0))[1]
-    if expr.op == "neg":
-        shown = f"-{show(expr.args[0], binding)}"
+    if expr.op in _PREFIX:
+        sign, binding = _PREFIX[expr.op]
+        shown = f"{sign}{show(expr.args[0], binding)}"
     elif expr.op in _INFIX:
+        sign, binding = _INFIX[expr.op]
         left, right = expr.args
-        tighter = binding + (expr.op in ("sub", "div") or right.op in ("sub", "div"))
-        shown = f"{show(left, binding)}{_INFIX[expr.op]}{show(right, tighter)}"
+        tighter = binding + (expr.op in ("sub", "div", "mod") or right.op in ("sub", "div", "mod"))
+        shown = f"{show(left, binding)}{sign}{show(right, tighter)}"
     else:
         return f"{expr.op}({', '.join(map(show, expr.args))})"
     return f"({shown})" if binding < outer else shown

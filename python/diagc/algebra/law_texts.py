@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from diagc.algebra import laws
 from diagc.algebra.dataflow import carries, defining_op
 from diagc.algebra.expressions import CONSTANT, Expr, show, substitute, symbol
-from diagc.algebra.scalars import read_map
+from diagc.algebra.scalars import read_map, readable
 from diagc.algebra.summands import Summands, monoid_of, without_guards
 from diagc.mlir import ir
 
@@ -18,6 +18,7 @@ _KIND_WORDS = {"add": "sum", "mul": "product", "max": "maximum", "min": "minimum
 _STATE_LETTERS = {"max": "m", "min": "l", "mul": "p", "or": "any", "and": "all"}
 _ELEMENT_LETTERS = "abcdefgh"
 _CAPTURED_LETTERS = "uvwxy"
+_POSITION, _OTHER_POSITIONS = "i", "jkpqrs"
 
 
 class LawTexts:
@@ -63,7 +64,7 @@ class LawTexts:
     def summand(self, op: ir.Operation) -> str:
         """What a reduction reduces."""
         first, *rest = [self._term(value) for value in op.operands]
-        return show(first * rest[0] if rest else first)
+        return show(readable(first * rest[0] if rest else first))
 
     def law(self, law: Expr) -> str:
         """A correction; what it reads of the new states is primed."""
@@ -75,7 +76,7 @@ class LawTexts:
                 names[name + laws.NEW] = substitute(raw, self._result_names("'"))
             elif name[0] == "c":
                 names[name] = self._letter(wire)
-        return show(substitute(law, names))
+        return show(readable(substitute(law, names)))
 
     def _result_names(self, prime: str) -> dict[str, Expr]:
         names = (self._states[op] for op in self._results)
@@ -92,11 +93,19 @@ class LawTexts:
 
     def _letter(self, value: ir.Value) -> Expr:
         if value not in self._letters:
-            letters = _ELEMENT_LETTERS if carries(value, self._axis) else _CAPTURED_LETTERS
+            letters = self._alphabet(value)
             taken = [name for name in self._letters.values() if name[0] in letters]
             letter = letters[len(taken) % len(letters)]
             self._letters[value] = _numbered(letter, taken)
         return symbol(self._letters[value])
+
+    def _alphabet(self, value: ir.Value) -> str:
+        """`i` is the position along the streamed axis, `j` and what follows along others."""
+        streamed = carries(value, self._axis)
+        op = defining_op(value)
+        if op is not None and op.name == "diag.index":
+            return _POSITION if streamed else _OTHER_POSITIONS
+        return _ELEMENT_LETTERS if streamed else _CAPTURED_LETTERS
 
 
 def _numbered(letter: str, taken: Sequence[str]) -> str:

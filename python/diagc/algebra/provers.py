@@ -5,6 +5,7 @@ from typing import Any
 
 import sympy
 
+from diagc.algebra.counterexamples import MOST_MOMENTS, possible_rates
 from diagc.algebra.expressions import Expr
 from diagc.algebra.symbolic import from_sympy, to_sympy
 
@@ -42,7 +43,7 @@ def _factored_exp(argument: Any) -> Any:
 def _moments(old: Expr, _new: Expr, elements: frozenset[str]) -> Expr | None:
     """Rate c and the terms (d/ds - c)^k of the summand, k = 1, 2 ..., when they end in 0."""
     phi, s = to_sympy(old), sympy.Symbol("s0", real=True)
-    for rate in _rates(phi, s, elements):
+    for rate in _rates(old, elements):
         terms = [phi]
         while len(terms) <= MOST_MOMENTS + 1:
             following = sympy.factor(sympy.simplify(terms[-1].diff(s) - rate * terms[-1]))
@@ -53,16 +54,11 @@ def _moments(old: Expr, _new: Expr, elements: frozenset[str]) -> Expr | None:
     return None
 
 
-MOST_MOMENTS = 4
-"""Further sums that a summand may need: a polynomial of this degree."""
-
-
-def _rates(phi: Any, s: Any, elements: frozenset[str]) -> list[Any]:
-    """The numbers c for which exp(c s) is a factor somewhere, and 0."""
-    slopes = {exponential.args[0].diff(s) for exponential in phi.atoms(sympy.exp)}
-    names = elements | {s.name}
-    usable = [c for c in slopes if not {symbol.name for symbol in c.free_symbols} & names]
-    return [sympy.Integer(0), *sorted(usable, key=sympy.default_sort_key)]
+def _rates(phi: Expr, elements: frozenset[str]) -> list[Any]:
+    """The numbers c for which exp(c s) may be a factor."""
+    terms = [sympy.simplify(to_sympy(rate)) for rate in possible_rates(phi, "s0")]
+    usable = [c for c in terms if not {symbol.name for symbol in c.free_symbols} & elements]
+    return list(dict.fromkeys(usable))
 
 
 def _moments_term(rate: Any, terms: list[Any]) -> Expr | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from diagc.algebra.expressions import CONSTANT, SYMBOL, Expr, call, constant
 from diagc.mlir import arith, ir, math_dialect
 
-__all__ = ["emit", "read", "read_map"]
+__all__ = ["emit", "read", "read_map", "readable"]
 
 Leaf = Callable[[ir.Value], Expr]
 
@@ -125,6 +125,35 @@ def _opaque_name(op: ir.Operation) -> str:
     return re.sub(r"[\s()]+", "", f"{op.name}:{op.results[0].type}:{attributes}")
 
 
+_READABLE = {
+    "arith.addi": "add",
+    "arith.andi": "and",
+    "arith.muli": "mul",
+    "arith.ori": "or",
+    "arith.remsi": "mod",
+    "arith.remui": "mod",
+    "arith.subi": "sub",
+}
+_INTEGER_COMPARES = ("eq", "ne", "lt", "le", "gt", "ge", "lt", "le", "gt", "ge")
+_VALUE_CASTS = ("extsi", "extui", "index_cast", "index_castui", "sitofp", "trunci", "uitofp")
+
+
+def readable(expr: Expr) -> Expr:
+    """The term as people write it: no casts of integers, ops by plain names. For texts only."""
+    args = tuple(map(readable, expr.args))
+    name, *attributes = expr.op.split(":")
+    if name.removeprefix("arith.") in _VALUE_CASTS:
+        return args[0]
+    plain = _READABLE.get(name, name.rsplit(".", 1)[-1])
+    predicates = [text for text in attributes if text.startswith("predicate=")]
+    if name == "arith.cmpi" and predicates:
+        plain = _INTEGER_COMPARES[int(predicates[0].removeprefix("predicate="))]
+    if name == "not" and args[0].op in _OPPOSITES:
+        return Expr(_OPPOSITES[args[0].op], args[0].args)
+    return Expr(plain, args, expr.value)
+
+
+_OPPOSITES = {"eq": "ne", "lt": "ge", "le": "gt"}
 _BUILDERS: dict[str, Callable[..., ir.Value]] = {
     "add": arith.addf,
     "sub": arith.subf,

@@ -1,9 +1,11 @@
 """`diagc explain`, `diagc compile` and `diagc targets`: what is made of a program, and for what."""
 
 import argparse
+from collections.abc import Sequence
 
 from diagc.commands.load import load_programs
 from diagc.commands.package import SUFFIX, write_package
+from diagc.commands.program import Program
 from diagc.commands.progress import progress
 from diagc.errors import UserError
 from diagc.files import write_text
@@ -16,16 +18,21 @@ _STAGE = "kernels"
 
 def explain(args: argparse.Namespace, options: CompileOptions) -> int:
     """Print what was fused and why."""
-    for program in load_programs(args.program):
+    for program in _load(args.program):
         with progress(f"compiling {program.name}"):
             compiled = program.compile(options)
         print(compiled.explain(format="json" if args.json else "text"))
     return 0
 
 
+def _load(spec: str) -> Sequence[Program]:
+    with progress(f"loading {spec}"):
+        return load_programs(spec)
+
+
 def compile_program(args: argparse.Namespace, options: CompileOptions) -> int:
     """Write the program as it is after a stage, or as a package, by the name of the output."""
-    programs = load_programs(args.program)
+    programs = _load(args.program)
     if len(programs) > 1:
         raise UserError(
             f"{args.program} holds {len(programs)} programs",

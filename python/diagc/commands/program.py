@@ -123,13 +123,12 @@ class DiagramProgram(Program):
         return CompiledDiagram(lowered)
 
     def emit(self, stage: str, options: CompileOptions) -> str:
-        """Give the IR of a stage of the pipeline."""
-        from diagc.compiler import run_pipeline
-        from diagc.passes.instrumentation import print_op
+        """Give the IR of a stage of the pipeline, or of its target."""
+        from diagc.compiler import emit
 
         module = self.make_module()
-        run_pipeline(module, options, stage)
-        return print_op(module.operation)
+        text = str(module.operation.get_asm(enable_debug_info=True))
+        return emit(text, stage, options)
 
     def reference(self) -> Sequence[Any]:
         """Evaluate in float64, by the meaning of every op."""

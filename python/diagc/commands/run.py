@@ -51,7 +51,9 @@ def run(args: argparse.Namespace, options: CompileOptions) -> int:
     good = True
     if args.simulate:
         require_gpu_target(options)
-    for program in load_programs(args.program):
+    with progress(f"loading {args.program}"):
+        programs = load_programs(args.program)
+    for program in programs:
         timed = not args.no_time and not args.simulate
         outcome = _run_program(program, options, timed, args.simulate)
         (_print_json if args.json else _print_table)(outcome)

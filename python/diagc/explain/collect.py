@@ -1,8 +1,8 @@
 """Read a report off the IR that the passes left: streams with laws, notes, schedules, costs."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from diagc.cost import kernel_cost, sizes_of_call
@@ -11,11 +11,9 @@ from diagc.errors import SourceLocation
 from diagc.explain.report import KernelReport, Note, OutsideReport, Report, StreamReport
 from diagc.mlir import ir
 from diagc.passes.kernel_names import ORIGIN
-from diagc.passes.remarks import DECLINED, REMARKS
+from diagc.passes.remarks import DONE, REMARKS
 
-__all__ = ["DONE", "CompiledKernel", "program_report"]
-
-DONE = "diag.done"
+__all__ = ["CompiledKernel", "program_report"]
 
 _LIBRARY = "the library's matrix product is as good as a kernel here"
 _ONE_OPERATION = "one operation that nothing fuses with is as good in the library"
@@ -54,7 +52,7 @@ def program_report(
         [_kernel_report(kernel, calls.get(kernel.name, []), target) for kernel in kernels],
         _outside(entry, functions),
         _notes(module, DONE),
-        _notes(module, DECLINED, REMARKS),
+        _notes(module, REMARKS),
     )
 
 
@@ -138,30 +136,15 @@ def _plain(attr: Any) -> Any:
     return attr.value if hasattr(attr, "value") else str(attr)
 
 
-def _notes(module: ir.Module, name: str, more: str | None = None) -> list[Note]:
-    """What passes wrote under an attribute of ops, each text once.
-
-    Args:
-        module: the module.
-        name: of the attribute (`DONE`, `DECLINED`).
-        more: attribute of functions that also keeps the texts of ops that are gone.
-    """
-    found: dict[str, Note] = {}
-    for op in _all_ops(module):
-        place = SourceLocation.of(op.location)
-        for text in _strings(op, name):
-            found.setdefault(text, Note(op.name, text, None if place is None else str(place)))
-    for function in diag.functions(module) if more else ():
-        for text in _strings(function, more or ""):
-            found.setdefault(text, Note("", text))
+def _notes(module: ir.Module, name: str) -> list[Note]:
+    """What passes noted under an attribute of functions; equal texts are one note, counted."""
+    found: dict[tuple[str, str], Note] = {}
+    for function in diag.functions(module):
+        for entry in function.attributes.get(name, ()):
+            op, text, at = (str(entry[key].value) for key in ("op", "text", "at"))
+            first = found.get((op, text), Note(op, text, at or None, 0))
+            found[op, text] = replace(first, count=first.count + 1)
     return list(found.values())
-
-
-def _all_ops(module: ir.Module) -> Iterator[ir.Operation]:
-    for view in module.body.operations:
-        yield view.operation
-        for region in view.operation.regions:
-            yield from diag.walk_ops(region)
 
 
 def _outside(entry: ir.Operation, functions: Mapping[str, ir.Operation]) -> list[OutsideReport]:

@@ -12,14 +12,16 @@ class Note:
     """A rewrite that was done or declined.
 
     Args:
-        op: name of the op that it is about, or nothing when that is gone.
+        op: name of the op that it is about.
         text: what was done, or why not.
-        location: the user's line, when it is known.
+        location: the user's line, when it is known; the first of several.
+        count: how many ops it is about.
     """
 
     op: str
     text: str
     location: str | None = None
+    count: int = 1
 
 
 @dataclass(frozen=True)

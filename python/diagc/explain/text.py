@@ -97,7 +97,8 @@ def _notes(title: str, notes: list[Note]) -> Iterator[str]:
         yield title
     for note in notes:
         place = f" ({note.location})" if note.location else ""
-        yield f"  {note.op + ': ' if note.op else ''}{note.text}{place}"
+        times = f" x {note.count}" if note.count != 1 else ""
+        yield f"  {note.op}{times}: {note.text}{place}"
 
 
 def _times(report: Report) -> Iterator[str]:

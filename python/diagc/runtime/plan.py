@@ -6,6 +6,7 @@ forgotten after the last action that uses it.
 """
 
 from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -38,9 +39,12 @@ class Array(NamedTuple):
         merged = []
         for group in groups:
             sizes, strides = [self.shape[a] for a in group], [self.strides[a] for a in group]
-            if not nests(sizes, strides):
+            if 0 in self.shape:  # nothing is read, whatever the strides
+                merged.append((prod(sizes), 1))
+            elif nests(sizes, strides):
+                merged.append(collapse(sizes, strides))
+            else:
                 return None
-            merged.append(collapse(sizes, strides))
         shape, steps = (tuple(part) for part in zip(*merged, strict=True)) if merged else ((), ())
         return self._replace(shape=shape, strides=steps)
 

@@ -1,6 +1,7 @@
 """Where instructions of LLVM IR text come from: `!dbg` attachments, as `file:line:column`."""
 
 import re
+from pathlib import PurePath
 
 __all__ = ["read_locations"]
 
@@ -28,6 +29,7 @@ def _file_of(nodes: dict[str, tuple[str, dict[str, str]]], scope: str) -> str:
     while scope:
         kind, fields = nodes.get(scope.removeprefix("!"), ("", {}))
         if kind == "DIFile":
-            return fields.get("filename", '"-"').strip('"')
+            name, folder = (fields.get(key, "").strip('"') for key in ("filename", "directory"))
+            return str(PurePath(folder, name)) if name else "-"
         scope = fields.get("file") or fields.get("scope") or ""
     return "-"

@@ -122,7 +122,12 @@ MUTANTS = (
     Mutant(
         "tail bound off by one",
         "diagc.targets.cpu.streams:StreamLoop._chunks",
-        (("code.sub(high, start)", "code.sub(code.sub(high, start), 1)"),),
+        (
+            (
+                "else code.min(chunk, code.sub(high, start))",
+                "else code.min(chunk, code.sub(code.sub(high, start), 1))",
+            ),
+        ),
         target_gives_meaning,
     ),
     Mutant(

@@ -15,6 +15,7 @@ from diagc.errors import DiagcError
 from diagc.mlir import ir
 from diagc.options import CompileOptions
 from diagc.passes import PASSES, find_pass
+from diagc.passes.instrumentation import print_op
 from diagc.passes.pipeline import Pipeline
 from diagc.targets import interp
 from diagc.testing.oracle import ELEVEN_DIGITS, Expectation, expect
@@ -69,10 +70,11 @@ def pipeline_keeps_meaning(
     with make_context(), ir.Location.unknown():
         expected = expect(diagram.parse(), inputs, ELEVEN_DIGITS)
         module = diagram.parse()
+        text = print_op(module.operation)
         for step in _steps(pipeline_text(options)):
-            before = str(module)
             complaint = _run(module, f"builtin.module({step})", options)
-            if complaint is None and str(module) != before:
+            before, text = text, print_op(module.operation)
+            if complaint is None and text != before:
                 complaint = _compare(module, inputs, expected)
             if complaint is not None:
                 return f"{step}: {complaint}"
@@ -115,7 +117,7 @@ def _run(module: ir.Module, pipeline: str, options: CompileOptions | None = None
 
 
 def _compare(module: ir.Module, inputs: Sequence[Any], expected: Expectation) -> str | None:
-    for mode in STREAM_MODES if "diag.stream" in str(module) else STREAM_MODES[:1]:
+    for mode in STREAM_MODES if _has_streams(module) else STREAM_MODES[:1]:
         try:
             found = interp.evaluate(module, inputs, **mode)
         except DiagcError as error:
@@ -124,6 +126,10 @@ def _compare(module: ir.Module, inputs: Sequence[Any], expected: Expectation) ->
         if complaint is not None:
             return f"{complaint} (streams evaluated with {dict(mode) or 'their own chunks'})"
     return None
+
+
+def _has_streams(module: ir.Module) -> bool:
+    return any(op.name == "diag.stream" for op in diag.walk_ops(module.operation.regions[0]))
 
 
 def target_gives_meaning(

@@ -174,7 +174,7 @@ def _place(shape: Sequence[int], wire: Wire, placement: Placement) -> Array:
     count = int(np.prod(padded))
     memory = np.full((count + 64) * dtype.itemsize, _POISON, np.uint8)
     start = -memory.ctypes.data % 16 + placement.offset * dtype.itemsize
-    line = memory[start : start + count * dtype.itemsize].view(dtype).reshape(padded)
+    line: Array = memory[start : start + count * dtype.itemsize].view(dtype).reshape(padded)
     return line[..., : shape[-1]] if shape else line
 
 

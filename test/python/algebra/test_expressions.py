@@ -16,6 +16,7 @@ from diagc.algebra.expressions import (
     exp,
     in_order,
     is_zero,
+    log,
     maximum,
     parse,
     replace,
@@ -39,7 +40,7 @@ LEAVES = st.one_of(
 def terms(depth: int = 3) -> st.SearchStrategy[Expr]:
     def grow(inner: st.SearchStrategy[Expr]) -> st.SearchStrategy[Expr]:
         return st.sampled_from(sorted(FUNCTIONS)).flatmap(
-            lambda op: st.tuples(*[inner] * FUNCTIONS[op][0]).map(lambda args: Expr(op, args))
+            lambda op: st.tuples(*[inner] * FUNCTIONS[op]).map(lambda args: Expr(op, args))
         )
 
     return st.recursive(LEAVES, grow, max_leaves=2**depth)
@@ -84,8 +85,17 @@ def test_evaluation_follows_ieee() -> None:
     assert math.isnan(evaluate(A - A, {"a": math.inf}))
     assert math.isnan(evaluate(A / B, {"a": 1.0, "b": 0.0}))
     assert evaluate(divide(A, B), {"a": 3.0, "b": 4.0}) == 0.75
-    with pytest.raises(ValueError, match="'sqrt' is not evaluated"):
-        evaluate(sqrt(A), {"a": 1.0})
+    assert evaluate(sqrt(A), {"a": 2.25}) == 1.5
+    assert math.isnan(evaluate(sqrt(A), {"a": -1.0}))
+    assert evaluate(log(A), {"a": 0.0}) == -math.inf
+    with pytest.raises(ValueError, match=r"'math\.cbrt:f32:' is not evaluated"):
+        evaluate(call("math.cbrt:f32:", A), {"a": 1.0})
+
+
+def test_every_function_is_evaluated() -> None:
+    for name, count in FUNCTIONS.items():
+        value = evaluate(call(name, *[A] * count), {"a": 0.5})
+        assert math.isfinite(value), name
 
 
 def test_substitution_is_simultaneous() -> None:

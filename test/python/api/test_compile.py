@@ -1,5 +1,6 @@
 """diagc.compile: results, structure of arguments and results, modules, errors, what it tells."""
 
+import inspect
 import json
 import math
 from collections.abc import Callable
@@ -219,8 +220,45 @@ def test_explain_tells_laws_and_fall_back() -> None:
     (kernel,) = report["kernels"]
     assert kernel["streams"][0]["properties"] == ["monoid", "commutative"]
     assert kernel["calls"] == 1
+    assert kernel["fall_back"] is None
     with pytest.raises(UserError, match="unknown format"):
         compiled.explain("html")
+
+
+def spherical(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return torch.nn.functional.normalize(q @ k.transpose(-2, -1), dim=-1) @ v
+
+
+def third_power(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    scores = q @ k.transpose(-2, -1)
+    return (scores @ v) / (scores * scores * scores).sum(-1, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    ("function", "rewrite"),
+    [
+        (attention, 'one pass over axis "m" computes 3 reductions'),
+        (attention, 'a statistic moved behind the sum over "m"'),
+        (spherical, "whose squares are summed by a Gram matrix"),
+    ],
+)
+def test_rewrites_are_told_with_their_lines(function: Callable[..., Tensor], rewrite: str) -> None:
+    compiled = diagc.compile(function, *qkv(1, 2, 4096, 16))
+    (note,) = [n for n in json.loads(compiled.explain("json"))["done"] if rewrite in n["text"]]
+    lines = inspect.getsourcelines(function)
+    file, line, _ = note["location"].rsplit(":", 2)
+    assert file == __file__
+    assert lines[1] <= int(line) < lines[1] + len(lines[0])
+    assert note["op"] == "diag.contract"
+    assert f"{note['text']} ({note['location']})" in compiled.explain()
+
+
+def test_what_was_declined_is_told_with_its_line() -> None:
+    report = json.loads(diagc.compile(third_power, *qkv(1, 2, 4096, 16)).explain("json"))
+    (note,) = report["declined"]
+    assert "no guard is known for this power" in note["text"]
+    first = inspect.getsourcelines(third_power)[1]
+    assert note["location"].startswith(f"{__file__}:{first + 1}:")
 
 
 def test_outside_is_told() -> None:
@@ -261,3 +299,19 @@ def test_bias_is_added_by_the_matrix_product() -> None:
 
 def test_launch_error_is_a_user_error() -> None:
     assert issubclass(LaunchError, UserError)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda s: torch.erf(s) * 2 + 1,
+        lambda s: torch.arange(5) * 0,
+        lambda s: (s * 3 + 1).expand(4, 3) + torch.arange(3),
+        lambda s: torch.softmax(s * 2 + 1, -1),
+    ],
+)
+@pytest.mark.parametrize("library", ["torch", "none"])
+def test_scalars_without_axes(function: Callable[[Tensor], Tensor], library: str) -> None:
+    s = torch.tensor(2.5)
+    compiled = diagc.compile(function, s, library=library)
+    torch.testing.assert_close(compiled(s), function(s))

@@ -128,3 +128,51 @@ def test_poison_shows_what_nobody_writes() -> None:
         "assert 'two runs' in check(v, moving, 'cpu', True).problem\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=environment())
+
+
+WORKER = """
+import json, sys, time, os
+job = json.load(sys.stdin)
+def say(**event): print("noise\\n" + json.dumps(event), flush=True)
+if job["ceilings"] is None: say(ceilings={"copy_bytes_per_second": 1.0})
+for entry in job["entries"]:
+    name = entry["variant"]
+    say(next=name)
+    if name == "crash": os.abort()
+    if name == "stall": time.sleep(60)
+    say(outcome={"variant": name, "status": "ok"})
+    if name == "last": sys.exit(3)
+"""
+
+
+def test_crashes_and_stalls_are_outcomes() -> None:
+    code = (
+        "import sys, json, time\n"
+        "from gpu.supervisor import Supervisor\n"
+        "from gpu.worker import Job\n"
+        "names, worker = json.loads(sys.argv[1]), (sys.executable, '-c', sys.argv[2])\n"
+        "job = Job('.', 'cpu', True, False, 0.0, [{'variant': n} for n in names])\n"
+        "end = time.perf_counter() + float(sys.argv[3])\n"
+        "found = list(Supervisor(3.0, end, command=worker).run(job))\n"
+        "print(json.dumps([[o['variant'], o['status'], o.get('why')] for o in found]))\n"
+    )
+
+    def outcomes(names: list[str], worker: str, seconds: float) -> list[list[str]]:
+        command = [sys.executable, "-c", code, json.dumps(names), worker, str(seconds)]
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, env=environment()
+        )
+        found: list[list[str]] = json.loads(done.stdout)
+        return found
+
+    names = ["a", "crash", "b", "stall", "last", "c"]
+    found = outcomes(names, WORKER, 100.0)
+    assert [entry[0] for entry in found] == names
+    states = {entry[0]: entry[1] for entry in found}
+    assert [name for name, state in states.items() if state == "failed"] == ["crash", "stall"]
+    assert "ended with status -6" in found[1][2]
+    assert "nothing came for 3 s" in found[3][2]
+    found = outcomes(["a", "b"], "import sys; sys.exit(1)", 100.0)
+    assert [entry[1] for entry in found] == ["failed", "failed"]
+    found = outcomes(["a", "stall", "b"], WORKER, 2.0)
+    assert [entry[1:] for entry in found[1:]] == [["skipped", "no time was left"]] * 2

@@ -10,11 +10,11 @@ from diagc import compiler, program_cache
 from diagc.compiler import DIAG_STAGES, compile_module, emit, pipeline_text, run_pipeline
 from diagc.context import make_context
 from diagc.debug import CACHE_DIR
-from diagc.errors import TargetError, UnsupportedError, UserError, VerificationError
+from diagc.errors import InternalError, TargetError, UnsupportedError, UserError, VerificationError
 from diagc.explain import render
 from diagc.mlir import ir
 from diagc.options import CompileOptions
-from diagc.passes import PASSES
+from diagc.passes import PASSES, find_pass
 from diagc.runtime.program import Program
 from diagc.runtime.steps import KernelCall
 from diagc.targets.interp import evaluate
@@ -174,3 +174,19 @@ def test_kernels_of_one_process_are_shared() -> None:
     assert first.kernels[0] is second.kernels[0]
     assert any(isinstance(step, KernelCall) for step in first.steps)
     assert compiler.stage_names()[0] == "diag"
+
+
+def test_a_bug_in_a_pass_leaves_the_module(
+    fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(self: object, op: object) -> None:
+        raise IndexError("list index out of range")
+
+    monkeypatch.setattr(find_pass("form-kernels"), "run", run)
+    message = "IndexError: list index out of range"
+    with CACHE_DIR.override(fresh_cache), pytest.raises(InternalError, match=message) as found:
+        compiled(ATTENTION)
+    directory = found.value.reproducer
+    assert directory is not None
+    assert '"diag.contract"' in (directory / "module.mlir").read_text()
+    assert "IndexError" in (directory / "traceback.txt").read_text()

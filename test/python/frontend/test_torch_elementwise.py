@@ -150,3 +150,51 @@ def test_other_constants_are_arguments(check_import: Callable[..., ImportedProgr
     program = check_import(lambda a: a + table + torch.tensor([1.0, 2, 3, 4, 5, 6, 7, 8]), X)
     assert len(program.parameters) == 3
     assert "dense" not in str(program.module)
+
+
+# --- indexing by positions ------------------------------------------------------------------------
+
+COUNTED: dict[str, Callable[[Tensor], Any]] = {
+    "all": lambda x: x[torch.arange(3)],
+    "inner": lambda x: x[:, torch.arange(5)],
+    "two": lambda x: x[torch.arange(3)[:, None], torch.arange(5)],
+    "swapped": lambda x: x[:, torch.arange(5)[None], torch.arange(8)[:, None]],
+    "apart": lambda x: x[torch.arange(3)[:, None], :, torch.arange(8)],
+    "repeated": lambda x: x[:, torch.arange(5)[:, None].expand(5, 2)],
+    "of size 1": lambda x: x[None][torch.arange(1)[:, None, None], torch.arange(3)],
+}
+OTHER_INDICES: dict[str, Callable[[Tensor], Any]] = {
+    "part": lambda x: x[torch.arange(2)],
+    "shifted": lambda x: x[torch.arange(3) - 1],
+    "diagonal": lambda x: x[torch.arange(3), torch.arange(3)],
+    "both": lambda x: x[:, torch.arange(5), torch.arange(5)],
+    "data": lambda x: x[(x[:, 0, 0] > 0).long()],
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_indices_that_count_positions_are_views(
+    name: str, check_import: Callable[..., ImportedProgram]
+) -> None:
+    assert not check_import(lambda x: COUNTED[name](x) * 2, X).externs
+
+
+@pytest.mark.parametrize("name", OTHER_INDICES)
+def test_other_indices_stay_in_torch(
+    name: str, check_import: Callable[..., ImportedProgram]
+) -> None:
+    program = check_import(lambda x: OTHER_INDICES[name](x) * 2, X)
+    assert [call.target for call in program.externs.values()] == ["aten.index.Tensor"]
+
+
+@pytest.mark.parametrize("bound", [-1, 0, 1, 7, 8])
+def test_positions_are_not_negative(
+    bound: int,
+    check_import: Callable[..., ImportedProgram],
+    ops: Callable[[ImportedProgram], list[str]],
+) -> None:
+    def choose(x: Tensor) -> Tensor:
+        positions = torch.arange(8)
+        return torch.where(positions >= bound, x, -x) + torch.where(positions < bound, x, 2 * x)
+
+    assert ("index" in ops(check_import(choose, X))) == (bound > 0)

@@ -1,5 +1,6 @@
 """Programs with GPU kernels, in packages and not, on a fake driver with tensors that pose."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -125,6 +126,28 @@ def test_compiled_kernels_survive_a_package(cuda: FakeCuda, tmp_path: Path) -> N
     loaded(*inputs)
     count = sum(len(k.kernel.launches) for k in kernels)
     assert len(launches(cuda.log())) == count
+
+
+def decode(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    return torch.softmax(q @ k.transpose(-2, -1), dim=-1) @ v
+
+
+@pytest.mark.parametrize("rows", [1, 128])
+def test_parameters_of_the_code_are_those_of_the_launcher(rows: int) -> None:
+    """What PTX declares against what is packed, also for launches with scratch memory."""
+    q, k = torch.zeros(8, rows, 64).bfloat16(), torch.zeros(8, 4096, 64).bfloat16()
+    compiled = diagc.compile(decode, q, k, k, target="nvptx:sm_80")
+    kernels = [k.kernel for k in compiled.program.kernels if isinstance(k, CudaKernel)]
+    assert kernels
+    for kernel in kernels:
+        wires = kernel.signature.wires
+        widths = [64] * (len(wires) + len(kernel.workspaces)) + [32] * len(kernel.dynamic_axes)
+        widths += [64] * len(kernel.stride_parameters)
+        for launch in kernel.launches:
+            entry = re.search(rf"\.entry {launch.symbol}\((.*?)\)\s", kernel.ptx, re.DOTALL)
+            assert entry is not None
+            found = re.findall(r"\.param \.[usbf](\d+)", entry[1])
+            assert [int(width) for width in found] == widths
 
 
 def test_package_for_a_newer_gpu_is_refused(cuda: FakeCuda, tmp_path: Path) -> None:

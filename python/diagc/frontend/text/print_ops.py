@@ -37,8 +37,9 @@ def type_text(type_: ir.Type) -> str:
 
 
 def remark_lines(name: str, attr: ir.Attribute) -> list[str]:
-    """Give a fact as comments: a list of strings takes a line for each."""
+    """Give a fact as comments: a list of strings or remarks takes a line for each."""
     parts = list(attr) if isinstance(attr, ir.ArrayAttr) else [attr]
+    parts = [p["text"] if isinstance(p, ir.DictAttr) and "text" in p else p for p in parts]
     if not all(isinstance(part, ir.StringAttr) for part in parts):
         return [f"// {name}: {attr}"]
     return [f"// {name}: {part.value}" for part in parts]

@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from diagc.errors import DiagcError, UnsupportedError, UserError
 from diagc.frontend.torch import decompositions
 from diagc.frontend.torch.aten import Input
+from diagc.frontend.torch.call_checks import RefusedCall
 from diagc.frontend.torch.captured import (
     Captured,
     Dynamic,
@@ -52,7 +53,7 @@ def capture(
     failure: Exception
     try:
         return _record_as_eager(function, example_inputs, tensors)
-    except (DiagcError, TypeError) as error:
+    except (DiagcError, RefusedCall, TypeError) as error:
         failure = error
     except Exception as error:
         try:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from diagc.frontend.torch.aten import operator_named
+from diagc.frontend.torch.call_checks import check_dims, need
 from diagc.frontend.torch.shape_rules import broadcast_shapes
 
 __all__ = ["table"]
@@ -50,34 +51,53 @@ def _slices(x: Tensor, dim: int, sizes: Sequence[int]) -> list[Tensor]:
 
 @_decompose("unbind.int")
 def _unbind(x: Tensor, dim: int = 0) -> list[Tensor]:
+    check_dims([dim], x.dim())
     return [torch.ops.aten.select.int(x, dim, i) for i in range(x.shape[dim])]
 
 
 @_decompose("split.Tensor")
 def _split(x: Tensor, size: int, dim: int = 0) -> list[Tensor]:
+    check_dims([dim], x.dim())
     length = x.shape[dim]
+    need(size > 0 or length == size == 0, f"pieces of size {size} of a dim of size {length}")
+    if length == 0:
+        return _slices(x, dim, [0])
     return _slices(x, dim, [min(size, length - start) for start in range(0, length, size)])
 
 
 @_decompose("split_with_sizes.default", "split.sizes")
 def _split_with_sizes(x: Tensor, sizes: Sequence[int], dim: int = 0) -> list[Tensor]:
+    check_dims([dim], x.dim())
+    length = x.shape[dim]
+    need(min(sizes, default=0) >= 0, f"pieces of sizes {list(sizes)}")
+    need(sum(sizes) == length, f"pieces of sizes {list(sizes)} of a dim of size {length}")
     return _slices(x, dim, sizes)
 
 
 @_decompose("chunk.default")
 def _chunk(x: Tensor, chunks: int, dim: int = 0) -> list[Tensor]:
+    need(chunks > 0, f"{chunks} chunks")
+    check_dims([dim], x.dim())
     return _split(x, -(-x.shape[dim] // chunks), dim)
 
 
 @_decompose("tensor_split.sections")
 def _tensor_split(x: Tensor, sections: int, dim: int = 0) -> list[Tensor]:
+    need(sections > 0, f"{sections} sections")
+    check_dims([dim], x.dim())
     base, extra = divmod(x.shape[dim], sections)
     return _slices(x, dim, [base + (i < extra) for i in range(sections)])
 
 
 @_decompose("narrow.default")
 def _narrow(x: Tensor, dim: int, start: int, length: int) -> Tensor:
-    start = start + x.shape[dim] if start < 0 else start
+    check_dims([dim], x.dim())
+    size = x.shape[dim]
+    start = start + size if start < 0 else start
+    need(
+        0 <= start <= start + length <= size,
+        f"positions {start} to {start + length} of a dim of size {size}",
+    )
     return torch.ops.aten.slice.Tensor(x, dim, start, start + length)
 
 
@@ -90,13 +110,20 @@ def _stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
 def _repeat_interleave(
     x: Tensor, repeats: int, dim: int | None = None, *, output_size: int | None = None
 ) -> Tensor:
+    check_dims([dim or 0], x.dim())
     x, dim = (x.reshape(-1), 0) if dim is None else (x, dim % x.dim())
     wide = x.unsqueeze(dim + 1).expand(*x.shape[: dim + 1], repeats, *x.shape[dim + 1 :])
     return wide.reshape(*x.shape[:dim], x.shape[dim] * repeats, *x.shape[dim + 1 :])
 
 
-@_decompose("repeat.default", "tile.default")
+@_decompose("repeat.default")
 def _repeat(x: Tensor, repeats: Sequence[int]) -> Tensor:
+    need(len(repeats) >= x.dim(), f"{len(repeats)} repeats for {x.dim()} dims")
+    return _tile(x, repeats)
+
+
+@_decompose("tile.default")
+def _tile(x: Tensor, repeats: Sequence[int]) -> Tensor:
     repeats = [1] * (x.dim() - len(repeats)) + list(repeats)
     shape = [1] * (len(repeats) - x.dim()) + list(x.shape)
     pairs = list(zip(repeats, shape, strict=True))
@@ -111,6 +138,8 @@ def _tensordot(a: Tensor, b: Tensor, dims_a: Sequence[int], dims_b: Sequence[int
     left = [next(letters) for _ in range(a.dim())]
     right = [next(letters) for _ in range(b.dim())]
     for i, j in zip(dims_a, dims_b, strict=True):
+        sizes = a.shape[i], b.shape[j]
+        need(sizes[0] == sizes[1], f"sizes {sizes[0]} and {sizes[1]} cannot be contracted")
         right[j] = left[i]
     summed = {left[i] for i in dims_a}
     kept = [c for c in left + right if c not in summed]
@@ -119,6 +148,7 @@ def _tensordot(a: Tensor, b: Tensor, dims_a: Sequence[int], dims_b: Sequence[int
 
 @_decompose("outer.default", "ger.default")
 def _outer(a: Tensor, b: Tensor) -> Tensor:
+    need(a.dim() == b.dim() == 1, f"an outer product of {a.dim()}-D and {b.dim()}-D tensors")
     return a.unsqueeze(1) * b.unsqueeze(0)
 
 
@@ -150,12 +180,16 @@ def _norm(
 
 @_decompose("glu.default")
 def _glu(x: Tensor, dim: int = -1) -> Tensor:
-    value, gate = _chunk(x, 2, dim)
+    check_dims([dim], x.dim())
+    need(x.dim() > 0 and x.shape[dim] % 2 == 0, "a gated unit needs a dim of even size")
+    half = x.shape[dim] // 2
+    value, gate = _slices(x, dim, [half, half])
     return value * torch.sigmoid(gate)
 
 
 @_decompose("cosine_similarity.default")
 def _cosine_similarity(a: Tensor, b: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
+    check_dims([dim], max(a.dim(), b.dim()))
     # torch clamps each norm by eps, and so does this
     norm_a = torch.linalg.vector_norm(a, dim=dim, keepdim=True).clamp(min=eps)
     norm_b = torch.linalg.vector_norm(b, dim=dim, keepdim=True).clamp(min=eps)
@@ -185,6 +219,7 @@ def _group_norm(
     eps: float = 1e-5,
     cudnn_enabled: bool = True,
 ) -> Tensor:
+    need(x.dim() > 1 and x.shape[1] % groups == 0, f"{groups} groups of shape {list(x.shape)}")
     grouped = x.reshape(x.shape[0], groups, -1)
     normal = torch.nn.functional.layer_norm(grouped, grouped.shape[2:], eps=eps).reshape(x.shape)
     return _affine(normal, weight, bias)
@@ -204,6 +239,9 @@ def _batch_norm(
 ) -> Tensor:
     if training or mean is None or var is None:
         return NotImplemented
+    for statistic in (mean, var, weight, bias):
+        fits = statistic is None or list(statistic.shape) == [x.shape[1]]
+        need(fits, f"{x.shape[1]} channels need as many statistics and gains")
     shape = [1, -1] + [1] * (x.dim() - 2)
     scale = torch.rsqrt(var + eps)
     return _affine((x - mean.reshape(shape)) * scale.reshape(shape), weight, bias)
@@ -222,6 +260,8 @@ def _pad(
 ) -> Tensor:
     if mode != "constant":
         return NotImplemented
+    need(len(pad) % 2 == 0, "padding needs two numbers a dim")
+    need(len(pad) <= 2 * x.dim(), f"{len(pad)} numbers of padding for {x.dim()} dims")
     return torch.ops.aten.constant_pad_nd.default(x, pad, value or 0.0)
 
 
@@ -235,7 +275,10 @@ def _diff(
 ) -> Tensor:
     if n != 1 or prepend is not None or append is not None:
         return NotImplemented
+    check_dims([dim], x.dim())
     length = x.shape[dim]
+    if length == 0:
+        return x
     return _narrow(x, dim, 1, length - 1) - _narrow(x, dim, 0, length - 1)
 
 

@@ -65,8 +65,8 @@ class View:
         return self.value.dtype
 
     def leaves(self, dim: int) -> list[Axis]:
-        """The unsplit axes of one dim."""
-        return leaves(self.dims[dim])
+        """The unsplit axes of one dim; a scalar counts as having one dim of size 1, as in torch."""
+        return leaves(self.dims[dim]) if self.dims else []
 
     def with_dims(self, dims: Sequence[Sequence[Axis]]) -> "View":
         """The same value under other dims."""

@@ -6,6 +6,7 @@ import torch
 
 from diagc.frontend.torch.aten import Node, Ref, TensorType
 from diagc.frontend.torch.graph import View
+from diagc.frontend.torch.map_builder import MapBuilder
 from diagc.frontend.torch.masks import split_mask
 from diagc.frontend.torch.promotion import compute_type, number
 from diagc.frontend.torch.raise_reduce import elementwise, log_sum_exp, mean, variance
@@ -42,9 +43,20 @@ def masked_softmax(r: Raiser, view: View, dim: int, keep: View | None = None) ->
     if keep is None:
         view, keep = split_mask(r, view)
     if not view.leaves(dim):
-        # one position: 1, and NaN where the operand is not finite
-        return elementwise(r, view, view.dtype, lambda x: apply("exp", apply("sub", x, x)), "")
+        return _softmax_of_one(r, view, keep)
     return r.normalize(view, [dim], "softmax", keep=keep)
+
+
+def _softmax_of_one(r: Raiser, view: View, keep: View | None) -> View:
+    """Of one position: 1, NaN where the operand is not finite, and 0 where it is masked out."""
+    builder = MapBuilder(r)
+    x, dims = builder.operand(view)
+    one = apply("exp", apply("sub", x, x))
+    if keep is None:
+        return builder.finish(one, dims)
+    kept, keep_dims = builder.operand(keep)
+    both = r.broadcast([dims, keep_dims], [1] * len(dims))  # one of them has every axis
+    return builder.finish(apply("select", kept, one, number(0.0, x.dtype)), both)
 
 
 @rule("log_softmax", "_log_softmax", "special_log_softmax")

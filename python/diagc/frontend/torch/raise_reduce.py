@@ -56,6 +56,8 @@ def _args(r: Raiser, node: Node) -> tuple[View, list[int], bool]:
 def _plain(kind: str) -> Callable[[Raiser, Node], View]:
     def raise_plain(r: Raiser, node: Node) -> View:
         view, dims, keepdim = _args(r, node)
+        if kind in ("max", "min") and any(a.size == 0 for i in dims for a in view.leaves(i)):
+            raise NotRaised("an extreme of nothing")
         source = _in_compute_type(r, view, node.result.dtype)
         return r.cast(r.reduce(source, dims, kind, keepdim), node.result.dtype)
 
@@ -134,6 +136,8 @@ def variance(
     dtype: torch.dtype,
 ) -> View:
     """The mean of squared distances from the mean, in two passes (the stable form)."""
+    if not dtype.is_floating_point:
+        raise NotRaised("a variance of integers")
     source = _in_compute_type(r, view, dtype)
     over = [a for i in dims for a in source.leaves(i)]
     center = mean(r, source, dims, True)

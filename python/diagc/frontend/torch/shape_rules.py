@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from diagc.frontend.torch.call_checks import RefusedCall, check_call
+
 __all__ = ["broadcast_shapes", "infer_shape"]
 
 Shape = tuple[int, ...]
@@ -23,16 +25,22 @@ def infer_shape(packet: str, args: dict[str, Any]) -> Result | None:
     Args:
         packet: the op without its overload, `aten.softmax`.
         args: arguments by schema name.
+
+    Raises:
+        RefusedCall: eager torch would refuse the call, too.
     """
     rule = _RULES.get(packet)
-    return None if rule is None else rule(args)
+    if rule is None:
+        return None
+    check_call(packet, args)
+    return rule(args)
 
 
 def broadcast_shapes(*shapes: Sequence[int]) -> Shape:
     """The shape that all shapes broadcast to (`torch.broadcast_shapes` imports sympy).
 
     Raises:
-        RuntimeError: two sizes differ and neither is 1.
+        RefusedCall: two sizes differ and neither is 1.
     """
     rank = max((len(s) for s in shapes), default=0)
     padded = [(1,) * (rank - len(s)) + tuple(s) for s in shapes]
@@ -40,7 +48,7 @@ def broadcast_shapes(*shapes: Sequence[int]) -> Shape:
     for sizes in zip(*padded, strict=True):
         wide = {s for s in sizes if s != 1}
         if len(wide) > 1:
-            raise RuntimeError(f"shapes {[tuple(s) for s in shapes]} cannot be broadcast together")
+            raise RefusedCall(f"shapes {[tuple(s) for s in shapes]} cannot be broadcast together")
         result.append(wide.pop() if wide else 1)
     return tuple(result)
 
@@ -111,7 +119,7 @@ def _reduce_to_bool(args: dict[str, Any]) -> Result:
 
 @_rule("cat")
 def _cat(args: dict[str, Any]) -> Result:
-    tensors = [t for t in args["tensors"] if tuple(t.shape) != (0,)]
+    tensors = [t for t in args["tensors"] if tuple(t.shape) != (0,)] or args["tensors"][:1]
     first = tensors[0]
     dim = args["dim"] % first.dim()
     shape = list(first.shape)
@@ -120,7 +128,7 @@ def _cat(args: dict[str, Any]) -> Result:
         if [s for i, s in enumerate(tensor.shape) if i != dim] != [
             s for i, s in enumerate(shape) if i != dim
         ]:
-            raise RuntimeError(f"cat of shapes {[tuple(t.shape) for t in tensors]} along {dim}")
+            raise RefusedCall(f"cat of shapes {[tuple(t.shape) for t in tensors]} along {dim}")
     dtype = first.dtype
     for tensor in args["tensors"]:
         dtype = torch.promote_types(dtype, tensor.dtype)
@@ -131,7 +139,7 @@ def _product(left: Sequence[int], right: Sequence[int]) -> Shape:
     """Shape of `torch.matmul`; a vector lacks its outer dim in the result."""
     inner = right[0] if len(right) == 1 else right[-2]
     if not left or not right or left[-1] != inner:
-        raise RuntimeError(f"shapes {tuple(left)} and {tuple(right)} cannot be multiplied")
+        raise RefusedCall(f"shapes {tuple(left)} and {tuple(right)} cannot be multiplied")
     batch = broadcast_shapes(left[:-2], right[:-2])
     return (*batch, *left[-2:-1], *(right[-1:] if len(right) > 1 else ()))
 
@@ -158,13 +166,13 @@ def _linear(args: dict[str, Any]) -> Result:
     _same_dtype(source, weight)
     if source.shape[-1] != weight.shape[-1]:
         shapes = f"{tuple(source.shape)} and {tuple(weight.shape)}"
-        raise RuntimeError(f"linear of input and weight of shapes {shapes}")
+        raise RefusedCall(f"linear of input and weight of shapes {shapes}")
     return (*source.shape[:-1], *weight.shape[:-1]), source.dtype
 
 
 def _same_dtype(left: torch.Tensor, right: torch.Tensor) -> None:
     if left.dtype != right.dtype:
-        raise RuntimeError(f"expected one dtype in a product, found {left.dtype}, {right.dtype}")
+        raise RefusedCall(f"expected one dtype in a product, found {left.dtype}, {right.dtype}")
 
 
 @_rule("scaled_dot_product_attention")
@@ -172,7 +180,7 @@ def _sdpa(args: dict[str, Any]) -> Result:
     query, key, value = args["query"], args["key"], args["value"]
     if query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
         shapes = [tuple(t.shape) for t in (query, key, value)]
-        raise RuntimeError(f"scaled_dot_product_attention of shapes {shapes}")
+        raise RefusedCall(f"scaled_dot_product_attention of shapes {shapes}")
     heads = [query] if args.get("enable_gqa", False) else [query, key, value]
     batch = broadcast_shapes(*(t.shape[:-2] for t in heads))
     return (*batch, query.shape[-2], value.shape[-1]), query.dtype

@@ -15,6 +15,7 @@ from diagc.frontend.torch.scalar import (
     Const,
     Expr,
     Operand,
+    Position,
     ScalarType,
     is_const,
     is_float,
@@ -131,6 +132,8 @@ def _simplify(name: str, args: Sequence[Expr]) -> Expr | None:
             return _simplify_junction(name == "and", *args)
         case "eq" | "ne" if args[0].dtype == torch.bool:
             return _simplify_bool_comparison(name == "eq", *args)
+        case "ge" | "lt" if isinstance(args[0], Position) and is_const(args[1]):
+            return _simplify_lower_bound(name == "ge", args[1])
     return None
 
 
@@ -182,6 +185,12 @@ def _simplify_bool_comparison(equal: bool, left: Expr, right: Expr) -> Expr | No
         if isinstance(one, Const):
             return other if bool(one.value) == equal else apply("not", other)
     return None
+
+
+def _simplify_lower_bound(above: bool, bound: Expr) -> Expr | None:
+    """Positions start at 0: the comparison holds everywhere, or nowhere."""
+    assert isinstance(bound, Const)
+    return Const(torch.bool, above) if bound.value <= 0 else None
 
 
 def _on_indices(name: str, args: Sequence[Expr]) -> Expr | None:

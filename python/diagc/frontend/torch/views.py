@@ -252,7 +252,7 @@ def _shift(r: Raiser, view: View, dim: int, start: int, step: int, size: int) ->
 def _flip(r: Raiser, node: Node) -> View:
     view = r.view(node.args["self"])
     for dim in node.args["dims"]:
-        dim %= len(view.dims)
+        dim %= max(len(view.dims), 1)
         length = product(a.size for a in view.leaves(dim))
         if not isinstance(length, int):
             raise NotRaised("a flip of a dim of symbolic size")

@@ -59,7 +59,8 @@ def _joined_axes(
     """Axes of a kernel of maps that may run as one: all, when sizes are open and tiles suit any."""
     labels = signature.args[0].labels if signature.args else ()
     is_open = all(signature.static_sizes[label] is None for label in labels)
-    return labels if is_uniform(kernel) and is_open and schedule.tiled == labels[-1] else ()
+    joins = bool(labels) and is_open and schedule.tiled == labels[-1]
+    return labels if joins and is_uniform(kernel) else ()
 
 
 def _emit(code: Code, kernel: ir.Operation, schedule: CpuSchedule, context: TaskContext) -> None:

@@ -240,9 +240,10 @@ class Nest:
 
     def _map(self, node: LoopNode, read: Callable[[ir.Value, int], ir.Value], v: int) -> ir.Value:
         if self.frame.open_keep and "diag.keep" in node.op.attributes:
-            return self.code.scalar(self.code.i1, 1)
-        block = node.op.regions[0].blocks[0]
-        value = emit_body(self.code, block, lambda element: read(element.operands[0], v))
+            value = self.code.scalar(self.code.i1, 1)
+        else:
+            block = node.op.regions[0].blocks[0]
+            value = emit_body(self.code, block, lambda element: read(element.operands[0], v))
         return self.code.broadcast(value) if self.group.vector in node.domain else value
 
     # -- reductions --------------------------------------------------------------------------------

@@ -73,14 +73,16 @@ class Frame:
         Raises:
             ValueError: a wire whose array has the wrong rank, or a size that contradicts its axis.
         """
-        element = _element(value.type)
+        type_ = value.type
+        is_tensor = isinstance(type_, ir.RankedTensorType)
+        element = type_.element_type if is_tensor else type_
         array = np.asarray(array, dtype=numpy_dtype(element))
         if self.options.noise is not None and op is not None:
             array = self.options.noise.result(op, array, element)
         self.values[value] = array
-        if not diag.is_wire(value.type):
+        if not is_tensor or not diag.is_wire(type_):
             return
-        sizes = diag.dims(value.type)
+        sizes = diag.dims(type_)
         if len(sizes) != array.ndim:
             raise ValueError(f"shape {array.shape} does not fit {value.type}")
         if op is not None and _has_labels_of_a_kernel(op):
@@ -97,12 +99,11 @@ class Frame:
             self.sizes[label] = found
 
     @contextmanager
-    def noisy_operands(self, op: ir.Operation) -> Iterator[None]:
+    def noisy_operands(self, op: ir.Operation, noise: Noise) -> Iterator[None]:
         """Inside the block, the operands of `op` have the rounding errors of its sums."""
         exact = {operand: self.values[operand] for operand in op.operands}
-        if self.options.noise is not None:
-            for number, operand in enumerate(op.operands):
-                self.values[operand] = self.options.noise.operand(op, number, exact[operand])
+        for number, operand in enumerate(op.operands):
+            self.values[operand] = noise.operand(op, number, exact[operand])
         try:
             yield
         finally:
@@ -129,7 +130,3 @@ def _has_labels_of_a_kernel(op: ir.Operation) -> bool:
 
 def _is_cast(op: ir.Operation) -> bool:
     return bool(op.operation.name == "builtin.unrealized_conversion_cast")
-
-
-def _element(type_: ir.Type) -> ir.Type:
-    return diag.element_type(type_) if isinstance(type_, ir.RankedTensorType) else type_

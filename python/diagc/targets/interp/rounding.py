@@ -21,12 +21,12 @@ _FORMATS = {
 
 def numpy_dtype(type_: ir.Type) -> np.dtype[Any]:
     """The dtype that the interpreter computes elements of `type_` in."""
-    name = str(type_)
-    if name == "i1":
-        return np.dtype(np.bool_)
-    if name == "index" or name.startswith(("i", "si", "ui")):
-        return np.dtype(np.int64)
-    return np.dtype(np.float64)
+    if isinstance(type_, ir.IntegerType):
+        return _BOOL if type_.width == 1 else _INT
+    return _INT if isinstance(type_, ir.IndexType) else _FLOAT
+
+
+_BOOL, _INT, _FLOAT = np.dtype(np.bool_), np.dtype(np.int64), np.dtype(np.float64)
 
 
 def bit_width(type_: ir.Type) -> int:

@@ -58,11 +58,15 @@ def evaluate_block(block: ir.Block, frame: Frame) -> list[Array]:
 
 
 def _evaluate_op(op: ir.Operation, frame: Frame) -> None:
-    if op.name not in _RULES:
+    found = _RULES.get(op.name)
+    if found is None:
         raise UnsupportedError(op.name, reason="it has no reference meaning", location=op.location)
     try:
-        with frame.noisy_operands(op):
-            arrays = _RULES[op.name](op, frame)
+        if frame.options.noise is None:
+            arrays = found(op, frame)
+        else:
+            with frame.noisy_operands(op, frame.options.noise):
+                arrays = found(op, frame)
         for result, array in zip(op.results, arrays, strict=True):
             frame.define(result, array, op)
     except (ValueError, IndexError, TypeError) as error:

@@ -29,8 +29,9 @@ def build_module(kernel: ir.Operation, arch: GpuArch) -> GpuModule:
 
 
 def build_modules(kernel: ir.Operation, arch: GpuArch) -> Iterator[GpuModule]:
-    """Modules of upstream ops that hold the kernel, the best first: with other tile sizes, then
-    without tensor cores.
+    """Modules of upstream ops that hold the kernel, the best first.
+
+    They have other tile sizes; the last one does without tensor cores.
 
     Raises:
         UnsupportedError: an op that has no rule.

@@ -153,7 +153,8 @@ class Evaluator:
         rule = _RULES.get(op.name)
         if rule is None:
             raise InternalError(f"no thread holds the result of {op.name} at this position")
-        return rule(self, op, at)
+        with op.location:
+            return rule(self, op, at)
 
     def _map(self, op: ir.Operation, at: At) -> ir.Value:
         def read(element: ir.Operation) -> ir.Value:

@@ -50,7 +50,7 @@ def lower_threads(kernel: ir.Operation, arch: GpuArch) -> GpuModule:
     found = split_results(kernel)
     streams = [_shared(kernel, part) for part in found]
     count = sum(len(needed_states(s, p)) for s, p in zip(streams, found, strict=True) if s)
-    with kernel.context, ir.Location.unknown():
+    with kernel.context, kernel.location:
         module = ir.Module.parse(f"module {{ gpu.module @{MODULE} {{ {SHARED_MEMORY} }} }}")
         attach_arch(module, arch)
         for number, (part, stream) in enumerate(zip(found, streams, strict=True)):

@@ -54,14 +54,18 @@ class Regions:
                 return
             if op.name in ("diag.reduce", "diag.contract") and op.results[0] not in self.needed:
                 continue
-            if op.name == "diag.reduce":
-                self.folds.fold(reduction(op))
-            elif op.name == "diag.contract":
-                self.folds.fold(contraction(op))
-            elif op.name == "diag.stream":
-                self._stream(op)
-            elif op.name not in (*LAZY, "diag.yield", "arith.constant"):
-                raise UnsupportedError(op.name, reason="in a GPU kernel", location=op.location)
+            with op.location:
+                self._emit(op)
+
+    def _emit(self, op: ir.Operation) -> None:
+        if op.name == "diag.reduce":
+            self.folds.fold(reduction(op))
+        elif op.name == "diag.contract":
+            self.folds.fold(contraction(op))
+        elif op.name == "diag.stream":
+            self._stream(op)
+        elif op.name not in (*LAZY, "diag.yield", "arith.constant"):
+            raise UnsupportedError(op.name, reason="in a GPU kernel", location=op.location)
 
     # -- results -----------------------------------------------------------------------------------
     def store(self, value: ir.Value, wire: GlobalWire) -> None:

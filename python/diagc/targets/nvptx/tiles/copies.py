@@ -5,7 +5,7 @@ neighbours are not neighbours in memory, elements are copied one by one, synchro
 are finished by the same wait and barrier.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from diagc.mlir import arith, ir
 from diagc.targets.nvptx.tiles.emitter import Index
@@ -17,7 +17,7 @@ from diagc.targets.nvptx.tiles.shared_tile import CHUNK_BYTES, SharedTile
 __all__ = ["TileCopy"]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class TileCopy:
     """Copies a part of an array.
 
@@ -34,6 +34,7 @@ class TileCopy:
     target: SharedTile
     lines: str
     inner: str
+    _ways: dict[int, ir.Value] = field(default_factory=dict)
 
     def start(self, stage: Index, lines: Span, inner: Span) -> None:
         """Start copying the positions of two spans to a stage (a distance in bytes)."""
@@ -52,25 +53,27 @@ class TileCopy:
         code, target, threads = self.frame.code, self.target, self.frame.schedule.threads
         chunks = -(-target.width // target.chunk_elements)
         across = min(1 << (chunks - 1).bit_length(), threads)
-        line, first = code.div(self.frame.thread, across), code.rem(self.frame.thread, across)
+        with code.within(self.frame.scope):
+            line, first = code.div(self.frame.thread, across), code.rem(self.frame.thread, across)
         for group in range(-(-chunks // across)):
-            chunk = code.add(first, group * across)
+            with code.within(self.frame.scope):
+                chunk = code.add(first, group * across)
             beyond = (group + 1) * across > chunks
             condition = code.less(chunk, chunks) if beyond else None
-            self._chunks(stage, (line, chunk), threads // across, condition, lines, inner)
+            self._chunks(stage, (line, chunk, group), threads // across, condition, lines, inner)
 
     def _chunks(
         self,
         stage: Index,
-        at: tuple[Index, Index],
+        at: tuple[Index, Index, int],
         step: int,
         condition: ir.Value | None,
         lines: Span,
         inner: Span,
     ) -> None:
         """The chunks of a thread: one in every `step` lines."""
-        code, (line, chunk) = self.frame.code, at
-        pointer = self._first(line, chunk, lines, inner)
+        code, (line, chunk, _group) = self.frame.code, at
+        pointer = self._first(at, lines, inner)
         advance = self.source.offset(self.lines, step)
         for further in range(0, self.target.lines, step):
             place = self._place(stage, line, chunk, further)
@@ -94,12 +97,17 @@ class TileCopy:
         else:
             code.when(condition, lambda: code.copy_async(place, pointer, size))
 
-    def _first(self, line: Index, chunk: Index, lines: Span, inner: Span) -> ir.Value:
-        code = self.frame.code
-        pointer = self.source.base
-        start = code.add(inner.base, code.mul(chunk, self.target.chunk_elements))
-        pointer = code.address(pointer, self.source.offset(self.lines, code.add(lines.base, line)))
-        return code.address(pointer, self.source.offset(self.inner, start))
+    def _first(self, at: tuple[Index, Index, int], lines: Span, inner: Span) -> ir.Value:
+        """Pointer to the thread's first chunk: its way from the first line is always the same."""
+        code, frame, source = self.frame.code, self.frame, self.source
+        line, chunk, group = at
+        if group not in self._ways:
+            with code.within(frame.scope):
+                pointer = code.address(source.base, source.offset(self.lines, line))
+                start = code.mul(chunk, self.target.chunk_elements)
+                self._ways[group] = code.address(pointer, source.offset(self.inner, start))
+        pointer = code.address(self._ways[group], source.offset(self.lines, lines.base))
+        return code.address(pointer, source.offset(self.inner, inner.base))
 
     def _place(self, stage: Index, line: Index, chunk: Index, further: int) -> ir.Value:
         """Where a chunk goes, `further` lines behind the thread's first."""

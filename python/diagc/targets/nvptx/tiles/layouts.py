@@ -69,16 +69,18 @@ class Tile:
     _made: dict[Slot, ir.Value] = field(default_factory=dict)
     _packed: dict[tuple[str, Slot], ir.Value] = field(default_factory=dict)
     _scope: Scope = field(init=False)
+    _location: ir.Location = field(init=False)
 
     def __post_init__(self) -> None:
-        """Remember the scope: elements are emitted there, wherever they are wanted."""
+        """Remember scope and location: elements are emitted there, wherever they are wanted."""
         self._scope = self.code.scope
+        self._location = ir.Location.current
 
     def at(self, slot: Slot) -> ir.Value:
         """The element of a slot."""
         slot = slot.projected(rows=self.rows, columns=self.column is not None)
         if slot not in self._made:
-            with self.code.within(self._scope):
+            with self.code.within(self._scope), self._location:
                 self._made[slot] = self.make(slot)
         return self._made[slot]
 

@@ -63,7 +63,7 @@ def lower_tiles(
     plan = make_plan(kernel, signature)
     schedule = schedule or choose_schedule(plan, arch)
     arena = lay_out(plan, schedule)
-    with kernel.context, ir.Location.unknown():
+    with kernel.context, kernel.location:
         module = ir.Module.parse(_EMPTY)
         attach_arch(module, arch)
         function = partial(_Function, module, plan, schedule, arena)

@@ -41,7 +41,7 @@ class Memory:
     root: "Memory | None" = None
     """The array that this one renames axes of."""
     _base: list[ir.Value] = field(default_factory=list)
-    _aligned: list[ir.Value] = field(default_factory=list)
+    _aligned: dict[tuple[str, int], ir.Value] = field(default_factory=dict)
 
     @property
     def element_bytes(self) -> int:
@@ -94,14 +94,15 @@ class Memory:
         """Whether (i1, the same in the block) every line begins at a multiple of `size` bytes."""
         root = self.root or self
         code = self.frame.code
-        if not root._aligned:
+        key = lines, size
+        if key not in root._aligned:
             with code.within(self.frame.scope):
                 bits = llvm.PtrToIntOp(code.i64, self.base).result
                 bits = arith.ori(bits, self.offset(lines, 1))
                 rest = arith.andi(bits, code.scalar(code.i64, size - 1))
                 zero = code.scalar(code.i64, 0)
-                root._aligned.append(arith.cmpi(arith.CmpIPredicate.eq, rest, zero))
-        return root._aligned[0]
+                root._aligned[key] = arith.cmpi(arith.CmpIPredicate.eq, rest, zero)
+        return root._aligned[key]
 
     # -- elements --------------------------------------------------------------------------------
     def tile(self) -> Tile:

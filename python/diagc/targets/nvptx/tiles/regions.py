@@ -73,12 +73,17 @@ class Region:
                 break
             if op.name in ("diag.yield", "func.return"):
                 handed += op.operands
-            elif op.name == "diag.stream":
-                tiles = self.lower_stream(self, op)
-                self.places.update(zip(op.results, tiles, strict=True))
             elif op.name != "arith.constant":
-                self.places[op.results[0]] = _RULES[op.name](self, op)
+                with op.location:
+                    self._lower(op)
         return handed
+
+    def _lower(self, op: ir.Operation) -> None:
+        if op.name == "diag.stream":
+            tiles = self.lower_stream(self, op)
+            self.places.update(zip(op.results, tiles, strict=True))
+        else:
+            self.places[op.results[0]] = _RULES[op.name](self, op)
 
     def tile(self, value: ir.Value) -> Tile:
         """A value as elements in registers."""

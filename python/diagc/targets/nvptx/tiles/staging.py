@@ -32,6 +32,7 @@ class Staging:
     _started: bool = False
     _ready: bool = False
     _rewritten: set[Staged] = field(default_factory=set)
+    _copies: dict[Staged, TileCopy] = field(default_factory=dict)
 
     def start_fixed(self) -> None:
         """Start the copies of all tiles that stay; they are started when they are read, else."""
@@ -119,8 +120,11 @@ class Staging:
         return self.frame.code.f32_pair(*pair)
 
     def _copy(self, staged: Staged) -> TileCopy:
-        memory = self.memories[staged.argument]
-        return TileCopy(self.frame, memory, self.arena.tiles[staged], staged.lines, staged.inner)
+        if staged not in self._copies:
+            source, target = self.memories[staged.argument], self.arena.tiles[staged]
+            copy = TileCopy(self.frame, source, target, staged.lines, staged.inner)
+            self._copies[staged] = copy
+        return self._copies[staged]
 
     def _span(self, label: str) -> Span:
         """The part of an axis that does not stream: the block's rows, or all."""
