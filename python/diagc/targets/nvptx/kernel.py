@@ -22,7 +22,7 @@ from diagc.targets.nvptx.ptxas import find_tool
 __all__ = ["CODE_VERSION", "LoadedKernel", "load_kernel", "lower_kernel", "text_key"]
 
 # Part of every cache key: raise it when the code generator makes other code from the same kernel.
-CODE_VERSION = 2
+CODE_VERSION = 3
 
 
 class LoadedKernel(CudaKernel):
