@@ -14,6 +14,7 @@ from diagc.runtime.cache import cache_key, default_cache
 from diagc.runtime.cuda.kernel import CudaKernel
 from diagc.runtime.gpu_kernel import GpuKernel
 from diagc.targets.nvptx.arch import GpuArch, parse_arch
+from diagc.targets.nvptx.codegen import start_worker
 from diagc.targets.nvptx.lowering import GpuModule, build_modules
 from diagc.targets.nvptx.pipeline import CompiledModule, Observer, compile_module
 from diagc.targets.nvptx.ptxas import find_tool
@@ -21,7 +22,7 @@ from diagc.targets.nvptx.ptxas import find_tool
 __all__ = ["CODE_VERSION", "LoadedKernel", "load_kernel", "lower_kernel", "text_key"]
 
 # Part of every cache key: raise it when the code generator makes other code from the same kernel.
-CODE_VERSION = 2
+CODE_VERSION = 3
 
 
 class LoadedKernel(CudaKernel):
@@ -66,6 +67,7 @@ def lower_kernel(
         found = load_kernel(key)
         if found is not None:
             return found
+    start_worker()  # gets ready while the kernel is lowered
     built, compiled = _compile(kernel, arch, observe)
     made = GpuKernel(
         built.signature,

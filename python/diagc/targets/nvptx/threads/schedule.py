@@ -34,8 +34,8 @@ CHUNK = 64
 ROW_THREADS = 256
 """Threads that walk along one row of a stream without contractions."""
 
-ENOUGH_BLOCKS, MOST_PARTS = 256, 128
-"""With fewer blocks than this a stream is shared, by no more than so many."""
+ENOUGH_THREADS, MOST_PARTS = 1 << 16, 128
+"""With fewer threads than this a stream is shared, by no more than so many blocks."""
 
 FEW_TILES = 8
 """What a tiled axis of open size counts for."""
@@ -111,14 +111,14 @@ def choose_schedule(kernel: ir.Operation, part: Part) -> SimtSchedule:
     unrolled = _unrolled(axes, wires)
     row_stream = bool(axes.streamed) and not axes.contractions and inner in axes.streamed
     group = _group(kernel, part, axes, unrolled, vector, inner, tile, row_stream=row_stream)
+    free = tuple(label for label in axes.common if label != tile)
+    row = _row_axis(axes, free) if group < THREADS else None
+    if row is None:
+        group = max(group, ROW_THREADS if tile is None else WARP)
     chunks = tuple(
         (axis, group * vector * VECTORS if row_stream and axis == inner else CHUNK)
         for axis in axes.streamed
     )
-    free = tuple(label for label in axes.common if label != tile)
-    row = _row_axis(axes, free) if group < THREADS else None
-    if row is None:
-        group = max(group, WARP)
     rows = THREADS // group if row is not None else 1
     resident = PRODUCT_RESIDENT if axes.contractions else RESIDENT
     depth = 1 if axes.reduced or axes.streamed or axes.contractions else VECTORS
@@ -149,7 +149,7 @@ def _parts(schedule: SimtSchedule, sizes: Mapping[str, int]) -> int:
     if schedule.tile is not None:
         size = sizes[schedule.tile]
         blocks *= FEW_TILES if size == diag.DYNAMIC else -(-size // schedule.tile_extent)
-    return max(1, min(MOST_PARTS, ENOUGH_BLOCKS // blocks))
+    return max(1, min(MOST_PARTS, ENOUGH_THREADS // (schedule.threads * blocks)))
 
 
 def _wires(kernel: ir.Operation) -> list[ir.Value]:
