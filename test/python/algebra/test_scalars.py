@@ -85,9 +85,9 @@ BODIES = [
     ("%y = math.log1p %a : f32", "log(a + 1)"),
     ("%t = arith.truncf %a : f32 to bf16\n%y = arith.extf %t : bf16 to f32", "a"),
     ("%t = arith.cmpf ogt, %a, %b : f32\n%y = arith.select %t, %a, %b : f32",
-     "select(lt(b, a), a, b)"),
+     "select(b < a, a, b)"),
     ("%t = arith.cmpf une, %a, %b : f32\n%y = arith.select %t, %a, %b : f32",
-     "select(not(eq(a, b)), a, b)"),
+     "select(not a == b, a, b)"),
 ]  # fmt: skip
 
 TEXT = """
