@@ -19,7 +19,14 @@ from diagc.targets.nvptx.lowering import GpuModule, build_modules
 from diagc.targets.nvptx.pipeline import CompiledModule, Observer, compile_module
 from diagc.targets.nvptx.ptxas import find_tool
 
-__all__ = ["CODE_VERSION", "LoadedKernel", "load_kernel", "lower_kernel", "text_key"]
+__all__ = [
+    "CODE_VERSION",
+    "LoadedKernel",
+    "compile_kernel",
+    "load_kernel",
+    "lower_kernel",
+    "text_key",
+]
 
 # Part of every cache key: raise it when the code generator makes other code from the same kernel.
 CODE_VERSION = 3
@@ -68,7 +75,7 @@ def lower_kernel(
         if found is not None:
             return found
     start_worker()  # gets ready while the kernel is lowered
-    built, compiled = _compile(kernel, arch, observe)
+    built, compiled = compile_kernel(kernel, arch, observe)
     made = GpuKernel(
         built.signature,
         built.launches,
@@ -83,8 +90,8 @@ def lower_kernel(
     return loaded
 
 
-def _compile(
-    kernel: ir.Operation, arch: GpuArch, observe: Observer | None
+def compile_kernel(
+    kernel: ir.Operation, arch: GpuArch, observe: Observer | None = None
 ) -> tuple[GpuModule, CompiledModule]:
     """The first form of a kernel whose registers do not spill.
 

@@ -31,7 +31,7 @@ def build_module(kernel: ir.Operation, arch: GpuArch) -> GpuModule:
 def build_modules(kernel: ir.Operation, arch: GpuArch) -> Iterator[GpuModule]:
     """Modules of upstream ops that hold the kernel, the best first.
 
-    They have other tile sizes; the last one does without tensor cores.
+    They have other tile sizes; a kernel that does not fit into tiles has one module, of threads.
 
     Raises:
         UnsupportedError: an op that has no rule.
@@ -40,9 +40,12 @@ def build_modules(kernel: ir.Operation, arch: GpuArch) -> Iterator[GpuModule]:
     from diagc.targets.nvptx.threads.lower import lower_threads
     from diagc.targets.nvptx.tiles.lower import lower_tiles, tile_schedules
 
+    fits = False
     try:
         for schedule in tile_schedules(kernel, arch):
             yield lower_tiles(kernel, arch, schedule=schedule)
+            fits = True
     except UnsupportedError as error:
         logger("nvptx").info("no tiles: %s", error.message)
-    yield lower_threads(kernel, arch)
+    if not fits:
+        yield lower_threads(kernel, arch)

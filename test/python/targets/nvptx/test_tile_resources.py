@@ -3,6 +3,7 @@
 import pytest
 
 from diagc.targets.nvptx.arch import parse_arch
+from diagc.targets.nvptx.kernel import compile_kernel
 from diagc.targets.nvptx.ptxas import disassemble, find_tool
 from diagc.testing.tile_kernels import compile_tiles, kernels_of
 
@@ -18,6 +19,7 @@ ATTENTION = """diagram attention(Q: h q d {t}, K: h x d {t}, V: h x e {t}{more})
   return O
 }}
 """
+# of the forms that are tried, the one that is taken
 CASES = [
     ("bf16", 64, 64, "softmax", ""),
     ("bf16", 64, 64, "softmax", "q >= x"),
@@ -37,7 +39,9 @@ def test_registers(dtype: str, d: int, e: int, normaliser: str, mask: str, arch:
     body = ATTENTION.format(t=dtype, n=normaliser, s="S * 0.125", where=where, more="")
     _module, kernels = kernels_of(head + body)
     for kernel in kernels:
-        built, compiled = compile_tiles(kernel, arch=arch)
+        with kernel.context:
+            built, compiled = compile_kernel(kernel, parse_arch(arch))
+        assert "mma.sync" in compiled.ptx
         for launch in built.launches:
             used = compiled.resources[launch.symbol]
             limit = parse_arch(arch).registers // (launch.threads * launch.blocks_per_sm)

@@ -139,7 +139,7 @@ class TileCopy:
         """Some loads at a time are under way; what does not exist is read elsewhere, and is 0."""
         code, target = self.frame.code, self.target
         count, threads = target.lines * target.width, self.frame.schedule.threads
-        together = next(n for n in (8, 4, 2, 1) if n == 1 or count % (n * threads) == 0)
+        together = next(n for n in (2, 1) if n == 1 or count % (n * threads) == 0)
 
         def copy(number: Index, _carried: list[ir.Value]) -> list[ir.Value]:
             first = code.add(number, self.frame.thread)
