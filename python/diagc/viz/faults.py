@@ -1,0 +1,160 @@
+"""Finds what is wrong with a layout: overlaps, wires through boxes, things outside.
+
+It knows shapes only, nothing of how they were placed.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+
+from diagc.viz.scene import Box, Line, Rect, Scene, Text
+
+__all__ = ["faults"]
+
+_TOUCH = 0.6
+"""Shapes may overlap by so many px: lines have a width, coordinates are rounded."""
+_STEPS = 24
+"""Into so many straight pieces a curve is cut."""
+_OPEN_FORMS = ("bar", "joint")  # wires end at bars and meet in joints
+
+
+def faults(scene: Scene) -> list[str]:
+    """What is wrong, one sentence each; nothing when the layout is good."""
+    boxes = [shape for shape in scene.shapes if isinstance(shape, Box)]
+    closed = [box for box in boxes if box.form not in (*_OPEN_FORMS, "frame")]
+    frames = [box for box in boxes if box.form == "frame"]
+    lines = [shape for shape in scene.shapes if isinstance(shape, Line)]
+    texts = [shape for shape in scene.shapes if isinstance(shape, Text)]
+    return [
+        *_outside(scene),
+        *_overlaps(closed),
+        *_text_overlaps(texts),
+        *_texts_on_edges(texts, closed),
+        *_frame_faults(frames, [*closed, *texts]),
+        *_wire_faults(lines, closed, texts),
+        *_wires_in_wrong_frames(lines, frames),
+    ]
+
+
+def _name(shape: Box | Text) -> str:
+    if isinstance(shape, Text):
+        return f"text '{shape.text}'"
+    return f"{shape.style} '{shape.title.splitlines()[0] if shape.title else ''}'"
+
+
+def _outside(scene: Scene) -> Iterator[str]:
+    page = Rect(0.0, 0.0, scene.width, scene.height).grown(_TOUCH)
+    for shape in scene.shapes:
+        rect = _extent(shape) if isinstance(shape, Line) else shape.rect
+        if not page.holds(rect):
+            yield f"outside the page: {'a wire' if isinstance(shape, Line) else _name(shape)}"
+
+
+def _overlaps(boxes: Sequence[Box]) -> Iterator[str]:
+    for one, other in combinations(boxes, 2):
+        if one.rect.grown(-_TOUCH).meets(other.rect):
+            yield f"{_name(one)} overlaps {_name(other)}"
+
+
+def _text_overlaps(texts: Sequence[Text]) -> Iterator[str]:
+    for one, other in combinations(texts, 2):
+        if one.rect.grown(-_TOUCH).meets(other.rect.grown(-_TOUCH)):
+            yield f"{_name(one)} overlaps {_name(other)}"
+
+
+def _texts_on_edges(texts: Sequence[Text], boxes: Sequence[Box]) -> Iterator[str]:
+    for text in texts:
+        for box in boxes:
+            inside = box.rect.grown(_TOUCH).holds(text.rect)
+            if box.rect.meets(text.rect.grown(-_TOUCH)) and not inside:
+                yield f"{_name(text)} sticks out of {_name(box)}"
+
+
+def _frame_faults(frames: Sequence[Box], shapes: Sequence[Box | Text]) -> Iterator[str]:
+    for frame in frames:
+        for shape in [*shapes, *(other for other in frames if other is not frame)]:
+            apart = not frame.rect.meets(shape.rect.grown(-_TOUCH))
+            within = frame.rect.grown(_TOUCH).holds(shape.rect)
+            around = isinstance(shape, Box) and shape.rect.grown(_TOUCH).holds(frame.rect)
+            if not (apart or within or around):
+                yield f"{_name(shape)} crosses the edge of {_name(frame)}"
+
+
+def _wire_faults(
+    lines: Sequence[Line], boxes: Sequence[Box], texts: Sequence[Text]
+) -> Iterator[str]:
+    for line in lines:
+        extent = _extent(line)
+        near = [box for box in boxes if box.rect.grown(-_TOUCH).meets(extent.grown(0.01))]
+        close = [text for text in texts if text.rect.meets(extent.grown(0.01))]
+        if not near and not close:
+            continue
+        points = _points(line)
+        for box in near:
+            if _runs_through(points, box.rect.grown(-_TOUCH)):
+                yield f"a wire crosses {_name(box)}"
+        for text in close:
+            if _runs_through(points, text.rect.grown(-_TOUCH)):
+                yield f"a wire crosses {_name(text)}"
+
+
+def _wires_in_wrong_frames(lines: Sequence[Line], frames: Sequence[Box]) -> Iterator[str]:
+    """A wire of one scope does not enter frames of which that scope is no part."""
+    for line in lines:
+        extent = _extent(line)
+        for frame in frames:
+            own = _inside_of(frame, line)
+            inside = frame.rect.grown(_TOUCH)
+            if own and not inside.holds(extent):
+                yield f"a wire leaves {_name(frame)}"
+            if not own and _runs_through(_points(line), frame.rect.grown(-_TOUCH)):
+                yield f"a wire that does not belong there crosses {_name(frame)}"
+
+
+def _inside_of(frame: Box, line: Line) -> bool:
+    """Whether a wire belongs into a frame: its scope goes on where that of the frame ends."""
+    return line.scope[: len(frame.scope) + 1] == (*frame.scope, frame.number)
+
+
+# ---- geometry ----------------------------------------------------------------------------------
+
+Point = tuple[float, float]
+
+
+def _points(line: Line) -> list[Point]:
+    points = [line.start]
+    for first, second, end in line.pieces:
+        points += [_bezier(points[-1], first, second, end, n / _STEPS) for n in range(1, _STEPS)]
+        points.append(end)
+    return points
+
+
+def _bezier(a: Point, b: Point, c: Point, d: Point, t: float) -> Point:
+    u = 1.0 - t
+    weights = (u * u * u, 3 * u * u * t, 3 * u * t * t, t * t * t)
+    x, y = (sum(w * p[n] for w, p in zip(weights, (a, b, c, d), strict=True)) for n in (0, 1))
+    return x, y
+
+
+def _extent(line: Line) -> Rect:
+    xs, ys = zip(*_points(line), strict=True)
+    return Rect(min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
+
+
+def _runs_through(points: Sequence[Point], rect: Rect) -> bool:
+    return any(_cuts(a, b, rect) for a, b in zip(points, points[1:], strict=False))
+
+
+def _cuts(a: Point, b: Point, rect: Rect) -> bool:
+    """Whether a straight piece has a point inside a rectangle (Liang and Barsky)."""
+    enter, leave = 0.0, 1.0
+    for start, step, low, high in (
+        (a[0], b[0] - a[0], rect.x, rect.right),
+        (a[1], b[1] - a[1], rect.y, rect.bottom),
+    ):
+        if abs(step) < 1e-9:
+            if not low < start < high:
+                return False
+            continue
+        near, far = sorted(((low - start) / step, (high - start) / step))
+        enter, leave = max(enter, near), min(leave, far)
+    return enter < leave

@@ -1,0 +1,103 @@
+"""A scene as SVG: plain elements with titles, texts as text, no scripts, nothing from outside."""
+
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
+
+from diagc.viz.metrics import FONT
+from diagc.viz.scene import Box, Line, Scene, Text
+from diagc.viz.style import STYLES
+
+__all__ = ["svg_text"]
+
+_NAMESPACE = "http://www.w3.org/2000/svg"
+_FAMILY = f"'{FONT}', Verdana, Geneva, sans-serif"
+_BASELINE = 0.8  # of the height of a line
+_RADII = {"box": 3.0, "pill": 8.0, "frame": 8.0, "bar": 1.0}
+
+
+def svg_text(scene: Scene, background: str = "#ffffff") -> str:
+    """The drawing as an SVG document."""
+    width, height = _number(scene.width), _number(scene.height)
+    root = Element("svg", xmlns=_NAMESPACE, width=width, height=height)
+    root.set("viewBox", f"0 0 {width} {height}")
+    root.set("font-family", _FAMILY)
+    root.set("role", "img")
+    if scene.title:
+        SubElement(root, "title").text = scene.title
+    if background:
+        SubElement(root, "rect", width="100%", height="100%", fill=background)
+    for shape in scene.shapes:
+        _WRITERS[type(shape)](root, shape)
+    return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def _paint(element: Element, style: str) -> None:
+    look = STYLES[style]
+    element.set("fill", look.fill or "none")
+    if look.stroke:
+        element.set("stroke", look.stroke)
+        element.set("stroke-width", _number(look.width))
+    if look.dash:
+        element.set("stroke-dasharray", " ".join(map(_number, look.dash)))
+
+
+def _write_box(root: Element, box: Box) -> None:
+    rect = box.rect
+    if box.form in ("dot", "joint"):
+        radius = _number(rect.width / 2)
+        centre = {"cx": _number(rect.x + rect.width / 2), "cy": _number(rect.y + rect.height / 2)}
+        element = SubElement(root, "circle", centre, r=radius)
+    elif box.form == "cap":
+        tip = min(8.0, rect.width / 2)
+        x, y, right, bottom = rect.x, rect.y, rect.right, rect.bottom
+        corners = [(x, y), (right - tip, y), (right, (y + bottom) / 2), (right - tip, bottom)]
+        points = " ".join(f"{_number(a)},{_number(b)}" for a, b in [*corners, (x, bottom)])
+        element = SubElement(root, "polygon", points=points)
+        element.set("stroke-linejoin", "round")
+    else:
+        place = {"x": rect.x, "y": rect.y, "width": rect.width, "height": rect.height}
+        element = SubElement(root, "rect", {name: _number(v) for name, v in place.items()})
+        element.set("rx", _number(min(_RADII[box.form], rect.height / 2)))
+    _paint(element, box.style)
+    if box.title:
+        SubElement(element, "title").text = box.title
+
+
+def _write_line(root: Element, line: Line) -> None:
+    element = SubElement(root, "path", d=_path(line))
+    _paint(element, line.style)
+
+
+def _path(line: Line) -> str:
+    at = line.start
+    words = [f"M{_number(at[0])} {_number(at[1])}"]
+    for first, second, end in line.pieces:
+        if first == at and second == end:
+            words.append(f"L{_number(end[0])} {_number(end[1])}")
+        else:
+            words.append("C" + " ".join(f"{_number(x)} {_number(y)}" for x, y in (first, second, end)))
+        at = end
+    return "".join(words)
+
+
+def _write_text(root: Element, text: Text) -> None:
+    look, rect = STYLES[text.style], text.rect
+    element = SubElement(root, "text", x=_number(rect.x), fill=look.fill)
+    element.set("y", _number(rect.y + rect.height * _BASELINE))
+    element.set("font-size", _number(look.size))
+    # so the width that was measured holds whatever font the reader has
+    element.set("textLength", _number(rect.width))
+    element.set("lengthAdjust", "spacingAndGlyphs")
+    element.set("xml:space", "preserve")
+    if look.bold:
+        element.set("font-weight", "bold")
+    if look.italic:
+        element.set("font-style", "italic")
+    element.text = text.text
+
+
+_WRITERS = {Box: _write_box, Line: _write_line, Text: _write_text}
