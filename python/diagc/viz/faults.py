@@ -4,7 +4,10 @@ It knows shapes only, nothing of how they were placed.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
 
 from diagc.viz.scene import Box, Line, Rect, Scene, Text
 
@@ -27,10 +30,10 @@ def faults(scene: Scene) -> list[str]:
     return [
         *_outside(scene),
         *_overlaps(closed),
-        *_text_overlaps(texts),
+        *_overlaps(texts),
         *_texts_on_edges(texts, closed),
-        *_frame_faults(frames, [*closed, *texts]),
-        *_wire_faults(lines, closed, texts),
+        *_frame_faults(frames, [*closed, *texts, *frames]),
+        *_wire_faults(lines, [*closed, *texts]),
         *_wires_in_wrong_frames(lines, frames),
     ]
 
@@ -49,62 +52,56 @@ def _outside(scene: Scene) -> Iterator[str]:
             yield f"outside the page: {'a wire' if isinstance(shape, Line) else _name(shape)}"
 
 
-def _overlaps(boxes: Sequence[Box]) -> Iterator[str]:
-    for one, other in combinations(boxes, 2):
-        if one.rect.grown(-_TOUCH).meets(other.rect):
-            yield f"{_name(one)} overlaps {_name(other)}"
+def _pairs(rects: Sequence[Rect], others: Sequence[Rect]) -> Iterator[tuple[int, int]]:
+    """Numbers of those that meet, shrunk by what may overlap."""
+    one, other = _corners(rects, _TOUCH)[:, None], _corners(others, 0.0)[None, :]
+    met = (one[..., 0] < other[..., 2]) & (other[..., 0] < one[..., 2])
+    met &= (one[..., 1] < other[..., 3]) & (other[..., 1] < one[..., 3])
+    yield from zip(*(numbers.tolist() for numbers in np.nonzero(met)), strict=True)
 
 
-def _text_overlaps(texts: Sequence[Text]) -> Iterator[str]:
-    for one, other in combinations(texts, 2):
-        if one.rect.grown(-_TOUCH).meets(other.rect.grown(-_TOUCH)):
-            yield f"{_name(one)} overlaps {_name(other)}"
+def _corners(rects: Sequence[Rect], margin: float) -> "np.ndarray[tuple[int, int], np.dtype[Any]]":
+    corners = [(r.x, r.y, r.right, r.bottom) for r in rects]
+    shrink = np.array((margin, margin, -margin, -margin))
+    return np.array(corners, float).reshape(-1, 4) + shrink
+
+
+def _overlaps(shapes: Sequence[Box | Text]) -> Iterator[str]:
+    rects = [shape.rect for shape in shapes]
+    for one, other in _pairs(rects, rects):
+        if one < other:
+            yield f"{_name(shapes[one])} overlaps {_name(shapes[other])}"
 
 
 def _texts_on_edges(texts: Sequence[Text], boxes: Sequence[Box]) -> Iterator[str]:
-    for text in texts:
-        for box in boxes:
-            inside = box.rect.grown(_TOUCH).holds(text.rect)
-            if box.rect.meets(text.rect.grown(-_TOUCH)) and not inside:
-                yield f"{_name(text)} sticks out of {_name(box)}"
+    pairs = _pairs([text.rect for text in texts], [box.rect for box in boxes])
+    for text, box in ((texts[n], boxes[m]) for n, m in pairs):
+        if not box.rect.grown(_TOUCH).holds(text.rect):
+            yield f"{_name(text)} sticks out of {_name(box)}"
 
 
 def _frame_faults(frames: Sequence[Box], shapes: Sequence[Box | Text]) -> Iterator[str]:
-    for frame in frames:
-        for shape in [*shapes, *(other for other in frames if other is not frame)]:
-            apart = not frame.rect.meets(shape.rect.grown(-_TOUCH))
-            within = frame.rect.grown(_TOUCH).holds(shape.rect)
-            around = isinstance(shape, Box) and shape.rect.grown(_TOUCH).holds(frame.rect)
-            if not (apart or within or around):
-                yield f"{_name(shape)} crosses the edge of {_name(frame)}"
+    pairs = _pairs([shape.rect for shape in shapes], [frame.rect for frame in frames])
+    for shape, frame in ((shapes[n], frames[m]) for n, m in pairs):
+        within = frame.rect.grown(_TOUCH).holds(shape.rect)
+        if not within and not shape.rect.grown(_TOUCH).holds(frame.rect):
+            yield f"{_name(shape)} crosses the edge of {_name(frame)}"
 
 
-def _wire_faults(
-    lines: Sequence[Line], boxes: Sequence[Box], texts: Sequence[Text]
-) -> Iterator[str]:
-    for line in lines:
-        extent = _extent(line)
-        near = [box for box in boxes if box.rect.grown(-_TOUCH).meets(extent.grown(0.01))]
-        close = [text for text in texts if text.rect.meets(extent.grown(0.01))]
-        if not near and not close:
-            continue
-        points = _points(line)
-        for box in near:
-            if _runs_through(points, box.rect.grown(-_TOUCH)):
-                yield f"a wire crosses {_name(box)}"
-        for text in close:
-            if _runs_through(points, text.rect.grown(-_TOUCH)):
-                yield f"a wire crosses {_name(text)}"
+def _wire_faults(lines: Sequence[Line], shapes: Sequence[Box | Text]) -> Iterator[str]:
+    extents = [_extent(line).grown(0.01) for line in lines]
+    for one, other in _pairs([shape.rect for shape in shapes], extents):
+        if _runs_through(_points(lines[other]), shapes[one].rect.grown(-_TOUCH)):
+            yield f"a wire crosses {_name(shapes[one])}"
 
 
 def _wires_in_wrong_frames(lines: Sequence[Line], frames: Sequence[Box]) -> Iterator[str]:
     """A wire of one scope does not enter frames of which that scope is no part."""
-    for line in lines:
-        extent = _extent(line)
-        for frame in frames:
+    for frame in frames:
+        inside = frame.rect.grown(_TOUCH)
+        for line in lines:
             own = _inside_of(frame, line)
-            inside = frame.rect.grown(_TOUCH)
-            if own and not inside.holds(extent):
+            if own and not inside.holds(_extent(line)):
                 yield f"a wire leaves {_name(frame)}"
             if not own and _runs_through(_points(line), frame.rect.grown(-_TOUCH)):
                 yield f"a wire that does not belong there crosses {_name(frame)}"
@@ -120,6 +117,7 @@ def _inside_of(frame: Box, line: Line) -> bool:
 Point = tuple[float, float]
 
 
+@lru_cache(maxsize=10_000)
 def _points(line: Line) -> list[Point]:
     points = [line.start]
     for first, second, end in line.pieces:
@@ -135,6 +133,7 @@ def _bezier(a: Point, b: Point, c: Point, d: Point, t: float) -> Point:
     return x, y
 
 
+@lru_cache(maxsize=10_000)
 def _extent(line: Line) -> Rect:
     xs, ys = zip(*_points(line), strict=True)
     return Rect(min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))

@@ -42,6 +42,8 @@ def with_letters(text: str, letters: Sequence[str]) -> str:
     return text
 
 
+_WORD = r"[\w.\ue000-\uf8ff]+"  # letters of inputs are private characters
+
 _PRETTY = (
     (r"map \{\n\s*", ""),
     (r"\n\s*\}$", ""),
@@ -51,7 +53,7 @@ _PRETTY = (
     (r"-inf\b", "−∞"),
     (r"\binf\b", "∞"),
     (r"\bsqrt\(", "√("),
-    (r"√\((\w+)\)", r"√\1"),
+    (rf"√\(({_WORD})\)", r"√\1"),
     (r" \* ", "·"),
     (r" / ", "/"),
     (r">=", "≥"),
@@ -72,7 +74,7 @@ def pretty(text: str) -> str:
 
 
 _CAST = re.compile(r"\b(?:f32|f64|i1|i8|i16|i32|i64|index)\(")
-_ATOM = re.compile(r"-?[\w.]+(?:\([^()]*\))?")
+_ATOM = re.compile(rf"-?{_WORD}(?:\([^()]*\))?")
 
 
 def _without_casts(text: str) -> str:

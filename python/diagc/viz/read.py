@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from diagc.dialects import diag
 from diagc.errors import SourceLocation
+from diagc.frontend.text.print_names import Names
 from diagc.mlir import ir
 from diagc.viz.boxes import BOXES, outline
 from diagc.viz.formulas import constant_text, pretty
@@ -27,12 +28,12 @@ def read_picture(module: ir.Module, entry: ir.Operation) -> Picture:
     inside = diag.is_kernel(entry)
     level = Level.CHIP if inside else Level.MEMORY if has_kernels else Level.PLAIN
     reader = _Reader(functions)
-    scope = Scope(level=level, marks=group_marks(entry) if inside else {})
+    scope = Scope(reader.names, level, group_marks(entry) if inside else {})
     picture = scope.picture
     picture.title = _symbol(entry)
     block = diag.function_body(entry)
     for number, argument in enumerate(block.arguments):
-        array = scope.define(argument, _argument_name(entry, number, argument))
+        array = scope.define(argument, _fact(entry, "arg_attrs", number))
         picture.operations.append(Operation(Kind.INPUT, outputs=[array], text=array.name))
     reader.block(block, scope)
     returned = list(block.operations)[-1].operation.operands
@@ -51,10 +52,6 @@ def _fact(function: ir.Operation, group: str, number: int) -> str:
         return ""
     facts = ir.DictAttr(ir.ArrayAttr(function.attributes[group])[number])
     return str(ir.StringAttr(facts["diag.name"]).value) if "diag.name" in facts else ""
-
-
-def _argument_name(function: ir.Operation, number: int, value: ir.Value) -> str:
-    return _fact(function, "arg_attrs", number) or value.get_name(use_name_loc_as_prefix=True)[1:]
 
 
 def group_marks(kernel: ir.Operation) -> dict[str, Axis]:
@@ -77,6 +74,7 @@ class _Reader:
     """Reads blocks of ops into scopes; `functions` are those that may be called."""
 
     def __init__(self, functions: Mapping[str, ir.Operation]) -> None:
+        self.names = Names(set())
         self._functions = functions
         self._special: dict[str, Callable[[ir.Operation, Scope], None]] = {
             "diag.stream": self._stream,
@@ -125,7 +123,7 @@ class _Reader:
             call.title = f"{name}, run by torch"
             scope.picture.operations.append(call)
             return
-        inner = Scope(level=Level.CHIP, marks=group_marks(callee))
+        inner = Scope(self.names, Level.CHIP, group_marks(callee))
         block = diag.function_body(callee)
         inputs = [scope.use(value) for value in op.operands]
         for argument, outer in zip(block.arguments, inputs, strict=True):
@@ -197,7 +195,7 @@ def _number(value: ir.Value) -> str | None:
         return None if text.startswith("table") else text
     if op.name != "diag.map" or len(list(diag.walk_ops(op.regions[0]))) > 2:
         return None
-    made = BOXES["diag.map"](op, Scope())
+    made = BOXES["diag.map"](op, Scope(Names(set())))
     return None if made.inputs else made.text
 
 

@@ -4,24 +4,26 @@ import re
 from collections.abc import Mapping
 
 from diagc.dialects import diag
+from diagc.frontend.text.print_names import Names
 from diagc.mlir import ir
 from diagc.viz.model import Array, Axis, Level, Picture
 
 __all__ = ["Scope"]
 
 
-_SUBSCRIPTS = str.maketrans("0123456789#", "₀₁₂₃₄₅₆₇₈₉.")
+_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 def _shown(name: str) -> str:
-    """`P_5` as P₅, the second result `O_3#1` as O₃.₁."""
-    return re.sub(r"_?(\d+)?(#\d+)?$", lambda end: end[0].lstrip("_").translate(_SUBSCRIPTS), name)
+    """`P_5` as P₅."""
+    return re.sub(r"_(\d+)$", lambda end: end[1].translate(_SUBSCRIPTS), name)
 
 
 class Scope:
     """The arrays of one picture, by value.
 
     Args:
+        names: gives names to values that have none.
         level: where its arrays live.
         marks: axes that are decorated there.
         outer: the scope around a loop, whose arrays enter it when they are first used.
@@ -29,12 +31,14 @@ class Scope:
 
     def __init__(
         self,
+        names: Names,
         level: Level = Level.PLAIN,
         marks: Mapping[str, Axis] | None = None,
         outer: "Scope | None" = None,
     ) -> None:
         self.picture = Picture()
         self.captured: list[Array] = []
+        self._names = names
         self._level = level
         self._marks = dict(marks or {})
         self._outer = outer
@@ -44,13 +48,13 @@ class Scope:
     def loop(self, axis: str) -> "Scope":
         """The scope of a loop over an axis."""
         chunk = self._marks.get(axis, Axis(axis, None, "s"))
-        inner = Scope(self._level, {**self._marks, axis: chunk}, self)
+        inner = Scope(self._names, self._level, {**self._marks, axis: chunk}, self)
         inner._streamed = {*self._streamed, axis}
         return inner
 
     def define(self, value: ir.Value, name: str = "", level: Level | None = None) -> Array:
         """Make the array of a value."""
-        name = name or _shown(value.get_name(use_name_loc_as_prefix=True).removeprefix("%"))
+        name = name or _shown(self._names.of(value))
         wire = diag.is_wire(value.type)
         dtype = str(diag.element_type(value)) if wire else str(value.type)
         array = Array(name, self.axes(value), dtype, level or self._level)
