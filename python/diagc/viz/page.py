@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from diagc.viz.items import text_at
+from diagc.viz.joining import joined
 from diagc.viz.metrics import text_width
 from diagc.viz.model import Level
 from diagc.viz.scene import Box, Rect, Scene, Shape, Text, segment
@@ -23,7 +24,7 @@ def finish(scene: Scene, title: str) -> Scene:
     legend = list(_legend(scene, _MARGIN + _HEADING + scene.height + _LEGEND - 6.0))
     page = Scene(0.0, 0.0, [*shapes], title)
     page.place(scene.shapes, _MARGIN, _MARGIN + _HEADING)
-    page.shapes += legend
+    page.shapes = joined([*page.shapes, *legend])
     texts = (shape.rect.right for shape in page.shapes if isinstance(shape, Text))
     page.width = max(scene.width + _MARGIN, *texts) + _MARGIN
     page.height = 2 * _MARGIN + _HEADING + scene.height + (_LEGEND - 6.0 if legend else 0.0)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-__all__ = ["Box", "Line", "Rect", "Scene", "Shape", "Text", "curve", "segment"]
+__all__ = ["Box", "Line", "Point", "Rect", "Scene", "Shape", "Text", "curve", "segment"]
 
 Point: TypeAlias = tuple[float, float]
 

@@ -7,7 +7,7 @@ from diagc.viz.metrics import FONT
 from diagc.viz.scene import Box, Line, Scene, Text
 from diagc.viz.style import STYLES
 
-__all__ = ["svg_text"]
+__all__ = ["figure", "svg_text"]
 
 _NAMESPACE = "http://www.w3.org/2000/svg"
 _FAMILY = f"'{FONT}', Verdana, Geneva, sans-serif"
@@ -15,20 +15,42 @@ _BASELINE = 0.8  # of the height of a line
 _RADII = {"box": 3.0, "pill": 8.0, "frame": 8.0, "bar": 1.0}
 
 
-def svg_text(scene: Scene, background: str = "#ffffff") -> str:
+def svg_text(scene: Scene) -> str:
     """The drawing as an SVG document."""
+    root = _root(scene)
+    root.set("xmlns", _NAMESPACE)
+    SubElement(root, "rect", width="100%", height="100%", fill="#ffffff")
+    for shape in scene.shapes:
+        _WRITERS[type(shape)](root, shape)
+    return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def figure(scene: Scene, name: str, again: bool = False) -> str:
+    """The drawing as an element of an HTML page.
+
+    Args:
+        scene: the drawing.
+        name: its id in the page.
+        again: whether the page holds it already, so that it need only be referred to.
+    """
+    root = _root(scene)
+    if again:
+        SubElement(root, "use", href=f"#{name}")
+    else:
+        group = SubElement(root, "g", id=name)
+        for shape in scene.shapes:
+            _WRITERS[type(shape)](group, shape)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _root(scene: Scene) -> Element:
     width, height = _number(scene.width), _number(scene.height)
-    root = Element("svg", xmlns=_NAMESPACE, width=width, height=height)
-    root.set("viewBox", f"0 0 {width} {height}")
+    root = Element("svg", width=width, height=height, viewBox=f"0 0 {width} {height}")
     root.set("font-family", _FAMILY)
     root.set("role", "img")
     if scene.title:
         SubElement(root, "title").text = scene.title
-    if background:
-        SubElement(root, "rect", width="100%", height="100%", fill=background)
-    for shape in scene.shapes:
-        _WRITERS[type(shape)](root, shape)
-    return ElementTree.tostring(root, encoding="unicode") + "\n"
+    return root
 
 
 def _number(value: float) -> str:
