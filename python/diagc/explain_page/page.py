@@ -1,5 +1,6 @@
 """The page: a template filled with the report, the story and the drawings."""
 
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import count
@@ -13,10 +14,12 @@ from diagc.cost.device import machine_device
 from diagc.explain import KernelReport, Report
 from diagc.explain.text import si
 from diagc.explain_page.rewrites import tell
+from diagc.explain_page.schedule_table import KernelSchedule
 from diagc.explain_page.stories import PROPERTIES, story_of
+from diagc.files import relative_to_here
 from diagc.options import CompileOptions
 from diagc.viz import Drawing
-from diagc.viz.svg import figure
+from diagc.viz.svg import figure, style_sheet
 
 __all__ = ["make_page"]
 
@@ -27,6 +30,7 @@ def make_page(report: Report, source: str, options: CompileOptions) -> str:
     figures = _Figures()
     return _template().render(
         version=__version__,
+        style_sheet=style_sheet(),
         report=report,
         launches=sum(kernel.calls for kernel in report.kernels),
         outside=sum(item.calls for item in report.outside),
@@ -43,7 +47,7 @@ def make_page(report: Report, source: str, options: CompileOptions) -> str:
             for rewrite in story.rewrites
         ],
         idle=[(name, story_of(name).heading) for name in story.idle],
-        schedules=story.schedules,
+        schedules=_with_compiled_names(story.schedules, report),
         costs=[_cost_row(kernel) for kernel in report.kernels],
         device=machine_device().name,
         properties=PROPERTIES,
@@ -53,8 +57,19 @@ def make_page(report: Report, source: str, options: CompileOptions) -> str:
 @cache
 def _template() -> Any:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters["here"] = relative_to_here
     text = files("diagc.explain_page").joinpath("page.html.jinja").read_text(encoding="utf-8")
     return environment.from_string(text)
+
+
+def _with_compiled_names(
+    schedules: Sequence[KernelSchedule], report: Report
+) -> list[dict[str, Any]]:
+    """Schedules with the names that the kernels have in the end, unless equal ones were merged."""
+    same = len(schedules) == len(report.kernels)
+    names = [kernel.name for kernel in report.kernels] if same else [s.name for s in schedules]
+    pairs = zip(schedules, names, strict=True)
+    return [{"name": s.name, "axes": s.axes, "compiled_as": name} for s, name in pairs]
 
 
 class _Figures:

@@ -16,6 +16,7 @@ from diagc.passes.pipeline import Pipeline
 from diagc.passes.remarks import DONE
 from diagc.targets import get_target
 from diagc.viz import Drawing
+from diagc.viz.scene import Box, Shape
 
 __all__ = ["Rewrite", "Story", "tell"]
 
@@ -70,14 +71,22 @@ def tell(source: str, options: CompileOptions, name: str) -> Story:
             known, streams = notes_of(module, DONE), _streams(module)
             Pipeline(f"builtin.module({','.join(s.text for s in steps)})", options).run(module)
             after = draw_module(module, f"{name}, after {steps[0].name}")
-            if after.scene.shapes[1:] == before.scene.shapes[1:] or steps[0].name in _TIDY:
-                idle += [steps[0].name] if steps[0].name not in _TIDY else []
+            if steps[0].name in _TIDY:
+                pass  # nothing that anybody would miss
+            elif _look(after) == _look(before):
+                idle.append(steps[0].name)
             else:
                 notes = [note for note in notes_of(module, DONE) if note not in known]
                 new = [stream for stream in _streams(module) if stream not in streams]
                 rewrites.append(Rewrite(steps[0].name, before, after, notes, new))
             before = after
         return Story(first, rewrites, idle, schedules_of(module))
+
+
+def _look(drawing: Drawing) -> list[Shape]:
+    """What is to be seen of a drawing but its heading: names of values in titles do not count."""
+    shapes = [shape for shape in drawing.scene.shapes if shape.style != "heading"]
+    return [replace(shape, title="") if isinstance(shape, Box) else shape for shape in shapes]
 
 
 def _groups(steps: Sequence[Step]) -> Iterator[list[Step]]:

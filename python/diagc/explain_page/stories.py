@@ -63,7 +63,7 @@ _STORIES = {
 }
 
 PROPERTIES = {
-    "monoid": "states of two parts can be merged, so the axis may be shared out",
+    "monoid": "states of two parts may be merged, so the axis may be shared out to several tasks",
     "commutative": "in any order",
     "ordered": "only in order, from the first chunk to the last",
 }

@@ -4,7 +4,7 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TypeAlias
 
-from diagc.viz.scene import Line, Point, Shape
+from diagc.viz.scene import Box, Line, Point, Shape
 
 __all__ = ["joined"]
 
@@ -13,7 +13,10 @@ _Key: TypeAlias = tuple[float, float, str, tuple[int, ...]]
 
 
 def joined(shapes: list[Shape]) -> list[Shape]:
-    """The shapes with lines of one style joined where one ends and exactly one begins."""
+    """The shapes with lines of one style joined where one ends and exactly one begins.
+
+    Frames come first, outer ones before those in them, then wires, then all that lies on them.
+    """
     lines = [shape for shape in shapes if isinstance(shape, Line)]
     begins: dict[_Key, list[Line]] = defaultdict(list)
     ends: dict[_Key, int] = defaultdict(int)
@@ -27,7 +30,9 @@ def joined(shapes: list[Shape]) -> list[Shape]:
             following[id(line)] = begins[key][0]
     continued = {id(line) for line in following.values()}
     whole = [_chain(line, following) for line in lines if id(line) not in continued]
-    return [*whole, *(shape for shape in shapes if not isinstance(shape, Line))]
+    frames = [shape for shape in shapes if isinstance(shape, Box) and shape.form == "frame"]
+    others = [s for s in shapes if not isinstance(s, Line) and s not in frames]
+    return [*frames, *whole, *others]  # from back to front
 
 
 def _key(line: Line, point: Point) -> _Key:

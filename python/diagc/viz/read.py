@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 from diagc.dialects import diag
 from diagc.errors import SourceLocation
+from diagc.files import relative_to_here
 from diagc.frontend.text.print_names import Names
 from diagc.mlir import ir
 from diagc.viz.boxes import BOXES, outline
@@ -38,7 +39,7 @@ def read_picture(module: ir.Module, entry: ir.Operation) -> Picture:
     reader.block(block, scope)
     returned = list(block.operations)[-1].operation.operands
     for number, value in enumerate(returned):
-        name = _fact(entry, "res_attrs", number) or f"out{number}"
+        name = _fact(entry, "res_attrs", number) or ("out" if len(returned) == 1 else f"out{number}")
         picture.operations.append(Operation(Kind.OUTPUT, [scope.use(value)], text=name))
     return picture
 
@@ -96,7 +97,7 @@ class _Reader:
         made = BOXES.get(op.name, outline)(op, scope)
         made.title = made.title or made.text
         place = SourceLocation.of(op.location)
-        made.title += f"\n{op.name}" + (f" at {place}" if place is not None else "")
+        made.title += f"\n{op.name}" + (f" at {relative_to_here(str(place))}" if place is not None else "")
         scope.picture.operations.append(made)
 
     # ---- what has no box of its own --------------------------------------------------------

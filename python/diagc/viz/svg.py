@@ -1,13 +1,14 @@
 """A scene as SVG: plain elements with titles, texts as text, no scripts, nothing from outside."""
 
+from collections.abc import Iterator
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
-from diagc.viz.metrics import FONT
+from diagc.viz.metrics import FONT, text_width
 from diagc.viz.scene import Box, Line, Scene, Text
 from diagc.viz.style import STYLES
 
-__all__ = ["figure", "svg_text"]
+__all__ = ["figure", "style_sheet", "svg_text"]
 
 _NAMESPACE = "http://www.w3.org/2000/svg"
 _FAMILY = f"'{FONT}', Verdana, Geneva, sans-serif"
@@ -19,6 +20,7 @@ def svg_text(scene: Scene) -> str:
     """The drawing as an SVG document."""
     root = _root(scene)
     root.set("xmlns", _NAMESPACE)
+    SubElement(root, "style").text = style_sheet()
     SubElement(root, "rect", width="100%", height="100%", fill="#ffffff")
     for shape in scene.shapes:
         _WRITERS[type(shape)](root, shape)
@@ -57,14 +59,28 @@ def _number(value: float) -> str:
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
-def _paint(element: Element, style: str) -> None:
+def style_sheet() -> str:
+    """CSS for all styles; a page with figures needs it once."""
+    return "".join(f".{_class(name)}{{{';'.join(_rules(name))}}}" for name in STYLES)
+
+
+def _class(style: str) -> str:
+    return "d-" + style.replace(" ", "-")
+
+
+def _rules(style: str) -> Iterator[str]:
     look = STYLES[style]
-    element.set("fill", look.fill or "none")
+    yield f"fill:{look.fill or 'none'}"
     if look.stroke:
-        element.set("stroke", look.stroke)
-        element.set("stroke-width", _number(look.width))
+        yield f"stroke:{look.stroke};stroke-width:{_number(look.width)}"
     if look.dash:
-        element.set("stroke-dasharray", " ".join(map(_number, look.dash)))
+        yield f"stroke-dasharray:{' '.join(map(_number, look.dash))}"
+    if look.size:
+        yield f"font-size:{_number(look.size)}px"
+    if look.bold:
+        yield "font-weight:bold"
+    if look.italic:
+        yield "font-style:italic"
 
 
 def _write_box(root: Element, box: Box) -> None:
@@ -84,14 +100,13 @@ def _write_box(root: Element, box: Box) -> None:
         place = {"x": rect.x, "y": rect.y, "width": rect.width, "height": rect.height}
         element = SubElement(root, "rect", {name: _number(v) for name, v in place.items()})
         element.set("rx", _number(min(_RADII[box.form], rect.height / 2)))
-    _paint(element, box.style)
+    element.set("class", _class(box.style))
     if box.title:
         SubElement(element, "title").text = box.title
 
 
 def _write_line(root: Element, line: Line) -> None:
-    element = SubElement(root, "path", d=_path(line))
-    _paint(element, line.style)
+    SubElement(root, "path", {"class": _class(line.style)}, d=_path(line))
 
 
 def _path(line: Line) -> str:
@@ -107,19 +122,14 @@ def _path(line: Line) -> str:
 
 
 def _write_text(root: Element, text: Text) -> None:
-    look, rect = STYLES[text.style], text.rect
-    element = SubElement(root, "text", x=_number(rect.x), fill=look.fill)
-    element.set("y", _number(rect.y + rect.height * _BASELINE))
-    element.set("font-size", _number(look.size))
+    shown = text.text.strip()
+    indent = text_width(text.text, text.style) - text_width(text.text.lstrip(), text.style)
+    element = SubElement(root, "text", {"class": _class(text.style)})
+    element.set("x", _number(text.rect.x + indent))
+    element.set("y", _number(text.rect.y + text.rect.height * _BASELINE))
     # so the width that was measured holds whatever font the reader has
-    element.set("textLength", _number(rect.width))
-    element.set("lengthAdjust", "spacingAndGlyphs")
-    element.set("xml:space", "preserve")
-    if look.bold:
-        element.set("font-weight", "bold")
-    if look.italic:
-        element.set("font-style", "italic")
-    element.text = text.text
+    element.set("textLength", _number(text.rect.width - indent))
+    element.text = shown
 
 
 _WRITERS = {Box: _write_box, Line: _write_line, Text: _write_text}
