@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from diagc.explain.report import KernelReport, Report
     from diagc.runtime.program import Program
     from diagc.runtime.specialization import Specialization
-    from diagc.viz import Drawing
     from diagc.simulator import Report as SimulatorReport
     from diagc.simulator import SimulatorOptions
     from diagc.simulator.kernel import CompiledGpuKernel
+    from diagc.viz import Drawing
 
 __all__ = ["CompiledFunction", "KernelInfo", "compile", "simulate"]
 

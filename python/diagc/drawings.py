@@ -38,8 +38,8 @@ def draw(
         path: a file to write, too.
 
     Raises:
-        UserError: no such pass or stage, a width that is none, an unknown suffix, a file that cannot
-            be written.
+        UserError: no such pass or stage, a width that is none, an unknown suffix, or the file
+            cannot be written.
     """
     if path is not None:
         check_suffix(Path(path))  # before anything that takes long
@@ -91,8 +91,7 @@ def steps_until(options: CompileOptions, after: str | None, before: str | None) 
         expected = f"a pass ({passes}) or a stage ({', '.join(stage_names())})"
         raise UserError("no such pass or stage", expected=expected, found=f"'{name}'")
     places = [n for n, step in enumerate(steps) if name in (step.name, step.stage)]
-    if name in stage_names():
-        end = places[-1] + 1 if places else 0
-    else:
-        end = places[0] + 1
-    return steps[:end] if after else steps[: places[0] if places else 0]
+    if not places:
+        return []  # the stage that the front end makes
+    last = places[-1] if name in stage_names() else places[0]
+    return steps[: last + 1] if after else steps[: places[0]]

@@ -39,9 +39,7 @@ def draw(args: argparse.Namespace, options: CompileOptions) -> int:
     program = _only(args.program)
     with progress(f"reading {program.name}"):
         source = program.source(options)
-    drawing = draw_source(
-        source, program.name, options, args.after, args.before, width=args.width
-    )
+    drawing = draw_source(source, program.name, options, args.after, args.before, width=args.width)
     if args.output == STANDARD:
         write_text(STANDARD, drawing.svg())
         return 0

@@ -18,8 +18,8 @@ class PassStory(NamedTuple):
 _STORIES = {
     "expand-normalizers": PassStory(
         "Normalisers are written out",
-        "A normaliser such as softmax is short for a formula: functions of single elements and sums "
-        "(or maxima) over an axis. Written out, its parts can be moved on their own.",
+        "A normaliser such as softmax is short for a formula: functions of single elements and "
+        "sums (or maxima) over an axis. Written out, its parts can be moved on their own.",
         "The definition: N(x)ᵢ = a₁(xᵢ) / b(Σⱼ a₂(xⱼ)), in a form that does not overflow.",
     ),
     "fuse-normalization": PassStory(
@@ -30,21 +30,21 @@ _STORIES = {
     ),
     "reassociate-contractions": PassStory(
         "Products are taken in a cheaper order",
-        "Contractions in a row can be taken in any order. Another order can avoid the largest array "
-        "in between altogether, and make the cost grow with the length instead of its square.",
+        "Contractions in a row can be taken in any order. Another order can avoid the largest "
+        "array in between altogether, and make the cost grow with the length instead of its square.",
         "Associativity: (Q Kᵀ) V = Q (Kᵀ V), and Σⱼ (q · kⱼ)² = qᵀ (Kᵀ K) q.",
     ),
     "derive-streams": PassStory(
         "Reductions become streams",
-        "A long axis is read chunk by chunk. A small state is kept that says all that matters about "
-        "what has been read, so nothing as long as that axis is ever stored.",
+        "A long axis is read chunk by chunk. A small state is kept that says all that matters "
+        "about what has been read, so nothing as long as that axis is ever stored.",
         "f is streamable when some B gives B(f(x), y) = f(x ⊕ y): the result for a longer input "
         "follows from the result so far and the new piece alone.",
     ),
     "slide-scales": PassStory(
         "Scales are applied to the smaller array",
-        "A constant factor of a contraction may be multiplied into either of its inputs. It goes to "
-        "the one that is not read chunk by chunk, where it is applied once.",
+        "A constant factor of a contraction may be multiplied into either of its inputs. It goes "
+        "to the one that is not read chunk by chunk, where it is applied once.",
         "Linearity: (c · x) · y = c · (x · y).",
     ),
     "form-kernels": PassStory(

@@ -41,8 +41,7 @@ def _woven(
 
 def _shared(first: Array, second: Array) -> list[tuple[int, int]]:
     labels = [axis.label for axis in second.axes]
-    pairs = [(n, labels.index(a.label)) for n, a in enumerate(first.axes) if a.label in labels]
-    return pairs
+    return [(n, labels.index(a.label)) for n, a in enumerate(first.axes) if a.label in labels]
 
 
 def _contract(op: ir.Operation, scope: Scope) -> Operation:
@@ -62,6 +61,8 @@ def _map(op: ir.Operation, scope: Scope) -> Operation:
     text = formula(op)
     if not inputs:
         return Operation(Kind.CONSTANT, [], [output], text)
+    if len(text) == 1:
+        text = f"as {output.dtype}"  # a conversion and nothing else
     missing = [
         [axis.label for axis in output.axes if not _numbers(array, [axis.label])]
         for array in inputs
@@ -133,9 +134,7 @@ def _concat(op: ir.Operation, scope: Scope) -> Operation:
     axes, to = diag.strings(op.attributes["axes"]), ir.StringAttr(op.attributes["to"]).value
     over = [_numbers(array, [axis]) for array, axis in zip(inputs, axes, strict=True)]
     made = Operation(Kind.CONCAT, inputs, [output], "join", over=over)
-    made.pairs = [
-        (a, b) for a, b in _shared(*inputs) if a not in over[0] and b not in over[1]
-    ]
+    made.pairs = [(a, b) for a, b in _shared(*inputs) if a not in over[0] and b not in over[1]]
     made.title = f"{axes[0]}, then {axes[1]}, as {to}"
     made.sources = [_woven(inputs, output, [to])]
     return made

@@ -5,6 +5,7 @@ It knows shapes only, nothing of how they were placed.
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ _TOUCH = 0.6
 """Shapes may overlap by so many px: lines have a width, coordinates are rounded."""
 _STEPS = 24
 """Into so many straight pieces a curve is cut."""
+_NEAR = 1.6
+"""So near a wire comes to what it ends at."""
 _OPEN_FORMS = ("bar", "joint")  # wires end at bars and meet in joints
 
 
@@ -35,6 +38,7 @@ def faults(scene: Scene) -> list[str]:
         *_frame_faults(frames, [*closed, *texts, *frames]),
         *_wire_faults(lines, [*closed, *texts]),
         *_wires_in_wrong_frames(lines, frames),
+        *_loose_ends(lines, boxes),
     ]
 
 
@@ -107,6 +111,21 @@ def _wires_in_wrong_frames(lines: Sequence[Line], frames: Sequence[Box]) -> Iter
                 yield f"a wire that does not belong there crosses {_name(frame)}"
 
 
+def _loose_ends(lines: Sequence[Line], boxes: Sequence[Box]) -> Iterator[str]:
+    """Wires end at boxes, bars, joints and edges of frames, or where another wire goes on."""
+    ends = [(line, point) for line in lines for point in (line.start, line.pieces[-1][2])]
+    spots = [Rect(x, y, 0.0, 0.0).grown(_NEAR) for _, (x, y) in ends]
+    held = {n for n, box in _pairs(spots, [box.rect for box in boxes])}
+    for number, (line, point) in enumerate(ends):
+        others = (other for other in lines if other is not line)
+        if number not in held and not any(_passes(other, spots[number]) for other in others):
+            yield f"a wire ends in nothing at ({point[0]:.0f}, {point[1]:.0f})"
+
+
+def _passes(line: Line, spot: Rect) -> bool:
+    return _extent(line).grown(0.01).meets(spot) and _runs_through(_points(line), spot)
+
+
 def _inside_of(frame: Box, line: Line) -> bool:
     """Whether a wire belongs into a frame: its scope goes on where that of the frame ends."""
     return line.scope[: len(frame.scope) + 1] == (*frame.scope, frame.number)
@@ -140,7 +159,7 @@ def _extent(line: Line) -> Rect:
 
 
 def _runs_through(points: Sequence[Point], rect: Rect) -> bool:
-    return any(_cuts(a, b, rect) for a, b in zip(points, points[1:], strict=False))
+    return any(_cuts(a, b, rect) for a, b in pairwise(points))
 
 
 def _cuts(a: Point, b: Point, rect: Rect) -> bool:

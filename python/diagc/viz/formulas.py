@@ -8,10 +8,21 @@ from diagc.frontend.text.print_names import Names
 from diagc.frontend.text.print_scalars import literal_text, map_text
 from diagc.mlir import ir
 
-__all__ = ["FIRST_LETTER", "LETTERS", "constant_text", "fold_text", "formula", "map_reads", "position_text", "with_letters"]
+__all__ = [
+    "FIRST_LETTER",
+    "LETTERS",
+    "constant_text",
+    "fold_text",
+    "formula",
+    "map_reads",
+    "position_text",
+    "with_letters",
+]
 
 LETTERS = "abcdefghijklmnopqrstuvwyz"
-FIRST_LETTER = 0xE000  # private characters stand for inputs until it is known in which order they stand
+FIRST_LETTER = (
+    0xE000  # private characters stand for inputs until it is known in which order they stand
+)
 
 _FOLDS = {"add": "Σ", "mul": "Π", "or": "any", "and": "all"}
 _TABLES = 16

@@ -80,7 +80,7 @@ def _tag_box(ys: Sequence[float], text: str, x: float = 0.0) -> tuple[Item, floa
     width = text_width(text, "note") + 8.0
     middle = (min(ys) + max(ys)) / 2
     box = Box(Rect(x, middle - 8.0, width, 16.0), "tag", "pill")
-    shapes = [box, centred(x + width / 2, middle, text, "note")]
+    shapes: list[Shape] = [box, centred(x + width / 2, middle, text, "note")]
     return Item(x + width, max(ys) + BOTTOM, [], [], shapes), x + width
 
 
@@ -108,9 +108,7 @@ def _pill(operation: Operation, lanes: Sequence[Lanes]) -> Item:
 # ---- boxes -------------------------------------------------------------------------------------
 
 
-def _box_rect(
-    ys: Sequence[float], x: float, width: float, lines: int = 1
-) -> tuple[Rect, float]:
+def _box_rect(ys: Sequence[float], x: float, width: float, lines: int = 1) -> tuple[Rect, float]:
     """A box over wires, high enough for its lines; and where the item below it ends."""
     top, bottom = min(ys) - _MARGIN, max(ys) + _MARGIN
     more = lines * _LINE + 6.0 - (bottom - top)

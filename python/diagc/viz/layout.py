@@ -124,13 +124,16 @@ class _Layout:
 def _sort_ports(operation: Operation, item: Item) -> None:
     """Put inputs and outputs into the order in which they stand at the edges of their frame."""
     assert operation.inner is not None
-    for heights, outer, inner in (
-        (item.ins, operation.inputs, operation.inner.inputs),
-        (item.outs, operation.outputs, operation.inner.outputs),
-    ):
-        order = sorted(range(len(heights)), key=lambda n: min(heights[n]))  # noqa: B023
-        for items in (heights, outer, inner):
-            items[:] = [items[n] for n in order]  # type: ignore[index,call-overload]
+    inner = operation.inner
+    _sort_edge(item.ins, operation.inputs, inner.inputs)
+    _sort_edge(item.outs, operation.outputs, inner.outputs)
+
+
+def _sort_edge(heights: list[list[float]], outer: list[Array], inner: list[Array]) -> None:
+    order = sorted(range(len(heights)), key=lambda n: min(heights[n]))
+    heights[:] = [heights[n] for n in order]
+    outer[:] = [outer[n] for n in order]
+    inner[:] = [inner[n] for n in order]
 
 
 def _edge_row(column: Column, array: Array, used: set[int], leaving: bool) -> int:
@@ -201,7 +204,9 @@ def _break(row: list[Column], column: Column) -> Column:
 
 
 def _stands_at_edge(node: Node) -> bool:
-    return node.operation is not None and node.operation.kind is Kind.PORT and not node.operation.text
+    return (
+        node.operation is not None and node.operation.kind is Kind.PORT and not node.operation.text
+    )
 
 
 def _tag(array: Array, ys: Sequence[float], end: Column, begin: Column) -> None:

@@ -1,7 +1,7 @@
 """Operations that link two arrays: contractions, drawn as cups, and joins.
 
-Wires of the upper array come in the order free, shared, contracted, those of the lower one the other
-way round; so cups and merges nest, and none crosses another wire.
+Wires of the upper array come in the order free, shared, contracted, those of the lower one the
+other way round; so cups and merges nest, and none crosses another wire.
 """
 
 from collections.abc import Sequence

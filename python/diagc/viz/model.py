@@ -77,7 +77,7 @@ class Operation:
         inputs: arrays in the order in which they stand from top to bottom, if nothing is gained
             by another one.
         outputs: arrays that it makes.
-        text: what is written in it; `\\ue000`, `\\ue001` ... stand for the letters of the inputs.
+        text: what is written in it; private characters stand for the letters of the inputs.
         title: the long form, shown when the mouse rests on it.
         over: for each input, the numbers of the axes that it acts on; the others only weave.
         pairs: which axis of the first input is which of the second: (first, second).

@@ -236,9 +236,7 @@ def _crossings(columns: Columns) -> int:
             for row, node in enumerate(nodes)
             for n, array in enumerate(_sorted_inputs(node, outs))
         ]
-        total += sum(
-            a[2] * b[2] for a in links for b in links if a[0] < b[0] and a[1] > b[1]
-        )
+        total += sum(a[2] * b[2] for a in links for b in links if a[0] < b[0] and a[1] > b[1])
     return total
 
 
@@ -273,5 +271,11 @@ def arrange(operation: Operation, order: Sequence[int]) -> Operation:
     missing = [operation.missing[n] for n in order] if operation.missing else ()
     over = [operation.acted(n) for n in order]
     return replace(
-        operation, inputs=inputs, text=text, sources=sources, pairs=pairs, missing=missing, over=over
+        operation,
+        inputs=inputs,
+        text=text,
+        sources=sources,
+        pairs=pairs,
+        missing=missing,
+        over=over,
     )

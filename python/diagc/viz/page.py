@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from diagc.viz.items import text_at
+from diagc.viz.items import array_bar, text_at
 from diagc.viz.joining import joined
 from diagc.viz.metrics import text_width
 from diagc.viz.model import Level
@@ -38,11 +38,13 @@ def _legend(scene: Scene, y: float) -> Iterator[Shape]:
         name = LEVEL_STYLES[level]
         if level is not Level.PLAIN and {name, f"{name} number"} & styles:
             yield segment(x, y, x + _SAMPLE, y, name)
+            yield from (array_bar([y], x), array_bar([y], x + _SAMPLE))
             yield text_at(x + _SAMPLE + 5.0, y, level.value, "note")
             x += _SAMPLE + 25.0 + text_width(level.value, "note")
     if "broadcast" in styles:
         yield Box(Rect(x, y - 2.5, 5.0, 5.0), "hole", "dot")
         yield segment(x + 5.0, y, x + _SAMPLE, y, "broadcast")
+        yield array_bar([y], x + _SAMPLE)
         yield text_at(x + _SAMPLE + 5.0, y, _BROADCAST, "note")
         x += _SAMPLE + 25.0 + text_width(_BROADCAST, "note")
     if "sub" in styles:

@@ -4,7 +4,7 @@ from io import BytesIO
 from typing import Any
 
 from diagc.viz.metrics import font_file
-from diagc.viz.scene import Box, Line, Scene, Text
+from diagc.viz.scene import Box, Line, Scene, Shape, Text
 from diagc.viz.style import STYLES
 
 __all__ = ["image"]
@@ -25,7 +25,7 @@ def image(scene: Scene, format: str, scale: float = 2.0) -> bytes:
     axes.set_ylim(scene.height, 0.0)
     axes.axis("off")
     for order, shape in enumerate(scene.shapes):
-        artist = _MAKERS[type(shape)](shape)
+        artist = _artist(shape)
         artist.set_zorder(order)
         artist.set_clip_on(False)
         axes.add_artist(artist)
@@ -34,6 +34,12 @@ def image(scene: Scene, format: str, scale: float = 2.0) -> bytes:
     metadata = {"CreationDate": None} if format == "pdf" else {"Software": None}
     figure.savefig(buffer, format=format, metadata=metadata)
     return buffer.getvalue()
+
+
+def _artist(shape: Shape) -> Any:
+    if isinstance(shape, Box):
+        return _box(shape)
+    return _line(shape) if isinstance(shape, Line) else _text(shape)
 
 
 def _paint(style: str) -> dict[str, Any]:
@@ -80,6 +86,3 @@ def _text(text: Text) -> Any:
     shown = text.text.replace("$", r"\$")
     y = rect.y + rect.height * _BASELINE
     return Artist(rect.x, y, shown, color=look.fill, fontproperties=font, va="baseline")
-
-
-_MAKERS = {Box: _box, Line: _line, Text: _text}

@@ -39,7 +39,9 @@ def read_picture(module: ir.Module, entry: ir.Operation) -> Picture:
     reader.block(block, scope)
     returned = list(block.operations)[-1].operation.operands
     for number, value in enumerate(returned):
-        name = _fact(entry, "res_attrs", number) or ("out" if len(returned) == 1 else f"out{number}")
+        name = _fact(entry, "res_attrs", number) or (
+            "out" if len(returned) == 1 else f"out{number}"
+        )
         picture.operations.append(Operation(Kind.OUTPUT, [scope.use(value)], text=name))
     return picture
 
@@ -97,7 +99,9 @@ class _Reader:
         made = BOXES.get(op.name, outline)(op, scope)
         made.title = made.title or made.text
         place = SourceLocation.of(op.location)
-        made.title += f"\n{op.name}" + (f" at {relative_to_here(str(place))}" if place is not None else "")
+        made.title += f"\n{op.name}" + (
+            f" at {relative_to_here(str(place))}" if place is not None else ""
+        )
         scope.picture.operations.append(made)
 
     # ---- what has no box of its own --------------------------------------------------------
@@ -139,7 +143,7 @@ class _Reader:
         scope.picture.operations.append(frame)
 
     def _stream(self, op: ir.Operation, scope: Scope) -> None:
-        init, body, _combine, tail = op.regions
+        _, body, _combine, tail = op.regions
         axis = str(ir.StringAttr(op.attributes["axis"]).value)
         inner = scope.loop(axis)
         loop = Operation(Kind.FRAME, inner.captured, [], f"stream over {axis}", _law(op))

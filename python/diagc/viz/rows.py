@@ -1,11 +1,12 @@
 """A row of columns on the page: heights, distances, wires between them, labels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import median
 
 from diagc.viz.heights import settle
-from diagc.viz.items import Item, label_shapes, label_width, wire_style
+from diagc.viz.items import Item, array_bar, label_shapes, label_width, wire_style
 from diagc.viz.model import Array
 from diagc.viz.ordering import Node
 from diagc.viz.scene import Box, Rect, Scene, curve, segment
@@ -60,13 +61,14 @@ def lay_out_row(columns: Sequence[Column]) -> Scene:
     _find_tops(columns)
     scene = Scene(0.0, 0.0)
     x = 0.0
-    for before, column in zip([None, *columns[:-1]], columns, strict=True):
+    after = [{array for array, _, _ in column.ins()} for column in columns[1:]]
+    for before, column, read in zip([None, *columns[:-1]], columns, [*after, set()], strict=True):
         if before is not None:
             end = before.x + before.width
             x = end + _channel(before, column)
             _draw_channel(scene, before, column, end, x)
         column.x = x
-        _draw_column(scene, column)
+        _draw_column(scene, column, read)
         x += column.width
     scene.width = x
     scene.height = max(
@@ -85,7 +87,7 @@ def _find_tops(columns: Sequence[Column]) -> None:
     for _ in range(_SWEEPS):
         for column, after in zip(columns[-2::-1], columns[:0:-1], strict=True):
             _pull(column, [(a, r, y) for a, r, y in column.outs()], after, list(after.ins()))
-        for before, column in zip(columns[:-1], columns[1:], strict=True):
+        for before, column in pairwise(columns):
             _pull(column, list(column.ins()), before, list(before.outs()))
     lowest = min((top for column in columns for top in column.tops), default=0.0)
     for column in columns:
@@ -136,7 +138,8 @@ def _draw_channel(scene: Scene, before: Column, column: Column, x0: float, x1: f
         begun.add((array, y0))
 
 
-def _draw_column(scene: Scene, column: Column) -> None:
+def _draw_column(scene: Scene, column: Column, read: Set[Array]) -> None:
+    """Draw the items of a column, labels, and wires to its end; those nobody reads end there."""
     end = column.x + column.width
     for node, item, top in zip(column.nodes, column.items, column.tops, strict=True):
         scene.place(item.shapes, column.x, top)
@@ -145,6 +148,8 @@ def _draw_column(scene: Scene, column: Column) -> None:
             for y in ys:
                 if end - start > 0.05:
                     scene.shapes.append(segment(start, top + y, end, top + y, wire_style(array)))
+            if array not in read:
+                scene.shapes.append(array_bar([top + y for y in ys], end))
             if node.operation is not None:
                 levels = [top + y for y in ys]
                 scene.shapes += label_shapes(array, levels, start + _LABEL_GAP)

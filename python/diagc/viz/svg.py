@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element, SubElement
 
 from diagc.viz.metrics import FONT, text_width
-from diagc.viz.scene import Box, Line, Scene, Text
+from diagc.viz.scene import Box, Line, Scene, Shape, Text
 from diagc.viz.style import STYLES
 
 __all__ = ["figure", "style_sheet", "svg_text"]
@@ -23,7 +23,7 @@ def svg_text(scene: Scene) -> str:
     SubElement(root, "style").text = style_sheet()
     SubElement(root, "rect", width="100%", height="100%", fill="#ffffff")
     for shape in scene.shapes:
-        _WRITERS[type(shape)](root, shape)
+        _write(root, shape)
     return ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
@@ -41,7 +41,7 @@ def figure(scene: Scene, name: str, again: bool = False) -> str:
     else:
         group = SubElement(root, "g", id=name)
         for shape in scene.shapes:
-            _WRITERS[type(shape)](group, shape)
+            _write(group, shape)
     return ElementTree.tostring(root, encoding="unicode")
 
 
@@ -83,6 +83,15 @@ def _rules(style: str) -> Iterator[str]:
         yield "font-style:italic"
 
 
+def _write(root: Element, shape: Shape) -> None:
+    if isinstance(shape, Box):
+        _write_box(root, shape)
+    elif isinstance(shape, Line):
+        SubElement(root, "path", {"class": _class(shape.style)}, d=_path(shape))
+    else:
+        _write_text(root, shape)
+
+
 def _write_box(root: Element, box: Box) -> None:
     rect = box.rect
     if box.form in ("dot", "joint"):
@@ -105,10 +114,6 @@ def _write_box(root: Element, box: Box) -> None:
         SubElement(element, "title").text = box.title
 
 
-def _write_line(root: Element, line: Line) -> None:
-    SubElement(root, "path", {"class": _class(line.style)}, d=_path(line))
-
-
 def _path(line: Line) -> str:
     at = line.start
     words = [f"M{_number(at[0])} {_number(at[1])}"]
@@ -116,7 +121,9 @@ def _path(line: Line) -> str:
         if first == at and second == end:
             words.append(f"L{_number(end[0])} {_number(end[1])}")
         else:
-            words.append("C" + " ".join(f"{_number(x)} {_number(y)}" for x, y in (first, second, end)))
+            words.append(
+                "C" + " ".join(f"{_number(x)} {_number(y)}" for x, y in (first, second, end))
+            )
         at = end
     return "".join(words)
 
@@ -130,6 +137,3 @@ def _write_text(root: Element, text: Text) -> None:
     # so the width that was measured holds whatever font the reader has
     element.set("textLength", _number(text.rect.width - indent))
     element.text = shown
-
-
-_WRITERS = {Box: _write_box, Line: _write_line, Text: _write_text}
