@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from diagc.simulator import Report as SimulatorReport
     from diagc.simulator import SimulatorOptions
     from diagc.simulator.kernel import CompiledGpuKernel
+    from diagc.viz import Drawing
 
 __all__ = ["CompiledFunction", "KernelInfo", "compile", "simulate"]
 
@@ -224,11 +225,43 @@ class CompiledFunction:
         """Say what was fused and why, by which law, and what stays outside.
 
         Args:
-            format: "text" or "json".
-        """
-        from diagc.explain import render
+            format: "text", "json", or "html" for one page that needs no other file.
 
-        return render(self.report, format)
+        Raises:
+            UserError: another format.
+        """
+        from diagc.explain_page import explain
+
+        return explain(self.report, self.source_ir, self.options, format)
+
+    def draw(
+        self,
+        path: "str | Path | None" = None,
+        *,
+        after: str | None = None,
+        before: str | None = None,
+        width: float | None = None,
+    ) -> "Drawing":
+        """Draw the program as a neural circuit diagram; notebooks show the result.
+
+        Args:
+            path: a file to write, too: `.svg`, `.png` or `.pdf`.
+            after: name of a pass or stage, behind which the program is drawn; without this and
+                `before`: as it was written.
+            before: likewise, before a pass or stage.
+            width: in px, at which the diagram wraps.
+
+        Raises:
+            UserError: no such pass or stage, an unknown suffix, a file that cannot be written.
+        """
+        from diagc.drawings import draw
+
+        options = self.options
+        return draw(self.source_ir, self.__name__, options, after, before, width=width, path=path)
+
+    def _repr_svg_(self) -> str | None:
+        """The diagram, for notebooks; nothing before the first call."""
+        return None if self._calls.latest is None else self.draw().svg()
 
     def emit(self, stage: str) -> str:
         """The program as it is after a stage of the compiler.

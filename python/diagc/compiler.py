@@ -34,9 +34,11 @@ if TYPE_CHECKING:
 __all__ = [
     "DIAG_STAGES",
     "Stage",
+    "Step",
     "compile_module",
     "emit",
     "find_entry",
+    "pipeline_steps",
     "pipeline_text",
     "run_pipeline",
     "stage_names",
@@ -51,6 +53,15 @@ class Stage:
 
     name: str
     passes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One pass of a pipeline: its stage, its name, and its text with options and nesting."""
+
+    stage: str
+    name: str
+    text: str
 
 
 DIAG_STAGES = (
@@ -100,18 +111,27 @@ def pipeline_text(options: CompileOptions, last: str = DIAG_STAGES[-1].name) -> 
     Raises:
         UserError: no such stage.
     """
+    return f"builtin.module({','.join(step.text for step in pipeline_steps(options, last))})"
+
+
+def pipeline_steps(options: CompileOptions, last: str = DIAG_STAGES[-1].name) -> list[Step]:
+    """The passes up to a stage, each of which is a pipeline of its own.
+
+    Raises:
+        UserError: no such stage.
+    """
     if last not in stage_names():
         raise UserError("no such stage", expected=", ".join(stage_names()), found=last)
     wanted = {name: getattr(options, name) for name in PASS_OPTIONS}
     wanted.update(get_target(options.target).pass_options())
-    parts: list[str] = []
+    steps: list[Step] = []
     for stage in DIAG_STAGES:
-        parts += [_nested(name, wanted) for name in stage.passes]
+        steps += [Step(stage.name, name, _nested(name, wanted)) for name in stage.passes]
         if options.validate and stage.passes:
-            parts.append(VerifyLabelsPass.name)
+            steps.append(Step(stage.name, VerifyLabelsPass.name, VerifyLabelsPass.name))
         if stage.name == last:
             break
-    return f"builtin.module({','.join(parts)})"
+    return steps
 
 
 def _nested(name: str, options: Mapping[str, Any]) -> str:

@@ -55,9 +55,10 @@ def _dispatch(args: argparse.Namespace) -> int:
         from diagc.commands.run import run
 
         return run(args, options)
-    from diagc.commands.inspect import compile_program, explain
+    from diagc.commands.inspect import compile_program, draw, explain
 
-    return {"explain": explain, "compile": compile_program}[args.command](args, options)
+    commands = {"explain": explain, "compile": compile_program, "draw": draw}
+    return commands[args.command](args, options)
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -72,6 +73,7 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_compile(commands)
     _add_explain(commands)
+    _add_draw(commands)
     commands.add_parser("targets", help="list the targets and what this machine has")
     commands.add_parser("opt", help="run passes over .mlir or .diag text; see diagc opt --help")
     return parser
@@ -133,7 +135,22 @@ def _add_compile(commands: Subparsers) -> None:
 def _add_explain(commands: Subparsers) -> None:
     text = "say what was fused and why, and what stays outside"
     parser = _add_program_command(commands, "explain", text)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument("--json", action="store_true", help="the same as --format=json")
+    choices = {"text": "for people", "json": "for programs", "html": "one page with pictures"}
+    _add_choice(parser, "--format", choices, "what is written")
+    parser.add_argument("-o", dest="output", default="-", metavar="FILE", help="where it goes")
+
+
+def _add_draw(commands: Subparsers) -> None:
+    text = "draw a program as a neural circuit diagram, as written or after any pass"
+    parser = _add_program_command(commands, "draw", text)
+    text = "FILE.svg, FILE.png or FILE.pdf; - for SVG on standard output; default NAME.svg"
+    parser.add_argument("-o", dest="output", metavar="FILE", help=text)
+    when = parser.add_mutually_exclusive_group()
+    text = "the program as it is behind this pass or stage"
+    when.add_argument("--after", metavar="PASS", help=text)
+    when.add_argument("--before", metavar="PASS", help="likewise, before it")
+    parser.add_argument("--width", type=float, metavar="PX", help="where long diagrams wrap")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """Reads and writes the files that a command line names; '-' is standard input or output."""
 
+import os
 import sys
 from pathlib import Path
 
 from diagc.errors import UserError
 
-__all__ = ["STANDARD", "read_text", "write_text"]
+__all__ = ["STANDARD", "read_text", "relative_to_here", "write_text"]
 
 STANDARD = "-"
 
@@ -40,3 +41,8 @@ def write_text(file: str, text: str) -> None:
         Path(file).write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write {file}", found=error.strerror) from None
+
+
+def relative_to_here(text: str) -> str:
+    """The text with paths of files below the working directory as relative ones."""
+    return text.replace(f"{Path.cwd()}{os.sep}", "")

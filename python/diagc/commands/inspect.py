@@ -1,28 +1,64 @@
-"""`diagc explain`, `diagc compile` and `diagc targets`: what is made of a program, and for what."""
+"""`diagc explain`, `draw`, `compile` and `targets`: what is made of a program, and for what."""
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from diagc.commands.load import load_programs
 from diagc.commands.package import SUFFIX, write_package
 from diagc.commands.program import Program
 from diagc.commands.progress import progress
 from diagc.errors import UserError
-from diagc.files import write_text
+from diagc.files import STANDARD, write_text
 from diagc.options import CompileOptions
 
-__all__ = ["compile_program", "explain", "show_targets"]
+__all__ = ["compile_program", "draw", "explain", "show_targets"]
 
 _STAGE = "kernels"
 
 
 def explain(args: argparse.Namespace, options: CompileOptions) -> int:
-    """Print what was fused and why."""
-    for program in _load(args.program):
+    """Write what was fused and why; a page is about one program."""
+    form = "json" if args.json else args.format
+    programs = [_only(args.program)] if form == "html" else _load(args.program)
+    texts = []
+    for program in programs:
         with progress(f"compiling {program.name}"):
-            compiled = program.compile(options)
-        print(compiled.explain(format="json" if args.json else "text"))
+            texts.append(program.compile(options).explain(format=form))
+    write_text(args.output, "".join(text.rstrip("\n") + "\n" for text in texts))
     return 0
+
+
+def draw(args: argparse.Namespace, options: CompileOptions) -> int:
+    """Write a drawing of one program."""
+    from diagc.drawings import draw as draw_source
+    from diagc.viz import check_suffix
+
+    if args.output not in (None, STANDARD):
+        check_suffix(Path(args.output))  # before anything that takes long
+    program = _only(args.program)
+    with progress(f"reading {program.name}"):
+        source = program.source(options)
+    drawing = draw_source(source, program.name, options, args.after, args.before, width=args.width)
+    if args.output == STANDARD:
+        write_text(STANDARD, drawing.svg())
+        return 0
+    drawing.save(args.output or f"{program.name}.svg")
+    return 0
+
+
+def _only(spec: str) -> Program:
+    """The one program of a file.
+
+    Raises:
+        UserError: it holds several.
+    """
+    programs = _load(spec)
+    if len(programs) > 1:
+        names = ", ".join(program.name for program in programs)
+        message = f"{spec} holds {len(programs)} programs"
+        raise UserError(message, expected=f"one, {spec}:NAME", found=names)
+    return programs[0]
 
 
 def _load(spec: str) -> Sequence[Program]:
@@ -32,20 +68,14 @@ def _load(spec: str) -> Sequence[Program]:
 
 def compile_program(args: argparse.Namespace, options: CompileOptions) -> int:
     """Write the program as it is after a stage, or as a package, by the name of the output."""
-    programs = _load(args.program)
-    if len(programs) > 1:
-        raise UserError(
-            f"{args.program} holds {len(programs)} programs",
-            expected=f"one, {args.program}:NAME",
-            found=", ".join(program.name for program in programs),
-        )
+    program = _only(args.program)
     if args.output.endswith(SUFFIX):
-        return write_package(programs[0], args, options)
+        return write_package(program, args, options)
     if args.with_weights or args.dynamic:
         expected = f"-o FILE{SUFFIX} with them"
         raise UserError("--with-weights and --dynamic are for packages", expected=expected)
-    with progress(f"compiling {programs[0].name}"):
-        text = programs[0].emit(args.emit or _STAGE, options)
+    with progress(f"compiling {program.name}"):
+        text = program.emit(args.emit or _STAGE, options)
     write_text(args.output, text if text.endswith("\n") else f"{text}\n")
     return 0
 

@@ -1,6 +1,5 @@
 """What the commands work on: something that can be compiled, with arguments for it."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -55,7 +54,7 @@ class Compiled(Protocol):
         """Run it."""
 
     def explain(self, format: str = "text") -> str:
-        """Say what was fused and why; `format` is `text` or `json`."""
+        """Say what was fused and why; `format` is `text`, `json` or `html`."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,10 @@ class Program(ABC):
             UserError: no such stage.
         """
 
+    @abstractmethod
+    def source(self, options: CompileOptions) -> str:
+        """Give the IR as the front end made it."""
+
 
 @dataclass(frozen=True)
 class TorchProgram(Program):
@@ -108,6 +111,10 @@ class TorchProgram(Program):
         """Give the IR of a stage of the pipeline."""
         return self.compile(options).emit(stage)
 
+    def source(self, options: CompileOptions) -> str:
+        """Give the IR as the front end made it."""
+        return self.compile(replace(options, target="interp")).source_ir  # no code for kernels
+
 
 @dataclass(frozen=True)
 class DiagramProgram(Program):
@@ -120,15 +127,17 @@ class DiagramProgram(Program):
         from diagc.compiler import compile_module
 
         lowered = compile_module(self.make_module(), options.target, options, name=self.name)
-        return CompiledDiagram(lowered)
+        return CompiledDiagram(lowered, self.source(options), options)
 
     def emit(self, stage: str, options: CompileOptions) -> str:
         """Give the IR of a stage of the pipeline, or of its target."""
         from diagc.compiler import emit
 
-        module = self.make_module()
-        text = str(module.operation.get_asm(enable_debug_info=True))
-        return emit(text, stage, options)
+        return emit(self.source(options), stage, options)
+
+    def source(self, options: CompileOptions) -> str:
+        """Give the IR as the front end made it."""
+        return str(self.make_module().operation.get_asm(enable_debug_info=True))
 
     def reference(self) -> Sequence[Any]:
         """Evaluate in float64, by the meaning of every op."""
@@ -144,15 +153,16 @@ class CompiledDiagram:
     """A lowered diagram behind the interface of a compiled function."""
 
     program: "LoweredProgram"
+    source_ir: str
+    options: CompileOptions
 
     def __call__(self, *inputs: Any) -> Any:
         """Run on tensors; gives the list of results."""
         return self.program(inputs)
 
     def explain(self, format: str = "text") -> str:
-        """Say what was fused and why; `format` is `text` or `json`."""
-        from diagc.explain.text import render_text
+        """Say what was fused and why; `format` is `text`, `json` or `html`."""
+        from diagc.explain_page import explain
 
-        report = self.program.report
-        assert report is not None
-        return json.dumps(report.to_json()) if format == "json" else render_text(report)
+        assert self.program.report is not None
+        return explain(self.program.report, self.source_ir, self.options, format)

@@ -13,7 +13,7 @@ from diagc.mlir import ir
 from diagc.passes.kernel_names import ORIGIN
 from diagc.passes.remarks import DONE, REMARKS
 
-__all__ = ["CompiledKernel", "program_report"]
+__all__ = ["CompiledKernel", "notes_of", "program_report", "stream_report"]
 
 _LIBRARY = "the library's matrix product is as good as a kernel here"
 _ONE_OPERATION = "one operation that nothing fuses with is as good in the library"
@@ -51,8 +51,8 @@ def program_report(
         target,
         [_kernel_report(kernel, calls.get(kernel.name, []), target) for kernel in kernels],
         _outside(entry, functions),
-        _notes(module, DONE),
-        _notes(module, REMARKS),
+        notes_of(module, DONE),
+        notes_of(module, REMARKS),
     )
 
 
@@ -66,7 +66,7 @@ def _kernel_report(
         name=compiled.name,
         target=target,
         calls=len(calls),
-        streams=tuple(_stream(op) for op in ops if op.name == "diag.stream"),
+        streams=tuple(stream_report(op) for op in ops if op.name == "diag.stream"),
         ops=_counts(ops),
         origins=_strings(kernel, ORIGIN),
         schedule=_plain(kernel.attributes["diag.schedule"]) if _scheduled(kernel) else {},
@@ -99,7 +99,8 @@ def _strings(op: ir.Operation, name: str) -> tuple[str, ...]:
     return tuple(diag.strings(attr))
 
 
-def _stream(op: ir.Operation) -> StreamReport:
+def stream_report(op: ir.Operation) -> StreamReport:
+    """Axis, law and properties of a `diag.stream`."""
     axis = str(ir.StringAttr(op.attributes["axis"]).value)
     return StreamReport(axis, _strings(op, "law"), _strings(op, "properties"))
 
@@ -136,7 +137,7 @@ def _plain(attr: Any) -> Any:
     return attr.value if hasattr(attr, "value") else str(attr)
 
 
-def _notes(module: ir.Module, name: str) -> list[Note]:
+def notes_of(module: ir.Module, name: str) -> list[Note]:
     """What passes noted under an attribute of functions; equal texts are one note, counted."""
     found: dict[tuple[str, str], Note] = {}
     for function in diag.functions(module):

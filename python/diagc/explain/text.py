@@ -5,7 +5,7 @@ from itertools import chain
 
 from diagc.explain.report import KernelReport, Note, OutsideReport, Report, StreamReport
 
-__all__ = ["render_text"]
+__all__ = ["render_text", "si"]
 
 
 def render_text(report: Report) -> str:
@@ -47,7 +47,7 @@ def _kernel(kernel: KernelReport) -> Iterator[str]:
         yield f"  schedule {_schedule(kernel)}"
     if kernel.flops is not None and kernel.bytes:
         intensity = kernel.flops / kernel.bytes
-        yield f"  cost     {_si(kernel.flops)}FLOP, {_si(kernel.bytes)}B, {intensity:.1f} FLOP/B"
+        yield f"  cost     {si(kernel.flops)}FLOP, {si(kernel.bytes)}B, {intensity:.1f} FLOP/B"
     yield f"  compile  {kernel.seconds * 1e3:.1f} ms, cache {kernel.cache}"
     if kernel.fall_back:
         yield f"  FALL BACK: {kernel.fall_back}"
@@ -72,7 +72,7 @@ def _value(value: object) -> str:
     return str(value)
 
 
-def _si(number: float) -> str:
+def si(number: float) -> str:
     """1234567 as `1.23 M`."""
     for unit in ("", "k", "M", "G", "T"):
         if abs(number) < 1000 or unit == "T":

@@ -112,37 +112,48 @@ def log1p(code: ScalarCode, x: ir.Value) -> ir.Value:
 
 def sinh(code: ScalarCode, x: ir.Value) -> ir.Value:
     """Hyperbolic sine: (t + t / (t + 1)) / 2, t = expm1(|x|)."""
-    t = expm1(code, code.absolute(x))
-    one = code.like(x, 1.0)
-    # t / (t + 1) is 1 where t is infinite
-    rest = arith.divf(t, arith.addf(t, one))
-    rest = arith.select(_compare("OEQ", t, code.like(x, float("inf"))), one, rest)
-    value = arith.mulf(arith.addf(t, rest), code.like(x, 0.5))
-    return code.copysign(value, x)
+    size, one, half = code.absolute(x), code.like(x, 1.0), code.like(x, 0.5)
+    t = expm1(code, size)
+    value = arith.mulf(arith.addf(t, arith.divf(t, arith.addf(t, one))), half)
+    return code.copysign(_or_half_exp(code, size, value), x)
 
 
 def cosh(code: ScalarCode, x: ir.Value) -> ir.Value:
     """Hyperbolic cosine."""
-    t = exp(code, code.absolute(x))
-    return arith.mulf(arith.addf(t, arith.divf(code.like(x, 1.0), t)), code.like(x, 0.5))
+    size = code.absolute(x)
+    t = exp(code, size)
+    value = arith.mulf(arith.addf(t, arith.divf(code.like(x, 1.0), t)), code.like(x, 0.5))
+    return _or_half_exp(code, size, value)
+
+
+def _or_half_exp(code: ScalarCode, size: ir.Value, value: ir.Value) -> ir.Value:
+    """The value, or exp(size) / 2 where that is the same but for an early overflow."""
+    root = exp(code, arith.mulf(size, code.like(size, 0.5)))
+    half = arith.mulf(arith.mulf(root, code.like(size, 0.5)), root)
+    return arith.select(_compare("OGT", size, code.like(size, 40.0)), half, value)
 
 
 def asinh(code: ScalarCode, x: ir.Value) -> ir.Value:
-    """log1p(|x| + x^2 / (1 + sqrt(x^2 + 1))), with the sign of x; x^2 must not overflow."""
+    """log1p(|x| + x^2 / (1 + sqrt(x^2 + 1))), with the sign of x."""
     size, one = code.absolute(x), code.like(x, 1.0)
     square = arith.mulf(x, x)
     root = _root(code, arith.addf(square, one))
     value = log1p(code, arith.addf(size, arith.divf(square, arith.addf(one, root))))
-    value = arith.select(_compare("OEQ", size, code.like(x, float("inf"))), size, value)
-    return code.copysign(value, x)
+    return code.copysign(_or_log_of_double(code, size, value), x)
 
 
 def acosh(code: ScalarCode, x: ir.Value) -> ir.Value:
     """log1p(t + sqrt(2 t + t^2)), t = x - 1."""
     t = arith.subf(x, code.like(x, 1.0))
     root = _root(code, arith.mulf(t, arith.addf(t, code.like(x, 2.0))))
-    value = log1p(code, arith.addf(t, root))
+    value = _or_log_of_double(code, x, log1p(code, arith.addf(t, root)))
     return arith.select(_compare("OLT", t, code.like(x, 0.0)), code.like(x, float("nan")), value)
+
+
+def _or_log_of_double(code: ScalarCode, x: ir.Value, value: ir.Value) -> ir.Value:
+    """The value, or log(2 x) where x^2 could overflow and that is the same."""
+    large = arith.addf(logarithm(code, x), code.like(x, log(2)))
+    return arith.select(_compare("OGT", x, code.like(x, 2.0**30)), large, value)
 
 
 def atanh(code: ScalarCode, x: ir.Value) -> ir.Value:
@@ -153,9 +164,17 @@ def atanh(code: ScalarCode, x: ir.Value) -> ir.Value:
 
 
 def cbrt(code: ScalarCode, x: ir.Value) -> ir.Value:
-    """Cube root: exp(log|x| / 3) with the sign of x."""
-    value = exp(code, arith.mulf(logarithm(code, code.absolute(x)), code.like(x, 1 / 3)))
-    return code.copysign(value, x)
+    """Cube root: exp(log|x| / 3), one step of Newton's, the sign of x."""
+    size = code.absolute(x)
+    tiny = _compare("OLT", size, code.like(x, 2.0**-600))
+    size = arith.select(tiny, arith.mulf(size, code.like(x, 2.0**600)), size)
+    y = exp(code, arith.mulf(logarithm(code, size), code.like(x, 1 / 3)))
+    square = arith.mulf(y, y)
+    step = arith.divf(code.fma(square, y, arith.negf(size)), arith.mulf(square, code.like(x, 3.0)))
+    better = arith.subf(y, step)
+    y = arith.select(_compare("ORD", better, better), better, y)  # 0 and infinity stay
+    y = arith.select(tiny, arith.mulf(y, code.like(x, 2.0**-200)), y)
+    return code.copysign(y, x)
 
 
 def atan(code: ScalarCode, x: ir.Value) -> ir.Value:
@@ -168,6 +187,7 @@ def atan(code: ScalarCode, x: ir.Value) -> ir.Value:
     value = arith.mulf(t, polynomial(code, _ATAN, arith.mulf(t, t)))
     value = arith.mulf(value, code.like(x, 4.0))
     value = arith.select(beyond, arith.subf(code.like(x, pi / 2), value), value)
+    value = arith.select(_compare("OLT", size, code.like(x, 2.0**-30)), size, value)
     return code.copysign(value, x)
 
 

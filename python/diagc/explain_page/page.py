@@ -1,0 +1,102 @@
+"""The page: a template filled with the report, the story and the drawings."""
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from itertools import count
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from diagc import __version__
+from diagc.cost import Cost
+from diagc.cost.device import machine_device
+from diagc.explain import KernelReport, Report
+from diagc.explain.text import si
+from diagc.explain_page.rewrites import tell
+from diagc.explain_page.schedule_table import KernelSchedule
+from diagc.explain_page.stories import PROPERTIES, story_of
+from diagc.files import relative_to_here
+from diagc.options import CompileOptions
+from diagc.viz import Drawing
+from diagc.viz.svg import figure, style_sheet
+
+__all__ = ["make_page"]
+
+
+def make_page(report: Report, source: str, options: CompileOptions) -> str:
+    """The page as HTML text; arguments as for `diagc.explain_page.explain`."""
+    story = tell(source, options, report.name)
+    figures = _Figures()
+    return _template().render(
+        version=__version__,
+        style_sheet=style_sheet(),
+        report=report,
+        launches=sum(kernel.calls for kernel in report.kernels),
+        outside=sum(item.calls for item in report.outside),
+        first=figures.show(story.first),
+        rewrites=[
+            {
+                "name": rewrite.name,
+                "story": story_of(rewrite.name),
+                "before": figures.show(rewrite.before),
+                "after": figures.show(rewrite.after),
+                "notes": rewrite.notes,
+                "streams": rewrite.streams,
+            }
+            for rewrite in story.rewrites
+        ],
+        idle=[(name, story_of(name).heading) for name in story.idle],
+        schedules=_with_compiled_names(story.schedules, report),
+        costs=[_cost_row(kernel) for kernel in report.kernels],
+        device=machine_device().name,
+        properties=PROPERTIES,
+    )
+
+
+@cache
+def _template() -> Any:
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters["here"] = relative_to_here
+    text = files("diagc.explain_page").joinpath("page.html.jinja").read_text(encoding="utf-8")
+    return environment.from_string(text)
+
+
+def _with_compiled_names(
+    schedules: Sequence[KernelSchedule], report: Report
+) -> list[dict[str, Any]]:
+    """Schedules with the names that the kernels have in the end, unless equal ones were merged."""
+    same = len(schedules) == len(report.kernels)
+    names = [kernel.name for kernel in report.kernels] if same else [s.name for s in schedules]
+    pairs = zip(schedules, names, strict=True)
+    return [{"name": s.name, "axes": s.axes, "compiled_as": name} for s, name in pairs]
+
+
+class _Figures:
+    """Drawings as elements of the page; one that was shown before is referred to."""
+
+    def __init__(self) -> None:
+        self._names: dict[int, str] = {}
+        self._numbers = count(1)
+
+    def show(self, drawing: Drawing) -> str:
+        known = self._names.get(id(drawing))
+        if known is None:
+            self._names[id(drawing)] = name = f"drawing{next(self._numbers)}"
+            return figure(drawing.scene, name)
+        return figure(drawing.scene, known, again=True)
+
+
+def _cost_row(kernel: KernelReport) -> dict[str, Any]:
+    """What the cost model says about a kernel at the sizes of its first call."""
+    row: dict[str, Any] = {"kernel": kernel, "known": False}
+    if kernel.flops is None or not kernel.bytes:
+        return row
+    cost = Cost(kernel.flops, kernel.bytes)
+    row |= {"known": True, "flops": si(cost.flops), "bytes": si(cost.bytes)}
+    row["intensity"] = f"{cost.intensity:.1f}"
+    if kernel.target == "cpu":
+        device = machine_device()
+        row["bound"] = cost.bound(device)
+        row["seconds"] = f"{cost.seconds(device) * 1e3:.3g} ms"
+    return row

@@ -1,0 +1,77 @@
+"""What each pass does, for readers who know tensors but no compilers."""
+
+from typing import NamedTuple
+
+from diagc.passes import find_pass, is_pass
+
+__all__ = ["PROPERTIES", "PassStory", "story_of"]
+
+
+class PassStory(NamedTuple):
+    """A heading, what is done, and the law that makes it legal."""
+
+    heading: str
+    text: str
+    law: str
+
+
+_STORIES = {
+    "expand-normalizers": PassStory(
+        "Normalisers are written out",
+        "A normaliser such as softmax is short for a formula: functions of single elements and "
+        "sums (or maxima) over an axis. Written out, its parts can be moved on their own.",
+        "The definition: N(x)ᵢ = a₁(xᵢ) / b(Σⱼ a₂(xⱼ)), in a form that does not overflow.",
+    ),
+    "fuse-normalization": PassStory(
+        "Factors leave the sum",
+        "A factor that is the same at every position of an axis need not be multiplied in before "
+        "that axis is summed over: it is applied once, to the result.",
+        "Distributivity: Σᵢ r · xᵢ yᵢ = r · Σᵢ xᵢ yᵢ where r does not depend on i.",
+    ),
+    "reassociate-contractions": PassStory(
+        "Products are taken in a cheaper order",
+        "Contractions in a row can be taken in any order. Another order can avoid the largest "
+        "array in between altogether, and make the cost grow with the length instead of its square.",
+        "Associativity: (Q Kᵀ) V = Q (Kᵀ V), and Σⱼ (q · kⱼ)² = qᵀ (Kᵀ K) q.",
+    ),
+    "derive-streams": PassStory(
+        "Reductions become streams",
+        "A long axis is read chunk by chunk. A small state is kept that says all that matters "
+        "about what has been read, so nothing as long as that axis is ever stored.",
+        "f is streamable when some B gives B(f(x), y) = f(x ⊕ y): the result for a longer input "
+        "follows from the result so far and the new piece alone.",
+    ),
+    "slide-scales": PassStory(
+        "Scales are applied to the smaller array",
+        "A constant factor of a contraction may be multiplied into either of its inputs. It goes "
+        "to the one that is not read chunk by chunk, where it is applied once.",
+        "Linearity: (c · x) · y = c · (x · y).",
+    ),
+    "form-kernels": PassStory(
+        "What belongs together becomes a kernel",
+        "Operations that can share one pass over their data become one kernel: it reads from main "
+        "memory once, keeps what is in between on chip, and writes its results once.",
+        "The function that is computed stays the same; only where values live changes.",
+    ),
+    "select-schedule": PassStory(
+        "Each kernel gets a schedule",
+        "It says how the work is cut: into independent groups of positions (g), which run side by "
+        "side, and into chunks (s) of the axes that are streamed.",
+        "An axis that only weaves may be split into groups, a streamed one into chunks; neither "
+        "changes the result.",
+    ),
+}
+
+PROPERTIES = {
+    "monoid": "states of two parts may be merged, so the axis may be shared out to several tasks",
+    "commutative": "in any order",
+    "ordered": "only in order, from the first chunk to the last",
+}
+"""What may be done with the states of a stream."""
+
+
+def story_of(name: str) -> PassStory:
+    """The story of a pass; that of one unknown here is its own summary."""
+    if name in _STORIES:
+        return _STORIES[name]
+    return PassStory(name, find_pass(name).summary() if is_pass(name) else name, "")
