@@ -27,9 +27,12 @@ find_python() {
     "install one (Debian, Ubuntu: apt install python3-venv) or set DIAGC_PYTHON=/path/to/python"
 }
 
-# The stamp changes with what is installed and with the place: an editable install knows its folder.
+# The stamp changes with what is installed or built and with the place: an editable install knows its
+# folder.
 stamp() {
-  { echo "$root"; cat "$root/constraints.txt" "$root/pyproject.toml"; } | sha256sum | cut -d' ' -f1
+  { echo "$root"
+    cat "$root"/{constraints.txt,pyproject.toml,CMakeLists.txt,python/diagc/runtime/launcher.cpp}
+  } | sha256sum | cut -d' ' -f1
 }
 
 pip_install() {
@@ -45,7 +48,7 @@ install_environment() {
     "$python" -m venv --clear "$venv" || die "cannot make $venv"
   fi
   say "[2/3] installing the build tools"
-  pip_install scikit-build-core cmake ninja
+  pip_install scikit-build-core nanobind cmake ninja
   say "[3/3] installing diagc with torch, torch-mlir and the tools of the tests (once, some minutes)"
   (cd "$root" && pip_install --no-build-isolation --editable '.[dev]')
   stamp > "$venv/diagc-stamp"

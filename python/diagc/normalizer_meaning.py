@@ -88,7 +88,8 @@ def _relu_sum(x: Array, s: Array, along: Axes, keep: Array, eps: float, place: s
 
 
 def _sigmoid(x: Array, s: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:
-    return 0.5 * (1.0 + np.tanh(0.5 * x))
+    # by tanh it would lose all digits far below 0
+    return np.exp(np.minimum(x, 0.0)) / (1.0 + np.exp(-np.abs(x)))
 
 
 def _none(x: Array, s: Array, along: Axes, keep: Array, eps: float, place: str) -> Array:

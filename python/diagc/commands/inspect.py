@@ -81,10 +81,16 @@ def compile_program(args: argparse.Namespace, options: CompileOptions) -> int:
 
 
 def show_targets() -> int:
-    """List all targets, with the reason where this machine lacks one."""
+    """List all targets, the reason where this machine lacks one, and how GPU kernels start."""
+    from diagc.runtime.native import why_not_native
     from diagc.targets import list_targets
 
     for target in list_targets():
         state = "available" if target.available else f"not here: {target.why_not}"
         print(f"{target.name:8} {target.description}; {state}")
+    why_not = why_not_native()
+    how = "by the native launcher"
+    if why_not is not None:
+        how = f"through ctypes, for the native launcher is {why_not}"
+    print(f"{'':8} nvptx launches {how}")
     return 0

@@ -31,7 +31,7 @@ _STORIES = {
     "reassociate-contractions": PassStory(
         "Products are taken in a cheaper order",
         "Contractions in a row can be taken in any order. Another order can avoid the largest "
-        "array in between altogether, and make the cost grow with the length instead of its square.",
+        "array in between altogether, so that the cost grows with the length, not its square.",
         "Associativity: (Q Kᵀ) V = Q (Kᵀ V), and Σⱼ (q · kⱼ)² = qᵀ (Kᵀ K) q.",
     ),
     "derive-streams": PassStory(

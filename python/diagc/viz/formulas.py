@@ -85,7 +85,6 @@ def pretty(text: str) -> str:
 
 
 _CAST = re.compile(r"\b(?:f32|f64|i1|i8|i16|i32|i64|index)\(")
-_ATOM = re.compile(rf"-?{_WORD}(?:\([^()]*\))?")
 
 
 def _without_casts(text: str) -> str:
@@ -94,9 +93,17 @@ def _without_casts(text: str) -> str:
         end = _closing(text, found.end())
         inner, before, after = text[found.end() : end], text[: found.start()], text[end + 1 :]
         alone = before[-1:] in ("", "(") or before.endswith(", ")
-        bare = _ATOM.fullmatch(inner) or (alone and after[:1] in ("", ")", ","))
+        bare = _binds_tight(inner) or (alone and after[:1] in ("", ")", ","))
         text = before + (inner if bare else f"({inner})") + after
     return text
+
+
+def _binds_tight(text: str) -> bool:
+    """Whether a text is one word, or one function of something."""
+    word = re.match(rf"{_WORD}\(?", text)
+    if word is None or not word[0].endswith("("):
+        return word is not None and word.end() == len(text)
+    return _closing(text, word.end()) == len(text) - 1
 
 
 def _closing(text: str, start: int) -> int:

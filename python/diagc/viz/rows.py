@@ -1,6 +1,6 @@
 """A row of columns on the page: heights, distances, wires between them, labels."""
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import median
@@ -61,7 +61,7 @@ def lay_out_row(columns: Sequence[Column]) -> Scene:
     _find_tops(columns)
     scene = Scene(0.0, 0.0)
     x = 0.0
-    after = [{array for array, _, _ in column.ins()} for column in columns[1:]]
+    after: list[set[Array]] = [{array for array, _, _ in column.ins()} for column in columns[1:]]
     for before, column, read in zip([None, *columns[:-1]], columns, [*after, set()], strict=True):
         if before is not None:
             end = before.x + before.width
@@ -138,7 +138,7 @@ def _draw_channel(scene: Scene, before: Column, column: Column, x0: float, x1: f
         begun.add((array, y0))
 
 
-def _draw_column(scene: Scene, column: Column, read: Set[Array]) -> None:
+def _draw_column(scene: Scene, column: Column, read: Container[Array]) -> None:
     """Draw the items of a column, labels, and wires to its end; those nobody reads end there."""
     end = column.x + column.width
     for node, item, top in zip(column.nodes, column.items, column.tops, strict=True):

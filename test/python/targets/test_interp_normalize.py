@@ -153,3 +153,9 @@ def test_unknown_meaning_is_named_and_users_can_add_theirs() -> None:
         normalizer_meaning.normalize("cube", np.ones((1, 2)), (1,), keep=keep)
     with pytest.raises(ValueError, match="'l2' has a meaning already"):
         normalizer_meaning.register_meaning("l2", lambda x, seen, along, keep, eps, place: x)
+
+
+def test_sigmoid_keeps_its_digits_far_from_zero() -> None:
+    far = [-700.0, -60.0, -1.0, 0.0, 1.0, 60.0, -math.inf, math.inf]
+    exact = [math.exp(x) / (1.0 + math.exp(x)) for x in far[:-2]] + [0.0, 1.0]
+    np.testing.assert_allclose(normalize("sigmoid", [far])[0], exact, rtol=1e-15)

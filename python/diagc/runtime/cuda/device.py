@@ -32,6 +32,8 @@ class Device:
         doing = f"opening GPU {index}"
         self.driver = driver
         self.index = index
+        self.entering = f"using GPU {index}"
+        """What errors call the making current of its context."""
         number = driver.integer("cuDeviceGet", doing, index)
         self.name = _name(driver, number)
         attributes = [
@@ -56,7 +58,7 @@ class Device:
         code = self.driver.cuCtxGetCurrent(ctypes.byref(found))
         if code == SUCCESS and found.value == self.context:
             return False
-        self.driver.check(self.driver.cuCtxPushCurrent(self.context), f"using GPU {self.index}")
+        self.driver.check(self.driver.cuCtxPushCurrent(self.context), self.entering)
         return True
 
     def leave(self) -> None:

@@ -62,6 +62,7 @@ class Driver:
 
     def __init__(self, library: str = LIBRARY) -> None:
         """Load the library and initialise the driver."""
+        self.library = library
         self._functions = _bind(*_open(library), library)
         vars(self).update(self._functions)
         self.check(self.cuInit(0), "starting the NVIDIA driver")

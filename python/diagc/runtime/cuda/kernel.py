@@ -1,27 +1,21 @@
 """A compiled GPU kernel that is launched on torch's current stream, without ever waiting for it."""
 
-import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from diagc.runtime.cuda import torch_streams
 from diagc.runtime.cuda.device import Device, find_device
-from diagc.runtime.cuda.driver import Driver
+from diagc.runtime.cuda.launcher import Launcher, make_launcher
 from diagc.runtime.cuda.module import LoadedModule
 from diagc.runtime.cuda.parameters import Parameters
-from diagc.runtime.cuda.results import SUCCESS
 from diagc.runtime.gpu_kernel import GpuKernel, element_count, grid_of
 from diagc.runtime.launch_plan import ArrayInfo, LaunchPlan, make_plan
 from diagc.runtime.planned_kernel import PlannedKernel
 from diagc.runtime.torch_launch import TORCH_DTYPES
 
 __all__ = ["CudaKernel", "CudaPlan"]
-
-Start = tuple[int, int, int, int, int, int, int, int]
-"""Function, blocks along x, y, z, threads along x, y, z, bytes of shared memory."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +24,12 @@ class CudaPlan(LaunchPlan):
 
     Args:
         device: where the arrays are.
-        module: the code there.
-        starts: what is launched, in order; starts without blocks are left out.
-        parameters: of all starts.
+        launcher: puts everything on a stream.
         workspaces: number of elements and dtype of scratch memory.
     """
 
     device: Device
-    module: LoadedModule
-    starts: tuple[Start, ...]
-    parameters: Parameters
+    launcher: Launcher
     workspaces: tuple[tuple[int, torch.dtype], ...]
 
 
@@ -74,18 +64,17 @@ class CudaKernel(PlannedKernel[CudaPlan]):
         grids = [grid_of(launch, checked.sizes) for launch in self.kernel.launches]
         parameters = Parameters(self.kernel, checked)
         module = self.load(device)
+        starts = [  # those without blocks are left out
+            (function, *grid, launch.threads, 1, 1, launch.shared_bytes)
+            for function, grid, launch in zip(
+                module.functions, grids, self.kernel.launches, strict=True
+            )
+            if 0 not in grid
+        ]
         return CudaPlan(
             **vars(checked),
             device=device,
-            module=module,
-            starts=tuple(
-                (function, *grid, launch.threads, 1, 1, launch.shared_bytes)
-                for function, grid, launch in zip(
-                    module.functions, grids, self.kernel.launches, strict=True
-                )
-                if 0 not in grid
-            ),
-            parameters=parameters,
+            launcher=make_launcher(device, module, starts, parameters),
             workspaces=tuple(
                 (element_count(workspace.size, checked.sizes), TORCH_DTYPES[workspace.dtype])
                 for workspace in self.kernel.workspaces
@@ -110,35 +99,10 @@ class CudaKernel(PlannedKernel[CudaPlan]):
         Raises:
             LaunchError: the driver refuses, perhaps for an earlier kernel that failed.
         """
-        device = plan.device
-        scratch = [
-            torch_streams.allocate(count, dtype, device.index) for count, dtype in plan.workspaces
-        ]
-        stream = torch_streams.current_stream(device.index)
-        block = plan.parameters.take([*pointers, *(tensor.data_ptr() for tensor in scratch)])
-        entered = device.enter()
-        try:
-            _start(plan, stream, block[1])
-        finally:
-            if entered:
-                device.leave()
-            plan.parameters.give_back(block)
-
-
-def _start(plan: CudaPlan, stream: int, addresses: Any) -> None:
-    driver = plan.device.driver
-    if not plan.module.pinned and _is_capturing(driver, stream):
-        plan.module.pin()
-    launch = driver.cuLaunchKernel
-    for start in plan.starts:
-        code = launch(*start, stream, addresses, None)
-        if code != SUCCESS:
-            driver.fail(code, "launching a kernel")
-
-
-def _is_capturing(driver: Driver, stream: int) -> bool:
-    found = ctypes.c_int()
-    driver.check(
-        driver.cuStreamIsCapturing(stream, ctypes.byref(found)), "asking a stream for a capture"
-    )
-    return found.value != 0
+        index = plan.device.index
+        if plan.workspaces:
+            scratch = [
+                torch_streams.allocate(count, dtype, index) for count, dtype in plan.workspaces
+            ]
+            pointers = [*pointers, *(tensor.data_ptr() for tensor in scratch)]
+        plan.launcher(torch_streams.current_stream(index), pointers)

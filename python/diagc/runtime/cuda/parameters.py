@@ -20,6 +20,11 @@ class Parameters:
     A block is memory for the values, pointers first, and the array of their addresses that
     `cuLaunchKernel` takes.
 
+    Attributes:
+        template: bytes of a block without its pointers.
+        pointers: how many 64-bit pointers stand at its start.
+        offsets: in bytes, of every parameter in a block, in order.
+
     Raises:
         LaunchError: an axis is longer than an i32 can say.
     """
@@ -32,18 +37,18 @@ class Parameters:
             plan.strides[wire][wires[wire].labels.index(label)]
             for wire, label in kernel.stride_parameters
         ]
-        pointers = len(wires) + len(kernel.workspaces)
+        pointers = self.pointers = len(wires) + len(kernel.workspaces)
         # all 64-bit values first, so that every one is aligned; the addresses tell the order
         layout = f"<{pointers}Q{len(strides)}q{len(sizes)}i"
-        self._template = struct.pack(layout, *[0] * pointers, *strides, *sizes)
+        self.template = struct.pack(layout, *[0] * pointers, *strides, *sizes)
         first_stride, first_size = 8 * pointers, 8 * (pointers + len(strides))
-        self._offsets = [
+        self.offsets = [
             *range(0, first_stride, 8),
-            *range(first_size, len(self._template), 4),
+            *range(first_size, len(self.template), 4),
             *range(first_stride, first_size, 8),
         ]
-        self._memory = ctypes.c_char * len(self._template)
-        self._addresses = ctypes.c_void_p * len(self._offsets)
+        self._memory = ctypes.c_char * len(self.template)
+        self._addresses = ctypes.c_void_p * len(self.offsets)
         self._pack = struct.Struct(f"<{pointers}Q").pack_into
         self._free: list[tuple[Any, Any]] = []
 
@@ -61,9 +66,9 @@ class Parameters:
         self._free.append(block)
 
     def _new_block(self) -> tuple[Any, Any]:
-        memory = self._memory.from_buffer_copy(self._template)
+        memory = self._memory.from_buffer_copy(self.template)
         base = ctypes.addressof(memory)
-        return memory, self._addresses(*[base + offset for offset in self._offsets])
+        return memory, self._addresses(*[base + offset for offset in self.offsets])
 
 
 def _size(kernel: GpuKernel, label: str, size: int) -> int:

@@ -22,9 +22,9 @@ from diagc.targets.elementwise.scalars import compute_type
 __all__ = ["Blocks", "Operand", "choose_blocks", "contract_block", "widen_to"]
 
 # Accumulators that fit beside operands: half of 32 vector registers, 3/4 of 16 (measured flat on
-# AVX-512 between 8 and 24). On AVX2 12 accumulators leave room for 3 vectors and a broadcast:
-# attention of 2048 positions, d = 64: 178 ms with 3 x 4, 221 ms with 2 x 4, 240 ms with 4 x 3,
-# which spills.
+# AVX-512 between 8 and 24). On AVX2 12 accumulators leave room for 3 vectors and a broadcast: scores
+# and values of 2048 positions, d = 64, take 178 ms with 3 x 4, 221 ms with 2 x 4, and 240 ms with
+# 4 x 3, which spills.
 ACCUMULATORS = {32: 16, 16: 12}
 VECTORS = {32: (4, 3), 16: (3, 2)}
 """Vectors side by side, by number of registers: the first of them that divides an axis."""

@@ -57,7 +57,7 @@ def compile_text(text: str, cpu: str, features: str) -> str:
     )
     module.data_layout = str(machine.target_data)
     # 0: LLVM's middle end undoes immediate offsets of addresses (920 instead of 808 instructions
-    # of a kernel of matrix products); only functions marked so are inlined
+    # of a streamed product); only functions marked so are inlined
     options = binding.create_pipeline_tuning_options(speed_level=0)
     passes = binding.create_pass_builder(machine, options)
     passes.getModulePassManager().run(module, passes)

@@ -109,6 +109,38 @@ diagram double(Q: h q d f64, K: h x d f64, V: h x d f64) {
 }
 
 
+def test_columns_that_a_kernel_computes_are_right_or_refused() -> None:
+    text = """axis h, q, x, d = 32, e = 48
+diagram values(Q: q h d f32, K: x h d f32, X: x e f32, W: h d e f32) {
+  V = X . W over e
+  P = softmax(Q . K over d) along x where (q >= x)
+  return P . V over x
+}
+"""
+    _module, kernels = kernels_of(text)
+    streams = [k for k in kernels if any(op.name == "diag.stream" for op in _ops(k))]
+    assert streams
+    for kernel in streams:
+        try:
+            built, compiled = compile_tiles(kernel)
+        except UnsupportedError:
+            continue
+        inputs = random_inputs(built.signature, SIZES)
+        assert run_tiles(kernel, built, compiled, inputs).error() < BF16
+
+
+def test_a_kernel_without_a_grid() -> None:
+    text = """axis q, x, d = 32
+diagram alone(Q: q d bf16, K: x d bf16, V: x d bf16) {
+  S: q x f32 = Q . K over d
+  P = l1(S) along x where (q >= x)
+  return P . V over x
+}
+"""
+    _module, (kernel,) = kernels_of(text)
+    assert error_of(kernel, TileSchedule(warps=2, chunk=16), SIZES) < BF16
+
+
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_does_not_fit_is_refused_with_the_reason(case: str) -> None:
     text, reason = REFUSED[case]

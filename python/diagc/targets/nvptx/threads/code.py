@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from diagc.mlir import arith, ir, llvm, scf, vector
-from diagc.targets.elementwise.code import Index, ScalarCode
+from diagc.targets.elementwise.code import Index
 from diagc.targets.elementwise.scalars import compute_type, saturated
-from diagc.targets.nvptx.functions import RULES, absolute
+from diagc.targets.nvptx.scalar_code import GpuScalarCode
 
 __all__ = ["ACCESS_BYTES", "WARP", "GpuCode", "memory_bytes", "memory_type"]
 
@@ -33,14 +33,8 @@ def memory_bytes(element: ir.Type) -> int:
     return int(memory_type(element).width) // 8
 
 
-class GpuCode(ScalarCode):
+class GpuCode(GpuScalarCode):
     """Emits code at the insertion point; all scalars are in compute types."""
-
-    def __init__(self) -> None:
-        super().__init__(1, ir.IntegerType.get_signless(32))
-        self.rules = RULES
-        self.i64 = ir.IntegerType.get_signless(64)
-        self.f64 = ir.F64Type.get()
 
     # -- special registers and collectives ---------------------------------------------------------
     def register(self, name: str) -> ir.Value:
@@ -165,14 +159,6 @@ class GpuCode(ScalarCode):
         if isinstance(wanted, ir.IntegerType):
             return arith.extui(wanted, value)
         return arith.truncf(wanted, value)
-
-    def absolute(self, value: ir.Value) -> ir.Value:
-        """|value|: MLIR's own op has no lowering here but by libdevice."""
-        return absolute(self, value)
-
-    def copysign(self, value: ir.Value, sign: ir.Value) -> ir.Value:
-        """The size of one float with the sign of another; see `absolute`."""
-        return self.intrinsic("llvm.copysign", value.type, [value, sign])
 
     # -- control -----------------------------------------------------------------------------------
     def both(self, a: ir.Value | None, b: ir.Value | None) -> ir.Value | None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from diagc.errors import InternalError
 from diagc.mlir import arith, ir, scf
-from diagc.targets.elementwise.code import Index, ScalarCode
+from diagc.targets.elementwise.code import Index
+from diagc.targets.nvptx.scalar_code import GpuScalarCode
 
 __all__ = ["Emitter", "Index", "Scope"]
 
@@ -26,12 +27,11 @@ class Scope:
     holder: ir.Operation | None = None
 
 
-class Emitter(ScalarCode):
+class Emitter(GpuScalarCode):
     """Writes ops at the current insertion point; needs an ambient context and location."""
 
     def __init__(self) -> None:
-        super().__init__(1, ir.IntegerType.get_signless(32))
-        self.i64 = ir.IntegerType.get_signless(64)
+        super().__init__()
         self._no_wrap = ir.Attribute.parse(_NO_WRAP)
         self._rolled = ir.Attribute.parse(_ROLLED)
         self._scopes = [Scope()]

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from diagc.mlir import arith, ir, llvm, math_dialect, nvvm, vector
-from diagc.targets.nvptx.functions import RULES
 from diagc.targets.nvptx.tiles.emitter import Emitter, Index
 
 __all__ = ["FULL_WARP", "Code"]
@@ -21,7 +20,6 @@ class Code(Emitter):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rules = RULES
         parse = ir.Attribute.parse
         self.shared = ir.Type.parse("!llvm.ptr<3>")
         self.glob = ir.Type.parse("!llvm.ptr<1>")

@@ -286,6 +286,8 @@ class _Planner:
             raise _refusal(op, f"it sums over {over}, which the grid splits")
         if self.row in over and self.sizes[self.row] == diag.DYNAMIC:
             raise _refusal(op, "it sums over rows, which are of open size")
+        if self.row in over and self._local(op.results[0]):
+            raise _refusal(op, "it sums over rows and keeps columns")
         if op.name == "diag.reduce":
             self._check_small(op, op.operands[0])
 
@@ -368,6 +370,6 @@ class _Planner:
         """Rows and a column: in shared memory, where all of a line is read at once."""
         columns = [label for label in self._local(value) if label != self.row]
         dtype = str(diag.element_type(value))
-        along = columns == [diag.labels(value)[-1]]
+        along = columns == list(diag.labels(value)[-1:])
         fits = dtype in ("f32", "f16", "bf16") or (dtype == "i1" and along)
         return self.row in diag.labels(value) and len(columns) == 1 and fits

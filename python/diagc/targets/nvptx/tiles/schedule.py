@@ -59,8 +59,8 @@ _WARPS = 4
 _MOST_WARPS = 8
 
 # Registers besides those of states and scores, and the sum up to which ptxas 13 did not spill in
-# bf16 attention with d = 64 to 256; operands of f32 are split into two words each, every array of
-# rows and streamed positions wants addresses.
+# streamed products in bf16 with d = 64 to 256; operands of f32 are split into two words each, every
+# array of rows and streamed positions wants addresses.
 _OTHER_REGISTERS = 70
 _SPLIT_REGISTERS = 40
 _ARRAY_REGISTERS = 16
