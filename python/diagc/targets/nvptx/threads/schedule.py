@@ -40,6 +40,9 @@ ENOUGH_THREADS, MOST_PARTS = 1 << 16, 128
 FEW_TILES = 8
 """What a tiled axis of open size counts for."""
 
+LONG = ("math.sin", "math.cos", "math.tan", "math.powf", "math.fpowi", "math.atan2", "arith.remf")
+"""Functions of hundreds of instructions: side by side for 16 positions LLVM takes 10 s for them."""
+
 LARGEST_UNROLLED = 8
 WIDEST = 8
 
@@ -107,6 +110,8 @@ def choose_schedule(kernel: ir.Operation, part: Part) -> SimtSchedule:
     wires = [value for value in _wires(kernel) if value in part.needed]
     inner = _inner_axis(wires)
     vector = 1 if axes.contractions or inner is None else _vector(wires, inner)
+    is_long = any(op.name in LONG for op in diag.walk_ops(kernel.regions[0]))
+    vector = min(vector, 2) if is_long else vector
     tile = inner if inner in axes.common else None
     unrolled = _unrolled(axes, wires)
     row_stream = bool(axes.streamed) and not axes.contractions and inner in axes.streamed
@@ -122,6 +127,8 @@ def choose_schedule(kernel: ir.Operation, part: Part) -> SimtSchedule:
     rows = THREADS // group if row is not None else 1
     resident = PRODUCT_RESIDENT if axes.contractions else RESIDENT
     depth = 1 if axes.reduced or axes.streamed or axes.contractions else VECTORS
+    if is_long or (tile is not None and 0 < axes.size(tile) <= group * vector):
+        depth = 1  # no positions that do not exist, nor long code again and again
     schedule = SimtSchedule(
         group=group,
         rows=rows,
@@ -204,6 +211,9 @@ def _group(
     if tile is None and not axes.contractions and not axes.streamed:
         width = vector if inner is not None and axes.size(inner) % vector == 0 else 1
         group = min(WARP, _power_of_two(largest // width))
+    if tile is not None and axes.size(tile) != diag.DYNAMIC and not axes.contractions:
+        vectors = -(-axes.size(tile) // vector)
+        group = min(WARP, 1 << (vectors - 1).bit_length()) if vectors > 0 else WARP
     held = prod(dict(axes.sizes)[label] for label in unrolled)
     most = MOST_HELD // 2 if axes.contractions else MOST_HELD
     while group < MOST_THREADS and largest * held > group * most:
