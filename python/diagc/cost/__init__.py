@@ -13,12 +13,14 @@ from diagc.cost.ops import (
     op_flops,
     value_bytes,
 )
+from diagc.cost.traffic import Traffic
 
 __all__ = [
     "UNKNOWN_SIZE",
     "Cost",
     "Device",
     "Level",
+    "Traffic",
     "body_weight",
     "cpu_device",
     "element_bytes",

@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from diagc.cost import kernel_cost, sizes_of_call
+from diagc.cost import Traffic, kernel_cost, sizes_of_call
 from diagc.dialects import diag
 from diagc.errors import SourceLocation
 from diagc.explain.report import KernelReport, Note, OutsideReport, Report, StreamReport
 from diagc.mlir import ir
 from diagc.passes.kernel_names import ORIGIN
 from diagc.passes.remarks import DONE, REMARKS
+from diagc.targets import get_target
 
 __all__ = ["CompiledKernel", "notes_of", "program_report", "stream_report"]
 
@@ -62,6 +63,7 @@ def _kernel_report(
     kernel = compiled.function
     ops = list(diag.walk_ops(kernel.regions[0]))
     flops, moved = _cost(kernel, calls)
+    traffic = _traffic(compiled, calls, target)
     return KernelReport(
         name=compiled.name,
         target=target,
@@ -75,6 +77,8 @@ def _kernel_report(
         flops=flops,
         bytes=moved,
         fall_back=compiled.fall_back,
+        read_bytes=None if traffic is None else traffic.read,
+        written_bytes=None if traffic is None else traffic.written,
     )
 
 
@@ -115,15 +119,33 @@ def _counts(ops: list[ir.Operation]) -> Mapping[str, int]:
 
 def _cost(kernel: ir.Operation, calls: Sequence[ir.Operation]) -> tuple[int | None, int | None]:
     """FLOPs and bytes of one call, when its sizes are all known."""
-    if not calls:
-        return None, None
-    sizes = sizes_of_call(calls[0], kernel)
-    arguments = diag.function_body(kernel).arguments
-    open_sizes = {label for value in arguments for label, n in diag.dims(value).items() if n < 0}
-    if not open_sizes <= sizes.keys():
+    sizes = _sizes(kernel, calls[:1])
+    if sizes is None:
         return None, None
     cost = kernel_cost(kernel, sizes)
     return cost.flops, cost.bytes
+
+
+def _sizes(kernel: ir.Operation, calls: Sequence[ir.Operation]) -> dict[str, int] | None:
+    """Sizes at all of some calls; None when they differ, or some are open."""
+    found = [sizes_of_call(call, kernel) for call in calls]
+    if not found or any(sizes != found[0] for sizes in found):
+        return None
+    arguments = diag.function_body(kernel).arguments
+    open_sizes = {label for value in arguments for label, n in diag.dims(value).items() if n < 0}
+    return found[0] if open_sizes <= found[0].keys() else None
+
+
+def _traffic(
+    compiled: CompiledKernel, calls: Sequence[ir.Operation], target: str
+) -> Traffic | None:
+    """What the target predicts for one call."""
+    predict = getattr(get_target(target).load(), "predict_traffic", None)
+    sizes = _sizes(compiled.function, calls)
+    if predict is None or sizes is None or compiled.fall_back is not None:
+        return None
+    found: Traffic | None = predict(compiled.function, compiled.kernel, sizes)
+    return found
 
 
 def _plain(attr: Any) -> Any:

@@ -49,6 +49,9 @@ class KernelReport:
         seconds: time to compile or to load it.
         flops: at the sizes of the first call, when the cost model knows them.
         bytes: that must cross the memory boundary, likewise.
+        read_bytes: that a call reads of a GPU's global memory, as predicted from the schedule; None
+            where nothing is predicted, or calls have different sizes.
+        written_bytes: likewise.
         fall_back: why the kernel is not code of the target, or None.
     """
 
@@ -64,6 +67,8 @@ class KernelReport:
     flops: int | None = None
     bytes: int | None = None
     fall_back: str | None = None
+    read_bytes: int | None = None
+    written_bytes: int | None = None
 
 
 @dataclass(frozen=True)

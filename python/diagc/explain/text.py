@@ -48,9 +48,17 @@ def _kernel(kernel: KernelReport) -> Iterator[str]:
     if kernel.flops is not None and kernel.bytes:
         intensity = kernel.flops / kernel.bytes
         yield f"  cost     {si(kernel.flops)}FLOP, {si(kernel.bytes)}B, {intensity:.1f} FLOP/B"
+    if kernel.read_bytes is not None and kernel.written_bytes is not None:
+        yield f"  traffic  {_traffic(kernel.read_bytes, kernel.written_bytes, kernel.flops)}"
     yield f"  compile  {kernel.seconds * 1e3:.1f} ms, cache {kernel.cache}"
     if kernel.fall_back:
         yield f"  FALL BACK: {kernel.fall_back}"
+
+
+def _traffic(read: int, written: int, flops: int | None) -> str:
+    """What is predicted of a GPU's global memory."""
+    text = f"reads {si(read)}B, writes {si(written)}B of global memory"
+    return text + (f", {flops / (read + written):.1f} FLOP/B" if flops and read + written else "")
 
 
 def _stream(stream: StreamReport) -> Iterator[str]:

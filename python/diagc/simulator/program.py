@@ -1,8 +1,10 @@
 """Whole programs whose GPU kernels are simulated; everything else of them runs as ever."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from diagc.cost import Traffic
 from diagc.simulator.kernel import SimulatedKernel
 from diagc.simulator.launch import SimulatorOptions
 from diagc.simulator.report import Counters, Report
@@ -44,4 +46,19 @@ def program_report(program: "Program") -> Report:
     kernels = [kernel for kernel in program.kernels if isinstance(kernel, SimulatedKernel)]
     checking = all(kernel.options.checking for kernel in kernels)
     reports = [report for kernel in kernels for report in kernel.reports]
-    return sum(reports, Report((), (), Counters(), checking, 0.0))
+    total = sum(reports, Report((), (), Counters(), checking, 0.0))
+    return replace(total, predicted=_predicted(program))
+
+
+def _predicted(program: "Program") -> Traffic | None:
+    """Global traffic of all calls so far; None unless it is predicted for every kernel."""
+    if program.report is None:
+        return None
+    total = Traffic()
+    for kernel, known in zip(program.kernels, program.report.kernels, strict=True):
+        if not isinstance(kernel, SimulatedKernel) or not kernel.options.checking:
+            return None
+        if known.read_bytes is None or known.written_bytes is None:
+            return None
+        total += Traffic(known.read_bytes, known.written_bytes) * len(kernel.reports)
+    return total

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from diagc.cost import Traffic
 from diagc.simulator.findings import Finding
 from diagc.simulator.tally import PIPES
 
@@ -74,6 +75,7 @@ class Report:
             deadlock and endless loops are found.
         seconds: time of the simulation, without compilation.
         reached: lines of the LLVM IR at which basic blocks begin that some thread has entered.
+        predicted: global traffic as the compiler predicts it; None where it does not.
     """
 
     kernels: tuple[str, ...]
@@ -82,6 +84,7 @@ class Report:
     checking: bool
     seconds: float
     reached: frozenset[int] = frozenset()
+    predicted: Traffic | None = None
 
     @property
     def clean(self) -> bool:
@@ -110,6 +113,7 @@ class Report:
             "seconds": self.seconds,
             "findings": findings,
             "counters": counters,
+            "predicted": None if self.predicted is None else asdict(self.predicted),
         }
 
     def with_findings(self, findings: Iterable[Finding]) -> "Report":
@@ -122,4 +126,17 @@ class Report:
         count = len(self.findings)
         found = "no findings" if not count else f"{count} finding{'s' if count > 1 else ''}"
         head = f"simulated {', '.join(self.kernels)} ({mode}, {self.seconds:.2f} s): {found}"
-        return "\n".join([head, *map(str, self.findings), str(self.counters)])
+        lines = [head, *map(str, self.findings), str(self.counters)]
+        if self.predicted is not None:
+            lines.append(self._compared(self.predicted))
+        return "\n".join(lines)
+
+    def _compared(self, predicted: Traffic) -> str:
+        """Predicted traffic, and by how much the count differs from it."""
+        counted = self.counters.global_read_bytes, self.counters.global_write_bytes
+        pairs = zip(("read", "written"), (predicted.read, predicted.written), counted, strict=True)
+        texts = [
+            f"{wanted} B {name} ({100 * (found - wanted) / max(wanted, 1):+.1f} % counted)"
+            for name, wanted, found in pairs
+        ]
+        return f"  {'predicted':15} {', '.join(texts)}"

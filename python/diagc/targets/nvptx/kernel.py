@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 # Part of every cache key: raise it when the code generator makes other code from the same kernel.
-CODE_VERSION = 3
+CODE_VERSION = 5
 
 
 class LoadedKernel(CudaKernel):
@@ -40,14 +40,18 @@ class LoadedKernel(CudaKernel):
         texts: LLVM IR as llvmlite reads it, and the module before translation, in MLIR's syntax.
         key: in the cache.
         cache: "hit" or "miss".
+        form: its number among `build_modules`.
     """
 
-    def __init__(self, kernel: GpuKernel, texts: tuple[str, str], key: str, cache: str) -> None:
+    def __init__(
+        self, kernel: GpuKernel, texts: tuple[str, str], key: str, cache: str, form: int
+    ) -> None:
         """Keep the code; no GPU is needed before the first launch."""
         super().__init__(kernel)
         self.llvm_text, self.nvvm_text = texts
         self.key = key
         self.cache = cache
+        self.form = form
 
 
 # Kernels in use, by key: programs of one process share them.
@@ -75,7 +79,7 @@ def lower_kernel(
         if found is not None:
             return found
     start_worker()  # gets ready while the kernel is lowered
-    built, compiled = compile_kernel(kernel, arch, observe)
+    form, built, compiled = compile_kernel(kernel, arch, observe)
     made = GpuKernel(
         built.signature,
         built.launches,
@@ -84,16 +88,16 @@ def lower_kernel(
         compiled.ptx,
         compiled.cubin,
     )
-    _store(key, made, compiled)
+    _store(key, made, compiled, form)
     texts = compiled.llvm_text, compiled.nvvm_text
-    loaded = _LOADED[key] = LoadedKernel(made, texts, key, "miss")
+    loaded = _LOADED[key] = LoadedKernel(made, texts, key, "miss", form)
     return loaded
 
 
 def compile_kernel(
     kernel: ir.Operation, arch: GpuArch, observe: Observer | None = None
-) -> tuple[GpuModule, CompiledModule]:
-    """The first form of a kernel whose registers do not spill.
+) -> tuple[int, GpuModule, CompiledModule]:
+    """The first form of a kernel whose registers do not spill, with its number.
 
     Where all of them do, or no ptxas tells, it is the first of all.
     """
@@ -104,14 +108,15 @@ def compile_kernel(
             break
     else:
         del made[1:]
+    form = len(made) - 1
     if observe is not None:
-        built = next(islice(build_modules(kernel, arch), len(made) - 1, None))
-        return built, compile_module(built.module, observe)
-    return made[-1]
+        built = next(islice(build_modules(kernel, arch), form, None))
+        return form, built, compile_module(built.module, observe)
+    return form, *made[-1]
 
 
-def _store(key: str, kernel: GpuKernel, compiled: CompiledModule) -> None:
-    metadata = {"llvm": compiled.llvm_text, "nvvm": compiled.nvvm_text}
+def _store(key: str, kernel: GpuKernel, compiled: CompiledModule, form: int) -> None:
+    metadata = {"llvm": compiled.llvm_text, "nvvm": compiled.nvvm_text, "form": form}
     default_cache().put(key, kernel.to_json().encode(), metadata)
 
 
@@ -130,7 +135,8 @@ def load_kernel(key: str) -> LoadedKernel | None:
         default_cache().remove(key)
         return None
     texts = str(entry.metadata.get("llvm", "")), str(entry.metadata.get("nvvm", ""))
-    loaded = _LOADED[key] = LoadedKernel(kernel, texts, key, "hit")
+    form = int(entry.metadata.get("form", 0))
+    loaded = _LOADED[key] = LoadedKernel(kernel, texts, key, "hit", form)
     return loaded
 
 

@@ -1,20 +1,48 @@
 """Which chunks of a streamed axis a block visits, and which of them need no masks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
 from diagc.targets.nvptx.tiles.emitter import Index
-from diagc.targets.nvptx.tiles.frame import Frame
 from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.reductions import over_block
+from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
 if TYPE_CHECKING:
     from diagc.targets.nvptx.tiles.regions import Region
 
-__all__ = ["Bounds", "stream_bounds"]
+__all__ = ["BlockPlace", "Bounds", "chunk_bounds", "stream_bounds"]
+
+
+class BlockPlace(Protocol):
+    """Where a block is, as in `Frame`; where all of it are ints, so are the bounds."""
+
+    @property
+    def code(self) -> Code:
+        """Emitter; nothing is emitted for ints."""
+
+    @property
+    def schedule(self) -> TileSchedule:
+        """Tile sizes."""
+
+    @property
+    def row(self) -> str:
+        """The label of rows."""
+
+    @property
+    def sizes(self) -> Mapping[str, Index]:
+        """Of every label."""
+
+    @property
+    def grid(self) -> Mapping[str, Index]:
+        """Position along labels that the grid splits."""
+
+    @property
+    def row_base(self) -> Index:
+        """First row."""
 
 
 @dataclass(frozen=True)
@@ -39,25 +67,31 @@ def _same(a: Index, b: Index) -> bool:
 
 
 def stream_bounds(region: "Region", op: ir.Operation, axis: str) -> Bounds:
-    """Bounds from the size, `diag.upper`, `diag.lower` and the condition of a stream.
+    """Bounds from the size, `diag.upper`, `diag.lower` and the condition of a stream."""
+    wanted = _any_row(region, op.operands[0]) if len(op.operands) else None
+    return chunk_bounds(region.frame, op, axis, wanted)
+
+
+def chunk_bounds(
+    place: BlockPlace, op: ir.Operation, axis: str, wanted: ir.Value | None = None
+) -> Bounds:
+    """The same, given whether any row wants the stream's results (i1; None if all do).
 
     Both bounds grow with every position, so their values at the last and at the first row of the
     block hold for all of its rows.
     """
-    frame = region.frame
-    code, chunk = frame.code, frame.schedule.chunk
-    size = frame.sizes[axis]
+    code, chunk = place.code, place.schedule.chunk
+    size = place.sizes[axis]
     first: Index = 0
     high = whole = size
     if "diag.upper" in op.attributes:
-        high = code.max(code.min(size, _bound(frame, op, "diag.upper", last=True)), 0)
-        whole = code.max(code.min(high, _bound(frame, op, "diag.upper", last=False)), 0)
+        high = code.max(code.min(size, _bound(place, op, "diag.upper", last=True)), 0)
+        whole = code.max(code.min(high, _bound(place, op, "diag.upper", last=False)), 0)
     if "diag.lower" in op.attributes:
-        low = code.max(_bound(frame, op, "diag.lower", last=False), 0)
+        low = code.max(_bound(place, op, "diag.lower", last=False), 0)
         first = code.div(code.min(low, high), chunk)
     last = code.ceil_div(high, chunk)
-    if len(op.operands):
-        wanted = _any_row(region, op.operands[0])
+    if wanted is not None:
         last = arith.select(wanted, code.index(last), code.index(first))
     full = code.max(code.min(code.div(whole, chunk), last), first)
     if isinstance(size, int) and "diag.upper" not in op.attributes and size % chunk == 0:
@@ -65,27 +99,27 @@ def stream_bounds(region: "Region", op: ir.Operation, axis: str) -> Bounds:
     return Bounds(first, full, last, size)
 
 
-def _bound(frame: Frame, op: ir.Operation, name: str, *, last: bool) -> Index:
+def _bound(place: BlockPlace, op: ir.Operation, name: str, *, last: bool) -> Index:
     """A bound at the last or first row of the block."""
     affine = ir.AffineMapAttr(op.attributes[name]).value
     axes = diag.strings(op.attributes["diag.bound_axes"])
-    positions = [_position(frame, label, last=last) for label in axes]
+    positions = [_position(place, label, last=last) for label in axes]
     sizes: list[Index] = []
     if "diag.bound_sizes" in op.attributes:
-        sizes = [frame.sizes[label] for label in diag.strings(op.attributes["diag.bound_sizes"])]
-    return _evaluate(frame.code, affine.results[0], positions, sizes)
+        sizes = [place.sizes[label] for label in diag.strings(op.attributes["diag.bound_sizes"])]
+    return _evaluate(place.code, affine.results[0], positions, sizes)
 
 
-def _position(frame: Frame, label: str, *, last: bool) -> Index:
-    code = frame.code
-    if label in frame.grid:
-        return frame.grid[label]
-    if label == frame.row:
+def _position(place: BlockPlace, label: str, *, last: bool) -> Index:
+    code = place.code
+    if label in place.grid:
+        return place.grid[label]
+    if label == place.row:
         if not last:
-            return frame.row_base
-        end = code.min(code.add(frame.row_base, frame.schedule.rows), frame.sizes[label])
+            return place.row_base
+        end = code.min(code.add(place.row_base, place.schedule.rows), place.sizes[label])
         return code.sub(end, 1)
-    return code.sub(frame.sizes[label], 1) if last else 0
+    return code.sub(place.sizes[label], 1) if last else 0
 
 
 def _evaluate(code: Code, expr: ir.AffineExpr, positions: list[Index], sizes: list[Index]) -> Index:

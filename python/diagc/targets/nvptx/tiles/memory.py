@@ -1,6 +1,6 @@
 """Arrays in global memory as a block sees them: addresses, and elements in the layout of tiles."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from diagc.mlir import arith, ir, llvm
@@ -42,6 +42,7 @@ class Memory:
     """The array that this one renames axes of."""
     _base: list[ir.Value] = field(default_factory=list)
     _aligned: dict[tuple[str, int], ir.Value] = field(default_factory=dict)
+    _narrow: list[Tile] = field(default_factory=list)
 
     @property
     def element_bytes(self) -> int:
@@ -60,6 +61,7 @@ class Memory:
             labels=tuple(names.get(label, label) for label in self.labels),
             strides={names.get(label, label): s for label, s in self.strides.items()},
             root=self.root or self,
+            _narrow=[],
         )
 
     @property
@@ -108,9 +110,18 @@ class Memory:
     def tile(self) -> Tile:
         """Its elements in registers, at the positions of rows and columns.
 
-        Positions that do not exist read the last one that does.
+        Positions that do not exist read the last one that does. What has no columns takes few
+        registers: it is read once, in front of all loops.
         """
         columns = [label for label in self.local_labels if label != self.frame.row]
+        if columns:
+            return self._tile(columns)
+        if not self._narrow:
+            with self.frame.code.within(self.frame.scope):
+                self._narrow.append(self._tile(columns))
+        return self._narrow[0]
+
+    def _tile(self, columns: Sequence[str]) -> Tile:
         rows = len(columns) < len(self.local_labels)
         column = columns[0] if columns else None
         element = register_type(self.frame, self.dtype)

@@ -16,7 +16,7 @@ from diagc.passes.kernel_axes import analyze_kernel, is_leaf
 from diagc.passes.schedules import read_schedule
 from diagc.runtime.signature import KernelSignature
 
-__all__ = ["Plan", "Product", "Staged", "make_plan", "stage_of", "trace"]
+__all__ = ["Plan", "Product", "Staged", "make_plan", "read_wires", "stage_of", "trace"]
 
 _DTYPES = ("f32", "f16", "bf16", "i1", "i32", "index")
 _ARRAY_OPS = (
@@ -181,7 +181,7 @@ def _sizes(kernel: ir.Operation) -> dict[str, int]:
     return sizes
 
 
-def _read_wires(op: ir.Operation) -> list[ir.Value]:
+def read_wires(op: ir.Operation) -> list[ir.Value]:
     """What an op reads; of a map, what its elements are of."""
     if op.name != "diag.map":
         return list(op.operands)
@@ -263,7 +263,7 @@ class _Planner:
                 raise _refusal(op, f"elements are {diag.element_type(value)}")
         if op.name == "diag.map":
             self._check_small(op, op.results[0])
-            for value in _read_wires(op):
+            for value in read_wires(op):
                 self._check_small(op, value)
         elif op.name in ("diag.reduce", "diag.contract"):
             self._check_sum(op)
@@ -339,7 +339,7 @@ class _Planner:
             product = products[op.results[0]]
             values = [product.columns, product.rows]
         elif op.name in ("diag.map", "diag.contract", "diag.reduce"):
-            values = [value for value in _read_wires(op) if self._is_row_tile(value)]
+            values = [value for value in read_wires(op) if self._is_row_tile(value)]
         else:
             return
         for value in values:
@@ -353,7 +353,7 @@ class _Planner:
             if isinstance(value.owner, ir.Block) or value.owner.operation.name != "diag.map":
                 continue
             inside = product.op.parent.operation
-            wires = _read_wires(value.owner.operation)
+            wires = read_wires(value.owner.operation)
             sources = [wire for wire in wires if self._is_row_tile(wire)]
             if inside.name != "diag.stream" or len(sources) != 1 or trace(sources[0]) is None:
                 continue

@@ -1,0 +1,225 @@
+"""Global memory traffic of a kernel on tiles, predicted from its plan and tile sizes.
+
+The sum over blocks of what each copies to shared memory (tiles that stay once, streamed ones for
+every chunk between the bounds of the block), of what threads read straight from memory, of results
+and of the states of parts: H of a grouped and streamed diagram (Abbott and Zardini, "FlashAttention
+on a Napkin", 2024), with bounds, tails and alignment. Nothing is lowered.
+
+Arrays are taken to be contiguous and to begin at a multiple of 16 bytes. Streams with a condition
+(results that are worked out again where precision was lost) run rarely.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from math import prod
+
+from diagc.cost import Traffic
+from diagc.dialects import diag
+from diagc.mlir import ir
+from diagc.runtime.signature import DTYPES
+from diagc.targets.nvptx.tiles.bounds import chunk_bounds
+from diagc.targets.nvptx.tiles.instructions import Code
+from diagc.targets.nvptx.tiles.parts import part_elements
+from diagc.targets.nvptx.tiles.plan import Plan, Staged, trace
+from diagc.targets.nvptx.tiles.reads import Reads, find_reads
+from diagc.targets.nvptx.tiles.schedule import TileSchedule
+from diagc.targets.nvptx.tiles.shared_tile import CHUNK_BYTES
+
+__all__ = ["tile_traffic"]
+
+
+def tile_traffic(
+    plan: Plan, schedule: TileSchedule, sizes: Mapping[str, int], *, rare: bool = False
+) -> Traffic:
+    """Bytes that all launches of a kernel move.
+
+    Args:
+        plan: of the kernel.
+        schedule: its tile sizes.
+        sizes: of the axes that are open, by label.
+        rare: whether streams with a condition run.
+    """
+    static = {label: size for label, size in plan.sizes.items() if size != diag.DYNAMIC}
+    with plan.kernel.context, ir.Location.unknown():
+        count = _Count(plan, schedule, {**sizes, **static}, Code(), rare)
+        return count.shared_stream() if schedule.split else count.whole()
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A block, as `bounds.BlockPlace` says, and how many blocks are like it."""
+
+    code: Code
+    schedule: TileSchedule
+    row: str
+    sizes: Mapping[str, int]
+    grid: Mapping[str, int]
+    row_base: int
+    count: int
+
+    @property
+    def rows(self) -> int:
+        """Rows of the block that exist."""
+        return min(self.schedule.rows, self.sizes[self.row] - self.row_base)
+
+
+@dataclass
+class _Count:
+    plan: Plan
+    schedule: TileSchedule
+    sizes: Mapping[str, int]
+    code: Code
+    rare: bool
+    _places: list[_Place] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Blocks differ by their rows, and by positions of the grid that bounds depend on."""
+        plan, grid = self.plan, self.plan.grid
+        streams = [op for op in plan.streams() if "diag.bound_axes" in op.attributes]
+        axes = {x for op in streams for x in diag.strings(op.attributes["diag.bound_axes"])}
+        bound = [label for label in grid if label in axes]
+        count = prod(self.sizes[label] for label in grid if label not in axes)
+        for base, alike in self._bases(depend=bool(axes)):
+            for at in product(*(range(self.sizes[label]) for label in bound)):
+                position = dict(zip(bound, at, strict=True))
+                common = self.code, self.schedule, plan.row, self.sizes
+                self._places.append(_Place(*common, position, base, alike * count))
+
+    def _bases(self, *, depend: bool) -> list[tuple[int, int]]:
+        """First rows of blocks; where bounds do not depend on rows, all but the last are alike."""
+        rows, step = self.sizes[self.plan.row], self.schedule.rows
+        bases = list(range(0, rows, step))
+        if depend or len(bases) < 2:
+            return [(base, 1) for base in bases]
+        return [(0, len(bases) - 1), (bases[-1], 1)]
+
+    # -- launches --------------------------------------------------------------------------------
+    def whole(self) -> Traffic:
+        """One launch does it all."""
+        reads = find_reads(self.plan, (0, 1, 3))
+        fixed = [staged for staged in self.plan.staged if staged.streamed is None]
+        read = 0
+        for place in self._places:
+            read += place.count * self._once(place, fixed, reads)
+            for number, op in enumerate(self.plan.streams()):
+                chunks = self._chunks(place, op)
+                read += place.count * self._streamed(place, number, reads, *chunks)
+        return Traffic(read, self._results())
+
+    def shared_stream(self) -> Traffic:
+        """Blocks share a stream, and a second launch joins their states."""
+        schedule, (op,) = self.schedule, self.plan.streams()
+        first, second = find_reads(self.plan, (0, 1)), find_reads(self.plan, (0, 2, 3))
+        (axis,) = self.plan.streamed
+        parts = -(-self.sizes[axis] // schedule.split)
+        states = 4 * part_elements(self.plan, schedule.warps, schedule.row_blocks)
+        fixed = [staged for staged in self.plan.staged if staged.streamed is None]
+        read = blocks = 0
+        for place in self._places:
+            blocks += place.count
+            low, high = self._chunks(place, op)
+            for part in range(parts):
+                start = part * schedule.split // schedule.chunk
+                end = start + schedule.split // schedule.chunk
+                chunks = (max(min(x, end), start) for x in (low, high))
+                read += place.count * self._once(place, fixed, first)
+                read += place.count * self._streamed(place, 0, first, *chunks)
+            read += place.count * self._once(place, second.staged, second)
+            read += place.count * parts * self._direct(second, 0, 2)
+        moved = parts * blocks * states
+        return Traffic(read + moved, moved + self._results())
+
+    def _results(self) -> int:
+        """Every element once; what has no rows is written by each block of rows."""
+        tiles = -(-self.sizes[self.plan.row] // self.schedule.rows)
+        (*_, end) = diag.function_body(self.plan.kernel).operations
+        total = 0
+        for wire, value in zip(self.plan.signature.results, end.operands, strict=True):
+            times = 1 if self.plan.row in diag.labels(value) else tiles
+            count = prod(self.sizes[label] for label in wire.labels)
+            total += times * count * DTYPES[wire.dtype]
+        return total
+
+    # -- what one block reads --------------------------------------------------------------------
+    def _once(self, place: _Place, fixed: Sequence[Staged], reads: Reads) -> int:
+        """Tiles that stay, and what threads read outside of the loops of streams."""
+        found = sum(self._copied(place, staged) for staged in fixed)
+        found += self._direct(reads, None, 0)
+        return found + sum(
+            self._direct(reads, number, region)
+            for number in range(len(self.plan.streams()))
+            for region in (0, 3)
+        )
+
+    def _chunks(self, place: _Place, op: ir.Operation) -> tuple[int, int]:
+        """The first chunk that a block visits, and the first that it does not."""
+        axis = ir.StringAttr(op.attributes["axis"]).value
+        bounds = chunk_bounds(place, op, axis)
+        assert isinstance(bounds.first, int)
+        assert isinstance(bounds.last, int), "bounds of numbers are numbers"
+        visited = self.rare or not len(op.operands)
+        return bounds.first, max(bounds.first, bounds.last) if visited else bounds.first
+
+    def _streamed(self, place: _Place, number: int, reads: Reads, first: int, last: int) -> int:
+        """What chunks `first` <= j < `last` of a stream bring."""
+        axis = ir.StringAttr(self.plan.streams()[number].attributes["axis"]).value
+        staged = [staged for staged in self.plan.staged if staged.streamed == axis]
+        copied = sum(self._copied(place, each, (first, last)) for each in staged)
+        return copied + (last - first) * self._direct(reads, number, 1)
+
+    def _copied(self, place: _Place, staged: Staged, chunks: tuple[int, int] = (0, 1)) -> int:
+        """Bytes of a tile: those that exist where lines are aligned, else one for each place."""
+        wire = self.plan.signature.args[staged.argument]
+        aligned = self._is_aligned(staged)
+        spans = [
+            self._span(place, label, label == staged.streamed, chunks, aligned)
+            for label in (staged.lines, staged.inner)
+        ]
+        return prod(spans) * DTYPES[wire.dtype]
+
+    def _span(
+        self, place: _Place, label: str, streamed: bool, chunks: tuple[int, int], aligned: bool
+    ) -> int:
+        """Positions of a label that are read."""
+        size, schedule = self.sizes[label], self.schedule
+        if streamed:
+            first, last = (x * schedule.chunk for x in chunks)
+            return min(last, size) - min(first, size) if aligned else last - first
+        if label == self.plan.row:
+            return place.rows if aligned else schedule.rows
+        return size if aligned else -(-size // 16) * 16
+
+    def _is_aligned(self, staged: Staged) -> bool:
+        """Whether every line of a contiguous array begins at a multiple of 16 bytes."""
+        wire = self.plan.signature.args[staged.argument]
+        line = self.sizes[wire.labels[-1]] * DTYPES[wire.dtype]
+        return wire.unit_stride and wire.labels[-1] == staged.inner and line % CHUNK_BYTES == 0
+
+    def _direct(self, reads: Reads, stream: int | None, region: int) -> int:
+        """Bytes that the threads of a block read from memory into the layout of tiles.
+
+        Rows are in every lane of a quad, columns in every quad of every warp.
+        """
+        return sum(
+            self.schedule.threads * self._slots(value) * self._element_bytes(value)
+            for value, at in reads.direct
+            if at == (None if stream is None else (stream, region))
+        )
+
+    def _slots(self, value: ir.Value) -> int:
+        """Elements of a value in one thread."""
+        labels = self.plan.local(value)
+        rows = 2 * self.schedule.row_blocks if self.plan.row in labels else 1
+        extents = [self._extent(label) for label in labels if label != self.plan.row]
+        return rows * prod(extent // 4 for extent in extents)
+
+    def _extent(self, label: str) -> int:
+        streamed = label in self.plan.streamed
+        return self.schedule.chunk if streamed else -(-self.sizes[label] // 16) * 16
+
+    def _element_bytes(self, value: ir.Value) -> int:
+        found = trace(value)
+        assert found is not None, "what is read from memory is an argument"
+        number = list(diag.function_body(self.plan.kernel).arguments).index(found[0])
+        return DTYPES[self.plan.signature.args[number].dtype]

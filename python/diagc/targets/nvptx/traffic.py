@@ -1,0 +1,36 @@
+"""The global memory traffic of a compiled kernel, predicted from its diagram and its schedule."""
+
+from collections.abc import Mapping
+from itertools import islice
+
+from diagc.cost import Traffic
+from diagc.errors import UnsupportedError
+from diagc.mlir import ir
+from diagc.targets.kernel_signature import kernel_signature
+from diagc.targets.nvptx.arch import parse_arch
+from diagc.targets.nvptx.kernel import LoadedKernel
+
+__all__ = ["predict_traffic"]
+
+
+def predict_traffic(
+    kernel: ir.Operation, loaded: LoadedKernel, sizes: Mapping[str, int]
+) -> Traffic | None:
+    """What one call of a kernel reads and writes; None for a kernel that is not made of tiles.
+
+    Args:
+        kernel: the function that it was compiled from.
+        loaded: what it became.
+        sizes: of the axes that are open, by label.
+    """
+    from diagc.targets.nvptx.tiles.plan import make_plan
+    from diagc.targets.nvptx.tiles.schedule import candidates
+    from diagc.targets.nvptx.tiles.traffic import tile_traffic
+
+    try:
+        plan = make_plan(kernel, kernel_signature(kernel))
+        schedules = candidates(plan, parse_arch(loaded.kernel.arch))
+        schedule = next(islice(schedules, loaded.form, None), None)
+    except UnsupportedError:
+        return None
+    return None if schedule is None else tile_traffic(plan, schedule, sizes)

@@ -1,0 +1,205 @@
+"""Global traffic that is predicted from diagram and tiles is what the simulator counts."""
+
+import pytest
+import torch
+
+import diagc
+from diagc.cost import Traffic
+from diagc.mlir import ir
+from diagc.targets.kernel_signature import kernel_signature
+from diagc.targets.nvptx.tiles.plan import make_plan
+from diagc.targets.nvptx.tiles.schedule import TileSchedule
+from diagc.targets.nvptx.tiles.traffic import tile_traffic
+from diagc.testing.tile_kernels import compile_tiles, kernels_of, random_inputs, run_tiles
+
+TOLERANCE = 0.02
+SMALL = TileSchedule(warps=2, chunk=16)
+SIZES = {"g": 2, "l": 41, "s": 87}
+"""Two tiles of 32 rows and six chunks of 16 keys, with tails on both axes."""
+
+
+def counted_and_predicted(
+    kernel: ir.Operation, schedule: TileSchedule, sizes: dict[str, int], *, rare: bool
+) -> tuple[Traffic, Traffic]:
+    built, compiled = compile_tiles(kernel, schedule)
+    signature = built.signature
+    run = run_tiles(kernel, built, compiled, random_inputs(signature, sizes))
+    counters = [report.counters for report in run.reports]
+    counted = Traffic(
+        sum(c.global_read_bytes for c in counters), sum(c.global_write_bytes for c in counters)
+    )
+    static = {axis.label for axis in signature.axes if axis.size is not None}
+    known = {a.label: sizes[a.label[0]] for a in signature.axes if a.label not in static}
+    plan = make_plan(kernel, kernel_signature(kernel))
+    return counted, tile_traffic(plan, schedule, known, rare=rare)
+
+
+def check(
+    text: str,
+    sizes: dict[str, int] | None = None,
+    schedule: TileSchedule = SMALL,
+    *,
+    rare: bool = False,
+) -> None:
+    """Every kernel of a diagram."""
+    _module, kernels = kernels_of(text)
+    assert kernels
+    for kernel in kernels:
+        counted, predicted = counted_and_predicted(kernel, schedule, sizes or SIZES, rare=rare)
+        assert counted.total > 0
+        assert predicted.read == pytest.approx(counted.read, rel=TOLERANCE)
+        assert predicted.written == pytest.approx(counted.written, rel=TOLERANCE)
+
+
+MASKS = {
+    "none": "",
+    "causal": "q >= x",
+    "bottom right": "q + 46 >= x",
+    "window": "(q >= x) and (q - x < 20)",
+    "dilated": "(q - x) % 3 == 0",
+}
+
+
+def attention(
+    normaliser: str = "softmax",
+    mask: str = "",
+    *,
+    dtype: str = "bf16",
+    d: int = 32,
+    e: int | None = None,
+    more: str = "",
+    scores: str = "S * 0.125",
+    results: str = "O",
+) -> str:
+    value = "d" if e is None else "e"
+    axes = f"axis h, q, x, d = {d}" + ("" if e is None else f", e = {e}")
+    where = f" where ({mask})" if mask else ""
+    return f"""{axes}
+diagram attention(Q: h q d {dtype}, K: h x d {dtype}, V: h x {value} {dtype}{more}) {{
+  S: h q x f32 = Q . K over d
+  P = {normaliser}({scores}) along x{where}
+  O: h q {value} {dtype} = P . V over x
+  return {results}
+}}
+"""
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("normaliser", ["softmax", "l2"])
+def test_normalisers_and_masks(normaliser: str, mask: str) -> None:
+    # what applies a Gram matrix gets numbers that are none, and streams all rows again
+    check(attention(normaliser, MASKS[mask]), rare=True)
+
+
+@pytest.mark.parametrize("sizes", [{"l": 32, "s": 64}, {"l": 33, "s": 17}, {"l": 1, "s": 87}])
+def test_tails(sizes: dict[str, int]) -> None:
+    check(attention(mask="q >= x"), {"g": 3, **sizes})
+
+
+@pytest.mark.parametrize(("d", "e"), [(64, 16), (16, 48), (40, 24), (20, 32)])
+def test_heads_of_different_sizes(d: int, e: int) -> None:
+    check(attention(mask="q >= x", d=d, e=e))
+
+
+def test_f32() -> None:
+    check(attention(mask="q >= x", dtype="f32"))
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        TileSchedule(row_blocks=2, warps=1, chunk=32),
+        TileSchedule(row_blocks=1, warps=4, chunk=16, stages=3),
+    ],
+)
+def test_other_tiles(schedule: TileSchedule) -> None:
+    check(attention(mask="q >= x"), schedule=schedule)
+
+
+ARRAYS = {
+    "bias of rows and keys": ("B: h q x bf16", "S * 0.125 + B", ""),
+    "bias without heads": ("B: q x f32", "S * 0.125 + B", "q >= x"),
+    "bias of keys": ("B: x f32", "S * 0.125 + B", ""),
+    "bias of rows": ("B: h q f32", "S * 0.125 + B", ""),
+    "condition of rows and keys": ("B: q x i1", "S * 0.125", "B"),
+    "condition of keys, causal": ("B: h x i1", "S * 0.125", "B and q >= x"),
+}
+
+
+@pytest.mark.parametrize("keys", [87, 96])
+@pytest.mark.parametrize("name", ARRAYS)
+def test_biases_and_conditions(name: str, keys: int) -> None:
+    """Lines of 87 elements are unaligned, lines of 96 are not."""
+    argument, scores, mask = ARRAYS[name]
+    text = attention(mask=mask, more=f", {argument}", scores=scores)
+    check(text, {**SIZES, "s": keys})
+
+
+def test_keys_are_read_by_every_head_of_their_group() -> None:
+    text = """axis g = 2, r = 3, q, x, d = 32
+diagram grouped(Q: g r q d bf16, K: g x d bf16, V: g x d bf16) {
+  S: g r q x f32 = Q . K over d
+  P = softmax(S * 0.125) along x where (q >= x)
+  O: g r q d bf16 = P . V over x
+  return O
+}
+"""
+    check(text)
+
+
+def test_statistics_of_rows() -> None:
+    text = """axis h, q, x, d = 32
+diagram two(Q: h q d bf16, K: h x d bf16, V: h x d bf16) {
+  S: h q x f32 = Q . K over d
+  Z = sum(abs(S)) over x
+  O: h q d f32 = S . V over x
+  return O / Z, Z
+}
+"""
+    check(text)
+
+
+DECODE = """axis b, g = 2, r = 4, x, d = 64
+diagram decode(Q: b g r d bf16, K: b g x d bf16, V: b g x d bf16) {
+  S: b g r x f32 = Q . K over d
+  P = softmax(S * 0.125) along x
+  O: b g r d bf16 = P . V over x
+  return O
+}
+"""
+
+
+@pytest.mark.parametrize("keys", [5, 96, 150])
+def test_a_stream_that_blocks_share(keys: int) -> None:
+    check(DECODE, {"g": 2, "s": keys}, TileSchedule(warps=1, chunk=16, split=48))
+
+
+def test_programs_are_predicted_as_they_are_counted() -> None:
+    """A Gram matrix and what applies it, the chosen tiles, parts that are joined."""
+
+    def spherical(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        s = q @ k.transpose(-1, -2)
+        return (s / s.norm(dim=-1, keepdim=True)) @ v
+
+    q, k, v = (torch.randn(1, 2, 200, 64).bfloat16() for _ in range(3))
+    compiled = diagc.compile(spherical, q, k, v, target="nvptx")
+    _out, report = diagc.simulate(compiled, q, k, v)
+    assert len(report.kernels) == 3
+    assert report.predicted is not None
+    assert report.predicted.read == pytest.approx(report.counters.global_read_bytes, rel=TOLERANCE)
+    written = report.counters.global_write_bytes
+    assert report.predicted.written == pytest.approx(written, rel=TOLERANCE)
+    assert f"predicted       {report.predicted.read} B read" in str(report)
+    assert "of global memory" in compiled.explain()
+
+
+def test_prediction_needs_no_code() -> None:
+    """Large sizes take no time, and traffic per key grows as 1 / rows of a block."""
+    _module, (kernel,) = kernels_of(attention(d=64))
+    plan = make_plan(kernel, kernel_signature(kernel))
+    sizes = dict.fromkeys(("l", "s"), 1 << 14) | {"g0": 8}
+    small, large = (tile_traffic(plan, TileSchedule(row_blocks=b, warps=4), sizes) for b in (1, 2))
+    line = 2 * 64 * 8 << 14
+    assert small.read == line * (1 + 2 * 256)
+    assert large.read == line * (1 + 2 * 128)
+    assert small.written == large.written == line
