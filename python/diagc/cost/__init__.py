@@ -13,6 +13,7 @@ from diagc.cost.ops import (
     op_flops,
     value_bytes,
 )
+from diagc.cost.residency import resident_bytes
 from diagc.cost.traffic import Traffic
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "elements",
     "kernel_cost",
     "op_flops",
+    "resident_bytes",
     "sizes_of_call",
     "value_bytes",
 ]

@@ -69,7 +69,14 @@ def _with_compiled_names(
     same = len(schedules) == len(report.kernels)
     names = [kernel.name for kernel in report.kernels] if same else [s.name for s in schedules]
     pairs = zip(schedules, names, strict=True)
-    return [{"name": s.name, "axes": s.axes, "compiled_as": name} for s, name in pairs]
+    return [
+        {"name": s.name, "axes": s.axes, "compiled_as": name, "resident": _si_bytes(s.resident)}
+        for s, name in pairs
+    ]
+
+
+def _si_bytes(number: int | None) -> str:
+    return "" if number is None else f"{si(number)}B"
 
 
 class _Figures:

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from diagc.cost import resident_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
-from diagc.passes.schedules import read_schedule
+from diagc.passes.schedules import Schedule, read_schedule
 
 __all__ = ["AxisRow", "KernelSchedule", "schedules_of"]
 
@@ -22,10 +23,14 @@ class AxisRow:
 
 @dataclass(frozen=True)
 class KernelSchedule:
-    """A kernel and what it does with each axis, the cut ones first."""
+    """A kernel and what it does with each axis, the cut ones first.
+
+    `resident` is M in bytes: the most that one task holds at once, where sizes are known.
+    """
 
     name: str
     axes: Sequence[AxisRow]
+    resident: int | None
 
 
 def schedules_of(module: ir.Module) -> list[KernelSchedule]:
@@ -54,7 +59,15 @@ def _schedule(kernel: ir.Operation) -> KernelSchedule:
         AxisRow(label, sizes.get(label), *roles.get(label, ("inside a task", "whole")))
         for label in order
     ]
-    return KernelSchedule(str(ir.StringAttr(kernel.attributes["sym_name"]).value), rows)
+    name = str(ir.StringAttr(kernel.attributes["sym_name"]).value)
+    return KernelSchedule(name, rows, None if schedule is None else _resident(kernel, schedule))
+
+
+def _resident(kernel: ir.Operation, schedule: Schedule) -> int | None:
+    groups = dict.fromkeys(schedule.grid, 1)
+    if schedule.lanes is not None:
+        groups[schedule.lanes] = schedule.lane_tile
+    return resident_bytes(kernel, groups, dict(schedule.chunk))
 
 
 def _sizes(kernel: ir.Operation) -> dict[str, int | None]:
