@@ -1,6 +1,6 @@
 """`diagc.compile`: a Python function or nn.Module over torch tensors becomes fused kernels."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,8 @@ from diagc.options import CompileOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import torch
 
     from diagc.explain.report import KernelReport, Report
     from diagc.runtime.program import Program
@@ -192,6 +194,12 @@ class CompiledFunction:
         program = simulated_program(specialization.program, options)
         results = program(specialization.inputs(tensors))
         return specialization.value(results), program_report(program)
+
+    def bind(self, *args: Any, **kwargs: Any) -> "tuple[Program, Sequence[torch.Tensor]]":
+        """The program for calls like this one, and its inputs; nothing is run."""
+        group, tensors = self._calls.group(args, kwargs)
+        specialization = group.example(tensors)
+        return specialization.program, specialization.inputs(tensors)
 
     # ---- what was made -----------------------------------------------------------------------
 

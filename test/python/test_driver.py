@@ -105,7 +105,46 @@ def test_run_gives_json(files: Path, capsys: pytest.CaptureFixture[str]) -> None
     result = json.loads(out)
     assert result["program"] == "product"
     assert result["comparison"]["equal"] is True
-    assert result["report"]["kernels"]
+    names = [kernel["name"] for kernel in result["report"]["kernels"]]
+    assert [check["name"] for check in result["kernels"]] == names
+    for check in result["kernels"]:
+        assert check["calls"] == check["checked"] == 1
+        assert check["error"] < 1e-6
+        assert check["seconds"] is None
+
+
+def test_kernels_have_rows_of_their_own(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wide = PROGRAM.replace("3, 5)", "3, 5).bfloat16()").replace("5, 4)", "5, 4).bfloat16()")
+    (files / "bf16.py").write_text(wide)
+    status, out, err = call(capsys, "run", files / "bf16.py")
+    assert status == 0, err
+    (row,) = [line for line in out.splitlines() if "%" in line]
+    assert re.search(r"│ 1 +│ \d\.\de-0\d rel\. │ \d+\.\d{3} ms │ \d+% +│ – ", row)
+    assert "of the first calls up to 1e+10 operations" in out
+
+
+def test_wrong_kernel_shows_in_its_row(
+    files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diagc.commands import kernel_checks
+    from diagc.runtime.torch_launch import call as right
+
+    monkeypatch.setattr(kernel_checks, "call", lambda *args: [1.5 * r for r in right(*args)])
+    _, out, _ = call(capsys, "run", files / "good.diag", "--json", "--no-time")
+    (check,) = json.loads(out)["kernels"]
+    assert check["error"] == pytest.approx(0.5, abs=1e-4)
+
+
+def test_kernel_that_is_too_large_for_the_interpreter_has_no_error(
+    files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diagc.commands import kernel_checks
+
+    monkeypatch.setattr(kernel_checks, "MOST_OPERATIONS", 1)
+    _, out, _ = call(capsys, "run", files / "good.diag", "--json", "--no-time")
+    (check,) = json.loads(out)["kernels"]
+    assert (check["checked"], check["error"]) == (0, None)
+    assert "–" in call(capsys, "run", files / "good.diag", "--no-time")[1]
 
 
 @pytest.mark.parametrize("file", ["good.py", "good.diag"])

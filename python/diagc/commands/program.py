@@ -10,6 +10,8 @@ from diagc.mlir import ir
 from diagc.options import CompileOptions
 
 if TYPE_CHECKING:
+    import torch
+
     from diagc.api import CompiledFunction
     from diagc.runtime.program import Program as LoweredProgram
 
@@ -52,6 +54,9 @@ class Compiled(Protocol):
 
     def __call__(self, *inputs: Any) -> Any:
         """Run it."""
+
+    def bind(self, *inputs: Any) -> "tuple[LoweredProgram, Sequence[torch.Tensor]]":
+        """The lowered program for such inputs, and its own inputs."""
 
     def explain(self, format: str = "text") -> str:
         """Say what was fused and why; `format` is `text`, `json` or `html`."""
@@ -159,6 +164,10 @@ class CompiledDiagram:
     def __call__(self, *inputs: Any) -> Any:
         """Run on tensors; gives the list of results."""
         return self.program(inputs)
+
+    def bind(self, *inputs: Any) -> "tuple[LoweredProgram, Sequence[torch.Tensor]]":
+        """The lowered program, and its inputs."""
+        return self.program, inputs
 
     def explain(self, format: str = "text") -> str:
         """Say what was fused and why; `format` is `text`, `json` or `html`."""

@@ -7,13 +7,14 @@ meaning of its ops. With --simulate kernels for GPUs run in the simulator, whose
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from diagc.commands.comparison import Comparison, Timing, compare, compare_with, time_calls
+from diagc.commands.kernel_checks import MOST_OPERATIONS, KernelCheck, check_kernels
 from diagc.commands.load import load_programs
 from diagc.commands.program import Compiled, DiagramProgram, Program, TorchProgram, require_device
 from diagc.commands.progress import progress
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
+_NONE = "–"
+_KERNELS_NOTE = (
+    "kernels: error over the largest value, against float64 on the arguments that they got, of the "
+    f"first calls up to {MOST_OPERATIONS:.0e} operations; time of all calls, launched one by one"
+)
 _FILE_WIDTH = 120
 """Columns of the table where no terminal says how many it has."""
 
@@ -38,6 +44,7 @@ class Outcome:
     report: dict[str, Any]
     comparison: Comparison
     timing: Timing | None
+    kernels: Sequence[KernelCheck] = ()
     simulation: "SimulatorReport | None" = None
 
     @property
@@ -74,9 +81,14 @@ def _run_program(program: Program, options: CompileOptions, timed: bool, simulat
         comparison = _compare(program, compiled)
         peer = _peer(program)
         timing = time_calls(compiled, peer, program.inputs) if timed else None
+    kernels: Sequence[KernelCheck] = ()
+    if not simulate:
+        with progress(f"checking the kernels of {program.name}"):
+            general = program.emit("general", options)
+            kernels = check_kernels(*compiled.bind(*program.inputs), general, options, timed)
     report = json.loads(compiled.explain(format="json"))
     simulation = compiled.simulation if isinstance(compiled, SimulatedProgram) else None
-    return Outcome(program.name, report, comparison, timing, simulation)
+    return Outcome(program.name, report, comparison, timing, kernels, simulation)
 
 
 def _compare(program: Program, compiled: Compiled) -> Comparison:
@@ -102,6 +114,7 @@ def _print_json(outcome: Outcome) -> None:
                 "report": outcome.report,
                 "comparison": {**asdict(outcome.comparison), "equal": outcome.comparison.equal},
                 "seconds": None if outcome.timing is None else asdict(outcome.timing),
+                "kernels": [asdict(check) for check in outcome.kernels],
                 "simulation": None if outcome.simulation is None else outcome.simulation.to_json(),
             }
         )
@@ -114,14 +127,18 @@ def _print_table(outcome: Outcome) -> None:
 
     table = Table(title=outcome.name, title_justify="left")
     table.add_column("kernel", no_wrap=True)
-    for column in ("derived stream", "calls", "max error", "time ratio", "cache"):
+    for column in ("derived stream", "calls", "max error", "time", "share", "time ratio", "cache"):
         table.add_column(column, overflow="fold")
-    for kernel in outcome.report["kernels"]:
+    whole = None if outcome.timing is None else outcome.timing.compiled
+    checks = outcome.kernels or [KernelCheck(k["name"]) for k in outcome.report["kernels"]]
+    for kernel, check in zip(outcome.report["kernels"], checks, strict=True):
         streams = "\n".join(map(_stream_text, kernel["streams"])) or "none"
-        table.add_row(kernel["name"], streams, str(kernel["calls"]), "", "", kernel["cache"])
+        error = _NONE if check.error is None else f"{check.error:.1e} rel."
+        cells = error, _milliseconds(check.seconds), _share(check.seconds, whole)
+        table.add_row(kernel["name"], streams, str(kernel["calls"]), *cells, _NONE, kernel["cache"])
     error, ratio = f"{outcome.comparison.error:.1e}", _ratio(outcome.timing)
     table.add_section()
-    table.add_row("whole program", "", "", error, ratio, "")
+    table.add_row("whole program", "", "", error, _milliseconds(whole), "", ratio, "")
     width = None if sys.stdout.isatty() else _FILE_WIDTH
     console = Console(file=sys.stdout, highlight=False, markup=False, width=width)
     console.print(table)
@@ -135,14 +152,24 @@ def _stream_text(stream: dict[str, Any]) -> str:
     return "\n".join([f"along {stream['axis']}", *stream["law"]])
 
 
+def _milliseconds(seconds: float | None) -> str:
+    return _NONE if seconds is None else f"{seconds * 1e3:.3f} ms"
+
+
+def _share(part: float | None, whole: float | None) -> str:
+    return _NONE if part is None or whole is None else f"{part / whole:.0%}"
+
+
 def _ratio(timing: Timing | None) -> str:
-    return "" if timing is None or timing.ratio is None else f"{timing.ratio:.2f}"
+    return _NONE if timing is None or timing.ratio is None else f"{timing.ratio:.2f}"
 
 
 def _summary(outcome: Outcome) -> list[str]:
     lines = [outcome.comparison.text()]
     if outcome.timing is not None:
         lines.append(outcome.timing.text())
+    if outcome.kernels:
+        lines.append(_KERNELS_NOTE)
     outside = [f"{item['what']} x {item['calls']}" for item in outcome.report["outside"]]
     if outside:
         lines.append(f"outside: {', '.join(outside)}")

@@ -1,5 +1,6 @@
 """`diagc run --simulate`: a compiled program whose kernels for GPUs run in the simulator."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from diagc.commands.program import Compiled, CompiledDiagram
@@ -7,6 +8,9 @@ from diagc.errors import UserError
 from diagc.options import CompileOptions
 
 if TYPE_CHECKING:
+    import torch
+
+    from diagc.runtime.program import Program as LoweredProgram
     from diagc.simulator import Report
 
 __all__ = ["SimulatedProgram", "require_gpu_target"]
@@ -54,6 +58,10 @@ class SimulatedProgram:
 
         value, self.simulation = diagc.simulate(self.compiled, *inputs)  # type: ignore[arg-type]
         return value
+
+    def bind(self, *inputs: Any) -> "tuple[LoweredProgram, Sequence[torch.Tensor]]":
+        """The program as it was compiled, for a GPU, and its inputs."""
+        return self.compiled.bind(*inputs)
 
     def explain(self, format: str = "text") -> str:
         """Say what was fused and why; `format` is `text` or `json`."""

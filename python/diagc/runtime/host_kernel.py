@@ -8,8 +8,9 @@ from diagc.runtime.signature import KernelSignature
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
-__all__ = ["HostKernel"]
+__all__ = ["HostKernel", "host_array"]
 
 
 @dataclass(frozen=True)
@@ -18,3 +19,10 @@ class HostKernel:
 
     signature: KernelSignature
     function: Callable[[Sequence["np.ndarray[Any, Any]"]], Sequence["np.ndarray[Any, Any]"]]
+
+
+def host_array(tensor: "torch.Tensor") -> "np.ndarray[Any, Any]":
+    """A tensor as a host kernel takes it: bf16, which numpy lacks, as f32, without loss."""
+    is_bf16 = str(tensor.dtype) == "torch.bfloat16"
+    array: np.ndarray[Any, Any] = (tensor.float() if is_bf16 else tensor).cpu().numpy()
+    return array

@@ -1,6 +1,7 @@
 """Finds the native launcher, which is built with the package where a C++ compiler is at hand."""
 
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 __all__ = ["native_launcher", "why_not_native"]
@@ -12,14 +13,14 @@ _REMEDY = "install diagc again, from source, with a C++ compiler, Python's heade
 @cache
 def _find() -> tuple[Any, str | None]:
     try:
-        from diagc.runtime import _launcher
+        launcher = import_module("diagc.runtime._launcher")
     except ModuleNotFoundError:
         return None, f"not built: {_REMEDY}"
     except ImportError as error:
         return None, f"cannot be loaded ({error}): {_REMEDY}"
-    if _launcher.INTERFACE != _INTERFACE:
+    if launcher.INTERFACE != _INTERFACE:
         return None, f"out of date: {_REMEDY}"
-    return _launcher, None
+    return launcher, None
 
 
 def native_launcher() -> Any:

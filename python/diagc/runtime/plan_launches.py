@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from diagc.runtime.host_kernel import HostKernel
+from diagc.runtime.host_kernel import HostKernel, host_array
 from diagc.runtime.launch_plan import ArrayInfo
 from diagc.runtime.plan import Array, Values
 from diagc.runtime.plan_scope import Scope
@@ -100,7 +100,7 @@ def _call(
     function, device = kernel.function, scope.planner.device
 
     def action(values: Values) -> None:
-        outputs = function([get(values).cpu().numpy() for get in getters])
+        outputs = function([host_array(get(values)) for get in getters])
         for (array, order), output in zip(results, outputs, strict=True):
             tensor = torch.tensor(output, dtype=array.dtype)  # a copy: outputs may be read-only
             values[array.slot] = tensor.permute(order).contiguous().to(device)

@@ -45,7 +45,6 @@ def test_native_launcher_is_taken_where_it_is(cuda: FakeCuda) -> None:
 def without(monkeypatch: pytest.MonkeyPatch, module: ModuleType | Any) -> None:
     """Let an import of the extension find `module`; None is no module."""
     monkeypatch.setitem(sys.modules, "diagc.runtime._launcher", module)
-    monkeypatch.delattr("diagc.runtime._launcher", raising=False)
     native._find.cache_clear()
     launchers._say_why.cache_clear()
     monkeypatch.setattr(native, "_find", native._find.__wrapped__)
