@@ -222,7 +222,7 @@ def test_explain_tells_laws_and_fall_back() -> None:
     assert kernel["calls"] == 1
     assert kernel["fall_back"] is None
     with pytest.raises(UserError, match="unknown format"):
-        compiled.explain("html")
+        compiled.explain("xml")
 
 
 def spherical(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
