@@ -38,7 +38,13 @@ from diagc.dialects.diag.functions import (
     verify_labels,
 )
 from diagc.dialects.diag.monoids import MONOIDS, Monoid, identity_attr
-from diagc.dialects.diag.normalize_op import NormalizeOp, register_kind, registered_kinds
+from diagc.dialects.diag.normalize_op import (
+    NormalizeOp,
+    kind_parameters,
+    register_kind,
+    registered_kinds,
+    unregister_kind,
+)
 from diagc.dialects.diag.region_ops import (
     STREAM_RESULTS,
     ChunkOp,
@@ -112,8 +118,10 @@ __all__ = [
     "outer_operands",
     "pad",
     "reduce",
+    "kind_parameters",
     "register_kind",
     "registered_kinds",
+    "unregister_kind",
     "reindex",
     "relabel",
     "stream",

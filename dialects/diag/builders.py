@@ -115,6 +115,7 @@ def normalize(
     kind: str,
     *,
     keep: ir.Value | None = None,
+    parameters: Values = (),
     eps: float | None = None,
     eps_place: str | None = None,
     dtype: ir.Type | None = None,
@@ -129,7 +130,7 @@ def normalize(
         attributes["eps"] = ir.FloatAttr.get(ir.F64Type.get(), eps)
     if eps_place is not None:
         attributes["eps_place"] = ir.StringAttr.get(eps_place)
-    operands = (src,) if keep is None else (src, keep)
+    operands = (src, *(() if keep is None else (keep,)), *parameters)
     result = wire(dims(src), dtype or element_type(src))
     return _create("normalize", result, operands, attributes, loc).results[0]
 

@@ -1,27 +1,42 @@
 """The normaliser as one op: sugar for a row of the normaliser table (algebra)."""
 
-from typing import Any, Optional
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from diagc.dialects.diag.array_ops import check_distinct, check_has, check_result, is_float
 from diagc.dialects.diag.dialect import DiagOp
 from diagc.dialects.diag.types import VerifyError, dims, element_type, labels, strings
 from diagc.mlir import ext, ir
 
-__all__ = ["BUILTIN_KINDS", "EPS_PLACES", "NormalizeOp", "register_kind", "registered_kinds"]
+__all__ = [
+    "BUILTIN_KINDS",
+    "EPS_PLACES",
+    "NormalizeOp",
+    "kind_parameters",
+    "register_kind",
+    "registered_kinds",
+    "unregister_kind",
+]
 
 EPS_PLACES = ("inside", "outside")
 
 BUILTIN_KINDS = ("softmax", "l2", "l1", "relu-sum", "sigmoid", "none", "rms", "layer")
 
+Parameters = Mapping[str, Sequence[str]]
+
 # The table of laws (diagc.algebra) registers its kinds here, so that the verifier can name them
 # without the dialect importing the algebra above it.
-_KINDS: list[str] = [*BUILTIN_KINDS]
+_KINDS: dict[str, Parameters] = {kind: {} for kind in BUILTIN_KINDS}
 
 
-def register_kind(kind: str) -> None:
-    """Make `kind` a legal kind of `diag.normalize`."""
-    if kind not in _KINDS:
-        _KINDS.append(kind)
+def register_kind(kind: str, parameters: Parameters | None = None) -> None:
+    """Make `kind` a legal kind of `diag.normalize`; `parameters` are axes by name, in order."""
+    _KINDS[kind] = parameters or {}
+
+
+def unregister_kind(kind: str) -> None:
+    """Make `kind` illegal again."""
+    _KINDS.pop(kind, None)
 
 
 def registered_kinds() -> tuple[str, ...]:
@@ -29,17 +44,25 @@ def registered_kinds() -> tuple[str, ...]:
     return tuple(_KINDS)
 
 
+def kind_parameters(kind: str) -> Parameters:
+    """The axes of each parameter of a kind, by name, in the order of the operands."""
+    return _KINDS[kind]
+
+
 class NormalizeOp(DiagOp, name="normalize", traits=[ext.Pure]):
     """Normalise `src` along the axes `along`; positions where `keep` is false are excluded.
 
     An excluded position gives the identity to every statistic and 0 in the result. `eps` is added
     to the statistic, `inside` or `outside` the aggregator's root (`eps_place`).
+
+    Operands: `src`, then `keep` if there is a mask (i1), then the parameters of the kind (floats,
+    without the axes `along`), in the order in which they were registered.
     """
 
     OPTIONAL = {"eps": ir.FloatAttr, "eps_place": ir.StringAttr}
     out: ext.Result[Any]
     src: ext.Operand[Any]
-    keep: Optional[ext.Operand[Any]]
+    further: Sequence[ext.Operand[Any]]
     along: ir.ArrayAttr
     kind: ir.StringAttr
 
@@ -47,7 +70,13 @@ class NormalizeOp(DiagOp, name="normalize", traits=[ext.Pure]):
     def mask(self) -> ir.Value | None:
         """The `keep` operand, or None."""
         operands = self.operation.operands
-        return operands[1] if len(operands) > 1 else None
+        extra = len(operands) - 1 - len(kind_parameters(self.kind.value))
+        return operands[1] if extra > 0 else None
+
+    @property
+    def parameters(self) -> list[ir.Value]:
+        """The operands that are parameters of the kind."""
+        return list(self.operation.operands)[1 if self.mask is None else 2 :]
 
     def check(self) -> None:
         if self.kind.value not in _KINDS:
@@ -65,7 +94,9 @@ class NormalizeOp(DiagOp, name="normalize", traits=[ext.Pure]):
             raise VerifyError(
                 f"operand and result must hold floats, found {src.type} and {self.out.type}"
             )
+        self._check_count()
         self._check_mask(src)
+        self._check_parameters(src)
         eps = self.optional("eps")
         if eps is not None and not eps.value >= 0:
             raise VerifyError(f"'eps' must not be negative, found {eps.value}")
@@ -82,3 +113,20 @@ class NormalizeOp(DiagOp, name="normalize", traits=[ext.Pure]):
             raise VerifyError(f"'keep' must hold i1, found {mask.type}")
         for label in labels(mask):
             check_has(labels(src), label, "operand that 'keep' excludes from", src.type)
+
+    def _check_count(self) -> None:
+        """One operand, a mask or none, and the parameters."""
+        names, found = kind_parameters(self.kind.value), len(self.operation.operands)
+        if found not in (1 + len(names), 2 + len(names)):
+            what = f"parameters {', '.join(names)}" if names else "no parameters"
+            raise VerifyError(f"normaliser '{self.kind.value}' has {what}; found {found} operands")
+
+    def _check_parameters(self, src: ir.Value) -> None:
+        names = kind_parameters(self.kind.value)
+        for name, wire in zip(names, self.parameters, strict=True):
+            if not is_float(element_type(wire)):
+                raise VerifyError(f"parameter '{name}' must hold floats, found {wire.type}")
+            for label in labels(wire):
+                check_has(labels(src), label, f"operand that '{name}' belongs to", src.type)
+                if label in strings(self.along):
+                    raise VerifyError(f"parameter '{name}' has the normalised axis \"{label}\"")
