@@ -84,11 +84,11 @@ class _Expansion:
         self.type = statistic_type(diag.element_type(op.operands[0]))
         self.dims = diag.dims(op.operands[0])
         self.wires: dict[str, ir.Value] = {"x": op.operands[0]}
-        view = diag.NormalizeOp(op)
-        if view.mask is not None:
-            self.wires["keep"] = view.mask
+        keep = diag.mask_of(op)
+        if keep is not None:
+            self.wires["keep"] = keep
         names = (name for name, _ in self.row.parameters)
-        self.wires |= dict(zip(names, view.parameters, strict=True))
+        self.wires |= dict(zip(names, diag.parameters_of(op), strict=True))
         self.size = self._size() if self.row.needs_size() else constant(1.0)
 
     # ---- the parts, in order ------------------------------------------------------------------

@@ -41,6 +41,8 @@ from diagc.dialects.diag.monoids import MONOIDS, Monoid, identity_attr
 from diagc.dialects.diag.normalize_op import (
     NormalizeOp,
     kind_parameters,
+    mask_of,
+    parameters_of,
     register_kind,
     registered_kinds,
     unregister_kind,
@@ -119,6 +121,8 @@ __all__ = [
     "pad",
     "reduce",
     "kind_parameters",
+    "mask_of",
+    "parameters_of",
     "register_kind",
     "registered_kinds",
     "unregister_kind",

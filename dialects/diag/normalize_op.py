@@ -13,6 +13,8 @@ __all__ = [
     "EPS_PLACES",
     "NormalizeOp",
     "kind_parameters",
+    "mask_of",
+    "parameters_of",
     "register_kind",
     "registered_kinds",
     "unregister_kind",
@@ -49,6 +51,17 @@ def kind_parameters(kind: str) -> Parameters:
     return _KINDS[kind]
 
 
+def mask_of(op: ir.Operation) -> ir.Value | None:
+    """The operand `keep` of a `diag.normalize`, or None."""
+    further = len(op.operands) - 1 - len(kind_parameters(op.attributes["kind"].value))
+    return op.operands[1] if further > 0 else None
+
+
+def parameters_of(op: ir.Operation) -> list[ir.Value]:
+    """The operands of a `diag.normalize` that are parameters of its kind, in their order."""
+    return list(op.operands)[1 if mask_of(op) is None else 2 :]
+
+
 class NormalizeOp(DiagOp, name="normalize", traits=[ext.Pure]):
     """Normalise `src` along the axes `along`; positions where `keep` is false are excluded.
 
@@ -65,18 +78,6 @@ class NormalizeOp(DiagOp, name="normalize", traits=[ext.Pure]):
     further: Sequence[ext.Operand[Any]]
     along: ir.ArrayAttr
     kind: ir.StringAttr
-
-    @property
-    def mask(self) -> ir.Value | None:
-        """The `keep` operand, or None."""
-        operands = self.operation.operands
-        extra = len(operands) - 1 - len(kind_parameters(self.kind.value))
-        return operands[1] if extra > 0 else None
-
-    @property
-    def parameters(self) -> list[ir.Value]:
-        """The operands that are parameters of the kind."""
-        return list(self.operation.operands)[1 if self.mask is None else 2 :]
 
     def check(self) -> None:
         if self.kind.value not in _KINDS:
@@ -106,7 +107,7 @@ class NormalizeOp(DiagOp, name="normalize", traits=[ext.Pure]):
         check_result(self.out, dims(src))
 
     def _check_mask(self, src: ir.Value) -> None:
-        mask = self.mask
+        mask = mask_of(self.operation)
         if mask is None:
             return
         if str(element_type(mask)) != "i1":
@@ -123,7 +124,7 @@ class NormalizeOp(DiagOp, name="normalize", traits=[ext.Pure]):
 
     def _check_parameters(self, src: ir.Value) -> None:
         names = kind_parameters(self.kind.value)
-        for name, wire in zip(names, self.parameters, strict=True):
+        for name, wire in zip(names, parameters_of(self.operation), strict=True):
             if not is_float(element_type(wire)):
                 raise VerifyError(f"parameter '{name}' must hold floats, found {wire.type}")
             for label in labels(wire):

@@ -103,9 +103,11 @@ class BodyPrinter:
 
     def _normalize(self, op: ir.Operation) -> str:
         kind = op.attributes["kind"].value.replace("-", "_")
-        text = f"{kind}({self.wire(op.operands[0])}) along {_words(op, 'along')}"
-        if len(op.operands) > 1:
-            text += f" where {self.wire(op.operands[1])}"
+        wires = self.wires([op.operands[0], *diag.parameters_of(op)])
+        text = f"{kind}({wires}) along {_words(op, 'along')}"
+        keep = diag.mask_of(op)
+        if keep is not None:
+            text += f" where {self.wire(keep)}"
         if "eps" in op.attributes:
             text += f" eps {float(op.attributes['eps'].value)!r}"
             place = op.attributes["eps_place"].value if "eps_place" in op.attributes else ""
