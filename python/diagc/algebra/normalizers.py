@@ -32,7 +32,7 @@ from diagc.algebra.expressions import (
 from diagc.algebra.stable_form import Formula, StableForm, Statistic, derive_form
 from diagc.dialects import diag
 
-__all__ = ["NORMALIZERS", "Normalizer", "find", "register", "rows_text", "unregister"]
+__all__ = ["BUILT_IN", "NORMALIZERS", "Normalizer", "find", "register", "rows_text", "unregister"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _rows() -> tuple[Normalizer, ...]:
 
 
 NORMALIZERS: dict[str, Normalizer] = {row.name: row for row in _rows()}
-_BUILT_IN = frozenset(NORMALIZERS)
+BUILT_IN = frozenset(NORMALIZERS)
 
 
 def find(name: str) -> Normalizer:
@@ -109,7 +109,7 @@ def register(row: Normalizer, *, replace: bool = False) -> Normalizer:
     Raises:
         ValueError: the name is taken.
     """
-    if row.name in _BUILT_IN or (row.name in NORMALIZERS and not replace):
+    if row.name in BUILT_IN or (row.name in NORMALIZERS and not replace):
         raise ValueError(f"normaliser '{row.name}' exists already")
     NORMALIZERS[row.name] = row
     diag.register_kind(row.name, dict(row.parameters))
@@ -122,7 +122,7 @@ def unregister(name: str) -> None:
     Raises:
         KeyError: there is none, or it is built in.
     """
-    if name in _BUILT_IN or name not in NORMALIZERS:
+    if name in BUILT_IN or name not in NORMALIZERS:
         raise KeyError(f"no normaliser '{name}' was registered")
     del NORMALIZERS[name]
     diag.unregister_kind(name)
@@ -130,5 +130,5 @@ def unregister(name: str) -> None:
 
 def rows_text(module_text: str) -> str:
     """The meaning of the registered rows that a module's text names, one a line."""
-    used = (row for name, row in sorted(NORMALIZERS.items()) if name not in _BUILT_IN)
+    used = (row for name, row in sorted(NORMALIZERS.items()) if name not in BUILT_IN)
     return "\n".join(row.text() for row in used if f'"{row.name}"' in module_text)
