@@ -65,7 +65,7 @@ class ExpandNormalizersPass(Pass):
             )
         found = [nested for region in op.regions for nested in diag.walk_ops(region)]
         for nested in found:
-            if nested.name == "diag.normalize":
+            if nested.name in diag.NORMALIZER_OPS:
                 with ir.InsertionPoint(nested), nested.location:
                     result = _Expansion(nested, self.empty_rows == "zero").result()
                 nested.results[0].replace_all_uses_with(result)
@@ -104,8 +104,9 @@ class _Expansion:
         self.wires["e"] = self._map(numerator, self.dims)
         for name, statistic in zip(self.form.formula.names(), self.form.statistics, strict=True):
             summand = replace(self._with(statistic.term, x), term, symbol("e"))
-            masked = self._masked(summand, _identity(statistic.kind))
-            terms = self._map(masked, self.dims)
+            if summand != symbol("e") or statistic.kind != "add":  # else it is masked already
+                summand = self._masked(summand, _identity(statistic.kind))
+            terms = self._map(summand, self.dims)
             self.wires[name] = diag.reduce(terms, self.over, statistic.kind)
         self.wires["r"] = self._map(self._reciprocal())
         return self._map(symbol("e") * symbol("r"), diag.dims(out), diag.element_type(out))

@@ -39,7 +39,9 @@ from diagc.dialects.diag.functions import (
 )
 from diagc.dialects.diag.monoids import MONOIDS, Monoid, identity_attr
 from diagc.dialects.diag.normalize_op import (
+    NORMALIZER_OPS,
     NormalizeOp,
+    NormalizeWithOp,
     kind_parameters,
     mask_of,
     parameters_of,
@@ -77,6 +79,7 @@ __all__ = [
     "EXTERN",
     "KERNEL",
     "MONOIDS",
+    "NORMALIZER_OPS",
     "STREAM_RESULTS",
     "ChunkOp",
     "ConcatOp",
@@ -90,6 +93,7 @@ __all__ = [
     "MapOp",
     "Monoid",
     "NormalizeOp",
+    "NormalizeWithOp",
     "PadOp",
     "ReduceOp",
     "ReindexOp",

@@ -119,8 +119,8 @@ def _check_name(name: str, replace: bool) -> None:
         if other.replace("-", "_") == spelled and not (replace and other == name):
             built_in = other in table.BUILT_IN
             remedy = "choose another name" + (", or pass replace=True" if not built_in else "")
-            origin = "built in" if built_in else "registered before"
-            raise UserError(f"normaliser '{other}' is {origin}", remedy=remedy)
+            origin = "is built in" if built_in else "was registered before"
+            raise UserError(f"normaliser '{other}' {origin}", remedy=remedy)
     if name in table.BUILT_IN:
         raise UserError(f"normaliser '{name}' is built in", remedy="choose another name")
 

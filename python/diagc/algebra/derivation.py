@@ -98,7 +98,7 @@ def _factor(row: Normalizer, term: Expr) -> Expr:
     factor = laws.scale(term, ["c"], ["x"])
     if factor is None or not laws.is_safe(factor, ["c"]):
         raise UnsupportedError(
-            f"normaliser '{row.name}'",
+            f"normaliser {row.name}",
             reason=f"no factor lets the sum of {show(term)} follow a change of c",
         )
     return factor

@@ -69,8 +69,8 @@ class Request:
         return math.prod(max(1, int(self.x.shape[axis])) for axis in self.along)
 
 
-def compute(form: StableForm, request: Request, library: Library) -> tuple[Any, Any]:
-    """The normalised elements, and the denominator of each row."""
+def compute(form: StableForm, request: Request, library: Library) -> tuple[Any, Any, Any]:
+    """The normalised elements, the denominator of each row, and the numerators."""
     where, keep, number = library.functions["select"], request.keep, library.number
 
     def masked(values: Any, identity: float) -> Any:
@@ -97,8 +97,9 @@ def compute(form: StableForm, request: Request, library: Library) -> tuple[Any, 
     eps = constant(request.eps) if request.eps else None
     below = interpret(form.aggregate(eps, request.place), values, library.functions, number)
     empty = below == number(0.0)
-    ratio = term(form.numerator, x) / where(empty, number(1.0), below)
-    return masked(where(empty, number(0.0), ratio), 0.0), below
+    above = term(form.numerator, x)
+    ratio = above / where(empty, number(1.0), below)
+    return masked(where(empty, number(0.0), ratio), 0.0), below, above
 
 
 def _or(value: Any, default: Any) -> Any:
@@ -146,7 +147,7 @@ def numpy_library(dtype: Any) -> Library:
 
 
 def direct(row: Normalizer, request: Request) -> Array:
-    """The row by its formula, in the widest floats; in f64."""
+    """The row by its formula, in the widest floats; NaN where their range does not do either."""
     wide = np.longdouble
     parameters = {name: np.asarray(p, wide) for name, p in request.parameters.items()}
     x = np.asarray(request.x, wide)
@@ -154,8 +155,9 @@ def direct(row: Normalizer, request: Request) -> Array:
     keep, along = request.keep, request.along
     asked = Request(x, along, parameters, keep, seen=seen)
     with np.errstate(all="ignore"):
-        result = compute(literal_form(row.formula), asked, numpy_library(wide))[0]
-        return np.asarray(result, np.float64)
+        result, *parts = compute(literal_form(row.formula), asked, numpy_library(wide))
+        in_range = np.isfinite(parts[0]) & np.isfinite(parts[1])
+        return np.where(in_range, result, np.nan).astype(np.float64)
 
 
 def meaning(row: Normalizer) -> Callable[..., Array]:

@@ -56,13 +56,16 @@ def _rounded(request: Request, dtype: Any) -> Request:
 def _check_row(row: Normalizer, request: Request, scale: float, dtype: Any) -> None:
     wanted, margin = _expected(row, request, dtype)
     with np.errstate(all="ignore"):
-        found, below = compute(row.form, request, numpy_library(dtype))
+        found, below, above = compute(row.form, request, numpy_library(dtype))
     name = np.dtype(dtype).name
     if not np.isfinite(below).all():
         raise _out_of_range(row, request, f"an aggregate in the range of {name}", below, scale)
     if not np.isfinite(found).all():
         raise _out_of_range(row, request, "a finite result", found, scale)
-    underflow = float(np.abs(below).max()) < 1e3 * float(np.finfo(dtype).tiny)
+    tiny = 1e3 * float(np.finfo(dtype).tiny)
+    underflow = float(np.abs(below).max()) < tiny
+    if underflow and float(np.abs(above).max()) > tiny:
+        raise _out_of_range(row, request, f"an aggregate in the range of {name}", below, scale)
     known = np.isfinite(wanted).all()  # else even the widest floats are too narrow
     if known and not underflow and (np.abs(found - wanted) > margin).any():
         raise _out_of_range(row, request, wanted, found, scale)
@@ -87,7 +90,7 @@ def _out_of_range(
     row: Normalizer, request: Request, expected: Any, found: Any, scale: float
 ) -> UnsupportedError:
     return UnsupportedError(
-        f"normaliser '{row.name}'",
+        f"normaliser {row.name}",
         reason=f"its form {_definition(row)} leaves the range of floats, or loses all digits, for "
         f"elements of size {scale:g}: expected {_shown(expected)}, found {_shown(found)}; "
         f"{_row_note(request)}",

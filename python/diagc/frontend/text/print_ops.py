@@ -87,7 +87,7 @@ class BodyPrinter:
     def _result_type(op: ir.Operation, type_: ir.Type) -> str:
         """Give a type; f32 is said where the operands would make it something else."""
         text = type_text(type_)
-        inferring = op.name in ("diag.contract", "diag.normalize")
+        inferring = op.name in ("diag.contract", *diag.NORMALIZER_OPS)
         if inferring and not dtype_text(type_) and _operand_types(op) != {"f32"}:
             return f"{text} f32"
         return text
@@ -208,6 +208,7 @@ _EXPRESSIONS: dict[str, Callable[[BodyPrinter, ir.Operation], str]] = {
     "diag.contract": BodyPrinter._contract,
     "diag.reduce": BodyPrinter._reduce,
     "diag.normalize": BodyPrinter._normalize,
+    "diag.normalize_with": BodyPrinter._normalize,
     "diag.relabel": BodyPrinter._relabel,
     "diag.reindex": BodyPrinter._reindex,
     "diag.constant": BodyPrinter._constant,

@@ -115,7 +115,7 @@ def _reduce(op: ir.Operation, frame: Frame) -> list[Array]:
     return [_rounded(aligned, result.type, frame)]
 
 
-@rule("diag.normalize")
+@rule(*diag.NORMALIZER_OPS)
 def _normalize(op: ir.Operation, frame: Frame) -> list[Array]:
     source, result = op.operands[0], op.results[0]
     axes = diag.labels(source)
