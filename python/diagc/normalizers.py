@@ -1,4 +1,4 @@
-"""Normalisers of users: from Python functions to rows of the table, proved and checked by numbers."""
+"""Normalisers of users: from Python functions to rows of the table, proved and checked."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -43,9 +43,9 @@ def register_normalizer(
     >>> from diagc.scalars import exp                                          # doctest: +SKIP
     >>> diagc.register_normalizer("softmax1", exp, [exp], lambda z: 1 + z)     # doctest: +SKIP
 
-    Then `softmax1(S) along x` is a normaliser of `.diag` text, `S.normalize("softmax1", "x")` of the
-    builder and `diagc.normalize(x, "softmax1", dim=-1)` of torch. How it streams, and stays in
-    range, is derived from the functions.
+    Then `softmax1(S) along x` is a normaliser of `.diag` text, `S.normalize("softmax1", "x")` one
+    of the builder and `diagc.normalize(x, "softmax1", dim=-1)` one of torch. How it streams, and
+    stays in range, is derived from the functions.
 
     Args:
         name: letters, digits, - and _; in `.diag` text - is _.
@@ -133,7 +133,8 @@ def _labels(parameter: str, labels: Labels) -> tuple[str, ...]:
         remedy = "choose another name"
         raise UserError(f"parameter name '{parameter}' has a meaning already", remedy=remedy)
     found = tuple(labels.split() if isinstance(labels, str) else labels)
-    if len(set(found)) < len(found) or not all(isinstance(a, str) and a.isidentifier() for a in found):
+    named = all(isinstance(axis, str) and axis.isidentifier() for axis in found)
+    if len(set(found)) < len(found) or not named:
         expected = "distinct axes, such as 'b h', or '' for a single number"
         raise UserError(f"bad axes of '{parameter}'", expected=expected, found=f"{labels!r}")
     return found

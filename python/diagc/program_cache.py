@@ -2,7 +2,8 @@
 
 An entry holds the host's steps, the cache keys of the kernels and the report. Its key covers the
 text of the module without locations, the formulas of the registered normalisers that it names, the
-pipeline with all options, the processor, and the source files of the compiler itself. Line numbers in a cached report are those of the first compilation.
+pipeline with all options, the processor, and the source files of the compiler itself. Line numbers
+in a cached report are those of the first compilation.
 """
 
 import json

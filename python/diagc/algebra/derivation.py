@@ -85,7 +85,11 @@ def derivation(row: Normalizer) -> Derivation:
         tuple(name for name, _, _ in (*reference, *sums)),
         tuple(f"{name} = {_INIT[kind]}" for name, kind, _ in (*reference, *sums)),
         tuple(body),
-        tuple(f"{n} by {show(_primed_pair(f))}" for n, f in zip(names, factors, strict=True) if _moves(f)),
+        tuple(
+            f"{n} by {show(_primed_pair(f))}"
+            for n, f in zip(names, factors, strict=True)
+            if _moves(f)
+        ),
         _quotient(form.numerator, form.aggregate()),
         tuple(_identities(row, factors)),
     )

@@ -64,10 +64,6 @@ class Request:
     place: str = "inside"
     seen: Any = None
 
-    def size(self) -> int:
-        """The number of positions of a row, at least 1."""
-        return math.prod(max(1, int(self.x.shape[axis])) for axis in self.along)
-
 
 def compute(form: StableForm, request: Request, library: Library) -> tuple[Any, Any, Any]:
     """The normalised elements, the denominator of each row, and the numerators."""
@@ -76,7 +72,12 @@ def compute(form: StableForm, request: Request, library: Library) -> tuple[Any, 
     def masked(values: Any, identity: float) -> Any:
         return values if keep is None else where(keep, values, number(identity))
 
-    values = {**request.parameters, "n": number(float(request.size()))}
+    values = dict(request.parameters)
+    if any("n" in symbols(expr) for expr in form.terms()):
+        # counted, so that the sizes of torch's symbolic shapes stay open
+        ones = where(request.x == request.x, number(1.0), number(1.0))
+        count = library.reduce("add", ones, request.along)
+        values["n"] = library.functions["max"](count, number(1.0))
 
     def term(expr: Expr, x: Any) -> Any:
         full = interpret(expr, {**values, "x": x}, library.functions, number)
@@ -131,7 +132,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "sqrt": np.sqrt,
     "tanh": np.tanh,
 }
-_REDUCTIONS = {"add": np.sum, "max": np.max, "min": np.min}
+_REDUCTIONS: dict[str, Callable[..., Array]] = {"add": np.sum, "max": np.max, "min": np.min}
 
 
 def numpy_library(dtype: Any) -> Library:
@@ -140,8 +141,7 @@ def numpy_library(dtype: Any) -> Library:
 
     def reduce(kind: str, values: Array, axes: Axes) -> Array:
         identity = diag.MONOIDS[kind].float_identity
-        found: Array = _REDUCTIONS[kind](values, axis=axes, keepdims=True, initial=identity)
-        return found
+        return _REDUCTIONS[kind](values, axis=axes, keepdims=True, initial=identity)
 
     return Library(_FUNCTIONS, reduce, type_)
 

@@ -4,13 +4,13 @@ A normaliser maps a row x (all positions along the normalised axes, n of them) t
 
     N(x)_i = a(x_i) / b(z_1 ... z_k),      z_k = sum_j s_k(x_j)   (or the maximum, or the minimum)
 
-with scalar functions a, s_k and b, which may also use n (at least 1) and parameters, wires that lack
+with scalar functions a, s_k and b, which may also use n (at least 1) and parameters, wires without
 the normalised axes. How it is computed without overflow is derived from these terms alone
 (`stable_form`). Source: normalised contractions (arXiv 2505.09326).
 
 Policies that hold for every row. A position that `keep` excludes gives the identity to every
 statistic and 0 in the result; n still counts it. A row whose aggregate b is zero (all excluded, or
-all s_k zero) gives zeros; NaN inputs propagate. Statistics are kept in f32, in f64 for f64 operands.
+all s_k zero) gives zeros; NaN inputs propagate. Statistics are kept in f32, f64 for f64 operands.
 `eps` is added to the statistic as it is kept: where a running maximum is subtracted and cancels in
 the result, it is small beside statistics of elements below that maximum.
 """
@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from diagc.algebra.expressions import (
-    Expr,
     absolute,
     constant,
     exp,

@@ -1,7 +1,7 @@
 """Factors exp(r c) pushed into a term, to where they meet the exponentials that they keep in range.
 
 `growth` says like which exponential a function of an element grows, `pushed` multiplies it by a
-power of exp(c), and `rescaled` writes an aggregate of statistics in statistics that were multiplied.
+power of exp(c), and `rescaled` writes an aggregate in statistics that were multiplied by powers.
 All of it holds for real numbers by the laws of exponentials; that the result also stays in range
 where the operands do is for the caller to check.
 """

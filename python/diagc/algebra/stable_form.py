@@ -9,8 +9,8 @@ follows the running maximum m of g(x_j). With w_k = z_k exp(-r_k c) and p = 1 or
 
 where exp(-p c) goes into the exponentials of a, and b(z) exp(-p c) is written in the w_k: every
 factor is pushed to where it cancels (`scaling`). If none is left, c cancels in the result and is m,
-or 0 while nothing above minus infinity was seen; this is the shift lemma of softmax. If exponentials
-of c are left, c = max(m, 0) keeps them at most 1. Source: range lemma of normalised contractions
+or 0 while nothing above minus infinity was seen; this is the shift lemma of softmax. If any
+exponential of c is left, c = max(m, 0) keeps them at most 1. Source: range lemma of normalised contractions
 (arXiv 2505.09326). What is derived is checked by numbers where a user's law is registered.
 """
 
@@ -38,6 +38,7 @@ EXCLUDED = (0.0, float("-inf"))
 """Element values that may stand for what `keep` excludes."""
 
 _C, _M, _N = symbol("c"), symbol("m"), symbol("n")
+_ONE = constant(1.0)
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Formula:
 
     numerator: Expr
     statistics: tuple[Statistic, ...] = ()
-    aggregate: Expr = constant(1.0)
+    aggregate: Expr = _ONE
     centred: bool = False
 
     def names(self) -> tuple[str, ...]:
@@ -162,9 +163,7 @@ def _centred(formula: Formula) -> StableForm:
     x = {"x": symbol("x") - _C}
     statistics = tuple(Statistic(s.kind, substitute(s.term, x)) for s in formula.statistics)
     numerator, rates = substitute(formula.numerator, x), (0.0,) * len(statistics)
-    return StableForm(
-        formula, "add", symbol("x"), _M / _N, numerator, statistics, rates, 0.0, None
-    )
+    return StableForm(formula, "add", symbol("x"), _M / _N, numerator, statistics, rates, 0.0, None)
 
 
 def _finite(m: Expr) -> Expr:

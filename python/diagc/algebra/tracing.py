@@ -183,8 +183,11 @@ def trace(
     return first
 
 
-def _impure(role: str, location: SourceLocation | None, **facts: str) -> UserError:
-    return UserError(f"{role} is not pure", location=location, remedy=REMEDY, **facts)
+def _impure(
+    role: str, location: SourceLocation | None, found: str, expected: str | None = None
+) -> UserError:
+    message = f"{role} is not pure"
+    return UserError(message, location=location, expected=expected, found=found, remedy=REMEDY)
 
 
 def _location(function: Callable[..., Any]) -> SourceLocation | None:

@@ -149,7 +149,7 @@ def _norm_of_one(x: Expr, kind: str, eps: float) -> Expr:
 @rule("diagc.normalize")
 def _named(r: Raiser, node: Node) -> View:
     """`diagc.normalize`: statistics in the compute type, rounded once."""
-    view, dtype = r.view(node.args["x"]), node.result.dtype
+    view = r.view(node.args["x"])
     dim = node.args["dim"] % len(view.dims)
     if not view.leaves(dim):
         raise NotRaised("a row of one position")

@@ -263,7 +263,7 @@ class Raiser:
         place: str = "inside",
         parameters: Sequence[View] = (),
     ) -> View:
-        """Normalise along whole dims; `keep` and parameters have these dims, each equal or empty."""
+        """Normalise along whole dims; each dim of `keep` and parameters is equal or empty."""
         along = set(along)
         source = self.materialize(view)
         use, local = self.use(source)
@@ -273,9 +273,7 @@ class Raiser:
             local = self.broadcast([local, further_dims], [1] * len(local))
             uses.append(further_use)
         axes = tuple(a for i in sorted(along) for a in leaves(local[i]))
-        op = NormalizeOp(
-            uses, along=axes, kind=kind, eps=eps, place=place, masked=keep is not None
-        )
+        op = NormalizeOp(uses, along=axes, kind=kind, eps=eps, place=place, masked=keep is not None)
         return self.add(op, local, view.dtype)
 
 
