@@ -156,7 +156,8 @@ def direct(row: Normalizer, request: Request) -> Array:
     asked = Request(x, along, parameters, keep, seen=seen)
     with np.errstate(all="ignore"):
         result, *parts = compute(literal_form(row.formula), asked, numpy_library(wide))
-        in_range = np.isfinite(parts[0]) & np.isfinite(parts[1])
+        below, above = parts
+        in_range = np.isfinite(below) & np.isfinite(above) & ((below != 0) | (above == 0))
         return np.where(in_range, result, np.nan).astype(np.float64)
 
 
@@ -178,6 +179,7 @@ def meaning(row: Normalizer) -> Callable[..., Array]:
         if eps:
             return derived
         exact = direct(row, request)
-        return np.where(np.isfinite(exact), exact, derived)
+        # a 0 may stand for what is too small
+        return np.where(np.isfinite(exact) & (exact != 0), exact, derived)
 
     return mean

@@ -10,18 +10,21 @@ follows the running maximum m of g(x_j). With w_k = z_k exp(-r_k c) and p = 1 or
 where exp(-p c) goes into the exponentials of a, and b(z) exp(-p c) is written in the w_k: every
 factor is pushed to where it cancels (`scaling`). If none is left, c cancels in the result and is m,
 or 0 while nothing above minus infinity was seen; this is the shift lemma of softmax. If any
-exponential of c is left, c = max(m, 0) keeps them at most 1. Source: range lemma of normalised contractions
-(arXiv 2505.09326). What is derived is checked by numbers where a user's law is registered.
+exponential of c is left, c = max(m, 0) keeps them at most 1. Source: range lemma of normalised
+contractions (arXiv 2505.09326). What is derived is checked by numbers where a user's law is registered.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
-from diagc.algebra.evaluation import excludes, ratio
+from diagc.algebra.evaluation import excludes, ratio, sample
 from diagc.algebra.expressions import (
     Expr,
     constant,
     equal,
+    evaluate,
     maximum,
     select,
     substitute,
@@ -105,20 +108,38 @@ class StableForm:
             eps: what is added, if anything.
             place: "inside" the outermost root of b (else beside b), or "outside".
         """
-        free = self._rescaled(self.formula.aggregate)
-        if "c" not in symbols(free):
-            return free if eps is None else with_eps(free, eps, place)
-        if eps is None:
-            return free
-        return self._rescaled(with_eps(self.formula.aggregate, eps, place))
+        found = self._rescaled(self.formula.aggregate)
+        if eps is not None and "c" in symbols(found):
+            found = self._rescaled(with_eps(self.formula.aggregate, eps, place))
+        elif eps is not None:
+            found = with_eps(found, eps, place)
+        return self._guarded(found)
 
     def _rescaled(self, aggregate: Expr) -> Expr:
         rates = dict(zip(self.formula.names(), self.rates, strict=True))
         return rescaled(aggregate, rates, -self.rate)
 
+    def _guarded(self, aggregate: Expr) -> Expr:
+        """The aggregate, made 0 for a row without elements where it would be no number."""
+        identities = {
+            name: constant(_identity(statistic.kind))
+            for name, statistic in zip(self.formula.names(), self.statistics, strict=True)
+        }
+        numbers = sample(symbols(aggregate), 0.0)
+        empty = {name: float(term.value or 0.0) for name, term in identities.items()}
+        if not identities or not math.isnan(evaluate(aggregate, {**numbers, **empty, "c": 0.0})):
+            return aggregate
+        nothing = reduce(
+            lambda a, b: Expr("and", (a, b)),
+            (equal(symbol(name), term) for name, term in identities.items()),
+        )
+        # the second guard keeps gradients of what is not selected finite
+        inner = {name: select(nothing, 1.0, symbol(name)) for name in identities}
+        return select(nothing, 0.0, substitute(aggregate, inner))
+
     def cancels(self) -> bool:
         """Whether the result does not depend on c."""
-        return "c" not in symbols(self.aggregate())
+        return "c" not in symbols(self._rescaled(self.formula.aggregate))
 
     def terms(self) -> Iterator[Expr]:
         """All terms."""
@@ -192,6 +213,12 @@ def _rates(growths: list[Expr | None]) -> tuple[Expr | None, list[float]]:
     return base, [0.0 if g is None else 1.0 for g in growths]
 
 
+def _identity(kind: str) -> float:
+    identity = diag.MONOIDS[kind].float_identity
+    assert identity is not None
+    return identity
+
+
 def _finished(
     formula: Formula, kind: str | None, base: Expr, shift: Expr, rates: list[float]
 ) -> StableForm:
@@ -202,9 +229,7 @@ def _finished(
     )
     identities = [(numerator, 0.0)]
     for statistic in statistics:
-        identity = diag.MONOIDS[statistic.kind].float_identity
-        assert identity is not None
-        identities.append((statistic.term, identity))
+        identities.append((statistic.term, _identity(statistic.kind)))
     if kind is not None:
         identities.append((base, float("-inf")))
     excluded = next((v for v in EXCLUDED if excludes(identities, v)), None)

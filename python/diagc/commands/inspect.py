@@ -1,7 +1,9 @@
 """`diagc explain`, `diagc compile` and `diagc targets`: what is made of a program, and for what."""
 
 import argparse
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from diagc.commands.load import load_programs
 from diagc.commands.package import SUFFIX, write_package
@@ -17,7 +19,15 @@ _STAGE = "kernels"
 
 
 def explain(args: argparse.Namespace, options: CompileOptions) -> int:
-    """Print what was fused and why."""
+    """Print what was fused and why; of a normaliser's name, how it is computed in a stream."""
+    from diagc.algebra.normalizers import NORMALIZERS
+
+    if args.program in NORMALIZERS:
+        from diagc.normalizers import derive
+
+        proof = derive(args.program)
+        print(json.dumps(asdict(proof)) if args.json else proof)
+        return 0
     for program in _load(args.program):
         with progress(f"compiling {program.name}"):
             compiled = program.compile(options)
