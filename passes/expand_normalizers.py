@@ -26,7 +26,16 @@ from math import prod
 from typing import ClassVar
 
 from diagc.algebra import normalizers
-from diagc.algebra.expressions import Expr, constant, divide, maximum, replace, select, symbol
+from diagc.algebra.expressions import (
+    Expr,
+    constant,
+    divide,
+    maximum,
+    replace,
+    select,
+    substitute,
+    symbol,
+)
 from diagc.algebra.maps import full, map_expr, statistic_type
 from diagc.algebra.normalizers import Normalizer
 from diagc.dialects import diag
@@ -56,7 +65,7 @@ class ExpandNormalizersPass(Pass):
             )
         found = [nested for region in op.regions for nested in diag.walk_ops(region)]
         for nested in found:
-            if nested.name == "diag.normalize":
+            if nested.name in diag.NORMALIZER_OPS:
                 with ir.InsertionPoint(nested), nested.location:
                     result = _Expansion(nested, self.empty_rows == "zero").result()
                 nested.results[0].replace_all_uses_with(result)
@@ -70,56 +79,74 @@ class _Expansion:
         self.op = op
         self.guarded = guarded
         self.row: Normalizer = normalizers.find(op.attributes["kind"].value)
+        self.form = self.row.form
         self.over = diag.strings(op.attributes["along"])
         self.type = statistic_type(diag.element_type(op.operands[0]))
         self.dims = diag.dims(op.operands[0])
         self.wires: dict[str, ir.Value] = {"x": op.operands[0]}
-        if len(op.operands) > 1:
-            self.wires["keep"] = op.operands[1]
+        keep = diag.mask_of(op)
+        if keep is not None:
+            self.wires["keep"] = keep
+        names = (name for name, _ in self.row.parameters)
+        self.wires |= dict(zip(names, diag.parameters_of(op), strict=True))
         self.size = self._size() if self.row.needs_size() else constant(1.0)
 
     # ---- the parts, in order ------------------------------------------------------------------
 
     def result(self) -> ir.Value:
         """The normalised wire."""
-        row, out = self.row, self.op.results[0]
-        x = self._shifted()
-        numerator = self._masked(row.numerator(x))
-        if row.statistic is None:
+        out = self.op.results[0]
+        x = self._referred()
+        term = self._with(self.form.numerator, x)
+        numerator = self._masked(term)
+        if not self._divides():
             return self._map(numerator, diag.dims(out), diag.element_type(out))
         self.wires["e"] = self._map(numerator, self.dims)
-        summand = self._masked(replace(row.statistic(x), row.numerator(x), symbol("e")))
-        terms = self._map(summand, self.dims)
-        self.wires["z"] = diag.reduce(terms, self.over, "add")
+        for name, statistic in zip(self.form.formula.names(), self.form.statistics, strict=True):
+            summand = replace(self._with(statistic.term, x), term, symbol("e"))
+            if summand != symbol("e") or statistic.kind != "add":  # else it is masked already
+                summand = self._masked(summand, _identity(statistic.kind))
+            terms = self._map(summand, self.dims)
+            self.wires[name] = diag.reduce(terms, self.over, statistic.kind)
         self.wires["r"] = self._map(self._reciprocal())
         return self._map(symbol("e") * symbol("r"), diag.dims(out), diag.element_type(out))
 
-    def _shifted(self) -> Expr:
-        """The element that a1 and a2 apply to; the statistic of the shift is computed here."""
-        shift, x = self.row.shift, symbol("x")
-        if "keep" in self.wires and self.row.excluded is not None:
-            x = select(symbol("keep"), x, self.row.excluded)
-        if shift is None:
+    def _divides(self) -> bool:
+        return bool(self.form.statistics) or self.form.aggregate() != constant(1.0)
+
+    def _referred(self) -> Expr:
+        """The element that a and the s_k apply to; the reference c is computed here."""
+        form, x = self.form, symbol("x")
+        if "keep" in self.wires and form.excluded is not None:
+            x = select(symbol("keep"), x, form.excluded)
+        if form.kind is None:
             return x
-        self.wires["x"] = self._map(self._masked(x, _identity(shift.kind)), self.dims)
-        self.wires["m"] = diag.reduce(self.wires["x"], self.over, shift.kind)
-        guarded = self.guarded or shift.kind != "max"
-        self.wires["c"] = self._map(shift.value(symbol("m"), self.size) if guarded else symbol("m"))
-        return symbol("x") - symbol("c")
+        if form.kind == "add" or form.excluded is not None:
+            self.wires["x"] = self._map(self._masked(x, _identity(form.kind)), self.dims)
+            x = symbol("x")
+        reference = self._masked(self._with(form.reference, x), _identity(form.kind))
+        self.wires["m"] = diag.reduce(self._map(reference, self.dims), self.over, form.kind)
+        plain = not self.guarded and form.kind == "max" and form.cancels()
+        self.wires["c"] = self._map(symbol("m") if plain else self._with(form.shift, x))
+        return x
+
+    def _with(self, expr: Expr, x: Expr) -> Expr:
+        """A term of the row, with the masked element and the size of the row put in."""
+        return substitute(expr, {"x": x, "n": self.size})
 
     def _reciprocal(self) -> Expr:
         """1 / b(z), by the policy for rows without mass."""
         attributes = self.op.attributes
         eps = constant(attributes["eps"].value) if "eps" in attributes else None
         place = attributes["eps_place"].value if "eps_place" in attributes else "inside"
-        b = self.row.aggregate(symbol("z"), self.size, eps, place)
+        b = self._with(self.form.aggregate(eps, place), symbol("x"))
         return divide(1.0, b) if self.guarded else 1.0 / b
 
     # ---- helpers ------------------------------------------------------------------------------
 
     def _masked(self, expr: Expr, value: float = 0.0) -> Expr:
         """`expr` where kept, unless an element value already stands for what is excluded."""
-        if "keep" not in self.wires or self.row.excluded is not None:
+        if "keep" not in self.wires or self.form.excluded is not None:
             return expr
         return select(symbol("keep"), expr, value)
 

@@ -38,7 +38,17 @@ from diagc.dialects.diag.functions import (
     verify_labels,
 )
 from diagc.dialects.diag.monoids import MONOIDS, Monoid, identity_attr
-from diagc.dialects.diag.normalize_op import NormalizeOp, register_kind, registered_kinds
+from diagc.dialects.diag.normalize_op import (
+    NORMALIZER_OPS,
+    NormalizeOp,
+    NormalizeWithOp,
+    kind_parameters,
+    mask_of,
+    parameters_of,
+    register_kind,
+    registered_kinds,
+    unregister_kind,
+)
 from diagc.dialects.diag.region_ops import (
     STREAM_RESULTS,
     ChunkOp,
@@ -69,6 +79,7 @@ __all__ = [
     "EXTERN",
     "KERNEL",
     "MONOIDS",
+    "NORMALIZER_OPS",
     "STREAM_RESULTS",
     "ChunkOp",
     "ConcatOp",
@@ -82,6 +93,7 @@ __all__ = [
     "MapOp",
     "Monoid",
     "NormalizeOp",
+    "NormalizeWithOp",
     "PadOp",
     "ReduceOp",
     "ReindexOp",
@@ -106,11 +118,14 @@ __all__ = [
     "is_wire",
     "join_dims",
     "join_size",
+    "kind_parameters",
     "labels",
     "map_",
+    "mask_of",
     "normalize",
     "outer_operands",
     "pad",
+    "parameters_of",
     "reduce",
     "register_kind",
     "registered_kinds",
@@ -119,6 +134,7 @@ __all__ = [
     "stream",
     "string_array",
     "strings",
+    "unregister_kind",
     "verify_labels",
     "walk_ops",
     "wire",

@@ -18,7 +18,7 @@ from diagc.dialects.diag.types import (
     string_array,
     wire,
 )
-from diagc.mlir import ir
+from diagc.mlir import arith, ir
 
 __all__ = [
     "chunk",
@@ -115,12 +115,16 @@ def normalize(
     kind: str,
     *,
     keep: ir.Value | None = None,
+    parameters: Values = (),
     eps: float | None = None,
     eps_place: str | None = None,
     dtype: ir.Type | None = None,
     loc: ir.Location | None = None,
 ) -> ir.Value:
-    """Normalise `src` along axes; `keep` (i1) excludes positions; `eps_place` is where `eps` is."""
+    """Normalise `src` along axes; `keep` (i1) excludes positions; `eps_place` is where `eps` is.
+
+    `parameters` are those of the kind, in its order.
+    """
     attributes: dict[str, ir.Attribute] = {
         "along": string_array(along),
         "kind": ir.StringAttr.get(kind),
@@ -129,9 +133,27 @@ def normalize(
         attributes["eps"] = ir.FloatAttr.get(ir.F64Type.get(), eps)
     if eps_place is not None:
         attributes["eps_place"] = ir.StringAttr.get(eps_place)
-    operands = (src,) if keep is None else (src, keep)
+    operands = (src, *(() if keep is None else (keep,)))
     result = wire(dims(src), dtype or element_type(src))
-    return _create("normalize", result, operands, attributes, loc).results[0]
+    if not parameters:
+        return _create("normalize", result, operands, attributes, loc).results[0]
+    sizes = [1, len(operands) - 1, len(parameters)]
+    attributes["operandSegmentSizes"] = ir.DenseI32ArrayAttr.get(sizes)
+    operands = (*operands, *_alike(parameters, loc))
+    return _create("normalize_with", result, operands, attributes, loc).results[0]
+
+
+def _alike(values: Values, loc: ir.Location | None) -> Values:
+    """Float wires with the axes that any of them has, in the widest type among them."""
+    if len({value.type for value in values}) == 1:
+        return values
+    axes = {label: size for value in values for label, size in dims(value).items()}
+    widest = max((ir.FloatType(element_type(v)) for v in values), key=lambda t: t.width)
+
+    def widened(x: ir.Value) -> ir.Value:
+        return arith.extf(widest, x) if ir.FloatType(x.type).width < widest.width else x
+
+    return [map_([value], widened, result=axes, dtype=widest, loc=loc) for value in values]
 
 
 def relabel(src: ir.Value, names: Mapping[str, str], *, loc: ir.Location | None = None) -> ir.Value:

@@ -14,18 +14,39 @@ if TYPE_CHECKING:
     from diagc.api import compile as compile
     from diagc.api import simulate as simulate
     from diagc.errors import DiagcError as DiagcError
+    from diagc.frontend.torch.normalize_function import normalize as normalize
+    from diagc.normalizers import derive as derivation
+    from diagc.normalizers import register_normalizer as register_normalizer
+    from diagc.normalizers import unregister_normalizer as unregister_normalizer
     from diagc.options import CompileOptions as CompileOptions
 
-__all__ = ["CompileOptions", "CompiledFunction", "DiagcError", "__version__", "compile", "simulate"]
+__all__ = [
+    "CompileOptions",
+    "CompiledFunction",
+    "DiagcError",
+    "__version__",
+    "compile",
+    "derivation",
+    "normalize",
+    "register_normalizer",
+    "simulate",
+    "unregister_normalizer",
+]
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "CompileOptions": "diagc.options",
-    "CompiledFunction": "diagc.api",
-    "DiagcError": "diagc.errors",
-    "compile": "diagc.api",
-    "simulate": "diagc.api",
+    # name: (module, what it is called there; nothing for the module itself)
+    "CompileOptions": ("diagc.options", "CompileOptions"),
+    "CompiledFunction": ("diagc.api", "CompiledFunction"),
+    "DiagcError": ("diagc.errors", "DiagcError"),
+    "compile": ("diagc.api", "compile"),
+    "derivation": ("diagc.normalizers", "derive"),
+    "normalize": ("diagc.frontend.torch.normalize_function", "normalize"),
+    "register_normalizer": ("diagc.normalizers", "register_normalizer"),
+    "scalars": ("diagc.scalars", ""),
+    "simulate": ("diagc.api", "simulate"),
+    "unregister_normalizer": ("diagc.normalizers", "unregister_normalizer"),
 }
 
 if not TYPE_CHECKING:  # a typed __getattr__ would make every misspelt name check
@@ -33,6 +54,8 @@ if not TYPE_CHECKING:  # a typed __getattr__ would make every misspelt name chec
     def __getattr__(name: str) -> object:
         if name not in _HOMES:
             raise AttributeError(f"module 'diagc' has no attribute '{name}'")
-        value = getattr(import_module(_HOMES[name]), name)
+        home, own = _HOMES[name]
+        module = import_module(home)
+        value = getattr(module, own) if own else module
         globals()[name] = value
         return value

@@ -273,7 +273,7 @@ def _program_key(module: ir.Module, target: Target, options: CompileOptions) -> 
     wants_passes = options.validate or options.timing or options.dump_dir is not None
     prints = options.print_ir_before or options.print_ir_after
     text_key = getattr(target.load(), "text_key", None)
-    if wants_passes or prints or text_key is None or not program_cache.can_be_kept():
+    if wants_passes or prints or text_key is None:
         return None
     # not `pipeline_text`, which imports all passes
     passes = [*DIAG_STAGES, *((name, getattr(options, name)) for name in PASS_OPTIONS)]

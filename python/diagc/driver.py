@@ -133,7 +133,7 @@ def _add_compile(commands: Subparsers) -> None:
 
 
 def _add_explain(commands: Subparsers) -> None:
-    text = "say what was fused and why, and what stays outside"
+    text = "say what was fused and why, and what stays outside; or derive a normaliser by its name"
     parser = _add_program_command(commands, "explain", text)
     parser.add_argument("--json", action="store_true", help="the same as --format=json")
     choices = {"text": "for people", "json": "for programs", "html": "one page with pictures"}

@@ -1,10 +1,11 @@
 """What each named normaliser means, written from its definition in float64 numpy.
 
 The reference that the interpreter judges all rewrites by, so nothing here is derived from the table
-of laws (`diagc.algebra`): every kind has a formula of its own.
+of laws (`diagc.algebra`): every kind has a formula of its own. What users register brings its own
+meaning, which is the user's formula as it is written.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,11 +13,13 @@ import numpy.typing as npt
 
 from diagc.errors import UnsupportedError
 
-__all__ = ["normalize", "register_meaning"]
+__all__ = ["Registered", "normalize", "register_meaning", "unregister_meaning"]
 
 Array: TypeAlias = npt.NDArray[Any]
 Axes: TypeAlias = tuple[int, ...]
 Meaning: TypeAlias = Callable[[Array, Array, Axes, Array, float, str], Array]
+Registered: TypeAlias = Callable[[Array, Array, Axes, Array, float, str, Sequence[Array]], Array]
+"""Of x, x as the statistics see it, axes, keep, eps, its place, and the parameters in order."""
 
 
 def normalize(
@@ -28,6 +31,7 @@ def normalize(
     eps: float = 0.0,
     eps_place: str | None = None,
     seen: Array | None = None,
+    parameters: Sequence[Array] = (),
 ) -> Array:
     """Normalise float64 `x` along axes.
 
@@ -39,6 +43,7 @@ def normalize(
         eps: added to the statistic, see `eps_place`.
         eps_place: "inside" the root (the default where there is one) or "outside".
         seen: `x` as statistics see it, with other rounding errors; `x` by default.
+        parameters: those of a registered kind, in order; they broadcast against `x`.
 
     Returns:
         Float64 of the shape of `x`. Rows whose statistic is 0 become 0; NaN propagates along rows.
@@ -46,10 +51,12 @@ def normalize(
     Raises:
         UnsupportedError: no meaning is known for `kind`.
     """
-    if kind not in _MEANINGS:
+    if kind not in _MEANINGS and kind not in _REGISTERED:
         raise UnsupportedError(f"diag.normalize {kind}", reason="it has no reference meaning")
+    asked = (x, x if seen is None else seen, along, keep, eps, eps_place or "inside")
     with np.errstate(all="ignore"):
-        y = _MEANINGS[kind](x, x if seen is None else seen, along, keep, eps, eps_place or "inside")
+        known = kind in _MEANINGS
+        y = _MEANINGS[kind](*asked) if known else _REGISTERED[kind](*asked, parameters)
     return np.where(keep, y, 0.0)
 
 
@@ -126,12 +133,20 @@ _MEANINGS: dict[str, Meaning] = {
 }
 
 
-def register_meaning(kind: str, meaning: Meaning) -> None:
-    """Give a user's normaliser its reference: a function of (x, seen, along, keep, eps, place).
+_REGISTERED: dict[str, Registered] = {}
+
+
+def register_meaning(kind: str, meaning: Registered) -> None:
+    """Give a user's normaliser its meaning.
 
     Raises:
         ValueError: the kind has a meaning already.
     """
-    if kind in _MEANINGS:
+    if kind in _MEANINGS or kind in _REGISTERED:
         raise ValueError(f"normaliser '{kind}' has a meaning already")
-    _MEANINGS[kind] = meaning
+    _REGISTERED[kind] = meaning
+
+
+def unregister_meaning(kind: str) -> None:
+    """Forget the meaning of a user's normaliser."""
+    _REGISTERED.pop(kind, None)

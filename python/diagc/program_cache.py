@@ -1,8 +1,9 @@
 """Programs on disk: a module that was compiled before needs no pass, only its kernels.
 
 An entry holds the host's steps, the cache keys of the kernels and the report. Its key covers the
-text of the module without locations, the pipeline with all options, the processor, and the source
-files of the compiler itself. Line numbers in a cached report are those of the first compilation.
+text of the module without locations, the formulas of the registered normalisers that it names, the
+pipeline with all options, the processor, and the source files of the compiler itself. Line numbers
+in a cached report are those of the first compilation.
 """
 
 import json
@@ -13,8 +14,8 @@ from functools import cache
 from pathlib import Path
 
 import diagc
+from diagc.algebra import normalizers
 from diagc.debug import logger
-from diagc.dialects import diag
 from diagc.errors import CacheError
 from diagc.explain import report
 from diagc.mlir import ir
@@ -23,7 +24,7 @@ from diagc.runtime.cache import default_cache
 from diagc.runtime.plain_data import Codec, dataclasses_of
 from diagc.runtime.steps import HostProgram
 
-__all__ = ["StoredProgram", "can_be_kept", "decode", "encode", "module_text", "read", "write"]
+__all__ = ["StoredProgram", "decode", "encode", "module_text", "read", "write"]
 
 
 @dataclass(frozen=True)
@@ -35,18 +36,10 @@ class StoredProgram:
     report: report.Report
 
 
-_BUILT_IN_KINDS = diag.registered_kinds()
-
-
-def can_be_kept() -> bool:
-    """Whether modules mean what their text says: a user's own normalisers are functions."""
-    return diag.registered_kinds() == _BUILT_IN_KINDS
-
-
 def module_text(module: ir.Module, pipeline: str) -> str:
     """The text that a program's key is made of."""
     text = str(module.operation.get_asm(assume_verified=True))
-    return "\n".join((_source_stamp(), pipeline, text))
+    return "\n".join((_source_stamp(), pipeline, normalizers.rows_text(text), text))
 
 
 def read(key: str) -> StoredProgram | None:

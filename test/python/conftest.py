@@ -53,3 +53,14 @@ def cuda(fake_cuda_library: Path, monkeypatch: pytest.MonkeyPatch) -> "Iterator[
     forget()
     gc.collect()
     assert (fake.loaded, fake.retained, fake.depth, fake.capture_mode) == (before, 0, 0, 0)
+
+
+@pytest.fixture
+def registry() -> Iterator[None]:
+    """Normalisers that the test registers are gone after it, whatever happens."""
+    from diagc.algebra.normalizers import BUILT_IN, NORMALIZERS
+    from diagc.normalizers import unregister_normalizer
+
+    yield
+    for name in set(NORMALIZERS) - BUILT_IN:
+        unregister_normalizer(name)

@@ -157,6 +157,13 @@ def test_explain_and_compile(files: Path, capsys: pytest.CaptureFixture[str], fi
     assert "diag.normalize" not in call(capsys, "compile", files / file, "--emit=expanded")[1]
 
 
+def test_explain_derives_a_normaliser(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = call(capsys, "explain", "softmax")
+    assert status == 0
+    assert "z' = z * exp(c - c') + exp(x - c')" in out
+    assert json.loads(call(capsys, "explain", "l2", "--json")[1])["state"] == ["z"]
+
+
 def test_unknown_stage_is_refused(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, _, err = call(capsys, "compile", files / "good.diag", "--emit=moon")
     assert status == 1

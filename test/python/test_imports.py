@@ -44,6 +44,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "host_program": TARGETS,
     "program_cache": TARGETS | {"explain", "host_program"},
     "compiler": COMPILER,
+    "scalars": IR | {"algebra"},
+    "normalizers": IR | {"algebra", "frontend"},
     "torch_build": COMPILER,
     "api": COMPILER | {"drawings", "explain_page", "viz", "simulator", "torch_build"},
     "torch_backend": COMPILER,
@@ -51,7 +53,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "simulator": TARGETS,
     "arguments": set(),
     "opt": COMPILER | {"arguments", "testing"},
-    "commands": COMPILER | {"drawings", "explain_page", "viz", "__init__", "simulator"},
+    "commands": COMPILER
+    | {"drawings", "explain_page", "viz", "__init__", "normalizers", "simulator"},
     "driver": {"__init__", "arguments", "commands", "opt"},
     "__init__": {"api"},
     "__main__": {"driver"},

@@ -2,59 +2,36 @@
 
 A normaliser maps a row x (all positions along the normalised axes, n of them) to
 
-    N(x)_i = a1(x_i - c) / b(sum_j a2(x_j - c)),      b(z) = outer(inner(z, n) + eps) or
-                                                       outer(inner(z, n)) + eps
+    N(x)_i = a(x_i) / b(z_1 ... z_k),      z_k = sum_j s_k(x_j)   (or the maximum, or the minimum)
 
-where the shift c is a statistic of its own (the maximum of softmax, the mean of layer) and n is at
-least 1. Source: normalised contractions (arXiv 2505.09326).
+with scalar functions a, s_k and b, which may also use n (at least 1) and parameters, wires without
+the normalised axes. How it is computed without overflow is derived from these terms alone
+(`stable_form`). Source: normalised contractions (arXiv 2505.09326).
 
 Policies that hold for every row. A position that `keep` excludes gives the identity to every
 statistic and 0 in the result; n still counts it. A row whose aggregate b is zero (all excluded, or
-all a2 zero) gives zeros; NaN inputs propagate. Statistics are kept in f32, in f64 for f64 operands.
+all s_k zero) gives zeros; NaN inputs propagate. Statistics are kept in f32, f64 for f64 operands.
+`eps` is added to the statistic as it is kept: where a running maximum is subtracted and cancels in
+the result, it is small beside statistics of elements below that maximum.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from diagc.algebra.expressions import (
-    Expr,
     absolute,
     constant,
-    equal,
     exp,
     maximum,
-    select,
     sqrt,
     symbol,
     symbols,
+    text,
 )
+from diagc.algebra.stable_form import Formula, StableForm, Statistic, derive_form
 from diagc.dialects import diag
 
-__all__ = ["NORMALIZERS", "Normalizer", "Shift", "find", "register"]
-
-Unary = Callable[[Expr], Expr]
-Binary = Callable[[Expr, Expr], Expr]
-
-
-@dataclass(frozen=True)
-class Shift:
-    """What is subtracted from every element first: `value(statistic, n)`.
-
-    Args:
-        kind: the reduction of the row that gives the statistic.
-        value: from the statistic and n to what is subtracted; must be finite on an empty row.
-    """
-
-    kind: str
-    value: Binary
-
-
-def _first(z: Expr, _n: Expr) -> Expr:
-    return z
-
-
-def _identity(x: Expr) -> Expr:
-    return x
+__all__ = ["BUILT_IN", "NORMALIZERS", "Normalizer", "find", "register", "rows_text", "unregister"]
 
 
 @dataclass(frozen=True)
@@ -63,91 +40,51 @@ class Normalizer:
 
     Args:
         name: what `diag.normalize` calls it.
-        numerator: a1.
-        statistic: a2, summed over the row; None for no statistic (then b is 1).
-        inner: part of b inside the root, from the sum and n.
-        outer: part of b outside, the root itself.
-        shift: the statistic that is subtracted first, if any.
-        excluded: the element value that `keep` may put in place of an excluded one: a1 and a2 are 0
-            there, and the shift's statistic is not changed by it. None when no value does all that;
-            then a1 and a2 are masked each.
+        formula: the functions a, s_k and b.
+        parameters: axes of each parameter, by name, in the order of the operands.
     """
 
     name: str
-    numerator: Unary
-    statistic: Unary | None = None
-    inner: Binary = _first
-    outer: Unary = _identity
-    shift: Shift | None = None
-    excluded: float | None = None
+    formula: Formula
+    parameters: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
-    def aggregate(self, z: Expr, n: Expr, eps: Expr | None, eps_place: str = "inside") -> Expr:
-        """The term b(z), with `eps` inside or outside the root."""
-        inside = self.inner(z, n)
-        if eps is None:
-            return self.outer(inside)
-        if eps_place == "inside":
-            return self.outer(inside + eps)
-        return self.outer(inside) + eps
+    @cached_property
+    def form(self) -> StableForm:
+        """How it is computed; derived once."""
+        return derive_form(self.formula)
 
     def needs_size(self) -> bool:
-        """Whether b or the shift depends on n."""
-        z, n = symbol("z"), symbol("n")
-        shifted = symbols(self.shift.value(z, n)) if self.shift else set()
-        return "n" in shifted | symbols(self.inner(z, n))
+        """Whether a term depends on n."""
+        return "n" in set().union(*map(symbols, self.form.terms()))
+
+    def text(self) -> str:
+        """All that the row means, as canonical text: what cached programs are known by."""
+        formula = self.formula
+        statistics = [f"{s.kind} {text(s.term)}" for s in formula.statistics]
+        terms = [text(formula.numerator), *statistics, text(formula.aggregate)]
+        axes = [f"{name}: {' '.join(labels)}" for name, labels in self.parameters]
+        return " | ".join((self.name, str(formula.centred), *terms, *axes))
 
 
-NEGATIVE_INFINITY = float("-inf")
+def _rows() -> tuple[Normalizer, ...]:
+    x, z, n = symbol("x"), symbol("z"), symbol("n")
+    square = Statistic("add", x * x)
+    relu = maximum(x, 0.0)
+    formulas = {
+        "softmax": Formula(exp(x), (Statistic("add", exp(x)),), z),
+        "l2": Formula(x, (square,), sqrt(z)),
+        "l1": Formula(x, (Statistic("add", absolute(x)),), z),
+        "relu-sum": Formula(relu, (Statistic("add", relu),), z),
+        "sigmoid": Formula(constant(1.0) / (1.0 + exp(-x))),
+        "none": Formula(x),
+        "rms": Formula(x, (square,), sqrt(z / n)),
+        "layer": Formula(x, (square,), sqrt(z / n), centred=True),
+    }
+    return tuple(Normalizer(name, formula) for name, formula in formulas.items())
 
 
-def _finite_maximum(m: Expr, _n: Expr) -> Expr:
-    """The maximum, and 0 for a row without elements above minus infinity."""
-    return select(equal(m, NEGATIVE_INFINITY), 0.0, m)
-
-
-def _mean(z: Expr, n: Expr) -> Expr:
-    return z / n
-
-
-def _relu(x: Expr) -> Expr:
-    return maximum(x, 0.0)
-
-
-def _square(x: Expr) -> Expr:
-    return x * x
-
-
-def _sigmoid(x: Expr) -> Expr:
-    return constant(1.0) / (1.0 + exp(-x))
-
-
-_ROWS = (
-    Normalizer(
-        "softmax",
-        numerator=exp,
-        statistic=exp,
-        shift=Shift("max", _finite_maximum),
-        excluded=NEGATIVE_INFINITY,
-    ),
-    Normalizer("l2", numerator=_identity, statistic=_square, outer=sqrt, excluded=0.0),
-    Normalizer("l1", numerator=_identity, statistic=absolute, excluded=0.0),
-    Normalizer("relu-sum", numerator=_relu, statistic=_relu, excluded=0.0),
-    Normalizer("sigmoid", numerator=_sigmoid, excluded=NEGATIVE_INFINITY),
-    Normalizer("none", numerator=_identity, excluded=0.0),
-    Normalizer(
-        "rms", numerator=_identity, statistic=_square, inner=_mean, outer=sqrt, excluded=0.0
-    ),
-    Normalizer(
-        "layer",
-        numerator=_identity,
-        statistic=_square,
-        inner=_mean,
-        outer=sqrt,
-        shift=Shift("add", _mean),
-    ),
-)
-
-NORMALIZERS: dict[str, Normalizer] = {row.name: row for row in _ROWS}
+NORMALIZERS: dict[str, Normalizer] = {row.name: row for row in _rows()}
+BUILT_IN = frozenset(NORMALIZERS)
 
 
 def find(name: str) -> Normalizer:
@@ -161,14 +98,36 @@ def find(name: str) -> Normalizer:
     return NORMALIZERS[name]
 
 
-def register(row: Normalizer) -> Normalizer:
+def register(row: Normalizer, *, replace: bool = False) -> Normalizer:
     """Add a row to the table and make its name legal in `diag.normalize`.
 
+    Args:
+        row: the row.
+        replace: whether a row that was registered before may be replaced.
+
     Raises:
-        ValueError: the name is taken, or `excluded` does not do what it promises.
+        ValueError: the name is taken.
     """
-    if row.name in NORMALIZERS:
+    if row.name in BUILT_IN or (row.name in NORMALIZERS and not replace):
         raise ValueError(f"normaliser '{row.name}' exists already")
     NORMALIZERS[row.name] = row
-    diag.register_kind(row.name)
+    diag.register_kind(row.name, dict(row.parameters))
     return row
+
+
+def unregister(name: str) -> None:
+    """Remove a row that was registered.
+
+    Raises:
+        KeyError: there is none, or it is built in.
+    """
+    if name in BUILT_IN or name not in NORMALIZERS:
+        raise KeyError(f"no normaliser '{name}' was registered")
+    del NORMALIZERS[name]
+    diag.unregister_kind(name)
+
+
+def rows_text(module_text: str) -> str:
+    """The meaning of the registered rows that a module's text names, one a line."""
+    used = (row for name, row in sorted(NORMALIZERS.items()) if name not in BUILT_IN)
+    return "\n".join(row.text() for row in used if f'"{row.name}"' in module_text)

@@ -1,15 +1,19 @@
 """`diagc explain`, `draw`, `compile` and `targets`: what is made of a program, and for what."""
 
 import argparse
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+from diagc.algebra.normalizers import NORMALIZERS
 from diagc.commands.load import load_programs
 from diagc.commands.package import SUFFIX, write_package
 from diagc.commands.program import Program
 from diagc.commands.progress import progress
 from diagc.errors import UserError
 from diagc.files import STANDARD, write_text
+from diagc.normalizers import derive
 from diagc.options import CompileOptions
 
 __all__ = ["compile_program", "draw", "explain", "show_targets"]
@@ -18,8 +22,12 @@ _STAGE = "kernels"
 
 
 def explain(args: argparse.Namespace, options: CompileOptions) -> int:
-    """Write what was fused and why; a page is about one program."""
+    """Write what was fused and why; of a normaliser's name, how it is computed in a stream."""
     form = "json" if args.json else args.format
+    if args.program in NORMALIZERS:
+        proof = derive(args.program)
+        write_text(args.output, f"{json.dumps(asdict(proof)) if form == 'json' else proof}\n")
+        return 0
     programs = [_only(args.program)] if form == "html" else _load(args.program)
     texts = []
     for program in programs:

@@ -230,8 +230,18 @@ class Wire(Arithmetic):
         keep: "Wire | None" = None,
         eps: float | None = None,
         eps_place: str | None = None,
+        params: "Mapping[str, Wire] | None" = None,
     ) -> "Wire":
-        """Normalise along axes; positions where `keep` is false are excluded."""
+        """Normalise along axes; positions where `keep` is false are excluded.
+
+        Args:
+            kind: name of the normaliser.
+            along: the axes.
+            keep: boolean wire.
+            eps: added to the statistic.
+            eps_place: "inside" its root, or "outside".
+            params: the parameters of a registered normaliser, by name.
+        """
         with checked():
             if kind not in diag.registered_kinds():
                 known = ", ".join(diag.registered_kinds())
@@ -243,11 +253,27 @@ class Wire(Arithmetic):
                     _split(along),
                     kind,
                     keep=None if keep is None else self.diagram.own(keep),
+                    parameters=self._parameters(kind, params or {}),
                     eps=eps,
                     eps_place=eps_place,
                     loc=call_site(kind.replace("-", "_")),
                 )
             )
+
+    def _parameters(self, kind: str, params: "Mapping[str, Wire]") -> list[ir.Value]:
+        """The parameters of a normaliser in its order, which have the axes it declares."""
+        declared = diag.kind_parameters(kind)
+        if set(params) != set(declared):
+            expected, found = (", ".join(names) or "none" for names in (declared, params))
+            fail(f"wrong parameters for '{kind}'", expected=expected, found=found)
+        values = {name: self.diagram.own(params[name]) for name in declared}
+        for name, axes in declared.items():
+            labels = diag.labels(values[name])
+            if set(labels) != set(axes):
+                expected, found = (" ".join(a) or "none" for a in (axes, labels))
+                what = f"parameter '{name}' of '{kind}' has other axes"
+                fail(what, expected=expected, found=found)
+        return list(values.values())
 
     def reduce(self, kind: str, over: Labels) -> "Wire":
         """Reduce axes; `kind` is sum, prod, max, min, any, all or mean."""

@@ -2,27 +2,29 @@
 
 import ast
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from diagc.algebra import normalizers
-from diagc.algebra.expressions import Expr, call, constant, exp, show, symbol
+from diagc.algebra.expressions import (
+    Expr,
+    constant,
+    evaluate,
+    exp,
+    log,
+    maximum,
+    show,
+    sqrt,
+    symbol,
+)
 from diagc.algebra.normalizers import NORMALIZERS, Normalizer
+from diagc.algebra.stable_form import Formula, Statistic, derive_form
 from diagc.dialects import diag
-from diagc.dialects.diag import normalize_op
 
 ROOT = Path(__file__).resolve().parents[3]
-X, Z, N = symbol("x"), symbol("z"), symbol("n")
-
-
-def number(expr: Expr, **values: float) -> float:
-    """The value of a term that may use roots."""
-    if expr.op == "sqrt":
-        return math.sqrt(number(expr.args[0], **values))
-    from diagc.algebra.expressions import evaluate
-
-    return evaluate(expr, values)
+X, Z = symbol("x"), symbol("z")
 
 
 def test_every_row_is_a_kind_of_the_dialect() -> None:
@@ -31,31 +33,32 @@ def test_every_row_is_a_kind_of_the_dialect() -> None:
 
 @pytest.mark.parametrize("row", NORMALIZERS.values(), ids=lambda row: row.name)
 def test_the_excluded_value_changes_nothing(row: Normalizer) -> None:
-    if row.excluded is None:
+    form = row.form
+    if form.excluded is None:
         return
-    shifted = constant(row.excluded) if row.shift is None else constant(row.excluded) - 2.5
-    assert number(row.numerator(shifted)) == 0.0
-    if row.statistic is not None:
-        assert number(row.statistic(shifted)) == 0.0
-    if row.shift is not None:
-        assert diag.MONOIDS[row.shift.kind].float_identity == row.excluded
+    for c in (-2.5, 0.0, 7.0):
+        values = {"x": form.excluded, "c": c}
+        assert evaluate(form.numerator, values) == 0.0
+        assert all(evaluate(s.term, values) == 0.0 for s in form.statistics)
+    if form.kind is not None:
+        assert evaluate(form.reference, {"x": form.excluded}) == diag.MONOIDS["max"].float_identity
 
 
 @pytest.mark.parametrize("row", NORMALIZERS.values(), ids=lambda row: row.name)
 def test_the_shift_of_an_empty_row_is_finite(row: Normalizer) -> None:
-    if row.shift is None:
+    if row.form.kind is None:
         return
-    empty = diag.MONOIDS[row.shift.kind].float_identity
+    empty = diag.MONOIDS[row.form.kind].float_identity
     assert empty is not None
-    assert math.isfinite(number(row.shift.value(Z, N), z=empty, n=1.0))
+    assert math.isfinite(evaluate(row.form.shift, {"m": empty, "n": 1.0}))
 
 
 def test_eps_stands_where_it_is_said() -> None:
-    row = normalizers.find("l2")
+    form = normalizers.find("l2").form
     eps = constant(0.5)
-    assert show(row.aggregate(Z, N, None)) == "sqrt(z)"
-    assert show(row.aggregate(Z, N, eps, "inside")) == "sqrt(z + 0.5)"
-    assert show(row.aggregate(Z, N, eps, "outside")) == "sqrt(z) + 0.5"
+    assert show(form.aggregate()) == "sqrt(z)"
+    assert show(form.aggregate(eps, "inside")) == "sqrt(z + 0.5)"
+    assert show(form.aggregate(eps, "outside")) == "sqrt(z) + 0.5"
 
 
 def test_rows_that_divide_by_the_size_say_so() -> None:
@@ -63,16 +66,22 @@ def test_rows_that_divide_by_the_size_say_so() -> None:
     assert needing == {"rms", "layer"}
 
 
-def test_registered_rows_become_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(normalizers, "NORMALIZERS", dict(NORMALIZERS))
-    monkeypatch.setattr(normalize_op, "_KINDS", list(diag.registered_kinds()))
-    row = Normalizer("softmax-one", numerator=exp, statistic=exp, inner=lambda z, n: z + 1.0)
+def test_registered_rows_become_kinds_until_they_are_removed() -> None:
     kinds = diag.registered_kinds()
+    row = Normalizer("softmax-one", Formula(exp(X), (Statistic("add", exp(X)),), 1.0 + Z))
     normalizers.register(row)
-    assert normalizers.find("softmax-one") is row
-    assert diag.registered_kinds() == (*kinds, "softmax-one")
-    with pytest.raises(ValueError, match="normaliser 'softmax-one' exists already"):
-        normalizers.register(row)
+    try:
+        assert normalizers.find("softmax-one") is row
+        assert diag.registered_kinds() == (*kinds, "softmax-one")
+        with pytest.raises(ValueError, match="normaliser 'softmax-one' exists already"):
+            normalizers.register(row)
+    finally:
+        normalizers.unregister("softmax-one")
+    assert diag.registered_kinds() == kinds
+    with pytest.raises(KeyError, match="no normaliser 'l2' was registered"):
+        normalizers.unregister("l2")
+    with pytest.raises(ValueError, match="normaliser 'l2' exists already"):
+        normalizers.register(replace(row, name="l2"), replace=True)
 
 
 def test_an_unknown_name_lists_the_known() -> None:
@@ -101,9 +110,40 @@ def test_no_pass_and_no_law_knows_a_normaliser_by_name() -> None:
     assert named == set()
 
 
-def test_formulas_read_like_the_table() -> None:
-    row = normalizers.find("softmax")
-    assert show(row.numerator(X - symbol("c"))) == "exp(x - c)"
-    assert row.shift is not None
-    assert show(row.shift.value(symbol("m"), N)) == "select(m == -inf, 0, m)"
-    assert call("exp", X) == row.numerator(X)
+def test_the_form_of_softmax_is_derived_from_its_formula() -> None:
+    form = normalizers.find("softmax").form
+    assert show(form.numerator) == "exp(x - c)"
+    assert [show(s.term) for s in form.statistics] == ["exp(x - c)"]
+    assert show(form.shift) == "select(m == -inf, 0, m)"
+    assert show(form.aggregate()) == "z"
+    assert form.cancels()
+    assert form.excluded == -math.inf
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "numerator", "derived", "shift"),
+    [
+        (1.0 + Z, exp(X), "exp(-c) + z", "max(m, 0)"),
+        (sqrt(Z * Z + 4.0), exp(X), "sqrt(z * z + 4 * exp(-2 * c))", "max(m, 0)"),
+        (Z + exp(symbol("sink")), exp(X), "z + exp(sink - c)", "max(m, 0)"),
+        (sqrt(Z), exp(X) / exp(0.5 * X), None, None),
+        (maximum(Z, 1.0), exp(X), "max(z, exp(-c))", "max(m, 0)"),
+        (Z * log(Z), exp(X), "z * (log(z) + c)", "select(m == -inf, 0, m)"),
+    ],
+)
+def test_factors_are_pushed_to_where_they_cancel(
+    aggregate: Expr, numerator: Expr, derived: str | None, shift: str | None
+) -> None:
+    form = derive_form(Formula(numerator, (Statistic("add", exp(X)),), aggregate))
+    if derived is not None:
+        assert show(form.aggregate()) == derived
+        assert show(form.shift) == shift
+    for m in (-3.0, 0.5, 4.0):  # exp(rate c) takes the place of exp(c) in the kept statistic
+        c = evaluate(form.shift, {"m": m})
+        kept = {"z": 1.7 * math.exp(-form.rates[0] * c), "c": c, "sink": 0.3}
+        whole = evaluate(aggregate, {"z": 1.7, "sink": 0.3})
+        found = evaluate(form.aggregate(), kept) * math.exp(form.rate * c)
+        assert math.isclose(found, whole, rel_tol=1e-12)
+        at = {"x": 0.8, "c": c}
+        moved = evaluate(form.numerator, at) * math.exp(form.rate * c)
+        assert math.isclose(moved, evaluate(numerator, at), rel_tol=1e-12)

@@ -152,7 +152,7 @@ def test_unknown_meaning_is_named_and_users_can_add_theirs() -> None:
     with pytest.raises(UnsupportedError, match=r"'diag\.normalize cube'"):
         normalizer_meaning.normalize("cube", np.ones((1, 2)), (1,), keep=keep)
     with pytest.raises(ValueError, match="'l2' has a meaning already"):
-        normalizer_meaning.register_meaning("l2", lambda x, seen, along, keep, eps, place: x)
+        normalizer_meaning.register_meaning("l2", lambda x, *others: x)
 
 
 def test_sigmoid_keeps_its_digits_far_from_zero() -> None:

@@ -117,13 +117,20 @@ class CallLowering:
 
     def _normalize(self, kind: str) -> ir.Value:
         self._expect_clauses(("along",), ("where", "eps"))
-        (src,) = self._operands(1)
+        names = diag.kind_parameters(kind)
+        src, *parameters = self._operands(1 + len(names))
+        for (name, axes), wire in zip(names.items(), parameters, strict=True):
+            if set(diag.labels(wire)) != set(axes):
+                expected, found = (" ".join(a) or "none" for a in (axes, diag.labels(wire)))
+                what = f"parameter '{name}' of '{self._expr.function}' has other axes"
+                raise self._error(what, "", expected, found)
         clauses = self._clauses
         return diag.normalize(
             src,
             self._scope.has(src, clauses.along, "normalised", "operand"),
             kind,
             keep=None if clauses.where is None else self._lowering.part(clauses.where, "keep"),
+            parameters=parameters,
             eps=clauses.eps,
             eps_place=clauses.eps_place,
             dtype=self._want.dtype if self._want else None,

@@ -87,7 +87,7 @@ class BodyPrinter:
     def _result_type(op: ir.Operation, type_: ir.Type) -> str:
         """Give a type; f32 is said where the operands would make it something else."""
         text = type_text(type_)
-        inferring = op.name in ("diag.contract", "diag.normalize")
+        inferring = op.name in ("diag.contract", *diag.NORMALIZER_OPS)
         if inferring and not dtype_text(type_) and _operand_types(op) != {"f32"}:
             return f"{text} f32"
         return text
@@ -103,9 +103,11 @@ class BodyPrinter:
 
     def _normalize(self, op: ir.Operation) -> str:
         kind = op.attributes["kind"].value.replace("-", "_")
-        text = f"{kind}({self.wire(op.operands[0])}) along {_words(op, 'along')}"
-        if len(op.operands) > 1:
-            text += f" where {self.wire(op.operands[1])}"
+        wires = self.wires([op.operands[0], *diag.parameters_of(op)])
+        text = f"{kind}({wires}) along {_words(op, 'along')}"
+        keep = diag.mask_of(op)
+        if keep is not None:
+            text += f" where {self.wire(keep)}"
         if "eps" in op.attributes:
             text += f" eps {float(op.attributes['eps'].value)!r}"
             place = op.attributes["eps_place"].value if "eps_place" in op.attributes else ""
@@ -206,6 +208,7 @@ _EXPRESSIONS: dict[str, Callable[[BodyPrinter, ir.Operation], str]] = {
     "diag.contract": BodyPrinter._contract,
     "diag.reduce": BodyPrinter._reduce,
     "diag.normalize": BodyPrinter._normalize,
+    "diag.normalize_with": BodyPrinter._normalize,
     "diag.relabel": BodyPrinter._relabel,
     "diag.reindex": BodyPrinter._reindex,
     "diag.constant": BodyPrinter._constant,

@@ -230,11 +230,18 @@ class _Emitter:
         return [diag.reduce(self.read(op.uses[0]), self.names(op.over), op.kind)]
 
     def normalize(self, op: NormalizeOp) -> list[ir.Value]:
-        source, *masks = (self.read(use) for use in op.uses)
-        keep = masks[0] if masks else None
-        along = self.names(op.along)
-        place = None if op.eps is None else "inside"
-        return [diag.normalize(source, along, op.kind, keep=keep, eps=op.eps, eps_place=place)]
+        source, *further = (self.read(use) for use in op.uses)
+        return [
+            diag.normalize(
+                source,
+                self.names(op.along),
+                op.kind,
+                keep=further.pop(0) if op.masked else None,
+                parameters=further,
+                eps=op.eps,
+                eps_place=None if op.eps is None else op.place,
+            )
+        ]
 
     def reindex(self, op: ReindexOp) -> list[ir.Value]:
         source, result = self.read(op.uses[0]), op.results[0]

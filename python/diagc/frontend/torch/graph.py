@@ -153,11 +153,13 @@ class ReduceOp(GraphOp):
 
 @dataclass(eq=False)
 class NormalizeOp(GraphOp):
-    """Normalise the first operand; the second, if any, says what to keep."""
+    """Normalise the first operand; if `masked`, the second says what to keep; then parameters."""
 
     along: tuple[Axis, ...] = ()
     kind: str = "softmax"
     eps: float | None = None
+    place: str = "inside"
+    masked: bool = False
 
 
 @dataclass(eq=False)

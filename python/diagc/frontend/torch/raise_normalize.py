@@ -144,3 +144,27 @@ def _norm_of_one(x: Expr, kind: str, eps: float) -> Expr:
     if kind == "layer":
         return apply("sub", x, x)
     return apply("mul", x, _inverse_root(apply("mul", x, x), eps))
+
+
+@rule("diagc.normalize")
+def _named(r: Raiser, node: Node) -> View:
+    """`diagc.normalize`: statistics in the compute type, rounded once."""
+    view = r.view(node.args["x"])
+    dim = node.args["dim"] % len(view.dims)
+    if not view.leaves(dim):
+        raise NotRaised("a row of one position")
+    mask = node.args["keep"]
+    return r.normalize(
+        view,
+        [dim],
+        node.args["name"],
+        node.args["eps"] or None,
+        None if mask is None else _padded(r.view(mask), len(view.dims)),
+        place=node.args["eps_place"],
+        parameters=[_padded(r.view(ref), len(view.dims)) for ref in node.args["params"]],
+    )
+
+
+def _padded(view: View, rank: int) -> View:
+    """The view with dims of size 1 in front, as torch broadcasts."""
+    return view.with_dims([*[()] * (rank - len(view.dims)), *view.dims])

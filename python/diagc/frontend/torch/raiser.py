@@ -259,18 +259,21 @@ class Raiser:
         kind: str,
         eps: float | None = None,
         keep: View | None = None,
+        *,
+        place: str = "inside",
+        parameters: Sequence[View] = (),
     ) -> View:
-        """Normalise along whole dims; `keep` has the same dims, each equal or empty."""
+        """Normalise along whole dims; each dim of `keep` and parameters is equal or empty."""
         along = set(along)
         source = self.materialize(view)
         use, local = self.use(source)
         uses = [use]
-        if keep is not None:
-            keep_use, keep_dims = self.use(keep)
-            local = self.broadcast([local, keep_dims], [1] * len(local))
-            uses.append(keep_use)
+        for further in (*(() if keep is None else (keep,)), *parameters):
+            further_use, further_dims = self.use(further)
+            local = self.broadcast([local, further_dims], [1] * len(local))
+            uses.append(further_use)
         axes = tuple(a for i in sorted(along) for a in leaves(local[i]))
-        op = NormalizeOp(uses, along=axes, kind=kind, eps=eps)
+        op = NormalizeOp(uses, along=axes, kind=kind, eps=eps, place=place, masked=keep is not None)
         return self.add(op, local, view.dtype)
 
 

@@ -115,20 +115,23 @@ def _reduce(op: ir.Operation, frame: Frame) -> list[Array]:
     return [_rounded(aligned, result.type, frame)]
 
 
-@rule("diag.normalize")
+@rule(*diag.NORMALIZER_OPS)
 def _normalize(op: ir.Operation, frame: Frame) -> list[Array]:
     source, result = op.operands[0], op.results[0]
     axes = diag.labels(source)
     x = frame[source]
     keep = np.ones(x.shape, dtype=np.bool_)
-    if len(op.operands) > 1:
-        mask = op.operands[1]
+    mask = diag.mask_of(op)
+    if mask is not None:
         keep = np.broadcast_to(align(frame[mask], diag.labels(mask), axes), x.shape)
     along = tuple(axes.index(label) for label in diag.strings(op.attributes["along"]))
     eps, place = _value(op, "eps", 0.0), _value(op, "eps_place", None)
     kind, noise = op.attributes["kind"].value, frame.options.noise
     seen = None if noise is None else noise.operand(op, 0, x)
-    y = normalizer_meaning.normalize(kind, x, along, keep=keep, eps=eps, eps_place=place, seen=seen)
+    parameters = [align(frame[p], diag.labels(p), axes) for p in diag.parameters_of(op)]
+    y = normalizer_meaning.normalize(
+        kind, x, along, keep=keep, eps=eps, eps_place=place, seen=seen, parameters=parameters
+    )
     return [_rounded(align(y, axes, diag.labels(result)), result.type, frame)]
 
 

@@ -102,6 +102,6 @@ def _summed_axes(op: ir.Operation) -> list[str] | None:
         op.name == "diag.reduce" and op.attributes["kind"].value == "add"
     ):
         return diag.strings(op.attributes["over"])
-    if op.name == "diag.normalize":
+    if op.name in diag.NORMALIZER_OPS:
         return diag.strings(op.attributes["along"])
     return None
