@@ -1,6 +1,9 @@
 """A kernel function in, a compiled GPU kernel out: through the cache, or through LLVM and ptxas."""
 
-from functools import cache
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from weakref import WeakValueDictionary
@@ -37,21 +40,41 @@ class LoadedKernel(CudaKernel):
 
     Args:
         kernel: what is launched.
-        texts: LLVM IR as llvmlite reads it, and the module before translation, in MLIR's syntax.
+        texts: packed: `llvm`, LLVM IR as llvmlite reads it, and `nvvm`, the module before
+            translation, in MLIR's syntax.
         key: in the cache.
         cache: "hit" or "miss".
         form: its number among `build_modules`.
     """
 
     def __init__(
-        self, kernel: GpuKernel, texts: tuple[str, str], key: str, cache: str, form: int
+        self, kernel: GpuKernel, texts: Mapping[str, str], key: str, cache: str, form: int
     ) -> None:
         """Keep the code; no GPU is needed before the first launch."""
         super().__init__(kernel)
-        self.llvm_text, self.nvvm_text = texts
+        self._texts = texts
         self.key = key
         self.cache = cache
         self.form = form
+
+    @cached_property
+    def llvm_text(self) -> str:
+        """LLVM IR that the PTX was made from."""
+        return _unpacked(self._texts["llvm"])
+
+    @cached_property
+    def nvvm_text(self) -> str:
+        """The module that the LLVM IR was made from."""
+        return _unpacked(self._texts["nvvm"])
+
+
+# A megabyte of text for a kernel would take most of the time that it takes to read one.
+def _packed(text: str) -> str:
+    return b64encode(zlib.compress(text.encode(), 1)).decode()
+
+
+def _unpacked(text: str) -> str:
+    return zlib.decompress(b64decode(text)).decode()
 
 
 # Kernels in use, by key: programs of one process share them.
@@ -88,8 +111,8 @@ def lower_kernel(
         compiled.ptx,
         compiled.cubin,
     )
-    _store(key, made, compiled, form)
-    texts = compiled.llvm_text, compiled.nvvm_text
+    texts = {"llvm": _packed(compiled.llvm_text), "nvvm": _packed(compiled.nvvm_text)}
+    default_cache().put(key, made.to_json().encode(), {"texts": texts, "form": form})
     loaded = _LOADED[key] = LoadedKernel(made, texts, key, "miss", form)
     return loaded
 
@@ -115,11 +138,6 @@ def compile_kernel(
     return form, *made[-1]
 
 
-def _store(key: str, kernel: GpuKernel, compiled: CompiledModule, form: int) -> None:
-    metadata = {"llvm": compiled.llvm_text, "nvvm": compiled.nvvm_text, "form": form}
-    default_cache().put(key, kernel.to_json().encode(), metadata)
-
-
 def load_kernel(key: str) -> LoadedKernel | None:
     """The kernel of a key, if it is loaded or stored; one that cannot be read is removed."""
     loaded = _LOADED.get(key)
@@ -130,12 +148,11 @@ def load_kernel(key: str) -> LoadedKernel | None:
         return None
     try:
         kernel = GpuKernel.from_json(entry.payload.decode(errors="replace"))
-    except CacheError as error:
+        texts, form = entry.metadata["texts"], int(entry.metadata["form"])
+    except (CacheError, KeyError) as error:
         logger("cache").warning("removed a cache entry that cannot be read: %s", error)
         default_cache().remove(key)
         return None
-    texts = str(entry.metadata.get("llvm", "")), str(entry.metadata.get("nvvm", ""))
-    form = int(entry.metadata.get("form", 0))
     loaded = _LOADED[key] = LoadedKernel(kernel, texts, key, "hit", form)
     return loaded
 

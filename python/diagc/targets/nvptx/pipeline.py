@@ -10,6 +10,7 @@ same in the llvm and nvvm dialects.
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from diagc.errors import LoweringError
@@ -206,12 +207,16 @@ def compile_module(
     observe("gpu", lambda: str(module))
     lower_to_nvvm(module, verify=verify)
     lap()
-    nvvm_text = str(module)
-    observe("nvvm", lambda: nvvm_text)
+    observe("nvvm", lambda: str(module))
     text = translate(module)
     lap()
     observe("llvmir", lambda: text)
-    ptx = to_ptx(text, arch.name, arch.features)
+    with ThreadPoolExecutor(1) as pool:  # the worker is another process: texts are made meanwhile
+        made = pool.submit(to_ptx, text, arch.name, arch.features)
+        nvvm_text = str(module)
+        # without locations above: debug information would go into the PTX
+        llvm_text = translate(module, locations=True)
+        ptx = made.result()
     lap()
     observe("ptx", lambda: ptx)
     assembled = assemble(ptx, arch.name)
@@ -221,8 +226,6 @@ def compile_module(
     names = ("lower", "translate", "codegen", "assemble")
     seconds = {name: clock[i + 1] - clock[i] for i, name in enumerate(names)}
     resources = {} if assembled is None else assembled.resources
-    # without locations: debug information would go into the PTX
-    llvm_text = translate(module, locations=True)
     return CompiledModule(nvvm_text, llvm_text, ptx, cubin, resources, seconds)
 
 
