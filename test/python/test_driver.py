@@ -110,7 +110,7 @@ def test_run_gives_json(files: Path, capsys: pytest.CaptureFixture[str]) -> None
     for check in result["kernels"]:
         assert check["calls"] == check["checked"] == 1
         assert check["error"] < 1e-6
-        assert check["seconds"] is None
+    assert result["kernel_times"] == []
 
 
 def test_kernels_have_rows_of_their_own(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,6 +120,7 @@ def test_kernels_have_rows_of_their_own(files: Path, capsys: pytest.CaptureFixtu
     assert status == 0, err
     (row,) = [line for line in out.splitlines() if "%" in line]
     assert re.search(r"│ 1 +│ \d\.\de-0\d rel\. │ \d+\.\d{3} ms │ \d+% +│ – ", row)
+    assert 0 < int(re.findall(r"(\d+)%", row)[0]) <= 100  # a part of the same runs
     assert "of the first calls up to 1e+10 operations" in out
 
 

@@ -1,9 +1,7 @@
-"""What each kernel of a program does on the arrays that it really gets: its error and its time."""
+"""What each kernel of a program does on the arrays that it really gets: its error."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,8 +27,6 @@ __all__ = ["MOST_OPERATIONS", "KernelCheck", "check_kernels"]
 MOST_OPERATIONS = 10**10
 """The interpreter evaluates the first calls of a kernel, up to so many operations in all."""
 
-_ROUNDS = 5
-
 
 @dataclass
 class KernelCheck:
@@ -43,14 +39,12 @@ class KernelCheck:
         error: largest difference from float64 in those, on the same arguments, over the largest
             value of the result; None where none was compared: the kernel is interpreted itself,
             or too large.
-        seconds: of all calls together, each the median of some launches; None where not timed.
     """
 
     name: str
     calls: int = 0
     checked: int = 0
     error: float | None = None
-    seconds: float | None = None
 
 
 def check_kernels(
@@ -58,7 +52,6 @@ def check_kernels(
     inputs: Sequence[torch.Tensor],
     general: str,
     options: CompileOptions,
-    timed: bool,
 ) -> list[KernelCheck]:
     """Run a program once, kernel by kernel.
 
@@ -67,14 +60,13 @@ def check_kernels(
         inputs: of the program.
         general: text of its module at the stage `general`, where its kernels stand in order.
         options: that it was compiled with.
-        timed: whether kernels are launched some times more, to time them.
     """
     from diagc.runtime.program import Program
 
     checks = [KernelCheck(kernel.name) for kernel in program.report.kernels]
     references = _interpreted(general, options)
     kernels = [
-        _observed(kernel, reference, check, program.device, timed)
+        _observed(kernel, reference, check, program.device)
         if isinstance(kernel, PlannedKernel)
         else kernel
         for kernel, reference, check in zip(program.kernels, references, checks, strict=True)
@@ -120,7 +112,6 @@ def _observed(
     reference: _Reference,
     check: KernelCheck,
     device: str,
-    timed: bool,
 ) -> HostKernel:
     """A kernel that fills in a check at every call."""
     left = MOST_OPERATIONS
@@ -138,9 +129,6 @@ def _observed(
             exact = map(torch.tensor, reference.kernel.function(_wide(arrays)))
             errors = map(_relative_error, results, exact)
             check.error = max([check.error or 0.0, *errors])
-        if timed:
-            seconds = _seconds(lambda: call(kernel, tensors), device)
-            check.seconds = (check.seconds or 0.0) + seconds
         return [host_array(result) for result in results]
 
     return HostKernel(kernel.signature, run)
@@ -157,15 +145,3 @@ def _relative_error(result: torch.Tensor, exact: torch.Tensor) -> float:
 
 def _wide(arrays: "Sequence[np.ndarray[Any, Any]]") -> "list[np.ndarray[Any, Any]]":
     return [array.astype("float64") if array.dtype.kind == "f" else array for array in arrays]
-
-
-def _seconds(launch: Callable[[], object], device: str) -> float:
-    """Median of some launches, each waited for."""
-    found = []
-    for _ in range(_ROUNDS):
-        start = perf_counter()
-        launch()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        found.append(perf_counter() - start)
-    return median(found)

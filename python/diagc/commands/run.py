@@ -15,6 +15,7 @@ import torch
 
 from diagc.commands.comparison import Comparison, Timing, compare, compare_with, time_calls
 from diagc.commands.kernel_checks import MOST_OPERATIONS, KernelCheck, check_kernels
+from diagc.commands.kernel_times import KernelTime, time_kernels
 from diagc.commands.load import load_programs
 from diagc.commands.program import Compiled, DiagramProgram, Program, TorchProgram, require_device
 from diagc.commands.progress import progress
@@ -30,7 +31,8 @@ __all__ = ["run"]
 _NONE = "–"
 _KERNELS_NOTE = (
     "kernels: error over the largest value, against float64 on the arguments that they got, of the "
-    f"first calls up to {MOST_OPERATIONS:.0e} operations; time of all calls, launched one by one"
+    f"first calls up to {MOST_OPERATIONS:.0e} operations; "
+    "time of all calls in a run, each waited for, and its share of that run"
 )
 _FILE_WIDTH = 120
 """Columns of the table where no terminal says how many it has."""
@@ -45,6 +47,7 @@ class Outcome:
     comparison: Comparison
     timing: Timing | None
     kernels: Sequence[KernelCheck] = ()
+    kernel_times: Sequence[KernelTime | None] = ()
     simulation: "SimulatorReport | None" = None
 
     @property
@@ -82,13 +85,16 @@ def _run_program(program: Program, options: CompileOptions, timed: bool, simulat
         peer = _peer(program)
         timing = time_calls(compiled, peer, program.inputs) if timed else None
     kernels: Sequence[KernelCheck] = ()
+    times: Sequence[KernelTime | None] = ()
     if not simulate:
         with progress(f"checking the kernels of {program.name}"):
+            lowered, inputs = compiled.bind(*program.inputs)
+            times = time_kernels(lowered, inputs) if timed else ()
             general = program.emit("general", options)
-            kernels = check_kernels(*compiled.bind(*program.inputs), general, options, timed)
+            kernels = check_kernels(lowered, inputs, general, options)
     report = json.loads(compiled.explain(format="json"))
     simulation = compiled.simulation if isinstance(compiled, SimulatedProgram) else None
-    return Outcome(program.name, report, comparison, timing, kernels, simulation)
+    return Outcome(program.name, report, comparison, timing, kernels, times, simulation)
 
 
 def _compare(program: Program, compiled: Compiled) -> Comparison:
@@ -115,6 +121,7 @@ def _print_json(outcome: Outcome) -> None:
                 "comparison": {**asdict(outcome.comparison), "equal": outcome.comparison.equal},
                 "seconds": None if outcome.timing is None else asdict(outcome.timing),
                 "kernels": [asdict(check) for check in outcome.kernels],
+                "kernel_times": [time and asdict(time) for time in outcome.kernel_times],
                 "simulation": None if outcome.simulation is None else outcome.simulation.to_json(),
             }
         )
@@ -129,16 +136,17 @@ def _print_table(outcome: Outcome) -> None:
     table.add_column("kernel", no_wrap=True)
     for column in ("derived stream", "calls", "max error", "time", "share", "time ratio", "cache"):
         table.add_column(column, overflow="fold")
-    whole = None if outcome.timing is None else outcome.timing.compiled
-    checks = outcome.kernels or [KernelCheck(k["name"]) for k in outcome.report["kernels"]]
-    for kernel, check in zip(outcome.report["kernels"], checks, strict=True):
+    kernels = outcome.report["kernels"]
+    checks = outcome.kernels or [KernelCheck(kernel["name"]) for kernel in kernels]
+    times = outcome.kernel_times or [None] * len(kernels)
+    for kernel, check, time in zip(kernels, checks, times, strict=True):
         streams = "\n".join(map(_stream_text, kernel["streams"])) or "none"
-        error = _NONE if check.error is None else f"{check.error:.1e} rel."
-        cells = error, _milliseconds(check.seconds), _share(check.seconds, whole)
+        cells = _kernel_cells(check, time)
         table.add_row(kernel["name"], streams, str(kernel["calls"]), *cells, _NONE, kernel["cache"])
+    whole = _NONE if outcome.timing is None else _milliseconds(outcome.timing.compiled)
     error, ratio = f"{outcome.comparison.error:.1e}", _ratio(outcome.timing)
     table.add_section()
-    table.add_row("whole program", "", "", error, _milliseconds(whole), "", ratio, "")
+    table.add_row("whole program", "", "", error, whole, "", ratio, "")
     width = None if sys.stdout.isatty() else _FILE_WIDTH
     console = Console(file=sys.stdout, highlight=False, markup=False, width=width)
     console.print(table)
@@ -152,12 +160,16 @@ def _stream_text(stream: dict[str, Any]) -> str:
     return "\n".join([f"along {stream['axis']}", *stream["law"]])
 
 
-def _milliseconds(seconds: float | None) -> str:
-    return _NONE if seconds is None else f"{seconds * 1e3:.3f} ms"
+def _kernel_cells(check: KernelCheck, time: KernelTime | None) -> tuple[str, str, str]:
+    """Error, time, share."""
+    error = _NONE if check.error is None else f"{check.error:.1e} rel."
+    if time is None:
+        return error, _NONE, _NONE
+    return error, _milliseconds(time.seconds), f"{time.share:.0%}"
 
 
-def _share(part: float | None, whole: float | None) -> str:
-    return _NONE if part is None or whole is None else f"{part / whole:.0%}"
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.3f} ms"
 
 
 def _ratio(timing: Timing | None) -> str:

@@ -24,5 +24,5 @@ class HostKernel:
 def host_array(tensor: "torch.Tensor") -> "np.ndarray[Any, Any]":
     """A tensor as a host kernel takes it: bf16, which numpy lacks, as f32, without loss."""
     is_bf16 = str(tensor.dtype) == "torch.bfloat16"
-    array: np.ndarray[Any, Any] = (tensor.float() if is_bf16 else tensor).cpu().numpy()
+    array: np.ndarray[Any, Any] = (tensor.float() if is_bf16 else tensor).detach().cpu().numpy()
     return array

@@ -1,0 +1,110 @@
+"""Time that each kernel of a program takes, measured inside of runs of the whole program."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from diagc.runtime.launch_plan import ArrayInfo
+from diagc.runtime.planned_kernel import PlannedKernel
+
+if TYPE_CHECKING:
+    from diagc.runtime.program import Program
+
+__all__ = ["KernelTime", "time_kernels"]
+
+_MIN_ROUNDS = 9
+_MAX_ROUNDS = 100
+_TIME_BUDGET_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class KernelTime:
+    """Medians over runs of the program.
+
+    Args:
+        seconds: of all launches of the kernel in a run, each waited for.
+        share: of the time of the same run, 0 to 1.
+    """
+
+    seconds: float
+    share: float
+
+
+class _TimedKernel(PlannedKernel[Any]):
+    """A kernel that adds up the time of its launches."""
+
+    def __init__(self, kernel: PlannedKernel[Any], device: str) -> None:
+        super().__init__(kernel.signature)
+        self.kernel = kernel
+        self.seconds = 0.0
+        self._device = device
+
+    def make_plan(self, args: Sequence[ArrayInfo], outs: Sequence[ArrayInfo] = ()) -> Any:
+        """As the kernel does."""
+        return self.kernel.make_plan(args, outs)
+
+    def launch(self, plan: Any, pointers: Sequence[int]) -> None:
+        """Launch, and wait for it."""
+        _wait(self._device)  # for what is on the stream before
+        start = perf_counter()
+        self.kernel.launch(plan, pointers)
+        _wait(self._device)
+        self.seconds += perf_counter() - start
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def time_kernels(program: "Program", inputs: Sequence[torch.Tensor]) -> list[KernelTime | None]:
+    """Time every kernel of a program; None for one that is interpreted.
+
+    Args:
+        program: compiled.
+        inputs: of the program.
+    """
+    from diagc.runtime.program import Program
+
+    kernels = [
+        _TimedKernel(kernel, program.device) if isinstance(kernel, PlannedKernel) else kernel
+        for kernel in program.kernels
+    ]
+    observed = Program(
+        *(program.inputs, program.steps, program.outputs, kernels, program.externs),
+        *(program.float64, program.device),
+    )
+    timed = [kernel for kernel in kernels if isinstance(kernel, _TimedKernel)]
+    observed(inputs)  # lays the program out
+    rounds = _rounds(observed, inputs, timed)
+    return [
+        _medians(rounds, timed.index(kernel)) if isinstance(kernel, _TimedKernel) else None
+        for kernel in kernels
+    ]
+
+
+def _rounds(
+    program: "Program", inputs: Sequence[torch.Tensor], kernels: Sequence[_TimedKernel]
+) -> list[tuple[float, list[float]]]:
+    """Seconds of the program and of each kernel, run by run."""
+    found: list[tuple[float, list[float]]] = []
+    begun = perf_counter()
+    while len(found) < _MAX_ROUNDS:
+        for kernel in kernels:
+            kernel.seconds = 0.0
+        start = perf_counter()
+        program(inputs)
+        _wait(program.device)
+        found.append((perf_counter() - start, [kernel.seconds for kernel in kernels]))
+        if len(found) >= _MIN_ROUNDS and perf_counter() - begun > _TIME_BUDGET_SECONDS:
+            break
+    return found
+
+
+def _medians(rounds: Sequence[tuple[float, list[float]]], number: int) -> KernelTime:
+    seconds = [parts[number] for _, parts in rounds]
+    return KernelTime(median(seconds), median(parts[number] / whole for whole, parts in rounds))
