@@ -93,10 +93,12 @@ def test_gradients_of_compiled_attention_are_those_of_torch() -> None:
     case = next(c for c in CASES if c.name == "sink")
     case.register()
     inputs = data(case, torch.float64)
-    mine, theirs = ([t.clone().requires_grad_(t.is_floating_point()) for t in inputs],) * 2
-    diagc.compile(attention(case))(*mine).sum().backward()
+    mine = [t.clone().requires_grad_(t.is_floating_point()) for t in inputs]
+    compiled = diagc.compile(attention(case))
+    compiled(*mine).sum().backward()
     found = [t.grad for t in mine if t.grad is not None]
-    q, k, v, keep, sink = (t.detach().clone().requires_grad_(t.is_floating_point()) for t in theirs)
+    theirs = (t.clone().requires_grad_(t.is_floating_point()) for t in inputs)
+    q, k, v, keep, sink = theirs
     scores = (q @ k.mT).masked_fill(~keep, -torch.inf)
     weights = torch.cat([scores, sink.expand(2, 6, 1)], -1).softmax(-1)[..., :-1]
     (weights @ v).sum().backward()
