@@ -122,7 +122,6 @@ def _check(op: Any) -> None:
         raise VerifyError(
             f"operand and result must hold floats, found {src.type} and {op.out.type}"
         )
-    _check_count(op)
     _check_mask(op, src)
     _check_parameters(op, src)
     eps = op.optional("eps")
@@ -144,20 +143,16 @@ def _check_mask(op: Any, src: ir.Value) -> None:
         check_has(labels(src), label, "operand that 'keep' excludes from", src.type)
 
 
-def _check_count(op: Any) -> None:
-    """As many parameters as the kind has."""
-    names, found = kind_parameters(op.kind.value), len(parameters_of(op.operation))
-    if found != len(names):
-        what = f"parameters {', '.join(names)}" if names else "no parameters"
-        raise VerifyError(f"normaliser '{op.kind.value}' has {what}; found {found}")
-
-
 def _check_parameters(op: Any, src: ir.Value) -> None:
-    names = kind_parameters(op.kind.value)
-    for name, wire in zip(names, parameters_of(op.operation), strict=True):
+    """As many parameters as the kind has: floats, over axes of a row's place only."""
+    names, found = kind_parameters(op.kind.value), parameters_of(op.operation)
+    for wire in found:
         if not is_float(element_type(wire)):
-            raise VerifyError(f"parameter '{name}' must hold floats, found {wire.type}")
+            raise VerifyError(f"parameters must hold floats, found {wire.type}")
         for label in labels(wire):
-            check_has(labels(src), label, f"operand that '{name}' belongs to", src.type)
+            check_has(labels(src), label, "operand that a parameter belongs to", src.type)
             if label in strings(op.along):
-                raise VerifyError(f"parameter '{name}' has the normalised axis \"{label}\"")
+                raise VerifyError(f'a parameter has the normalised axis "{label}"')
+    if len(found) != len(names):
+        what = f"parameters {', '.join(names)}" if names else "no parameters"
+        raise VerifyError(f"normaliser '{op.kind.value}' has {what}; found {len(found)}")

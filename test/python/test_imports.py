@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "torch_build": COMPILER,
     "api": COMPILER | {"drawings", "explain_page", "viz", "simulator", "torch_build"},
     "torch_backend": COMPILER,
-    "testing": COMPILER | {"opt", "simulator"},
+    "testing": COMPILER | {"normalizers", "opt", "scalars", "simulator"},
     "simulator": TARGETS,
     "arguments": set(),
     "opt": COMPILER | {"arguments", "testing"},

@@ -19,7 +19,16 @@ from diagc.algebra.normalizers import Normalizer
 from diagc.algebra.stable_form import Formula, StableForm
 from diagc.dialects import diag
 
-__all__ = ["Library", "Request", "compute", "direct", "literal_form", "meaning", "numpy_library"]
+__all__ = [
+    "Library",
+    "Request",
+    "compute",
+    "direct",
+    "literal_form",
+    "meaning",
+    "numpy_library",
+    "wide",
+]
 
 Array: TypeAlias = npt.NDArray[Any]
 Axes: TypeAlias = tuple[int, ...]
@@ -146,18 +155,22 @@ def numpy_library(dtype: Any) -> Library:
     return Library(_FUNCTIONS, reduce, type_)
 
 
+def wide(row: Normalizer, request: Request) -> tuple[Array, Array, Array]:
+    """The row by its formula, its denominator and numerators, in the widest floats."""
+    widest = np.longdouble
+    parameters = {name: np.asarray(p, widest) for name, p in request.parameters.items()}
+    x = np.asarray(request.x, widest)
+    seen = None if request.seen is None else np.asarray(request.seen, widest)
+    asked = Request(x, request.along, parameters, request.keep, seen=seen)
+    with np.errstate(all="ignore"):
+        return compute(literal_form(row.formula), asked, numpy_library(widest))
+
+
 def direct(row: Normalizer, request: Request) -> Array:
     """The row by its formula, in the widest floats; NaN where their range does not do either."""
-    wide = np.longdouble
-    parameters = {name: np.asarray(p, wide) for name, p in request.parameters.items()}
-    x = np.asarray(request.x, wide)
-    seen = None if request.seen is None else np.asarray(request.seen, wide)
-    keep, along = request.keep, request.along
-    asked = Request(x, along, parameters, keep, seen=seen)
+    result, below, above = wide(row, request)
+    in_range = np.isfinite(below) & np.isfinite(above) & ((below != 0) | (above == 0))
     with np.errstate(all="ignore"):
-        result, *parts = compute(literal_form(row.formula), asked, numpy_library(wide))
-        below, above = parts
-        in_range = np.isfinite(below) & np.isfinite(above) & ((below != 0) | (above == 0))
         return np.where(in_range, result, np.nan).astype(np.float64)
 
 

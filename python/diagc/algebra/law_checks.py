@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from diagc.algebra.direct import Request, compute, direct, numpy_library
+from diagc.algebra.direct import Request, compute, direct, numpy_library, wide
 from diagc.algebra.normalizers import Normalizer
 from diagc.errors import UnsupportedError, UserError
 
@@ -64,7 +64,8 @@ def _check_row(row: Normalizer, request: Request, scale: float, dtype: Any) -> N
         raise _out_of_range(row, request, "a finite result", found, scale)
     tiny = 1e3 * float(np.finfo(dtype).tiny)
     underflow = float(np.abs(below).max()) < tiny
-    if underflow and float(np.abs(above).max()) > tiny:
+    above = np.maximum(np.abs(above), np.abs(wide(row, request)[2]))
+    if underflow and float(above.max()) > tiny:  # else the whole row is too small for floats
         raise _out_of_range(row, request, f"an aggregate in the range of {name}", below, scale)
     known = np.isfinite(wanted).all()  # else even the widest floats are too narrow
     if known and not underflow and (np.abs(found - wanted) > margin).any():

@@ -11,7 +11,7 @@ where exp(-p c) goes into the exponentials of a, and b(z) exp(-p c) is written i
 factor is pushed to where it cancels (`scaling`). If none is left, c cancels in the result and is m,
 or 0 while nothing above minus infinity was seen; this is the shift lemma of softmax. If any
 exponential of c is left, c = max(m, 0) keeps them at most 1. Source: range lemma of normalised
-contractions (arXiv 2505.09326). What is derived is checked by numbers where a user's law is registered.
+contractions (arXiv 2505.09326). Numbers check what is derived where a user's law is registered.
 """
 
 import math
@@ -227,9 +227,7 @@ def _finished(
         Statistic(s.kind, pushed(s.term, -rate))
         for s, rate in zip(formula.statistics, rates[1:], strict=True)
     )
-    identities = [(numerator, 0.0)]
-    for statistic in statistics:
-        identities.append((statistic.term, _identity(statistic.kind)))
+    identities = [(numerator, 0.0), *((s.term, _identity(s.kind)) for s in statistics)]
     if kind is not None:
         identities.append((base, float("-inf")))
     excluded = next((v for v in EXCLUDED if excludes(identities, v)), None)

@@ -139,7 +139,10 @@ CASES = (
 
 
 def reference(case: Case, scores: Array, keep: Array) -> Array:
-    """The last axis of f64 scores normalised; rows without kept elements give zeros."""
+    """The last axis of f64 scores normalised; rows without kept elements give zeros.
+
+    The size of a row counts what is excluded, too.
+    """
     found = np.zeros(scores.shape)
     for place in np.ndindex(scores.shape[:-1]):
         kept = keep[place]

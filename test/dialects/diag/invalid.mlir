@@ -226,6 +226,30 @@ func.func @a_mask_has_no_further_axes(%a: tensor<8xf32, ["x"]>, %keep: tensor<4x
 
 // -----
 
+func.func @softmax_has_no_parameters(%a: tensor<4x8xf32, ["q", "x"]>, %p: tensor<4xf32, ["q"]>) {
+  // expected-error@+1 {{'diag.normalize_with' op normaliser 'softmax' has no parameters; found 1}}
+  %0 = "diag.normalize_with"(%a, %p) {along = ["x"], kind = "softmax", operandSegmentSizes = array<i32: 1, 0, 1>} : (tensor<4x8xf32, ["q", "x"]>, tensor<4xf32, ["q"]>) -> tensor<4x8xf32, ["q", "x"]>
+  return
+}
+
+// -----
+
+func.func @parameters_are_floats(%a: tensor<4x8xf32, ["q", "x"]>, %p: tensor<4xi32, ["q"]>) {
+  // expected-error@+1 {{'diag.normalize_with' op parameters must hold floats, found tensor<4xi32, ["q"]>}}
+  %0 = "diag.normalize_with"(%a, %p) {along = ["x"], kind = "softmax", operandSegmentSizes = array<i32: 1, 0, 1>} : (tensor<4x8xf32, ["q", "x"]>, tensor<4xi32, ["q"]>) -> tensor<4x8xf32, ["q", "x"]>
+  return
+}
+
+// -----
+
+func.func @parameters_do_not_vary_along_rows(%a: tensor<4x8xf32, ["q", "x"]>, %p: tensor<8xf32, ["x"]>) {
+  // expected-error@+1 {{'diag.normalize_with' op a parameter has the normalised axis "x"}}
+  %0 = "diag.normalize_with"(%a, %p) {along = ["x"], kind = "softmax", operandSegmentSizes = array<i32: 1, 0, 1>} : (tensor<4x8xf32, ["q", "x"]>, tensor<8xf32, ["x"]>) -> tensor<4x8xf32, ["q", "x"]>
+  return
+}
+
+// -----
+
 func.func @epsilon_is_not_negative(%a: tensor<8xf32, ["x"]>) {
   // expected-error@+1 {{'diag.normalize' op 'eps' must not be negative, found -1.0}}
   %0 = "diag.normalize"(%a) {along = ["x"], kind = "rms", eps = -1.0} : (tensor<8xf32, ["x"]>) -> tensor<8xf32, ["x"]>
