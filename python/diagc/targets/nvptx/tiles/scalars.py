@@ -72,31 +72,10 @@ def _fold(op: ir.Operation, operands: Sequence[Scalar]) -> Scalar | None:
 def _exp(code: Code, value: ir.Value) -> ir.Value:
     """exp(x) = 2**(x log2 e) for x <= 0, of which small results matter less than large ones.
 
-    Where x is a difference or a product with a constant, both multiplications are one: exp(a c - m)
-    costs one fma and one ex2, as m log2 e is the same for a row.
+    A difference is rounded before it is scaled: a - m is exact at a = m, however large m is, which
+    a log2 e - m log2 e in one fma is not, and where m is near the largest number it is no number.
     """
-    difference = _operands(value, "arith.subf")
-    if difference is None:
-        return code.exp2(arith.mulf(value, code.scalar(code.f32, _LOG2_E)))
-    shifted, shift = difference
-    factor = 1.0
-    product = _operands(shifted, "arith.mulf")
-    literal = None if product is None else _literal(product[1])
-    if product is not None and literal is not None and 0 < literal < math.inf:
-        shifted, factor = product[0], literal
-    negative = arith.mulf(shift, code.scalar(code.f32, -_LOG2_E))
-    return code.exp2(code.fma(shifted, code.scalar(code.f32, factor * _LOG2_E), negative))
-
-
-def _operands(value: ir.Value, name: str) -> tuple[ir.Value, ir.Value] | None:
     owner = value.owner
-    if isinstance(owner, ir.Block) or owner.name != name:
-        return None
-    return owner.operands[0], owner.operands[1]
-
-
-def _literal(value: ir.Value) -> float | None:
-    owner = value.owner
-    if isinstance(owner, ir.Block) or owner.name != "arith.constant":
-        return None
-    return float(ir.FloatAttr(owner.attributes["value"]).value)
+    if not isinstance(owner, ir.Block) and owner.name == "arith.subf":
+        value = arith.subf(owner.operands[0], owner.operands[1])  # may not be contracted
+    return code.exp2(arith.mulf(value, code.scalar(code.f32, _LOG2_E)))
