@@ -64,7 +64,9 @@ class _Operands:
             return SharedRows(self.frame, self.staging.view(staged), by_rows, parts, paired)
         staged = self._rewritten()
         if staged is not None:
-            view = self.staging.rewrite(staged, self.region.tile(rows), self._dtype)
+            with self.frame.code.within(self.frame.scope):
+                tile = self._masked(self.region.tile(rows))
+            view = self.staging.rewrite(staged, tile, self._dtype)
             return SharedRows(self.frame, view, True, self._parts(self._dtype), paired)
         tile = self._masked(self.region.tile(rows))
         exact = isinstance(place, Memory) and place.dtype != "f32"
