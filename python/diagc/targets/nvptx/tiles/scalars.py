@@ -44,8 +44,8 @@ def emit_scalar(code: Code, op: ir.Operation, operands: Sequence[Scalar]) -> Sca
     return found
 
 
-_FUSIBLE = ("arith.addf", "arith.subf", "arith.mulf")
-"""May become one fused multiply and add."""
+_FUSIBLE = ("arith.addf", "arith.mulf")
+"""May become one fused multiply and add; a difference may be one of equal numbers, exactly 0."""
 
 
 def _fold(op: ir.Operation, operands: Sequence[Scalar]) -> Scalar | None:
@@ -72,10 +72,7 @@ def _fold(op: ir.Operation, operands: Sequence[Scalar]) -> Scalar | None:
 def _exp(code: Code, value: ir.Value) -> ir.Value:
     """exp(x) = 2**(x log2 e) for x <= 0, of which small results matter less than large ones.
 
-    A difference is rounded before it is scaled: a - m is exact at a = m, however large m is, which
-    a log2 e - m log2 e in one fma is not, and where m is near the largest number it is no number.
+    A difference x = a - m is rounded before it is scaled: it is exact at a = m, however large m is,
+    which a log2 e - m log2 e in one fma is not, and where m is near the largest number that is NaN.
     """
-    owner = value.owner
-    if not isinstance(owner, ir.Block) and owner.name == "arith.subf":
-        value = arith.subf(owner.operands[0], owner.operands[1])  # may not be contracted
     return code.exp2(arith.mulf(value, code.scalar(code.f32, _LOG2_E)))
