@@ -15,6 +15,9 @@ _INBOUNDS = 1
 _LARGEST_F32 = 3.4028234663852886e38
 _TF32_BITS = -8192  # 0xffffe000: sign, exponent and the 10 bits of mantissa that tf32 has
 
+_TF32_HALF = 0x1000  # of the last place
+_NO_SIGN = 0x7FFFFFFF
+_LARGE_BITS = 0x7F000000  # 2**127: numbers from there on, infinity and NaN are not rounded
 
 
 class Code(Emitter):
@@ -180,6 +183,14 @@ class Code(Emitter):
             if not last:
                 value = arith.subf(value, self.bitcast(self.f32, word))
         return found
+
+    def tf32_nearest(self, value: ir.Value) -> ir.Value:
+        """An f32 rounded to tf32, as an i32 word; what would overflow is cut."""
+        word = self.bitcast(self.i32, value)
+        raised = arith.addi(word, self.index(_TF32_HALF))
+        size = arith.andi(word, self.index(_NO_SIGN))
+        small = arith.cmpi(arith.CmpIPredicate.slt, size, self.index(_LARGE_BITS))
+        return arith.andi(arith.select(small, raised, word), self.index(_TF32_BITS))
 
     def _clamped(self, value: ir.Value) -> ir.Value:
         """Infinities become the largest numbers."""
