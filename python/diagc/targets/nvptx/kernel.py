@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 # Part of every cache key: raise it when the code generator makes other code from the same kernel.
-CODE_VERSION = 5
+CODE_VERSION = 6
 
 
 class LoadedKernel(CudaKernel):

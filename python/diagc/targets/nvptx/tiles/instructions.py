@@ -12,7 +12,12 @@ FULL_WARP = -1
 
 _DYNAMIC = -2147483648
 _INBOUNDS = 1
+_LARGEST_F32 = 3.4028234663852886e38
 _TF32_BITS = -8192  # 0xffffe000: sign, exponent and the 10 bits of mantissa that tf32 has
+
+_TF32_HALF = 0x1000  # of the last place
+_NO_SIGN = 0x7FFFFFFF
+_LARGE_BITS = 0x7F000000  # 2**127: numbers from there on, infinity and NaN are not rounded
 
 
 class Code(Emitter):
@@ -163,14 +168,34 @@ class Code(Emitter):
         return arith.extf(self.f32, vector.extract(pair, [], [position]))
 
     def tf32_parts(self, value: ir.Value, parts: int) -> list[ir.Value]:
-        """An f32 as a sum of `parts` numbers that tf32 holds, the largest first, as i32 words."""
+        """An f32 as a sum of `parts` numbers that tf32 holds, the largest first, as i32 words.
+
+        Parts are cut, not rounded, so none overflows. Only the last one of infinity is infinite:
+        the others are the largest numbers, as neither infinity minus infinity nor the product of
+        infinity with a part that is 0 is a number.
+        """
         found = []
         for part in range(parts):
-            word = arith.andi(self.bitcast(self.i32, value), self.index(_TF32_BITS))
+            last = part == parts - 1
+            word = self.bitcast(self.i32, value if last else self._clamped(value))
+            word = arith.andi(word, self.index(_TF32_BITS))
             found.append(word)
-            if part < parts - 1:
+            if not last:
                 value = arith.subf(value, self.bitcast(self.f32, word))
         return found
+
+    def tf32_nearest(self, value: ir.Value) -> ir.Value:
+        """An f32 rounded to tf32, as an i32 word; what would overflow is cut."""
+        word = self.bitcast(self.i32, value)
+        raised = arith.addi(word, self.index(_TF32_HALF))
+        size = arith.andi(word, self.index(_NO_SIGN))
+        small = arith.cmpi(arith.CmpIPredicate.slt, size, self.index(_LARGE_BITS))
+        return arith.andi(arith.select(small, raised, word), self.index(_TF32_BITS))
+
+    def _clamped(self, value: ir.Value) -> ir.Value:
+        """Infinities become the largest numbers."""
+        largest = self.scalar(self.f32, _LARGEST_F32)
+        return arith.minnumf(arith.maxnumf(value, self.scalar(self.f32, -_LARGEST_F32)), largest)
 
     def exp2(self, value: ir.Value) -> ir.Value:
         """Two to a power, within 2 units of the last place; results below 2**-126 are 0."""

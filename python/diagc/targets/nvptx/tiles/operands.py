@@ -21,6 +21,7 @@ __all__ = [
     "RowOperand",
     "SharedColumns",
     "SharedRows",
+    "WidenedColumns",
     "Words",
 ]
 
@@ -44,12 +45,13 @@ class ColumnOperand(Protocol):
 
 @dataclass(frozen=True)
 class RegisterRows:
-    """Rows held as a tile, `kind` bf16, f16 or tf32."""
+    """Rows held as a tile, `kind` bf16, f16 or tf32; `rounded` to one part, if need be."""
 
     frame: Frame
     tile: Tile
     kind: str
     parts: int = 1
+    rounded: bool = False
 
     def words(self, step: int, block: int) -> list[Words]:
         """Pairs of two groups of columns; of f32, both elements of a pair are words."""
@@ -57,7 +59,10 @@ class RegisterRows:
             slots = [Slot(block, half, 2 * step + group, 0) for group in (0, 1) for half in (0, 1)]
             return [[self.tile.word(self.kind, slot) for slot in slots]]
         slots = [Slot(block, half, step, pair) for pair in (0, 1) for half in (0, 1)]
-        return split(self.frame, [self.tile.at(slot) for slot in slots], self.parts)
+        numbers = [self.tile.at(slot) for slot in slots]
+        if self.rounded:
+            return [[self.frame.code.tf32_nearest(number) for number in numbers]]
+        return split(self.frame, numbers, self.parts)
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,27 @@ class SharedColumns:
             return list(_load_pair(view, "inner_pairs", 8 * group, 2 * step))
         kinds = ("cross_even", "cross_odd")
         return [code.load(code.f32, view.at(kind, 8 * step, 2 * group), 4) for kind in kinds]
+
+
+@dataclass(frozen=True)
+class WidenedColumns:
+    """Columns of bf16 or f16 as tf32, which holds them exactly; k is paired.
+
+    A word of a step of 16 has two neighbours along k: the two words of half a step.
+    """
+
+    columns: SharedColumns
+    dtype: str
+
+    def words(self, step: int, columns: int) -> list[tuple[Words, Words]]:
+        """Half of what a step of 16 loads."""
+        ((left, right),) = self.columns.words(step // 2, columns)
+        return [(self._wide(left[step % 2]), self._wide(right[step % 2]))]
+
+    def _wide(self, word: ir.Value) -> Words:
+        code = self.columns.frame.code
+        numbers = [code.unpack(self.dtype, word, position) for position in (0, 1)]
+        return [code.bitcast(code.i32, number) for number in numbers]
 
 
 def _load_pair(view: SharedView, kind: str, line: int, chunk: int) -> tuple[ir.Value, ir.Value]:

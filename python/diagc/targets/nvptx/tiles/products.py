@@ -11,8 +11,10 @@ from diagc.targets.nvptx.tiles.operands import (
     RowOperand,
     SharedColumns,
     SharedRows,
+    WidenedColumns,
 )
 from diagc.targets.nvptx.tiles.plan import Product, Staged, stage_of, trace
+from diagc.targets.nvptx.tiles.ranges import is_widened
 
 if TYPE_CHECKING:
     from diagc.targets.nvptx.tiles.regions import Region
@@ -47,9 +49,18 @@ class _Operands:
         columns = SharedColumns(
             self.frame, self.staging.view(staged), by_columns, parts, paired=paired
         )
+        if is_widened(self.product):
+            return self._widened(columns)
         steps = self.depth // (8 if self.kind == "tf32" else 16)
         rows = self._rows(paired=paired)
         return Contraction(self.frame, rows, columns, self.product.column, steps, self.kind)
+
+    def _widened(self, columns: SharedColumns) -> Contraction:
+        """In tf32, of which both operands have the digits and f32's range."""
+        tile = self._masked(self.region.tile(self.product.rows))
+        rows = RegisterRows(self.frame, tile, "tf32", rounded=True)
+        wide = WidenedColumns(columns, self.columns.dtype)
+        return Contraction(self.frame, rows, wide, self.product.column, self.depth // 8, "tf32")
 
     # -- rows ------------------------------------------------------------------------------------
     def _rows(self, *, paired: bool) -> RowOperand:
@@ -64,7 +75,9 @@ class _Operands:
             return SharedRows(self.frame, self.staging.view(staged), by_rows, parts, paired)
         staged = self._rewritten()
         if staged is not None:
-            view = self.staging.rewrite(staged, self.region.tile(rows), self._dtype)
+            with self.frame.code.within(self.frame.scope):
+                tile = self._masked(self.region.tile(rows))
+            view = self.staging.rewrite(staged, tile, self._dtype)
             return SharedRows(self.frame, view, True, self._parts(self._dtype), paired)
         tile = self._masked(self.region.tile(rows))
         exact = isinstance(place, Memory) and place.dtype != "f32"

@@ -44,8 +44,8 @@ def emit_scalar(code: Code, op: ir.Operation, operands: Sequence[Scalar]) -> Sca
     return found
 
 
-_FUSIBLE = ("arith.addf", "arith.subf", "arith.mulf")
-"""May become one fused multiply and add."""
+_FUSIBLE = ("arith.addf", "arith.mulf")
+"""May become one fused multiply and add; a difference may be one of equal numbers, exactly 0."""
 
 
 def _fold(op: ir.Operation, operands: Sequence[Scalar]) -> Scalar | None:
@@ -72,31 +72,7 @@ def _fold(op: ir.Operation, operands: Sequence[Scalar]) -> Scalar | None:
 def _exp(code: Code, value: ir.Value) -> ir.Value:
     """exp(x) = 2**(x log2 e) for x <= 0, of which small results matter less than large ones.
 
-    Where x is a difference or a product with a constant, both multiplications are one: exp(a c - m)
-    costs one fma and one ex2, as m log2 e is the same for a row.
+    A difference x = a - m is rounded before it is scaled: it is exact at a = m, however large m is,
+    which a log2 e - m log2 e in one fma is not, and where m is near the largest number that is NaN.
     """
-    difference = _operands(value, "arith.subf")
-    if difference is None:
-        return code.exp2(arith.mulf(value, code.scalar(code.f32, _LOG2_E)))
-    shifted, shift = difference
-    factor = 1.0
-    product = _operands(shifted, "arith.mulf")
-    literal = None if product is None else _literal(product[1])
-    if product is not None and literal is not None and 0 < literal < math.inf:
-        shifted, factor = product[0], literal
-    negative = arith.mulf(shift, code.scalar(code.f32, -_LOG2_E))
-    return code.exp2(code.fma(shifted, code.scalar(code.f32, factor * _LOG2_E), negative))
-
-
-def _operands(value: ir.Value, name: str) -> tuple[ir.Value, ir.Value] | None:
-    owner = value.owner
-    if isinstance(owner, ir.Block) or owner.name != name:
-        return None
-    return owner.operands[0], owner.operands[1]
-
-
-def _literal(value: ir.Value) -> float | None:
-    owner = value.owner
-    if isinstance(owner, ir.Block) or owner.name != "arith.constant":
-        return None
-    return float(ir.FloatAttr(owner.attributes["value"]).value)
+    return code.exp2(arith.mulf(value, code.scalar(code.f32, _LOG2_E)))
