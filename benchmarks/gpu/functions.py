@@ -44,13 +44,20 @@ def window(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.softmax(scaled(q, k).masked_fill(outside, float("-inf")), dim=-1) @ v
 
 
+def bottom_right(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal, where the last query sees all keys; with more queries than keys the first see none."""
+    ones = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device)
+    outside = ones.triu(1 + k.shape[-2] - q.shape[-2])
+    return torch.softmax(scaled(q, k).masked_fill(outside, float("-inf")), dim=-1) @ v
+
+
 def biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     """With an additive bias [rows, keys] that all heads share."""
     return torch.softmax(scaled(q, k) + bias, dim=-1) @ v
 
 
 def masked(q: Tensor, k: Tensor, v: Tensor, keep: Tensor) -> Tensor:
-    """With a boolean mask [heads, 1, keys]; every row keeps a key."""
+    """With a boolean mask [heads, 1, keys] or [rows, keys]."""
     return torch.softmax(scaled(q, k).masked_fill(~keep, float("-inf")), dim=-1) @ v
 
 

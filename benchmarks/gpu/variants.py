@@ -35,7 +35,7 @@ class Variant:
 
     Args:
         name: of the package.
-        function: what is compiled; the reference in float64 and the peer "eager" too.
+        function: what is compiled; the peer "eager", and by default the reference, too.
         shapes: of the arguments.
         small: shapes for machines without a GPU.
         dtype: of the arguments; a bool argument is one whose number is in `masks`.
@@ -45,6 +45,8 @@ class Variant:
         shared: arguments that have no first axis to slice along, such as weights.
         whole: whether results need all of the first axis at once.
         masks: arguments that are boolean.
+        empty_rows: whether every third row of a mask keeps nothing; the results of rows without
+            keys are then 0, where eager's are NaN.
         operations: multiplications and additions of the best known algorithm; None when bandwidth
             is the limit.
         gates: what must be reached on a GPU.
@@ -61,6 +63,7 @@ class Variant:
     shared: tuple[int, ...] = ()
     whole: bool = False
     masks: tuple[int, ...] = ()
+    empty_rows: bool = False
     operations: int | None = None
     gates: tuple[Gate, ...] = ()
 
@@ -79,8 +82,15 @@ class Variant:
         if number in self.masks:
             keep = values > 0
             keep[..., 0] = True
+            if self.empty_rows:
+                keep[..., ::3, :] = False
             return keep
         return values.to(_DTYPES[self.dtype])
+
+    def eager(self, *inputs: Tensor) -> list[Tensor]:
+        """What eager torch gives, for comparison; 0 in rows without keys."""
+        results = _results(self.function(*inputs))
+        return [t.nan_to_num(nan=0.0) for t in results] if self.empty_rows else results
 
     def reference(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """The results in float64, slice by slice along the first axis, so that memory suffices."""
@@ -90,7 +100,7 @@ class Variant:
             [t] * count if number in self.shared else t.chunk(count)
             for number, t in enumerate(wide)
         ]
-        pieces = [_results(self.function(*part)) for part in zip(*slices, strict=True)]
+        pieces = [self.eager(*part) for part in zip(*slices, strict=True)]
         return [torch.cat(parts) for parts in zip(*pieces, strict=True)]
 
 
@@ -179,6 +189,19 @@ def _masked_variants() -> list[Variant]:
             shapes=(*masked.shapes, (32, 1, 4096)),
             small=(*masked.small, (2, 1, 150)),
             masks=(3,),
+        ),
+        replace(
+            _attention("masked-rows", f.masked, d=64),
+            shapes=(*masked.shapes, (4096, 4096)),
+            small=(*masked.small, (150, 150)),
+            shared=(3,),
+            masks=(3,),
+            empty_rows=True,
+        ),
+        replace(
+            _attention("bottom-right", f.bottom_right, keys=2048, d=64, share=0.25),
+            small=((2, 150, 64), (2, 90, 64), (2, 90, 64)),
+            empty_rows=True,
         ),
     ]
 

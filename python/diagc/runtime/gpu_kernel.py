@@ -9,7 +9,8 @@ Every launch takes the same parameters, in this order:
    with `unit_stride` has none.
 
 `i1` is a byte that holds 0 or 1, `index` is i64. A pointer is aligned to its element only; kernels
-ask at run time whether it is aligned to more. Sizes are below 2**31.
+ask at run time whether it is aligned to more. Sizes are below 2**31 - 2**20, so that no
+position in a last tile exceeds an i32.
 
 This module needs nothing but the standard library: packages are loaded without a compiler.
 """

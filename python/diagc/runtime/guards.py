@@ -22,7 +22,8 @@ class SizeMismatch(LaunchError):
 def holds(conditions: Sequence[str], shapes: Sequence[Sizes]) -> bool:
     """Whether sizes fulfil what a program was imported under.
 
-    A rank that does not fit counts as fulfilled, for `check_inputs` to say.
+    A rank that does not fit counts as fulfilled, for `check_inputs` to say; a condition without a
+    value (a division by zero) does not hold.
 
     Args:
         conditions: Python expressions over `s`, the shapes.
@@ -32,6 +33,8 @@ def holds(conditions: Sequence[str], shapes: Sequence[Sizes]) -> bool:
         return all(eval(_code(text), {"s": shapes}) for text in conditions)
     except IndexError:
         return True
+    except ArithmeticError:
+        return False
 
 
 @cache

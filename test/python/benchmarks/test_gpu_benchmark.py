@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-ONLY = "^(l1-bf16-d64|grouped-.*|bias-.*|layer-norm-f32|column-.*)$"
+ONLY = "^(l1-bf16-d64|grouped-.*|bias-.*|layer-norm-f32|column-.*|masked-rows.*|bottom-right.*)$"
 
 
 def environment() -> dict[str, str]:
@@ -66,7 +66,7 @@ def test_right_packages_are_right(packages: Path) -> None:
     status, record = checked(packages)
     assert status == 0
     outcomes = {outcome["variant"]: outcome for outcome in record["outcomes"]}
-    assert len(outcomes) == 5
+    assert len(outcomes) == 7
     assert {outcome["status"] for outcome in outcomes.values()} == {"ok"}
     for outcome in outcomes.values():
         assert 0 < outcome["check"]["error"] <= outcome["check"]["allowed"] or (
@@ -128,6 +128,36 @@ def test_poison_shows_what_nobody_writes() -> None:
         "assert 'two runs' in check(v, moving, 'cpu', True).problem\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=environment())
+
+
+def test_the_floor_is_one_unit_in_the_last_place() -> None:
+    code = (
+        "import torch; from gpu.correctness import check; from gpu.variants import *\n"
+        "v = VARIANTS['column-largest-bf16']\n"  # eager is exact
+        "found = check(v, v.function, 'cpu', True)\n"
+        "assert found.problem is None and found.error == 0, found\n"
+        "assert found.allowed == torch.finfo(torch.bfloat16).eps, found\n"
+        "off = lambda x: (v.function(x).double() * (1 + 2.0**-6)).to(x.dtype)\n"
+        "assert check(v, off, 'cpu', True).problem.startswith('error')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment())
+
+
+@pytest.mark.parametrize("name", ["masked-rows-bf16-d64", "bottom-right-bf16-d64"])
+def test_rows_without_keys_are_judged(name: str) -> None:
+    code = (
+        "import sys, torch; from gpu.correctness import check; from gpu.variants import *\n"
+        "v = VARIANTS[sys.argv[1]]\n"
+        "inputs = v.inputs(1, 'cpu', True)\n"
+        "(exact,) = v.reference(inputs)\n"
+        "empty = (exact == 0).all(-1)\n"
+        "assert 0 < empty.float().mean() < 1\n"
+        "assert check(v, lambda *t: v.eager(*t)[0], 'cpu', True).problem is None\n"
+        "assert check(v, v.function, 'cpu', True).problem.startswith('error inf')\n"
+        "def uniform(*t): return torch.where(empty[..., None], t[2].mean(-2, True), v.eager(*t)[0])\n"
+        "assert check(v, uniform, 'cpu', True).problem.startswith('error')\n"
+    )
+    subprocess.run([sys.executable, "-c", code, name], check=True, env=environment())
 
 
 WORKER = """

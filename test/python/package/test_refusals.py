@@ -270,6 +270,20 @@ def test_random_changes_of_the_manifest_never_escape(good: Path, tmp_path: Path,
         "'a' * 10 == 1",
         "s[0][0] > ",
         "(" * 1000,
+        "1 << (1 << 40)",
+        "s[0][0] >> 1 > 0",
+        "s * 1000000000000",
+        "s[0] * 1000000000000",
+        "s[0][-1] > 0",
+        "s[0][s[0][0]] > 0",
+        "s[0][0] in s[0]",
+        "s[0][0] @ 2 > 1",
+        "~s[0][0] < 0",
+        "s[0][0] < 1" + "0" * 20,
+        "s[0][0] < 1e999",
+        "1" + "+1" * 6000,
+        "1" + "+1" * 4000,
+        "s[0][0] > 0\0",
     ],
 )
 def test_conditions_are_arithmetic(good: Path, tmp_path: Path, text: str) -> None:
@@ -289,6 +303,15 @@ def test_conditions_that_are_arithmetic_hold_at_calls(good: Path, tmp_path: Path
     loaded(x, y)
     with pytest.raises(DiagcError, match="sizes are not such as the package was compiled for"):
         loaded(x[:3], y)
+
+
+@pytest.mark.parametrize(
+    "text", ["s[0][0]/0 > 1", "s[0][0] % 0 == 0", "*".join(["9" * 18] * 20) + " / 0.5 > 1"]
+)
+def test_conditions_without_a_value_do_not_hold(good: Path, tmp_path: Path, text: str) -> None:
+    path = edited(good, tmp_path / "x.diagpkg", lambda plain: plain["conditions"].append(text))
+    with pytest.raises(DiagcError, match="sizes are not such as the package was compiled for"):
+        load(path)(*inputs())
 
 
 def test_nothing_is_unpickled() -> None:

@@ -11,7 +11,11 @@ from diagc.runtime.launch_plan import LaunchPlan
 
 __all__ = ["Parameters"]
 
-_LARGEST = 2**31 - 1
+_LARGEST_TILE = 2**20
+"""No tile of a kernel, nor the chunks or the part of a stream that are on their way, is longer."""
+
+_LARGEST = 2**31 - 1 - _LARGEST_TILE
+"""Kernels count in i32 without overflow, and up to the end of the last tile, beyond the axis."""
 
 
 class Parameters:
@@ -26,7 +30,7 @@ class Parameters:
         offsets: in bytes, of every parameter in a block, in order.
 
     Raises:
-        LaunchError: an axis is longer than an i32 can say.
+        LaunchError: an axis is so long that positions of its last tile could exceed an i32.
     """
 
     def __init__(self, kernel: GpuKernel, plan: LaunchPlan) -> None:

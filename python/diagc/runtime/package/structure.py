@@ -58,7 +58,7 @@ def flatten(structure: Structure, value: Any, where: str) -> list[Any]:
     """Tensors of a value in the order of their numbers.
 
     Raises:
-        LaunchError: the value is not built as the structure says.
+        LaunchError: the value is not built as the structure says; keys may come in any order.
     """
     found = sorted(_leaves(structure, value, where), key=lambda pair: pair[0])
     return [leaf for _, leaf in found]
@@ -100,8 +100,10 @@ def _leaves(structure: Structure, value: Any, where: str) -> Iterator[tuple[int,
         if type(value) is not type(content) or not _equal(value, content):
             raise _refuse(where, f"{content!r}, for which it was compiled", repr(value))
     elif kind == "dict":
-        if not isinstance(value, dict) or [key for key, _ in content] != list(value):
-            raise _refuse(where, f"a dict with the keys {[key for key, _ in content]}", value)
+        keys = [key for key, _ in content]
+        if not isinstance(value, dict) or set(keys) != set(value):
+            found = f"the keys {list(value)}" if isinstance(value, dict) else value
+            raise _refuse(where, f"a dict with the keys {keys}", found)
         for key, item in content:
             yield from _leaves(item, value[key], f"{where}[{key!r}]")
     else:

@@ -5,9 +5,11 @@ import pytest
 from diagc.dialects import diag
 from diagc.errors import UnsupportedError
 from diagc.mlir import ir
+from diagc.simulator.program import simulated_program
 from diagc.targets.nvptx.arch import parse_arch
 from diagc.targets.nvptx.tiles.lower import lower_tiles
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
+from diagc.testing.agreement import Agreement, agreement
 from diagc.testing.tile_kernels import compile_tiles, kernels_of, random_inputs, run_tiles
 
 BF16 = 3 * 2.0**-9
@@ -147,3 +149,20 @@ def test_what_does_not_fit_is_refused_with_the_reason(case: str) -> None:
     _module, kernels = kernels_of(text)
     with pytest.raises(UnsupportedError, match=reason):
         lower_tiles(kernels[0], parse_arch("sm_80"))
+
+
+@pytest.mark.parametrize("empty", ["h", "q", "x", "d"])
+def test_static_empty_axes_go_to_threads(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIAGC_CACHE", "0")
+    sizes = {"h": 2, "q": 5, "x": 7, "d": 32} | {empty: 0}
+    axes = ", ".join(f"{label} = {size}" for label, size in sizes.items())
+    source = f"""axis {axes}
+diagram empty(Q: h q d f32, K: h x d f32, V: h x d f32) {{
+  P = softmax(Q . K over d) along x
+  return P . V over x
+}}
+"""
+    both = agreement(source, target="nvptx")
+    simulated = Agreement(simulated_program(both.program), both.reference)
+    assert simulated.fall_backs == []
+    assert simulated.worst([{}]) < 1e-5

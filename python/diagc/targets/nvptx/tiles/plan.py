@@ -131,6 +131,9 @@ def make_plan(kernel: ir.Operation, signature: KernelSignature) -> Plan:
     """
     axes = analyze_kernel(kernel)
     sizes = _sizes(kernel)
+    empty = sorted(label for label, size in sizes.items() if size == 0)
+    if empty:
+        raise _refusal(kernel, f"the axes {', '.join(empty)} have no positions")
     errors: list[UnsupportedError] = []
     for row in _candidates(kernel, axes.common, sizes):
         grid = tuple(label for label in axes.common if label != row)
