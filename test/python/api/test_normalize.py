@@ -168,3 +168,14 @@ def test_refused(arguments: dict[str, Any], message: str) -> None:
     given = {"x": torch.ones(2, 4), "name": "sink", "params": {"sink": torch.ones(2, 1)}}
     with pytest.raises(UserError, match=message):
         diagc.normalize(**{**given, **arguments})
+
+
+def test_the_page_about_normalisers_tells_the_truth() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs/normalizers.md").read_text("utf-8")
+    names: dict[str, Any] = {}
+    exec(page.split("```python\n")[1].split("```")[0], names)
+    lines = str(diagc.derivation("sink")).splitlines()
+    assert all(f"    {line}\n" in page for line in lines)
+    q, k, v = (torch.randn(2, 3, n, 8) for n in (5, 9, 9))
+    arguments = (q, k, v, torch.randn(3, 1, 1), torch.rand(5, 9) < 0.5)
+    torch.testing.assert_close(names["fast"](*arguments), names["attention"](*arguments))
