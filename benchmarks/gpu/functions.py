@@ -45,7 +45,7 @@ def window(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def bottom_right(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Causal, where the last query sees all keys; with more queries than keys the first see none."""
+    """Causal from the last query, which sees all keys; with fewer keys the first see none."""
     ones = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device)
     outside = ones.triu(1 + k.shape[-2] - q.shape[-2])
     return torch.softmax(scaled(q, k).masked_fill(outside, float("-inf")), dim=-1) @ v

@@ -154,7 +154,8 @@ def test_rows_without_keys_are_judged(name: str) -> None:
         "assert 0 < empty.float().mean() < 1\n"
         "assert check(v, lambda *t: v.eager(*t)[0], 'cpu', True).problem is None\n"
         "assert check(v, v.function, 'cpu', True).problem.startswith('error inf')\n"
-        "def uniform(*t): return torch.where(empty[..., None], t[2].mean(-2, True), v.eager(*t)[0])\n"
+        "mean = lambda values: values.mean(-2, True)\n"
+        "uniform = lambda *t: torch.where(empty[..., None], mean(t[2]), v.eager(*t)[0])\n"
         "assert check(v, uniform, 'cpu', True).problem.startswith('error')\n"
     )
     subprocess.run([sys.executable, "-c", code, name], check=True, env=environment())
