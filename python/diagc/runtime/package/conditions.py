@@ -39,7 +39,7 @@ def _is_arithmetic(node: ast.AST) -> bool:
     if isinstance(node, ast.Subscript):
         return _is_size(node)
     if isinstance(node, ast.Constant):
-        return type(node.value) in (bool, int, float) and abs(node.value) <= _LARGEST
+        return isinstance(node.value, (int, float)) and abs(node.value) <= _LARGEST
     return isinstance(node, _ALLOWED) and all(map(_is_arithmetic, ast.iter_child_nodes(node)))
 
 
