@@ -21,11 +21,24 @@ from diagc.simulator import Buffer, Report, SimulatorOptions, simulate
 from diagc.targets import interp
 from diagc.targets.nvptx.arch import parse_arch
 from diagc.targets.nvptx.lowering import GpuModule
-from diagc.targets.nvptx.pipeline import CompiledModule, compile_module
+from diagc.targets.nvptx.pipeline import (
+    CompiledModule,
+    compile_module,
+    lower_to_nvvm,
+    translate,
+)
 from diagc.targets.nvptx.tiles.lower import lower_tiles
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
-__all__ = ["Placement", "TileRun", "compile_tiles", "kernels_of", "random_inputs", "run_tiles"]
+__all__ = [
+    "Placement",
+    "TileRun",
+    "compile_tiles",
+    "kernels_of",
+    "random_inputs",
+    "run_tiles",
+    "translate_tiles",
+]
 
 Array = npt.NDArray[Any]
 
@@ -83,6 +96,14 @@ def compile_tiles(
         return built, compile_module(built.module)
 
 
+def translate_tiles(kernel: ir.Operation, schedule: TileSchedule) -> tuple[GpuModule, str]:
+    """Lower a kernel to tiles, up to the LLVM IR that the simulator reads; no PTX is made."""
+    with kernel.context, ir.Location.unknown():
+        built = lower_tiles(kernel, parse_arch("sm_80"), schedule=schedule)
+        lower_to_nvvm(built.module)
+        return built, translate(built.module)
+
+
 def random_inputs(
     signature: KernelSignature, sizes: Mapping[str, int], seed: int = 0
 ) -> list[Array]:
@@ -103,16 +124,17 @@ def random_inputs(
 def run_tiles(
     kernel: ir.Operation,
     built: GpuModule,
-    compiled: CompiledModule,
+    compiled: CompiledModule | str,
     inputs: Sequence[Array],
     placement: Placement | None = None,
     options: SimulatorOptions | None = None,
 ) -> TileRun:
-    """Simulate all launches of a kernel.
+    """Simulate all launches of a kernel, given compiled or as LLVM IR.
 
     Raises:
         AssertionError: the simulator has a finding, or an element was not written.
     """
+    text = compiled if isinstance(compiled, str) else compiled.llvm_text
     signature, placement = built.signature, placement or Placement()
     sizes = _sizes(signature, inputs)
     shapes = [[sizes[label] for label in wire.labels] for wire in signature.wires]
@@ -136,7 +158,7 @@ def run_tiles(
         if 0 in grid:
             continue
         report = simulate(
-            compiled.llvm_text,
+            text,
             launch.symbol,
             parameters,
             grid,
