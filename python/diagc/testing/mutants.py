@@ -106,7 +106,7 @@ MUTANTS = (
     Mutant(
         "dropped mask",
         "diagc.passes.expand_normalizers:_Expansion.__init__",
-        (("len(op.operands) > 1", "len(op.operands) > 2"),),
+        (("keep = diag.mask_of(op)", "keep = None"),),
     ),
     Mutant(
         "wrong identity",

@@ -256,6 +256,8 @@ SCRIPT = """
     import sys
     for name in ("torch_mlir", "mlir", "llvmlite", "sympy", "rich", "networkx"):
         sys.modules[name] = None  # importing it fails
+    # an editable installation would find the whole package before the path is searched
+    sys.meta_path[:] = [f for f in sys.meta_path if "scikit" not in type(f).__name__.lower()]
     import diagc.runtime
     import torch
 
