@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from diagc.mlir import arith, ir
+from diagc.targets.bound_values import bound_value
 from diagc.targets.cpu.code import Code, Index
 from diagc.targets.cpu.frame import Frame
 
@@ -61,7 +62,7 @@ def _evaluate(frame: Frame, op: ir.Operation, *, last: bool) -> Index:
     sizes = []
     if "diag.bound_sizes" in op.attributes:
         sizes = [frame.sizes[ir.StringAttr(a).value] for a in op.attributes["diag.bound_sizes"]]
-    return _value(code, affine.results[0], positions, sizes)
+    return bound_value(code, affine.results[0], positions, sizes)
 
 
 def _end(frame: Frame, label: str, *, last: bool) -> Index:
@@ -74,17 +75,3 @@ def _end(frame: Frame, label: str, *, last: bool) -> Index:
         span = frame.spans[label]
         return code.add(base, code.sub(code.min(span.count, span.tile), 1))
     return code.sub(frame.count(label), 1)
-
-
-def _value(code: Code, expr: ir.AffineExpr, positions: list[Index], sizes: list[Index]) -> Index:
-    if isinstance(expr, ir.AffineConstantExpr):
-        return int(expr.value)
-    if isinstance(expr, ir.AffineDimExpr):
-        return positions[expr.position]
-    if isinstance(expr, ir.AffineSymbolExpr):
-        return sizes[expr.position]
-    for kind, combine in ((ir.AffineAddExpr, code.add), (ir.AffineMulExpr, code.mul)):
-        if isinstance(expr, kind):
-            sides = [_value(code, side, positions, sizes) for side in (expr.lhs, expr.rhs)]
-            return combine(*sides)
-    raise ValueError(f"bound {expr} is not linear")

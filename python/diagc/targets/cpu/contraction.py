@@ -39,12 +39,14 @@ Operand = Place | PairScratch | PairMemory
 
 @dataclass(frozen=True)
 class Blocks:
-    """Shape of the register block: vectors side by side, and block size per blocked axis."""
+    """Shape of the register block: vectors side by side, and block size per blocked axis.
+
+    `rests` are the positions behind the last whole block of an axis, which make a smaller one.
+    """
 
     vectors: int
     sizes: Mapping[str, int]
     paired: frozenset[str] = frozenset()
-
     rests: Mapping[str, int] = field(default_factory=dict)
 
     def steps(self, label: str) -> tuple[int, ...]:

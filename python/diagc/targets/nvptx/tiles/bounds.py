@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
+from diagc.targets.bound_values import bound_value
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.reductions import over_block
@@ -107,7 +108,7 @@ def _bound(place: BlockPlace, op: ir.Operation, name: str, *, last: bool) -> Ind
     sizes: list[Index] = []
     if "diag.bound_sizes" in op.attributes:
         sizes = [place.sizes[label] for label in diag.strings(op.attributes["diag.bound_sizes"])]
-    return _evaluate(place.code, affine.results[0], positions, sizes)
+    return bound_value(place.code, affine.results[0], positions, sizes)
 
 
 def _position(place: BlockPlace, label: str, *, last: bool) -> Index:
@@ -120,20 +121,6 @@ def _position(place: BlockPlace, label: str, *, last: bool) -> Index:
         end = code.min(code.add(place.row_base, place.schedule.rows), place.sizes[label])
         return code.sub(end, 1)
     return code.sub(place.sizes[label], 1) if last else 0
-
-
-def _evaluate(code: Code, expr: ir.AffineExpr, positions: list[Index], sizes: list[Index]) -> Index:
-    if isinstance(expr, ir.AffineConstantExpr):
-        return int(expr.value)
-    if isinstance(expr, ir.AffineDimExpr):
-        return positions[expr.position]
-    if isinstance(expr, ir.AffineSymbolExpr):
-        return sizes[expr.position]
-    for kind, combine in ((ir.AffineAddExpr, code.add), (ir.AffineMulExpr, code.mul)):
-        if isinstance(expr, kind):
-            sides = [_evaluate(code, side, positions, sizes) for side in (expr.lhs, expr.rhs)]
-            return combine(*sides)
-    raise ValueError(f"bound {expr} is not linear")
 
 
 def _any_row(region: "Region", condition: ir.Value) -> ir.Value:
