@@ -124,8 +124,8 @@ MUTANTS = (
         "diagc.targets.cpu.streams:StreamLoop._chunks",
         (
             (
-                "else code.min(chunk, code.sub(high, start))",
-                "else code.min(chunk, code.sub(code.sub(high, start), 1))",
+                "else code.min(chunk, left)",
+                "else code.min(chunk, code.sub(left, 1))",
             ),
         ),
         target_gives_meaning,

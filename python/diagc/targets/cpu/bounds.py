@@ -8,7 +8,17 @@ from diagc.targets.bound_values import bound_value
 from diagc.targets.cpu.code import Code, Index
 from diagc.targets.cpu.frame import Frame
 
-__all__ = ["StreamBounds", "stream_bounds"]
+__all__ = ["Range", "StreamBounds", "stream_bounds"]
+
+
+@dataclass(frozen=True)
+class Range:
+    """Positions low <= x < high: whether chunks are whole, whether masks are true everywhere."""
+
+    low: Index
+    high: Index
+    whole: bool = False
+    keeps: bool = False
 
 
 @dataclass(frozen=True)
@@ -19,14 +29,15 @@ class StreamBounds:
     high: Index
     whole: Index | None
 
-    def ranges(self, chunk: int) -> Iterator[tuple[Index, Index, bool]]:
-        """(low, high, whether masks are all true) in order."""
-        if self.whole is None:
-            yield 0, self.high, False
+    def ranges(self, chunk: int, *, split: bool) -> Iterator[Range]:
+        """The parts in order; with `split` whole chunks are a part, also where masks are not."""
+        keeps = self.whole is not None
+        if not keeps and not split:
+            yield Range(0, self.high)
             return
-        middle = self.code.floor_to(self.whole, chunk)
-        yield 0, middle, True
-        yield middle, self.high, False
+        middle = self.code.floor_to(self.high if self.whole is None else self.whole, chunk)
+        yield Range(0, middle, whole=True, keeps=keeps)
+        yield Range(middle, self.high)
 
 
 def stream_bounds(

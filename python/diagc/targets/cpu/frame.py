@@ -113,9 +113,7 @@ class Frame:
         """Which lanes of the vector at `offset` exist; None when all do."""
         if label in self._whole:
             return None
-        if label in self.spans:
-            return self._mask(self.code.sub(self.spans[label].count, offset))
-        size = self.room(label)
+        size = self.count(label)
         if isinstance(size, int):
             if size and size % self.code.lanes == 0:
                 return None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from diagc.mlir import ir
 from diagc.targets.cpu.nodes import LoopNode
+from diagc.targets.cpu.places import Memory
 
 __all__ = ["Group", "group_nodes"]
 
@@ -19,6 +20,8 @@ class Group:
         inner_vector: for a head contraction that sums along its vectors: that axis.
         domain: labels of the nest, without the vector axis.
         over: labels that the reductions of the nest sum away (may include the vector axis).
+        beside: rows of a stream that later nests read; this one asks for them beside its own.
+        asked: whether an earlier nest has asked for the rows that this one reads.
     """
 
     vector: str | None
@@ -28,6 +31,8 @@ class Group:
     head: LoopNode | None = None
     inner_vector: str | None = None
     pairs: str | None = None
+    beside: tuple[Memory, ...] = ()
+    asked: bool = False
 
     def accepts(self, node: LoopNode, vector: str | None) -> bool:
         """Whether a pointwise or reducing node fits this nest."""

@@ -13,7 +13,7 @@ from diagc.targets.cpu.loops import each_vector_block
 from diagc.targets.cpu.nodes import LoopNode
 from diagc.targets.cpu.pairs import PairScratch
 from diagc.targets.cpu.places import Memory, Place, Scratch
-from diagc.targets.cpu.sums import sum_vectors
+from diagc.targets.cpu.sums import combine_lanes, sum_vectors
 from diagc.targets.elementwise.scalars import compute_type, emit_body
 
 __all__ = ["Nest", "Sink"]
@@ -123,7 +123,7 @@ class Nest:
 
     def _reduce_across(self, at: Positions, shape: dict[str, int]) -> None:
         """The vector axis itself is reduced: vectors are an inner loop, lanes are combined last."""
-        block, points = self.blocks.vectors, _points(self.code, at, shape)
+        block, points = self.blocks.vectors, _points(self.code, at, shape, {})
         inner = [label for label in self.group.domain if label in self.over]
         start = [
             self._identity(node, vector=True)
@@ -146,9 +146,11 @@ class Nest:
 
     def _lanes(self, node: LoopNode, vectors: Sequence[ir.Value]) -> list[ir.Value]:
         """The reduction over the lanes of each vector."""
-        if _kind(node) == "add" and is_float_type(vectors[0].type):
+        if not is_float_type(vectors[0].type):
+            return [self.code.reduce_vector(_kind(node), value) for value in vectors]
+        if _kind(node) == "add":
             return sum_vectors(self.code, vectors)
-        return [self.code.reduce_vector(_kind(node), value) for value in vectors]
+        return [combine_lanes(value, partial(self._combine, node)) for value in vectors]
 
     def _inner(
         self,
@@ -168,6 +170,9 @@ class Nest:
             grown = {**shape, label: size} if label in self.blocks.sizes else shape
             return self._inner(labels[1:], {**at, label: i}, grown, offset, count, values)
 
+        stride, size = self.blocks.strides.get(label), self.blocks.sizes.get(label, 1)
+        if stride is not None:
+            return self.code.loop(0, stride, 1, carried, lambda i, c: step(i, size, c))
         count_along = self.frame.count(label)
         return self.code.blocked_loop(0, count_along, self.blocks.steps(label), carried, step)
 
@@ -181,7 +186,7 @@ class Nest:
         carried: list[ir.Value],
     ) -> list[ir.Value]:
         head = self.group.head
-        points = _points(self.code, at, shape)
+        points = _points(self.code, at, shape, self.blocks.strides)
         sums: list[ir.Value] = []
         if head is not None:
             sums = contract_block(self.frame, self.group, self.operands, points, offset, count)
@@ -307,10 +312,15 @@ def _accumulator_type(node: LoopNode) -> ir.Type:
     return acc
 
 
-def _points(code: Code, at: Positions, shape: dict[str, int]) -> list[Positions]:
-    """The positions of a register block, last label fastest; equal positions are one value."""
+def _points(
+    code: Code, at: Positions, shape: dict[str, int], strides: Mapping[str, int]
+) -> list[Positions]:
+    """The positions of a register block, last label fastest; equal positions are one value.
+
+    Along labels in `strides` they lie that far apart.
+    """
     points: list[Positions] = [dict(at)]
     for label, size in shape.items():
-        steps = [code.add(at[label], i) for i in range(size)]
+        steps = [code.add(at[label], i * strides.get(label, 1)) for i in range(size)]
         points = [{**p, label: step} for p in points for step in steps]
     return points

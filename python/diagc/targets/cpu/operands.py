@@ -162,6 +162,23 @@ class Operands:
             return False
         return prod(map(self.frame.extent, others)) >= OFTEN
 
+    def ask_ahead(self, groups: Sequence[Group], produced: set[ir.Value]) -> None:
+        """Let the first nest that reads rows of a stream ask for those that later nests read."""
+        rows = [(group, self._rows(group, produced)) for group in groups]
+        readers = [(group, places) for group, places in rows if places]
+        for group, places in readers[1:]:
+            group.asked = True
+            readers[0][0].beside += tuple(places)
+
+    def _rows(self, group: Group, produced: set[ir.Value]) -> list[Memory]:
+        """Operands of the head that are read where they lie, a row for each streamed position."""
+        if group.head is None or group.pairs is not None:
+            return []
+        unit, head = group.inner_vector or group.vector, group.head
+        given = [v for v in group.head_inputs if self.origin(v) not in produced]
+        places = [self.place_of(v) for v in given if self._copy_unit(group, head, v) is None]
+        return [p for p in places if isinstance(p, Memory) and p.streams(self.frame, unit)]
+
     # -- what a nest reads -----------------------------------------------------------------------
     def operand(self, group: Group, value: ir.Value) -> Operand:
         """An operand of the head contraction."""

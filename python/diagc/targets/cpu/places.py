@@ -21,6 +21,9 @@ __all__ = [
 
 Positions = Mapping[str, Index]
 
+LINE_BITS = 64 * 8
+"""Of a cache line."""
+
 
 def stored_type(element: ir.Type) -> ir.Type:
     """The type of an element in scratch memory: compute types, with i1 as i32."""
@@ -164,13 +167,32 @@ class Memory(Place):
         mask = frame.tail_mask(along, offset)
         return _widen(code, code.load_vector(self.buffer, where, mask), self.element)
 
-    def prefetch(self, frame: Frame, at: Positions, along: str, offset: Index) -> None:
-        """Ask for what the next chunk of a stream reads where this one reads the vector."""
-        spans = {x: frame.spans[x].ahead for x in self.labels if x in frame.spans and x != along}
-        later = {x: frame.code.add(at.get(x, 0), n) for x, n in spans.items() if n is not None}
-        if later and self.unit == along:
-            where = self._at(frame, {**at, **later}, along, offset)
-            frame.code.prefetch(self.buffer, where)
+    def streams(self, frame: Frame, along: str | None) -> bool:
+        """Whether this is a row along an axis for each position of a stream's chunk."""
+        rows = [frame.spans[x] for x in self.labels if x in frame.spans and x != along]
+        return along is not None and self.unit == along and any(r.ahead is not None for r in rows)
+
+    def starts(self, frame: Frame, other: "Memory") -> range:
+        """Offsets in a row of `other`, which may be longer, that one offset in a row stands for."""
+        assert self.unit is not None
+        assert other.unit is not None
+        if frame.is_open(self.unit) or frame.is_open(other.unit):
+            return range(1)
+        return range(0, frame.extent(other.unit), frame.extent(self.unit))
+
+    def prefetch(self, frame: Frame, at: Positions, offset: Index, *, ahead: bool) -> None:
+        """Ask for the line at `offset` of a streamed row: of this chunk, or of the next."""
+        later = {}
+        for label in self.labels:
+            span = frame.spans.get(label) if ahead and label != self.unit else None
+            if span is not None and span.ahead is not None:
+                later[label] = frame.code.add(at.get(label, 0), span.ahead)
+        frame.code.prefetch(self.buffer, self._at(frame, {**at, **later}, self.unit, offset))
+
+    def line_vectors(self, frame: Frame) -> int:
+        """Vectors of a cache line."""
+        width: int = self.buffer.type.element_type.width
+        return max(1, LINE_BITS // (width * frame.code.lanes))
 
     def _gather(self, frame: Frame, at: Positions, along: str, offset: Index) -> ir.Value:
         """A strided vector, lane by lane; lanes beyond the end repeat the last position."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
-from diagc.targets.cpu.bounds import stream_bounds
+from diagc.targets.cpu.bounds import Range, stream_bounds
 from diagc.targets.cpu.code import Index
 from diagc.targets.cpu.frame import Span
 from diagc.targets.cpu.loops import each_position
@@ -42,8 +42,8 @@ class StreamLoop:
         self._run_into(init, states)
         bounds = stream_bounds(task.frame, self.op, axis, self._condition())
         self._hoist_copies(body)
-        for low, high, whole in bounds.ranges(chunk):
-            self._chunks(low, high, chunk, lambda: self._run_into(body, states), whole=whole)
+        for part in bounds.ranges(chunk, split=self._splits(body)):
+            self._chunks(part, chunk, lambda: self._run_into(body, states))
         del task.frame.spans[axis]
 
     def _state(self, argument: ir.Value) -> Scratch:
@@ -156,22 +156,26 @@ class StreamLoop:
                     if fixed and task.origin(value) not in varying:
                         task.operands.pack(group, node, value)
 
-    def _chunks(
-        self, low: Index, high: Index, chunk: int, body: Callable[[], None], *, whole: bool
-    ) -> None:
+    def _splits(self, body: ir.Block) -> bool:
+        """Whether whole chunks get code of their own: with products, whose blocks then fit."""
+        products = any(op.operation.name == "diag.contract" for op in body.operations)
+        return products and self.task.schedule.lanes is None
+
+    def _chunks(self, part: Range, chunk: int, body: Callable[[], None]) -> None:
         """The loop; what is placed inside a chunk is forgotten after it."""
         task, frame = self.task, self.task.frame
         code = frame.code
 
         def step(start: Index, _carried: list[ir.Value]) -> list[ir.Value]:
-            count = chunk if whole else code.min(chunk, code.sub(high, start))
-            ahead = code.min(chunk, code.sub(code.sub(high, start), count))
+            left = code.sub(part.high, start)
+            count = chunk if part.whole else code.min(chunk, left)
+            ahead = code.min(chunk, code.sub(left, count))
             frame.spans[self.axis] = Span(start, count, chunk, ahead)
-            frame.open_keep = whole
+            frame.open_keep = part.keeps
             outer = (dict(task.operands.packed), dict(task.places), dict(task.units))
             body()
             task.operands.packed, task.places, task.units = outer
             frame.open_keep = False
             return []
 
-        code.loop(low, high, chunk, [], step)
+        code.loop(part.low, part.high, chunk, [], step)

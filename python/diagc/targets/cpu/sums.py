@@ -1,12 +1,12 @@
 """Sums over the lanes of several vectors at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 
 from diagc.mlir import arith, ir, vector
 from diagc.targets.cpu.code import Code
 
-__all__ = ["sum_vectors"]
+__all__ = ["combine_lanes", "sum_vectors"]
 
 # Lanes of each quarter of a step's two operands: those of the second count from 4 on.
 _NEIGHBOURS = ((0, 4, 1, 5), (2, 6, 3, 7))
@@ -22,6 +22,18 @@ def sum_vectors(code: Code, values: Sequence[ir.Value]) -> list[ir.Value]:
     whole = len(values) // 4 * 4 if code.lanes >= 4 else 0
     fours = [_sum_four(values[i : i + 4]) for i in range(0, whole, 4)]
     return [*chain(*fours), *(code.reduce_vector("add", value) for value in values[whole:])]
+
+
+def combine_lanes(value: ir.Value, combine: Callable[[ir.Value, ir.Value], ir.Value]) -> ir.Value:
+    """The lanes of a vector combined with each other, as a scalar.
+
+    Halves are combined as vectors: of scalar maxima that pass NaN on LLVM makes branches.
+    """
+    lanes = width = value.type.shape[0]
+    while width > 1:
+        width //= 2
+        value = combine(value, vector.shuffle(value, value, [i ^ width for i in range(lanes)]))
+    return vector.extract(value, [], [0])
 
 
 def _sum_four(values: Sequence[ir.Value]) -> list[ir.Value]:

@@ -103,6 +103,7 @@ class Task:
         for group in groups:
             group.pairs = self.operands.pair_axis(group, produced)
         paired = self.operands.paired_results(groups, produced)
+        self.operands.ask_ahead(groups, produced)
         for group in groups:
             self._pack_inputs(group)
             self._nest(group, wanted, paired)
