@@ -6,14 +6,17 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
+from torch import is_grad_enabled
+from torch.compiler import is_compiling
 
 from diagc.debug import logger
 from diagc.errors import DiagcError, UserError
 from diagc.runtime.arguments import Arguments, GroupKey, split_arguments
 from diagc.runtime.captured import CapturedTensor
 from diagc.runtime.guards import SizeMismatch, check_inputs
+from diagc.runtime.repeat import Repeat
 from diagc.runtime.specialization import Ready, Specialization
-from diagc.runtime.torch_ops import call_through_op, must_dispatch, register_group
+from diagc.runtime.torch_ops import call_through_op, in_autocast, must_dispatch, register_group
 
 __all__ = ["MAX_SPECIALIZATIONS", "Build", "Calls", "Group", "OpenDims"]
 
@@ -202,6 +205,7 @@ class Calls:
         self._groups: dict[GroupKey, Group] = {}
         self.latest: Specialization | None = None
         """What was compiled or used last."""
+        self._repeat: tuple[Repeat, Group] | None = None
 
     @property
     def groups(self) -> Sequence[Group]:
@@ -235,16 +239,33 @@ class Calls:
         Raises:
             DiagcError: arguments that cannot be meant, or a function that cannot be compiled.
         """
-        if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
-            return self.function(*args, **kwargs)  # it would compute in other dtypes than imported
+        if is_compiling() or in_autocast():
+            return self._call_aside(args, kwargs)
+        if self._repeat is not None:  # a call like the last one is run with few steps
+            repeat, group = self._repeat
+            ready = repeat.ready(args, kwargs, getattr(self.function, "training", None))
+            if ready is not None:
+                return self._run(group, ready, args)
         group, tensors = self.group(args, kwargs)
-        if torch.compiler.is_compiling() or must_dispatch(tensors):
+        if must_dispatch(tensors):
             return self._call_traced(group, tensors)
         ready = group.find(tensors) or group.make(tensors)
-        self.latest = ready.specialization
-        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in ready.inputs):
-            return call_through_op(group, ready.specialization, tensors)
-        return ready.specialization.value(ready.run())
+        if group.arguments.plain:
+            training = getattr(self.function, "training", None)
+            self._repeat = Repeat(len(args), training, ready), group
+        return self._run(group, ready, tensors)
+
+    def _run(self, group: Group, ready: Ready, tensors: Sequence[torch.Tensor]) -> Any:
+        self.latest = specialization = ready.specialization
+        if is_grad_enabled() and any(tensor.requires_grad for tensor in ready.inputs):
+            return call_through_op(group, specialization, tensors)
+        return specialization.value(ready.run())
+
+    def _call_aside(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """A call under torch's compilers, which trace this code, or in autocast."""
+        if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+            return self.function(*args, **kwargs)  # it would compute in other dtypes than imported
+        return self._call_traced(*self.group(args, kwargs))
 
     def _call_traced(self, group: Group, tensors: Sequence[torch.Tensor]) -> Any:
         """Call the op, so that a tracer or mode sees it."""

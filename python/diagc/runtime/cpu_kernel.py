@@ -2,10 +2,9 @@
 
 import ctypes
 import os
-import struct
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from diagc.runtime.cpu_features import CpuFeatures
 from diagc.runtime.elf import load_object
@@ -20,11 +19,30 @@ _ENTRY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)  # releases the GIL during the 
 _CACHE_LINE = 64
 
 
+class _Block:
+    """Slots as a kernel takes them: in memory, aligned to a cache line."""
+
+    def __init__(self, slots: Sequence[int]) -> None:
+        """Copy the slots."""
+        memory = (ctypes.c_char * (8 * len(slots) + _CACHE_LINE))()
+        base = ctypes.addressof(memory)
+        offset = -base % _CACHE_LINE
+        self.address = base + offset
+        bytes_of_slots = memoryview(memory)[offset : offset + 8 * len(slots)]
+        self.slots = bytes_of_slots.cast("B").cast("q")
+        for i, value in enumerate(slots):
+            self.slots[i] = value
+
+
 @dataclass(frozen=True)
 class CpuPlan(LaunchPlan):
-    """A plan with the kernel's slots; counters, threads and pointers are zero in them."""
+    """A plan with the kernel's slots; counters, threads and pointers are zero in them.
 
-    slots: list[int]
+    `free` are blocks that no launch uses at the moment: a launch takes one, or makes another.
+    """
+
+    slots: tuple[int, ...]
+    free: list[_Block] = field(default_factory=list, compare=False, repr=False)
 
 
 class CpuKernel(PlannedKernel[CpuPlan]):
@@ -54,15 +72,13 @@ class CpuKernel(PlannedKernel[CpuPlan]):
         self.features = features
         self._object = load_object(object_code)
         self._entry = _ENTRY(self._object.address(signature.symbol))
-        self._pack = struct.Struct(f"<{signature.slot_count}q").pack_into
-        self._block = ctypes.c_char * (8 * signature.slot_count + _CACHE_LINE)
         self._pointer_slots = [signature.slot_of_pointer(i) for i in range(len(signature.wires))]
         self._max_threads = 1 if find_openmp() is None else sys.maxsize
 
     def make_plan(self, args: Sequence[ArrayInfo], outs: Sequence[ArrayInfo] = ()) -> CpuPlan:
         """Check arrays and fill the slots."""
         checked = make_plan(self.signature, args, outs)
-        return CpuPlan(**vars(checked), slots=_slots(self.signature, checked))
+        return CpuPlan(**vars(checked), slots=tuple(_slots(self.signature, checked)))
 
     def launch(self, plan: CpuPlan, pointers: Sequence[int], threads: int | None = None) -> None:
         """Run a plan on data; see `PlannedKernel.launch`.
@@ -72,16 +88,18 @@ class CpuKernel(PlannedKernel[CpuPlan]):
             pointers: addresses of the arguments, then of the results.
             threads: None for as many as torch uses; 1 never enters OpenMP.
         """
-        slots = plan.slots.copy()
+        try:
+            block = plan.free.pop()
+        except IndexError:
+            block = _Block(plan.slots)
+        slots = block.slots
+        slots[Slot.COUNTER] = 0
         wanted = thread_count() if threads is None else threads
         slots[Slot.THREADS] = min(wanted, self._max_threads)
         for slot, pointer in zip(self._pointer_slots, pointers):  # noqa: B905 (0.2 us)
             slots[slot] = pointer
-        block = self._block()
-        address = ctypes.addressof(block)
-        offset = -address % _CACHE_LINE
-        self._pack(block, offset, *slots)
-        self._entry(address + offset)
+        self._entry(block.address)
+        plan.free.append(block)
 
 
 def _slots(signature: KernelSignature, plan: LaunchPlan) -> list[int]:

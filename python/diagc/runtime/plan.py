@@ -56,9 +56,13 @@ class Plan:
         """Take over what a planner has gathered."""
         for result in results:
             planner.keep(result)
+            planner.adopt(result)
         self._tail = planner.initial_values()
         self._actions = planner.actions_with_last_uses()
+        self._whole = [r.slot for r in results] if all(map(planner.is_whole, results)) else None
         self._results = tuple(planner.getter(result) for result in results)
+        self.direct = self._whole is not None and planner.only_launches
+        """Whether torch does nothing but allocate: there is nothing that autograd could record."""
         slots = [result.slot for result in results]
         self.owned = tuple(
             not planner.is_input(result) and result.slot not in slots[:i]
@@ -73,6 +77,8 @@ class Plan:
             action(values)
             for slot in dead:
                 values[slot] = None
+        if self._whole is not None:
+            return [values[slot] for slot in self._whole]
         return [result(values) for result in self._results]
 
 
@@ -90,8 +96,12 @@ class Planner:
         self.input_count = len(tensors)
         self._bases = [(tuple(t.shape), t.stride()) for t in tensors]
         self._constants: dict[int, torch.Tensor] = {}
-        self._actions: list[tuple[Action, tuple[int, ...]]] = []
+        self._actions: list[tuple[Callable[[], Action], tuple[int, ...]]] = []
         self._kept: set[int] = set()
+        self._launched: set[int] = set()  # slots that kernels allocate
+        self._viewed: set[int] = set()
+        self.only_launches = True
+        """Whether all actions so far are launches."""
 
     # ---- slots -------------------------------------------------------------------------------
 
@@ -113,6 +123,10 @@ class Planner:
         dense = permuted_strides(tensor.shape, range(tensor.dim()))
         return Array(slot, 0, tuple(tensor.shape), dense, tensor.dtype)
 
+    def base(self, slot: int) -> tuple[Shape, Shape]:
+        """Shape and strides that the tensor in a slot has; settled when actions are made."""
+        return self._bases[slot]
+
     def slot_shape(self, slot: int) -> Shape:
         """Shape that the tensor in a slot has."""
         return self._bases[slot][0]
@@ -129,18 +143,50 @@ class Planner:
 
     def emit(self, action: Action, reads: Sequence[Array], writes: Sequence[Array] = ()) -> None:
         """Append an action."""
-        self._actions.append((action, tuple(a.slot for a in (*reads, *writes))))
+        self.only_launches = False
+        self._actions.append((lambda: action, tuple(a.slot for a in (*reads, *writes))))
+
+    def emit_launch(
+        self, make: Callable[[], Action], reads: Sequence[Array], writes: Sequence[Array]
+    ) -> None:
+        """Append an action that allocates `writes` and else only asks for addresses.
+
+        Args:
+            make: gives the action, when the `base` of every slot is settled.
+            reads: arrays of earlier actions, inputs or constants.
+            writes: new arrays.
+        """
+        self._launched.update(array.slot for array in writes)
+        self._actions.append((make, tuple(a.slot for a in (*reads, *writes))))
 
     def getter(self, array: Array) -> Callable[[Values], Any]:
         """A function from values to the array as a tensor: the slot's own, or a view of it."""
         slot, offset, shape, strides, _ = array
-        if offset == 0 and (shape, strides) == self._bases[slot]:
+        self._viewed.add(slot)
+        if self.is_whole(array):
             return lambda values: values[slot]
         if offset == 0:
             return lambda values: values[slot].as_strided(shape, strides)
         return lambda values: values[slot].as_strided(
             shape, strides, values[slot].storage_offset() + offset
         )
+
+    def is_whole(self, array: Array) -> bool:
+        """Whether an array is the tensor in its slot, not another view of it."""
+        return array.offset == 0 and (array.shape, array.strides) == self._bases[array.slot]
+
+    def adopt(self, result: Array) -> None:
+        """Let a kernel allocate a result with its final shape and strides, if nobody minds.
+
+        It must be all of the memory, and no action may view it.
+        """
+        slot, count = result.slot, prod(result.shape)
+        dims = zip(result.shape, result.strides, strict=True)
+        reach = sum((size - 1) * step for size, step in dims) + 1
+        fits = result.offset == 0 and prod(self._bases[slot][0]) == count == reach
+        if fits and slot in self._launched - self._viewed:
+            self._viewed.add(slot)
+            self._bases[slot] = (result.shape, result.strides)
 
     def copy(self, array: Array, order: Sequence[int], dtype: torch.dtype | None = None) -> Array:
         """A dense copy whose axes lie in memory in `order`; converted to `dtype`."""
@@ -169,7 +215,7 @@ class Planner:
         """Each action with the slots that nobody uses after it."""
         alive = set(self._kept)
         found: list[tuple[Action, tuple[int, ...]]] = []
-        for action, slots in reversed(self._actions):
-            found.append((action, tuple(sorted(set(slots) - alive))))
+        for make, slots in reversed(self._actions):
+            found.append((make(), tuple(sorted(set(slots) - alive))))
             alive.update(slots)
         return tuple(reversed(found))

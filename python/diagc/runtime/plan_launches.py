@@ -1,13 +1,14 @@
 """Kernel launches: slots and strides are checked and fixed, a call only fills in addresses."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
 from diagc.runtime.host_kernel import HostKernel, host_array
 from diagc.runtime.launch_plan import ArrayInfo
-from diagc.runtime.plan import Array, Values
+from diagc.runtime.plan import Action, Array, Values
 from diagc.runtime.plan_scope import Scope
 from diagc.runtime.planned_kernel import PlannedKernel
 from diagc.runtime.signature import STORAGE, Wire
@@ -74,20 +75,31 @@ def _launch(
     pairs = zip(kernel.signature.wires, (*args, *results), strict=True)
     infos = [_info(wire, array, str(device)) for wire, array in pairs]
     plan = kernel.make_plan(infos[: len(args)], infos[len(args) :])
-    fresh = [(a.slot, scope.planner.slot_shape(a.slot), a.dtype) for a in results]
     places = [(a.slot, a.offset * a.dtype.itemsize) for a in (*args, *results)]
-    launch = kernel.launch
+    launch, planner = kernel.launch, scope.planner
 
-    def allocate(values: Values) -> None:
-        for slot, shape, dtype in fresh:
-            values[slot] = torch.empty(shape, dtype=dtype, device=device)
+    def make() -> Action:
+        # a closure of all arguments takes a third of the time of torch.empty
+        fresh = [
+            (
+                a.slot,
+                partial(torch.empty_strided, *planner.base(a.slot), dtype=a.dtype, device=device),
+            )
+            for a in results
+        ]
 
-    def action(values: Values) -> None:
-        for slot, shape, dtype in fresh:
-            values[slot] = torch.empty(shape, dtype=dtype, device=device)
-        launch(plan, [values[slot].data_ptr() + offset for slot, offset in places])
+        def allocate(values: Values) -> None:
+            for slot, empty in fresh:
+                values[slot] = empty()
 
-    scope.planner.emit(allocate if plan.empty else action, args, results)
+        def action(values: Values) -> None:
+            for slot, empty in fresh:
+                values[slot] = empty()
+            launch(plan, [values[slot].data_ptr() + offset for slot, offset in places])
+
+        return allocate if plan.empty else action
+
+    planner.emit_launch(make, args, results)
 
 
 def _call(

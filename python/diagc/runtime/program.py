@@ -19,7 +19,7 @@ from diagc.runtime.torch_launch import TORCH_DTYPES
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["Program"]
+__all__ = ["Program", "plan_key"]
 
 _MAX_PLANS = 64  # a decoder sees a new length at every step; plans must not pile up
 
@@ -102,7 +102,7 @@ class Program:
     def find_plan(self, tensors: Sequence[torch.Tensor]) -> Plan | None:
         """The plan for tensors of these shapes, strides and dtypes, if there is one."""
         try:
-            return self._plans.get(_plan_key(tensors))
+            return self._plans.get(plan_key(tensors))
         except (RuntimeError, AttributeError):  # no strides: sparse, nested, or no tensor at all
             return None
 
@@ -118,13 +118,15 @@ class Program:
             plan = self._plan(self._computed(tensors))
         if len(self._plans) >= _MAX_PLANS:
             self._plans.clear()
-        self._plans[_plan_key(tensors)] = plan
+        self._plans[plan_key(tensors)] = plan
         return plan
 
     def execute(
         self, plan: Plan, tensors: Sequence[torch.Tensor], fresh: bool = False
     ) -> list[torch.Tensor]:
         """Run a plan on tensors that it is for; `fresh`: no result may be a view of anything."""
+        if plan.direct and not fresh and not self.float64:
+            return plan.run(tensors)
         # below autograd: nothing is recorded, and views of parameters may be taken
         with torch._C._AutoDispatchBelowAutograd():
             results = plan.run(self._computed(tensors))
@@ -195,7 +197,12 @@ class Program:
         return as_tensor(scope, array, labels, output.dims)
 
 
-def _plan_key(tensors: Sequence[torch.Tensor]) -> tuple[Any, ...]:
+def plan_key(tensors: Sequence[torch.Tensor]) -> tuple[Any, ...]:
+    """What a plan depends on: equal for tensors that share one.
+
+    Raises:
+        RuntimeError: a tensor without strides.
+    """
     return tuple([(t.shape, t.stride(), t.dtype, t.device, t.is_neg()) for t in tensors])
 
 

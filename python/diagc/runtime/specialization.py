@@ -49,7 +49,8 @@ class Specialization:
     conditions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """See whether the one result is the function's value."""
+        """See what is plain: one result that is the value, inputs that are the user's tensors."""
+        self._takes_all = self.sources == tuple(range(len(self.sources)))
         self._is_single = self.outputs == (ProgramResult(0),) and self.output_spec.is_leaf()
 
     def inputs(
@@ -58,6 +59,8 @@ class Specialization:
         captured: Mapping[object, torch.Tensor] = MappingProxyType({}),
     ) -> list[torch.Tensor]:
         """The program's inputs for a call; `captured` replaces captured tensors, by identity."""
+        if self._takes_all:
+            return list(tensors[: len(self.sources)])
         device = tensors[0].device if tensors else None
         if not captured:
             return [tensors[s] if isinstance(s, int) else s.get(device) for s in self.sources]

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 import torch
+from torch._C import _is_any_autocast_enabled, _len_torch_dispatch_stack
+from torch._C._functorch import peek_interpreter_stack
 from torch.utils import _pytree as pytree
 
 from diagc.errors import UserError
@@ -22,7 +24,14 @@ if TYPE_CHECKING:
 
     from diagc.runtime.calls import Group
 
-__all__ = ["call_through_op", "must_dispatch", "register_group"]
+__all__ = [
+    "are_plain",
+    "call_through_op",
+    "in_autocast",
+    "in_mode",
+    "must_dispatch",
+    "register_group",
+]
 
 T = TypeVar("T")
 
@@ -60,11 +69,27 @@ def call_through_op(
 
 def must_dispatch(tensors: Sequence[torch.Tensor]) -> bool:
     """Whether only the dispatcher knows what to do: for subclasses, modes and transforms."""
-    return (
-        torch._C._len_torch_dispatch_stack() > 0
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or any(type(tensor) not in _PLAIN_TYPES for tensor in tensors)
-    )
+    return in_mode() or not are_plain(tensors)
+
+
+def in_mode() -> bool:
+    """Whether a mode or transform is in force, which every operation goes through."""
+    return _len_torch_dispatch_stack() > 0 or peek_interpreter_stack() is not None
+
+
+def are_plain(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether none is of a subclass, which may have operations of its own."""
+    for tensor in tensors:  # noqa: SIM110 (a generator takes twice the time)
+        if type(tensor) not in _PLAIN_TYPES:
+            return False
+    return True
+
+
+def in_autocast() -> bool:
+    """Whether torch computes in other dtypes than a function is imported in."""
+    if not _is_any_autocast_enabled():  # of any kind of device: one question for most calls
+        return False
+    return torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
 
 
 _PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)

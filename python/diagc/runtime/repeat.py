@@ -1,0 +1,50 @@
+"""A call like the one before: found with few steps, for they run on a cold cache.
+
+Between two calls of a model's function other code runs, and then a call takes ten times as long as
+in a loop of its own: what counts is how much code and data it touches.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from diagc.runtime.program import plan_key
+from diagc.runtime.specialization import Ready
+from diagc.runtime.torch_ops import are_plain, in_mode
+
+__all__ = ["Repeat"]
+
+
+class Repeat:
+    """What a call of tensors alone, in order, has run.
+
+    Args:
+        count: of its tensors.
+        training: mode of the function, if it is a module.
+        ready: what was run.
+    """
+
+    def __init__(self, count: int, training: bool | None, ready: Ready) -> None:
+        """Remember, but not the tensors."""
+        self._count = count
+        self._training = training
+        self._specialization = ready.specialization
+        self._plan = ready.plan
+        self._key = plan_key(ready.inputs)
+
+    def ready(
+        self, args: Sequence[torch.Tensor], kwargs: Mapping[str, Any], training: bool | None
+    ) -> Ready | None:
+        """The same again for these arguments; None when they differ in more than their data."""
+        if kwargs or len(args) != self._count or training is not self._training:
+            return None
+        if not are_plain(args) or in_mode():
+            return None
+        try:
+            inputs = self._specialization.inputs(args)
+            if plan_key(inputs) != self._key:
+                return None
+        except (RuntimeError, AttributeError):  # no strides: sparse or nested; an emptied weight
+            return None
+        return Ready(self._specialization, inputs, self._plan)
