@@ -18,6 +18,7 @@ __all__ = ["Action", "Array", "Plan", "Planner", "Shape", "Values"]
 Values: TypeAlias = list[Any]
 Action: TypeAlias = Callable[[Values], None]
 Shape: TypeAlias = tuple[int, ...]
+_Make: TypeAlias = "Callable[[Planner], Action]"
 
 
 class Array(NamedTuple):
@@ -96,7 +97,7 @@ class Planner:
         self.input_count = len(tensors)
         self._bases = [(tuple(t.shape), t.stride()) for t in tensors]
         self._constants: dict[int, torch.Tensor] = {}
-        self._actions: list[tuple[Callable[[], Action], tuple[int, ...]]] = []
+        self._actions: list[tuple[_Make, tuple[int, ...]]] = []
         self._kept: set[int] = set()
         self._launched: set[int] = set()  # slots that kernels allocate
         self._viewed: set[int] = set()
@@ -144,15 +145,14 @@ class Planner:
     def emit(self, action: Action, reads: Sequence[Array], writes: Sequence[Array] = ()) -> None:
         """Append an action."""
         self.only_launches = False
-        self._actions.append((lambda: action, tuple(a.slot for a in (*reads, *writes))))
+        self._actions.append((lambda _: action, tuple(a.slot for a in (*reads, *writes))))
 
-    def emit_launch(
-        self, make: Callable[[], Action], reads: Sequence[Array], writes: Sequence[Array]
-    ) -> None:
+    def emit_launch(self, make: _Make, reads: Sequence[Array], writes: Sequence[Array]) -> None:
         """Append an action that allocates `writes` and else only asks for addresses.
 
         Args:
-            make: gives the action, when the `base` of every slot is settled.
+            make: gives the action, from this planner, when the `base` of every slot is settled;
+                it must not hold the planner, lest kernels live on in a cycle.
             reads: arrays of earlier actions, inputs or constants.
             writes: new arrays.
         """
@@ -216,6 +216,6 @@ class Planner:
         alive = set(self._kept)
         found: list[tuple[Action, tuple[int, ...]]] = []
         for make, slots in reversed(self._actions):
-            found.append((make(), tuple(sorted(set(slots) - alive))))
+            found.append((make(self), tuple(sorted(set(slots) - alive))))
             alive.update(slots)
         return tuple(reversed(found))

@@ -1,6 +1,8 @@
 """A call like the last one takes few steps, and one that differs in anything is seen to differ."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -49,7 +51,8 @@ def ready() -> Callable[..., Tensor]:
     """Compiled, and called once."""
     torch.manual_seed(3)
     compiled = diagc.compile(attention, *pair(2, 9, 8))
-    assert_right(compiled(*(example := pair(2, 9, 8))), *example)
+    q, k = pair(2, 9, 8)
+    assert_right(compiled(q, k), q, k)
     return compiled
 
 
@@ -93,7 +96,8 @@ def test_other_layouts_are_seen(
 def test_a_tensor_that_changes_in_place_is_seen(ready: Callable[..., Tensor]) -> None:
     q, k = pair(2, 9, 8)
     ready(q, k)
-    q.set_(torch.randn(9, 2, 8).transpose(0, 1))
+    other = torch.randn(9, 2, 8)
+    q.set_(other.untyped_storage(), 0, (2, 9, 8), (8, 16, 1))
     k.mul_(0.5)
     assert_right(ready(q, k), q, k)
     q.resize_(2, 5, 8)
@@ -205,3 +209,20 @@ def test_threads_do_not_share_what_a_launch_writes(ready: Callable[..., Tensor])
     for pairs, results in zip(work, found, strict=True):
         for (q, k), result in zip(pairs, results, strict=True):
             assert_right(result, q, k)
+
+
+def test_kernels_go_with_their_function() -> None:
+    compiled = diagc.compile(attention, *pair(2, 9, 8))
+    compiled(*pair(2, 9, 8))
+    kernel = weakref.ref(compiled.program.kernels[0])
+    gc.collect()  # what compiling has left
+    gc.disable()
+    try:
+        compiled(*pair(2, 7, 8))
+        compiled(*pair(2, 7, 8))
+        other = weakref.ref(compiled.program.kernels[0])
+        del compiled
+        assert kernel() is None
+        assert other() is None
+    finally:
+        gc.enable()
