@@ -159,9 +159,8 @@ class CompiledFunction:
     ) -> None:
         """Check the function; nothing is compiled yet.
 
-        Args:
-            key: says exactly what the function computes, for graphs with calls of it that are
-                cached on disk; None: unique.
+        `key` says exactly what the function computes, for graphs with calls of it that are cached
+        on disk; None makes a unique one.
         """
         from diagc.runtime.calls import Calls
         from diagc.torch_build import TorchBuild
@@ -173,6 +172,8 @@ class CompiledFunction:
                 found=type(function).__name__,
             )
         self.options = options
+        self.key = key
+        """What graphs call it by, if it was given."""
         self.__name__ = getattr(function, "__name__", type(function).__name__)
         build = TorchBuild(function, self.__name__, options, importer)
         self._calls = Calls(function, build, self.__name__, dynamic, key)

@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "normalizers": IR | {"algebra", "frontend"},
     "torch_build": COMPILER,
     "api": COMPILER | {"drawings", "explain_page", "viz", "simulator", "torch_build"},
-    "torch_backend": COMPILER,
+    "torch_backend": COMPILER | {"api"},
     "testing": COMPILER | {"normalizers", "opt", "scalars", "simulator"},
     "simulator": TARGETS,
     "arguments": set(),
@@ -63,7 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Where a package may be imported at all; `()` means nowhere else.
 HEAVY: dict[str, tuple[str, ...]] = {
     "torch": (
-        *("frontend/torch/", "runtime/", "torch_backend.py", "commands/"),
+        *("frontend/torch/", "runtime/", "torch_backend/", "commands/"),
         "testing/fake_cuda.py",
     ),
     "torch_mlir": ("mlir.py",),

@@ -225,9 +225,7 @@ class Calls:
         key = key, getattr(self.function, "training", None)  # a module's mode changes what it does
         found = self._groups.get(key)
         if found is None:
-            made = Group(
-                self.function, arguments, self._build, self._dynamic, self.name, self._key
-            )
+            made = Group(self.function, arguments, self._build, self._dynamic, self.name, self._key)
             found = self._groups.setdefault(key, made)
         return found, tensors
 

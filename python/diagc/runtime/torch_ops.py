@@ -7,8 +7,8 @@ under `enable_grad`, and differentiates that.
 
 import threading
 from collections.abc import Callable, Sequence
-from uuid import uuid4
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
 from weakref import WeakValueDictionary
 
 import torch

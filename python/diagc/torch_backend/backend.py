@@ -5,7 +5,6 @@ from hashlib import sha256
 from typing import Any
 from weakref import WeakValueDictionary
 
-import torch
 from torch import fx
 
 from diagc.api import CompiledFunction
@@ -49,7 +48,19 @@ def diagc(
         report.reasons.append(f"the whole graph: {_reason(error)}")
         taken = None
     record(report)
-    return run_rest(taken or module, example_inputs, chosen)
+    run = run_rest(taken or module, example_inputs, chosen)
+    return _Compiled(run, [region.compiled for region in report.regions])
+
+
+class _Compiled:
+    """Runs a graph, and keeps the functions alive that it calls by their keys."""
+
+    def __init__(self, run: Callable[..., Any], functions: list[CompiledFunction]) -> None:
+        self._run = run
+        self.functions = functions
+
+    def __call__(self, *args: Any) -> Any:
+        return self._run(*args)
 
 
 def _take_regions(
@@ -86,23 +97,10 @@ def _take(
     try:
         cut = cut_out(region)
         compiled = _compiled(cut, options)
-        name = f"diagc_region_{len(report.regions)}"
-        traced.add_submodule(name, _Call(compiled))  # before it is called
-        replace_region(traced.graph, cut, name)
+        replace_region(traced.graph, cut, str(compiled.key))
         report.regions.append(RegionReport(calls, compiled))
     except DiagcError as error:
         report.reasons.append(f"{', '.join(calls)}: {_reason(error)}")
-
-
-class _Call(torch.nn.Module):
-    """Calls a compiled function where a graph wants a module."""
-
-    def __init__(self, compiled: CompiledFunction) -> None:
-        super().__init__()
-        self.compiled = compiled
-
-    def forward(self, *tensors: torch.Tensor) -> Any:
-        return self.compiled(*tensors)
 
 
 _COMPILED: "WeakValueDictionary[str, CompiledFunction]" = WeakValueDictionary()
@@ -111,18 +109,18 @@ _COMPILED: "WeakValueDictionary[str, CompiledFunction]" = WeakValueDictionary()
 def _compiled(cut: Cut, options: BackendOptions) -> CompiledFunction:
     """A compiled function for a region; equal regions share one.
 
-    Its name is made of what it computes, so that graphs that call it may be cached on disk.
+    Its key is made of what it computes, so that graphs that call it may be cached on disk.
     """
     values = [node.meta["val"] for node in cut.inputs]
     kinds = [(tuple(map(str, v.shape)), v.dtype, str(v.device)) for v in values]
     text = f"{cut.module.code}\n{kinds}\n{options.compile}"
-    name = f"region_{sha256(text.encode()).hexdigest()[:16]}"
-    if name not in _COMPILED:
-        compiled = CompiledFunction(cut.module, options.compile, None, "fx", key=name)
+    key = f"region_{sha256(text.encode()).hexdigest()[:16]}"
+    compiled = _COMPILED.get(key)
+    if compiled is None:
+        compiled = CompiledFunction(cut.module, options.compile, None, "fx", key=key)
         compiled.prepare_like(values)
-        _COMPILED[name] = compiled
-        return compiled
-    return _COMPILED[name]
+        _COMPILED[key] = compiled
+    return compiled
 
 
 def _reason(error: Exception) -> str:

@@ -47,16 +47,17 @@ def explain(
     options: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> Explanation:
-    """Compile a model by `torch.compile(model, backend="diagc")` and say what was taken, and why not.
+    """Compile a model for `torch.compile(…, backend="diagc")`, and say what was taken and why not.
 
     The model runs once on the inputs, with the rest in eager mode. Gradients are recorded if they
     are on, so that the report is of the same graphs as a training step has.
 
     Args:
         model: a function or nn.Module.
-        inputs: of one call, as `kwargs` are.
+        inputs: positional arguments of one call.
         mode: as torch.compile takes it.
         options: of the backend.
+        kwargs: keyword arguments of that call.
 
     Raises:
         UserError: no such option, or `model` is not callable.

@@ -1,7 +1,7 @@
 """What `torch.compile(…, backend="diagc", mode=…, options={…})` takes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from diagc.errors import UserError
@@ -28,7 +28,7 @@ class BackendOptions:
     rest: str = "inductor"
     take: str = "streams"
     mode: str | None = None
-    compile: CompileOptions = CompileOptions()
+    compile: CompileOptions = field(default_factory=CompileOptions)
 
 
 def read_options(mode: str | None, options: Mapping[str, Any] | None) -> BackendOptions:
@@ -44,7 +44,7 @@ def read_options(mode: str | None, options: Mapping[str, Any] | None) -> Backend
         if value not in known:
             expected = " or ".join(known)
             raise UserError(f"unknown value of option '{name}'", expected=expected, found=value)
-    names = {field.name for field in fields(CompileOptions)}
+    names = {known.name for known in fields(CompileOptions)}
     for name in given:
         if name not in names:
             expected = ", ".join(["rest", "take", *sorted(names)])

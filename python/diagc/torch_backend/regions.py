@@ -1,11 +1,12 @@
-"""Which calls of a graph become one kernel: the compiler's own passes say so.
+"""Which calls of a graph are computed together: the compiler's own passes say so.
 
 A stretch is raised with the number of a call for its place in the source, and taken to the stage
-`kernels`. The places that the ops of a kernel come from are the calls of its region.
+`kernels`. The places that the ops of a unit come from are the calls of its region.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import torch
@@ -13,13 +14,12 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from diagc.compiler import run_pipeline
-from diagc.dialects import diag
-from diagc.errors import SourceLocation
 from diagc.frontend.torch.importer import import_program
 from diagc.mlir import ir
 from diagc.options import use
 from diagc.torch_backend.options import BackendOptions
 from diagc.torch_backend.stretches import Stretch, is_item, is_number, read
+from diagc.torch_backend.units import Unit, linear_places, units
 
 __all__ = ["Region", "find_regions"]
 
@@ -36,15 +36,15 @@ _VIEWS = frozenset(
 
 @dataclass(frozen=True)
 class Region:
-    """Calls that become one kernel.
+    """Calls that are computed together.
 
     Args:
-        kernel: its name.
+        kernels: their names in the whole program.
         nodes: in the order of the graph; some may be needed outside too, and then stay there.
         results: the nodes that others read.
     """
 
-    kernel: str
+    kernels: tuple[str, ...]
     nodes: tuple[fx.Node, ...]
     results: tuple[fx.Node, ...]
 
@@ -63,51 +63,30 @@ def find_regions(stretch: Stretch, options: BackendOptions) -> list[Region]:
         module = import_program(read(stretch), spec).module
         with module.context, ir.Location.unknown():
             run_pipeline(module, options.compile, "kernels")
-            kernels = [_kernel(function) for function in diag.functions(module)]
-    uses = Counter(number for kernel in kernels for number in kernel.places)
-    outside = {number for kernel in kernels if not kernel.formed for number in kernel.places}
-    taken = [k for k in kernels if k.streams or (options.take == "all" and k.fuses)]
-    regions = [_region(kernel, stretch, uses, outside) for kernel in taken]
+            found, linear = units(module), linear_places(module)
+    uses = Counter(number for unit in found for number in unit.places)
+    taken = [unit for unit in found if _is_wanted(unit, options)]
+    regions = [_region(unit, stretch, uses, linear) for unit in taken]
     position = {node: i for i, node in enumerate(stretch.nodes)}
     return sorted((r for r in regions if r.results), key=lambda r: position[r.nodes[-1]])
 
 
-@dataclass(frozen=True)
-class _Kernel:
-    """A function of the module: the calls that its ops come from, and what it is."""
-
-    name: str
-    places: frozenset[int]
-    formed: bool
-    streams: bool
-
-    @property
-    def fuses(self) -> bool:
-        return self.formed and len(self.places) > 1
-
-
-def _kernel(function: ir.Operation) -> _Kernel:
-    ops = [op for region in function.regions for op in diag.walk_ops(region)]
-    places = [SourceLocation.of(op.location) for op in ops]
-    formed = diag.is_kernel(function)
-    return _Kernel(
-        str(ir.StringAttr(function.attributes["sym_name"]).value),
-        frozenset(place.line - 1 for place in places if place is not None),
-        formed,
-        formed and any(op.name == "diag.stream" for op in ops),
-    )
+def _is_wanted(unit: Unit, options: BackendOptions) -> bool:
+    """Whether a unit does what torch does not: it streams, or computes in another order."""
+    fuses = bool(unit.kernels) and len(unit.places) > 1
+    return unit.streams or unit.mixed or (options.take == "all" and fuses)
 
 
 def _region(
-    kernel: _Kernel, stretch: Stretch, uses: Mapping[int, int], outside: Set[int]
+    unit: Unit, stretch: Stretch, uses: Mapping[int, int], linear: AbstractSet[int]
 ) -> Region:
-    """Close a kernel's calls under paths between them, and add the views that they read.
+    """Close a unit's calls under paths between them, and add the views that they read.
 
-    A call of which a part stays outside (the product of a linear layer whose bias the kernel adds)
-    stays outside. What others read of a call that went into this kernel alone is a result of it; a call that went
-    elsewhere too is made there again.
+    A call of which a part is the product of a linear layer (and a kernel adds the bias) stays
+    outside. What others read of a call that went into this unit alone is a result of it; a call
+    that went elsewhere too is made there again.
     """
-    core = _hull({stretch.nodes[i] for i in kernel.places - outside}, stretch.nodes)
+    core = _hull({stretch.nodes[number] for number in unit.places - linear}, stretch.nodes)
     inside = {node for node in core if not is_number(node)}
     inside |= {user for node in inside for user in node.users if is_item(user)}
     results = []
@@ -119,7 +98,7 @@ def _region(
         if set(node.users) & inside and _is_view(node):
             inside.add(node)
     nodes = tuple(node for node in stretch.nodes if node in inside)
-    return Region(kernel.name, nodes, tuple(results))
+    return Region(unit.kernels, nodes, tuple(results))
 
 
 def _hull(seeds: set[fx.Node], nodes: Sequence[fx.Node]) -> set[fx.Node]:

@@ -1,7 +1,7 @@
 """Who runs the graph around the regions."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import fx
 
@@ -20,5 +20,4 @@ def run_rest(
     from torch._inductor.compile_fx import compile_fx
 
     patches = list_mode_options().get(options.mode) if options.mode else None
-    compiled: Callable[..., Any] = compile_fx(module, list(inputs), config_patches=patches)
-    return compiled
+    return cast("Callable[..., Any]", compile_fx(module, list(inputs), config_patches=patches))

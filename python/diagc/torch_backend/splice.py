@@ -91,25 +91,25 @@ def _same_size(left: Any, right: Any) -> bool:
     return symbolic and bool(left.node.expr == right.node.expr)
 
 
-def replace_region(graph: fx.Graph, cut: Cut, name: str) -> None:
-    """Let others read the results of the submodule `name` in place of the region's.
+def replace_region(graph: fx.Graph, cut: Cut, key: str) -> None:
+    """Let others read the results of the compiled function `key` in place of the region's.
 
     Raises:
         UnsupportedError: something reads a result before all inputs are there.
     """
     position = {node: i for i, node in enumerate(graph.nodes)}
+    last = cut.region.nodes[-1]
     users = {u for node in cut.region.results for u in node.users if u not in cut.region.nodes}
-    first = min((u for u in users), key=position.__getitem__)
-    late = [node for node in cut.inputs if position[node] >= position[first]]
+    # not further down than it was: something may be written or switched there
+    place = min((*users, last.next), key=position.__getitem__)
+    late = [node for node in cut.inputs if position[node] >= position[place]]
     if late:
-        reason = f"'{first.name}' reads a result before '{late[0].name}', an input, is computed"
+        reason = f"'{place.name}' reads a result before '{late[0].name}', an input, is computed"
         raise UnsupportedError("a region", reason=reason)
-    with graph.inserting_before(first):
-        call = graph.call_module(name, cut.inputs)
-        values = tuple(node.meta.get("val") for node in cut.region.results)
-        single = len(values) == 1
-        call.meta["val"] = values[0] if single else values
+    with graph.inserting_before(place):
+        call = graph.call_function(torch.ops.diagc.call.default, (list(cut.inputs), key))
+        call.meta["val"] = [node.meta.get("val") for node in cut.region.results]
         for number, node in enumerate(cut.region.results):
-            new = call if single else graph.call_function(operator.getitem, (call, number))
-            new.meta["val"] = values[number]
-            node.replace_all_uses_with(new, lambda user, made=new: user in users)
+            new = graph.call_function(operator.getitem, (call, number))
+            new.meta["val"] = call.meta["val"][number]
+            node.replace_all_uses_with(new, lambda user: user in users)

@@ -10,7 +10,8 @@ from torch import fx
 from diagc.errors import SourceLocation
 from diagc.frontend.torch.aten import Input, Program, bind_schema
 from diagc.frontend.torch.captured import tensor_type
-from diagc.frontend.torch.from_fx import LOCATION, from_fx
+from diagc.frontend.torch.from_fx import from_fx
+from diagc.frontend.torch.recorder import LOCATION
 from diagc.torch_backend.graph import KIND
 
 __all__ = ["Stretch", "is_item", "is_number", "is_pure", "is_random", "read", "stretches"]
@@ -36,7 +37,7 @@ class Stretch:
 
 
 def stretches(graph: fx.Graph) -> Iterator[Stretch]:
-    """All stretches of more than one call, in order."""
+    """All stretches, in order."""
     nodes: list[fx.Node] = []
     for node in graph.nodes:
         if node.op in ("placeholder", "get_attr"):
@@ -44,7 +45,7 @@ def stretches(graph: fx.Graph) -> Iterator[Stretch]:
         if is_pure(node):
             nodes.append(node)
             continue
-        if len(nodes) > 1:
+        if nodes:
             yield Stretch(tuple(nodes))
         nodes = []
 
