@@ -1,7 +1,8 @@
 """Units of a module at the stage `kernels`: what is computed together, and for which calls.
 
 A kernel is a unit, and so is an op that the entry function keeps. Two of which one feeds the other
-are one unit if some call went into both: then a rewrite has mixed what the calls were.
+are one unit if some contraction or reduction went into both: then a rewrite has mixed what the calls
+were. Maps do not count: a mask that many layers share is made again in each.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ from diagc.mlir import ir
 __all__ = ["Unit", "linear_places", "units"]
 
 _VIEWS = ("diag.relabel", "diag.reindex")
-_WORK = ("diag.contract", "diag.map", "diag.reduce", "diag.stream")
+_SUMS = ("diag.contract", "diag.reduce")
+_WORK = (*_SUMS, "diag.map", "diag.stream")
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def units(module: ir.Module) -> list[Unit]:
     for number, part in enumerate(parts):
         for value in inputs(part.op):
             source = makers.get(defining_op(_origin(value)))
-            if source is not None and parts[source].places & part.places:
+            if source is not None and parts[source].sums & part.sums:
                 graph.add_edge(source, number)
     components = sorted(map(sorted, nx.connected_components(graph)))
     return [_unit([parts[number] for number in component]) for component in components]
@@ -60,15 +62,18 @@ class _Part:
     op: ir.Operation
     kernel: str | None
     places: frozenset[int]
+    sums: frozenset[int]
+    """Places of contractions and reductions."""
     streams: bool
 
 
 def _part(op: ir.Operation, functions: dict[str, ir.Operation]) -> _Part:
-    if op.name != "func.call":
-        return _Part(op, None, _places([op]), op.name == "diag.stream")
-    name = _callee(op)
-    ops = list(diag.walk_ops(functions[name].regions[0]))
-    return _Part(op, name, _places(ops), any(o.name == "diag.stream" for o in ops))
+    kernel, ops = None, [op]
+    if op.name == "func.call":
+        kernel = _callee(op)
+        ops = list(diag.walk_ops(functions[kernel].regions[0]))
+    sums = _places([o for o in ops if o.name in _SUMS])
+    return _Part(op, kernel, _places(ops), sums, any(o.name == "diag.stream" for o in ops))
 
 
 def _unit(parts: list[_Part]) -> Unit:
