@@ -1,7 +1,7 @@
 """Units of a module at the stage `kernels`: what is computed together, and for which calls.
 
 A kernel is a unit, and so is an op that the entry function keeps. Two of which one feeds the other
-are one unit if some contraction or reduction went into both: then a rewrite has mixed what the calls
+are one unit if some contraction or reduction went into both: a rewrite has mixed what the calls
 were. Maps do not count: a mask that many layers share is made again in each.
 """
 
