@@ -6,15 +6,13 @@ proved symbolically and looked up by its canonical text afterwards (`proofs`):
 
     scale   phi(x, t) = r(s, t) * phi(x, s)       r free of x: the sum is multiplied by r
     offset  phi(x, t) = phi(x, s) + d(s, t)       d free of x: a maximum or minimum moves by d
-    moments phi(x, t) = r * sum over k of (t - s)^k / k! * phi_k(x, s),   r = exp(c (t - s)):
-            phi_k = (d/ds - c)^k phi, 0 after some k: the sums of the phi_k are kept too
+    cascade phi(x, s) = sum over k of g_k(x) h_k(s)   of few terms: further sums are kept
+            (module `finite_rank`; a variance around a running mean keeps two)
 
-Source: shift and range lemmas of normalised contractions (arXiv 2505.09326) for rank one; moments
-are Taylor's theorem for exponential polynomials in s (a variance has c = 0 and ends at k = 2).
+Source: shift and range lemmas of normalised contractions (arXiv 2505.09326) for rank one.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from diagc.algebra.counterexamples import is_refuted
 from diagc.algebra.expressions import (
@@ -22,7 +20,6 @@ from diagc.algebra.expressions import (
     SYMBOL,
     Expr,
     constant,
-    exp,
     in_order,
     is_zero,
     parse,
@@ -32,9 +29,10 @@ from diagc.algebra.expressions import (
     symbols,
     text,
 )
+from diagc.algebra.finite_rank import Form, decoded, mapped
 from diagc.algebra.proofs import answer
 
-__all__ = ["NEW", "Moments", "cases", "is_safe", "moments", "offset", "prove", "scale"]
+__all__ = ["NEW", "cascade", "cases", "is_safe", "offset", "prove", "scale"]
 
 NEW = "_new"
 """Suffix of a statistic's symbol that stands for its next value."""
@@ -58,41 +56,29 @@ def offset(phi: Expr, statistics: Sequence[str], elements: Iterable[str]) -> Exp
     return _law("offset", phi, statistics, elements)
 
 
-@dataclass(frozen=True)
-class Moments:
-    """The law of a summand whose sum needs further sums to follow a statistic.
+def cascade(phi: Expr, statistics: Sequence[str], elements: Iterable[str]) -> list[Form]:
+    """The forms in which a sum of `phi` follows statistics by further sums, best first.
 
-    Args:
-        statistic: the name of the statistic.
-        scale: the factor r over it and its new value, or None for 1.
-        terms: phi_1, phi_2 ..., as the summand.
+    Conditions `select(k, term, 0)` that no statistic changes are kept around the terms. Arguments
+    as for `scale`.
     """
-
-    statistic: str
-    scale: Expr | None
-    terms: tuple[Expr, ...]
-
-
-def moments(phi: Expr, statistic: str, elements: Iterable[str]) -> Moments | None:
-    """The further sums that let a sum of `phi` follow one statistic; None if no few do.
-
-    Conditions `select(k, term, 0)` that no statistic changes are kept around the terms.
-    """
-    if _switches(phi, {statistic}):
-        return None
-    phi, names, parts = _collapsed(phi, {statistic}, set(elements))
+    if _switches(phi, set(statistics)):
+        return []
+    phi, names, parts = _collapsed(phi, set(statistics), set(elements))
     conditions: dict[str, Expr] = {}
     phi = _with_indicators(phi, conditions)
     if any(not is_zero(substitute(phi, {name: constant(0.0)})) for name in conditions):
-        return None
-    found = _ask("moments", phi, [statistic], names | conditions.keys())
+        return []
+    found = _ask("cascade", phi, statistics, names | conditions.keys())
     if found is None:
-        return None
-    rate, *terms = (substitute(arg, parts) for arg in found.args)
+        return []
     ones = dict.fromkeys(conditions, constant(1.0))
     kept = [substitute(condition, parts) for condition in conditions.values()]
-    wrapped = tuple(_where(kept, substitute(term, ones)) for term in terms)
-    return Moments(statistic, _exponential(rate, statistic), wrapped)
+
+    def wrapped(term: Expr) -> Expr:
+        return _where(kept, substitute(substitute(term, parts), ones))
+
+    return [mapped(form, map(wrapped, form.terms), parts) for form in decoded(found)]
 
 
 def _with_indicators(expr: Expr, conditions: dict[str, Expr]) -> Expr:
@@ -117,14 +103,6 @@ def _without_ones(expr: Expr) -> Expr:
     if expr.op == "mul" and constant(1.0) in args:
         return args[1] if args[0] == constant(1.0) else args[0]
     return Expr(expr.op, args, expr.value)
-
-
-def _exponential(rate: Expr, statistic: str) -> Expr | None:
-    """exp(c (t - s)); None for c = 0."""
-    old, new = symbol(statistic), symbol(statistic + NEW)
-    if rate == constant(0.0):
-        return None
-    return exp(old - new) if rate == constant(-1.0) else exp(rate * (new - old))
 
 
 def _law(name: str, phi: Expr, statistics: Sequence[str], elements: Iterable[str]) -> Expr | None:
@@ -208,18 +186,31 @@ def _canonical_names(phi: Expr, statistics: set[str], elements: set[str]) -> dic
     return names
 
 
-def is_safe(law: Expr, statistics: Iterable[str]) -> bool:
+def is_safe(law: Expr, statistics: Iterable[str], positive: Collection[str] = ()) -> bool:
     """Whether a law is finite whatever the statistics are: it only adds, multiplies, uses exp.
 
-    It may divide by what is no statistic, and by a maximum with a positive number.
+    It may divide by what is no statistic, by a maximum with a positive number, and by those of the
+    statistics that are `positive`, of which it may also take logarithms.
     """
     changing = {name + suffix for name in statistics for suffix in ("", NEW)}
-    if not symbols(law) & changing:
-        return True
-    if law.op == "div":
-        fixed = not symbols(law.args[1]) & changing
-        return (fixed or _is_positive(law.args[1])) and is_safe(law.args[0], statistics)
-    return law.op in _FINITE and all(is_safe(arg, statistics) for arg in law.args)
+
+    def safe(term: Expr) -> bool:
+        if not symbols(term) & changing:
+            return True
+        if term.op == "div":
+            return divisor(term.args[1]) and safe(term.args[0])
+        if term.op == "log":
+            return term.args[0].op == SYMBOL and divisor(term.args[0])
+        if term.op == "select":
+            return all(map(safe, term.args[1:]))
+        return term.op in _FINITE and all(map(safe, term.args))
+
+    def divisor(term: Expr) -> bool:
+        if term.op == SYMBOL and term.value in positive:
+            return True
+        return not symbols(term) & changing or _is_positive(term)
+
+    return safe(law)
 
 
 def _is_positive(expr: Expr) -> bool:
