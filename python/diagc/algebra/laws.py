@@ -187,40 +187,59 @@ def _canonical_names(phi: Expr, statistics: set[str], elements: set[str]) -> dic
 
 
 def is_safe(law: Expr, statistics: Iterable[str], positive: Collection[str] = ()) -> bool:
-    """Whether a law is finite whatever the statistics are: it only adds, multiplies, uses exp.
+    """Whether a law is finite whatever the statistics are.
 
-    It may divide by what is no statistic, by a maximum with a positive number, and by those of the
-    statistics that are `positive`, of which it may also take logarithms.
+    It may divide by what is no statistic and by what cannot come near 0, and take roots and
+    logarithms where these are finite.
+
+    Args:
+        law: the law, over statistics and their new values.
+        statistics: names of the symbols that change.
+        positive: those that stay away from 0.
     """
     changing = {name + suffix for name in statistics for suffix in ("", NEW)}
 
     def safe(term: Expr) -> bool:
         if not symbols(term) & changing:
             return True
-        if term.op == "div":
-            return divisor(term.args[1]) and safe(term.args[0])
-        if term.op == "log":
-            return term.args[0].op == SYMBOL and divisor(term.args[0])
         if term.op == "select":
             return all(map(safe, term.args[1:]))
+        last = term.args[-1] if term.args else term
+        if term.op in ("div", "log") and symbols(last) & changing:
+            return _is_above(last, positive) and all(map(safe, term.args))
+        if term.op == "sqrt":
+            return _is_at_least_0(last, positive) and safe(last)
         return term.op in _FINITE and all(map(safe, term.args))
-
-    def divisor(term: Expr) -> bool:
-        if term.op == SYMBOL and term.value in positive:
-            return True
-        return not symbols(term) & changing or _is_positive(term)
 
     return safe(law)
 
 
-def _is_positive(expr: Expr) -> bool:
-    """Whether a term is `max(..., c)` with c a positive number."""
-    return expr.op == "max" and any(
-        arg.op == CONSTANT and float(arg.value or 0.0) > 0.0 for arg in expr.args
-    )
+def _is_above(term: Expr, positive: Collection[str]) -> bool:
+    """Whether the form of a term says that it is above some positive number."""
+    if term.op == SYMBOL:
+        return term.value in positive
+    if term.op == CONSTANT:
+        return float(term.value or 0.0) > 0.0
+    above = [_is_above(arg, positive) for arg in term.args]
+    if term.op == "add":
+        return any(above) and all(_is_at_least_0(arg, positive) for arg in term.args)
+    return any(above) if term.op == "max" else term.op in ("mul", "sqrt", "min") and all(above)
 
 
-_FINITE = (SYMBOL, "add", "sub", "mul", "neg", "exp", "max", "min", "abs")
+def _is_at_least_0(term: Expr, positive: Collection[str]) -> bool:
+    """Whether the form of a term says that it is not negative."""
+    if term.op in ("abs", "exp", "sqrt") or _is_above(term, positive):
+        return True
+    if term.op == "mul" and term.args[0] == term.args[1]:
+        return True
+    at_least = [_is_at_least_0(arg, positive) for arg in term.args]
+    return any(at_least) if term.op == "max" else term.op in ("add", "mul") and all(at_least)
+
+
+_FINITE = (
+    *(SYMBOL, "add", "sub", "mul", "div", "neg", "exp", "log", "max", "min", "abs"),
+    *("tanh", "sin", "cos", "erf"),
+)
 
 
 def cases(phi: Expr) -> Iterator[Expr]:

@@ -179,8 +179,11 @@ class StateDeriver:
         mixed = sum(weight != constant(0.0) for weight in form.weights) > 1
         for name in sorted(moved | (weighing if mixed else set())):
             if not self._keeps_scale(name):
-                text = "a statistic that it uses grows with the row, so that digits would be lost"
-                raise Refusal(f"{text}, as those of a sum over all positions", op)
+                shown = self._texts.law(symbol(name))
+                text = (
+                    f"a statistic that it uses, {shown}, grows with the row, so that digits would"
+                )
+                raise Refusal(f"{text} be lost", op)
         for factor in form.factors:
             self._require_safe(op, factor, used)
         for law in (*form.factors, *form.weights):
@@ -214,18 +217,13 @@ class StateDeriver:
     def _require_finite(self, op: ir.Operation, used: Sequence[str]) -> None:
         """Statistics must be numbers from the first chunk on."""
         results = [f"r{number}" for number in range(self._summands.count)]
-        raws = [self._summands.raw(name) for name in used]
-        if not all(laws.is_safe(raw, results, self.positive) for raw in raws):
-            raise Refusal("a statistic that it uses may be infinite or no number at first", op)
-        for raw in raws:
-            for name in symbols(raw) & set(results):
-                self._require_safe_value(op, self._states[int(name[1:])])
-
-    def _require_safe_value(self, op: ir.Operation, state: State) -> None:
-        """A statistic that is weighed anew must be a number from the first chunk on."""
-        weights = () if state.further is None else state.further.form.weights
-        if not all(laws.is_safe(w, self._summands.statistics(w)) for w in weights):
-            raise Refusal("a statistic that it uses may be infinite or no number at first", op)
+        for name in used:
+            raw = self._summands.raw(name)
+            inner = [self._states[int(r[1:])] for r in symbols(raw) & set(results)]
+            if not laws.is_safe(raw, results, self.positive) or not all(map(_is_finite, inner)):
+                shown = self._texts.law(symbol(name))
+                text = f"a statistic that it uses, {shown}, may be infinite or no number at first"
+                raise Refusal(text, op)
 
     def _require_safe(self, op: ir.Operation, law: Expr, used: Sequence[str]) -> None:
         """A correction must be finite."""
@@ -320,6 +318,12 @@ class StateDeriver:
         return law
 
 
+def _is_finite(state: State) -> bool:
+    """Whether the value of a state is a number from the first chunk on."""
+    weights = () if state.further is None else state.further.form.weights
+    return all(laws.is_safe(weight, symbols(weight)) for weight in weights)
+
+
 _SAMPLES = (-3.7, 0.0, 0.1, 91.0)
 
 
@@ -350,7 +354,8 @@ def positive_sums(summands: Summands, reductions: Sequence[ir.Operation]) -> fro
     sums = {
         f"r{number}"
         for number, op in enumerate(reductions)
-        if monoid_of(op) == "add" and all(map(_is_positive, summands.factors(op)))
+        if monoid_of(op) == "add"
+        and all(map(_is_positive, map(summands.shape, summands.factors(op))))
     }
     used = (summands.raw(name) for name in list(summands.wires) if name[0] == "s")
     return frozenset(sums & {name for raw in used for name in _divisors(raw)})

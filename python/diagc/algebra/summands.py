@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 
 from diagc.algebra import laws
 from diagc.algebra.dataflow import defining_op, reduced_axes
-from diagc.algebra.expressions import CONSTANT, Expr, constant, substitute, symbol, symbols
+from diagc.algebra.expressions import CONSTANT, Expr, constant, fold, substitute, symbol, symbols
 from diagc.algebra.graph import Graph
 from diagc.algebra.refusal import Refusal
 from diagc.algebra.scalars import read_map
@@ -20,6 +20,9 @@ __all__ = ["INFINITIES", "Summands", "monoid_of", "without_guards"]
 
 INFINITIES = (float("inf"), float("-inf"))
 """What guards replace: by default both."""
+
+_DEEPEST = 3
+"""Maps that are looked through for the form of a term."""
 
 
 class Summands:
@@ -80,6 +83,19 @@ class Summands:
     def outside_guards(self, name: str) -> Expr:
         """A statistic with every guarded part replaced by 0, so that what is left is unguarded."""
         return _drop_guarded(self._raw(self.wires[name]))
+
+    def shape(self, term: Expr) -> Expr:
+        """The term with what maps compute of elements in the place of their symbols.
+
+        All other wires become one symbol: only the form of the term is told.
+        """
+        return fold(term, lambda leaf: self._shape(self.wires[str(leaf.value)], _DEEPEST))
+
+    def _shape(self, value: ir.Value, depth: int) -> Expr:
+        op = defining_op(value)
+        if op is None or op.name != "diag.map" or self._changes(value) or not depth:
+            return symbol("wire")
+        return read_map(op, lambda read: self._shape(read, depth - 1))
 
     # ---- reading ------------------------------------------------------------------------------
 
