@@ -9,16 +9,14 @@ small differences. Inputs are random; what maps compute of them is computed.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from random import Random
 
 from diagc.algebra import laws
 from diagc.algebra.counterexamples import modelled
-from diagc.algebra.dataflow import defining_op
-from diagc.algebra.expressions import Expr, evaluate, symbol, symbols
+from diagc.algebra.expressions import Expr, evaluate, symbols
 from diagc.algebra.finite_rank import Form, factor_name
-from diagc.algebra.scalars import read_map
-from diagc.algebra.summands import Summands, monoid_of
-from diagc.dialects import diag
+from diagc.algebra.summands import Summands, Wire, monoid_of
 from diagc.mlir import ir
 
 __all__ = ["Failure", "replay"]
@@ -36,21 +34,34 @@ _FOLDS: dict[str, Callable[[Sequence[float]], float]] = {
 
 @dataclass(frozen=True)
 class _Kind:
-    """Rows of one kind: `offset + scale * normal`, sorted upwards (1), downwards (-1) or not."""
+    """Rows of one kind: `offset + scale * normal`, sorted upwards (1), downwards (-1) or not.
 
-    scale: float
+    With `jump` one number is that much larger, at another place in every wire: the later (1) or the
+    earlier (-1), the later the wire is drawn.
+    """
+
+    scale: float = 1.0
     offset: float = 0.0
     order: int = 0
+    jump: float = 0.0
+
+    def row(self, number: int, rng: Random) -> list[float]:
+        """The row of drawn wire `number`."""
+        row = [self.offset + self.scale * rng.gauss(0.0, 1.0) for _ in range(_LENGTH)]
+        if self.order and not self.jump:
+            row.sort(reverse=self.order < 0)
+        row[2 * number * self.order % _LENGTH] += self.jump
+        return row
 
 
 _KINDS = (
-    _Kind(1.0),
+    _Kind(),
     _Kind(30.0),
     _Kind(3e3, order=1),
     _Kind(3e3, order=-1),
     _Kind(3e3),
-    _Kind(1.0, 1e5),
-    _Kind(1.0, -1e5),
+    *(_Kind(offset=offset) for offset in (1e5, -1e5)),
+    *(_Kind(order=order, jump=jump) for order in (1, -1) for jump in (3e3, -3e3)),
 )
 
 
@@ -74,6 +85,25 @@ class Failure:
         return f"on the row [{row}] the sum is {self.expected:.6g}, streamed {self.found:.6g}"
 
 
+@dataclass(frozen=True)
+class _Question:
+    """All that is replayed, without IR, so that equal streams are replayed once.
+
+    Args:
+        form: the sums.
+        phi: the summand.
+        earlier: kind and term of every earlier reduction.
+        raws: every statistic over results `r0` ... of the earlier reductions.
+        wires: what the symbols of all these terms, and those of definitions, stand for.
+    """
+
+    form: Form
+    phi: Expr
+    earlier: tuple[tuple[str, Expr], ...]
+    raws: tuple[tuple[str, Expr], ...]
+    wires: tuple[tuple[str, Wire], ...]
+
+
 def replay(
     form: Form,
     phi: Expr,
@@ -90,81 +120,62 @@ def replay(
         reductions: all reductions of the stream, in order.
         number: which of them sums `phi`.
     """
+    earlier = tuple((monoid_of(op), modelled(summands.of(op))) for op in reductions[:number])
+    terms = [*form.terms, *form.factors, *form.weights, phi, *(term for _, term in earlier)]
+    names = {name for term in terms for name in symbols(term)}
+    raws = {
+        name: modelled(summands.raw(name))
+        for name in sorted(names)
+        if name in summands.wires and name[0] == "s"
+    }
+    names |= {name for raw in raws.values() for name in symbols(raw)}
+    wires = summands.definitions(sorted(n for n in names if n[0] in "xc" and n in summands.wires))
+    kept = Form(tuple(map(modelled, form.terms)), form.factors, form.moves, form.weights)
+    return _answer(
+        _Question(kept, modelled(phi), earlier, tuple(raws.items()), tuple(wires.items()))
+    )
+
+
+@cache
+def _answer(question: _Question) -> Failure | None:
     for kind in _KINDS:
-        rows = _Rows(summands, kind)
-        failure = _Replay(form, phi, summands, reductions[:number], rows).run()
+        failure = _Replay(question, _Rows(question.wires, kind)).run()
         if failure is not None:
             return failure
     return None
 
 
 class _Rows:
-    """Numbers of wires at every position, drawn when they are asked for."""
+    """Numbers of wires at every position; those that no map computes are drawn."""
 
-    def __init__(self, summands: Summands, kind: _Kind) -> None:
-        self._wires = summands.wires
-        self._kind = kind
-        self._random = Random(repr(kind))
-        self._known: dict[tuple[ir.Value, int], float] = {}
-        self._names: dict[ir.Value, str] = {}
-        self._terms: dict[ir.Value, Expr | None] = {}
+    def __init__(self, wires: Sequence[tuple[str, Wire]], kind: _Kind) -> None:
+        self._wires = dict(wires)
+        self._rows: dict[str, list[float]] = {}
+        rng = Random(repr(kind))
+        drawn = [(name, wire) for name, wire in wires if wire.definition is None]
+        for number, (name, wire) in enumerate(drawn):
+            row = kind.row(number, rng) if wire.is_float else [1.0] * _LENGTH
+            self._rows[name] = row if wire.varies else row[:1] * _LENGTH
 
     def number(self, name: str, position: int) -> float:
-        """The number of a symbol `x..` or `c..` at a position."""
-        return self._number(self._wires[name], position if name[0] == "x" else 0)
+        """The number of a symbol at a position."""
+        if name not in self._rows:
+            self._rows[name] = [self._computed(name, place) for place in range(_LENGTH)]
+        return self._rows[name][position]
 
-    def _number(self, value: ir.Value, position: int) -> float:
-        if (value, position) not in self._known:
-            term = self._term(value)
-            if term is None:
-                self._draw(value)
-            else:
-                reads = {n: v for v, n in self._names.items() if n in symbols(term)}
-                numbers = {n: self._number(v, position) for n, v in reads.items()}
-                self._known[value, position] = evaluate(term, numbers)
-        return self._known[value, position]
-
-    def _term(self, value: ir.Value) -> Expr | None:
-        """What a map computes, over names of the wires that it reads."""
-        if value not in self._terms:
-            op = defining_op(value)
-            maps = op is not None and op.name == "diag.map" and value not in self._blocked()
-            self._terms[value] = modelled(read_map(op, self._name)) if op and maps else None
-        return self._terms[value]
-
-    def _blocked(self) -> set[ir.Value]:
-        return {wire for name, wire in self._wires.items() if name[0] in "rs"}
-
-    def _name(self, value: ir.Value) -> Expr:
-        return symbol(self._names.setdefault(value, f"w{len(self._names)}"))
-
-    def _draw(self, value: ir.Value) -> None:
-        """A number for every position; conditions hold."""
-        kind, rng = self._kind, self._random
-        if not diag.is_float(diag.element_type(value)):
-            row = [1.0] * _LENGTH
-        else:
-            row = [kind.offset + kind.scale * rng.gauss(0.0, 1.0) for _ in range(_LENGTH)]
-            row = sorted(row, reverse=kind.order < 0) if kind.order else row
-        self._known.update({(value, place): x for place, x in enumerate(row)})
+    def _computed(self, name: str, position: int) -> float:
+        term = self._wires[name].definition
+        assert term is not None
+        return evaluate(modelled(term), {n: self.number(n, position) for n in symbols(term)})
 
 
 class _Replay:
-    def __init__(
-        self,
-        form: Form,
-        phi: Expr,
-        summands: Summands,
-        earlier: Sequence[ir.Operation],
-        rows: _Rows,
-    ) -> None:
-        self._form = form
-        self._terms = tuple(map(modelled, form.terms))
-        self._phi = modelled(phi)
-        self._summands = summands
+    def __init__(self, question: _Question, rows: _Rows) -> None:
+        self._form = question.form
+        self._phi = question.phi
+        self._earlier = question.earlier
+        self._raws = dict(question.raws)
         self._rows = rows
-        self._earlier = [(monoid_of(op), modelled(summands.of(op))) for op in earlier]
-        self._used = summands.statistics(phi)
 
     def run(self) -> Failure | None:
         final = self._statistics(_LENGTH)
@@ -196,13 +207,13 @@ class _Replay:
 
     def _streamed(self) -> float:
         """The value of the form after one element after another."""
-        sums = [0.0] * len(self._terms)
+        sums = [0.0] * len(self._form.terms)
         old: Mapping[str, float] = {}
         for place in range(_LENGTH):
             new = self._statistics(place + 1)
             if place:
                 sums = self._moved(sums, old, new)
-            chunk = (self._at(term, place, new) for term in self._terms)
+            chunk = (self._at(term, place, new) for term in self._form.terms)
             sums = [a + b for a, b in zip(sums, chunk, strict=True)]
             old = new
         weights = [self._at(weight, 0, old) for weight in self._form.weights]
@@ -229,17 +240,14 @@ class _Replay:
         results: dict[str, float] = {}
         found: dict[str, float] = {}
         for number, (kind, term) in enumerate(self._earlier):
-            self._extend(found, results, self._summands.statistics(term))
+            self._extend(found, results, term)
             numbers = [self._at(term, place, found) for place in range(count)]
             safe = all(map(math.isfinite, numbers)) or kind in ("max", "min")
             results[f"r{number}"] = _FOLDS[kind](numbers) if safe else math.nan
-        self._extend(found, results, self._used)
-        return {name: found[name] for name in self._used}
+        self._extend(found, results, self._phi)
+        return {name: found[name] for name in symbols(self._phi) & self._raws.keys()}
 
-    def _extend(
-        self, found: dict[str, float], results: Mapping[str, float], names: Sequence[str]
-    ) -> None:
-        for name in names:
-            if name not in found:
-                raw = modelled(self._summands.raw(name))
-                found[name] = self._at(raw, 0, results)
+    def _extend(self, found: dict[str, float], results: Mapping[str, float], term: Expr) -> None:
+        """Add the statistics of a term."""
+        for name in symbols(term) & self._raws.keys() - found.keys():
+            found[name] = self._at(self._raws[name], 0, results)
