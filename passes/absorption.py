@@ -87,7 +87,8 @@ def _pays(graph: Graph, op: ir.Operation, axis: str, woven: set[str], depth: int
         small = contraction_depth(op) <= LARGEST_DEPTH and not any(
             map(graph.from_parameters, op.operands)
         )
-        return small and (depth == 0 or _grows(op)) and axis not in reduced_axes(op)
+        once = depth == 0 and not repeated
+        return small and (once or _grows(op)) and axis not in reduced_axes(op)
     if op.name == "diag.reduce":
         return not repeated and contraction_depth(op) <= LARGEST_DEPTH
     if op.name == "diag.relabel":

@@ -42,6 +42,7 @@ from diagc.dialects import diag
 from diagc.errors import PassError
 from diagc.mlir import ir
 from diagc.passes.base import Pass
+from diagc.passes.chain_cost import GAIN, saves_time
 from diagc.passes.chain_search import Chain, Root, chain_above, chain_below, is_sum
 from diagc.passes.network_builder import NetworkBuilder
 from diagc.passes.reassociation_guard import fallback, guarded_scores, guarded_values
@@ -51,10 +52,6 @@ from diagc.passes.replacing import replace_ops, unneeded
 __all__ = ["ReassociateContractionsPass"]
 
 CHOICES = ("auto", "exact", "off")
-
-_GAIN = 1.5
-"""How many times fewer operations the new order must take: what it saves in traffic is unknown."""
-
 
 @dataclass(frozen=True)
 class ReassociateContractionsPass(Pass):
@@ -91,11 +88,11 @@ def _rewrite_one(
     for position in reversed(range(left)):
         op = graph.ops[position]
         chain = chain_above(graph, op) if is_sum(op) else None
-        if chain is not None and _pays(chain):
+        if chain is not None and saves_time(chain):
             _rewrite_linear(graph, chain)
             return position  # the network is in its best order; searching it again may not end
         chain = chain_below(graph, op) if op.name == "diag.contract" and with_squares else None
-        if chain is not None and _pays(chain):
+        if chain is not None and _saves_operations(chain):
             last = graph.position[chain.roots[-1].op]
             if _rewrite_squares(function, graph, chain, op):
                 return len(list(block.operations)) - (count - 1 - last)
@@ -106,9 +103,9 @@ def _rewrite_one(
 # ---- when it pays -------------------------------------------------------------------------------
 
 
-def _pays(chain: Chain) -> bool:
+def _saves_operations(chain: Chain) -> bool:
     """Whether the new order takes clearly fewer operations, and no short axis is summed first."""
-    return chain.before >= _GAIN * chain.after and all(map(_sums_long_axes, chain.roots))
+    return chain.before >= GAIN * chain.after and all(map(_sums_long_axes, chain.roots))
 
 
 def _sums_long_axes(root: Root) -> bool:
