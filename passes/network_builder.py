@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from diagc.algebra.expressions import Expr, select, symbol
-from diagc.algebra.maps import map_expr, statistic_type
+from diagc.algebra.maps import cast, map_expr, statistic_type
 from diagc.algebra.networks import Leaf, Network, Order
 from diagc.cost import elements as element_count
 from diagc.dialects import diag
@@ -44,14 +44,19 @@ class NetworkBuilder:
 
     Sums of parts are in the type of statistics (f32, f64 for f64), whatever the leaves hold: a
     Gram matrix in bf16 would lose what the shorter order gains.
+
+    Args:
+        net: the network.
+        type_: a wider type of sums, which leaves are converted to.
     """
 
-    def __init__(self, net: Network) -> None:
+    def __init__(self, net: Network, type_: ir.Type | None = None) -> None:
         self._net = net
         self._values: dict[frozenset[int], ir.Value] = {}
+        self._wide = type_
         types = [statistic_type(diag.element_type(leaf.wire)) for leaf in net.leaves]
         wide = any(isinstance(type_, ir.F64Type) for type_ in types)
-        self.type = ir.F64Type.get() if wide else ir.F32Type.get()
+        self.type = type_ or (ir.F64Type.get() if wide else ir.F32Type.get())
 
     def whole(self, order: Order, dtype: ir.Type) -> ir.Value:
         """The network with its number, in element type `dtype`, axes as in its result."""
@@ -106,7 +111,7 @@ class NetworkBuilder:
                 diag.element_type(wire),
                 result=diag.dims(wire),
             )
-        return wire
+        return wire if self._wide is None else cast(wire, self._wide)
 
     def _summed(self, wire: ir.Value, kept: tuple[str, ...]) -> ir.Value:
         """The leaf summed over axes that it alone has."""
