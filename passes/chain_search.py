@@ -23,7 +23,7 @@ from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.network_builder import can_place_conditions
 
-__all__ = ["Chain", "Root", "chain_above", "chains_below", "is_sum"]
+__all__ = ["Chain", "MaskedChain", "Root", "chain_above", "chains_below", "is_sum", "masked_chain"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,16 @@ class Chain:
     through: frozenset[ir.Operation]
     before: float
     after: float
+
+
+@dataclass(frozen=True)
+class MaskedChain:
+    """Sums of a contraction under masks that no single wire has the axes of, one network each."""
+
+    contraction: ir.Operation
+    roots: tuple[ir.Operation, ...]
+    networks: tuple[Network, ...]
+    through: frozenset[ir.Operation]
 
 
 def is_sum(op: ir.Operation) -> bool:
@@ -91,6 +101,24 @@ def chains_below(graph: Graph, contraction: ir.Operation) -> list[Chain]:
     if wider != through:
         chains.append(_chain(roots, wider))
     return [chain for chain in chains if chain is not None]
+
+
+def masked_chain(graph: Graph, contraction: ir.Operation) -> MaskedChain | None:
+    """The chain of one contraction with all its consumers, where masks couple its operands."""
+    found = _consumers(graph, contraction)
+    if found is None:
+        return None
+    roots, through = found
+    through |= _outer_products(graph, contraction, through)
+    networks = []
+    for root in roots:
+        net = network(root, through)
+        if net is None or len(net.leaves) > LARGEST_NETWORK or can_place_conditions(net):
+            return None
+        networks.append(net)
+    if not roots or any(op.name == "diag.relabel" for op in through):
+        return None
+    return MaskedChain(contraction, tuple(roots), tuple(networks), frozenset(through))
 
 
 def _consumers(

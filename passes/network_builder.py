@@ -10,15 +10,17 @@ from diagc.cost import elements as element_count
 from diagc.dialects import diag
 from diagc.mlir import ir
 
-__all__ = ["NetworkBuilder", "can_place_conditions"]
+__all__ = ["NetworkBuilder", "can_place_conditions", "is_placed"]
 
 
 def can_place_conditions(net: Network) -> bool:
-    """Whether every condition can be a zeroed operand: some leaf has all of its axes."""
-    return all(
-        any(set(condition.axes) <= set(leaf.axes) for leaf in net.leaves)
-        for condition in net.conditions
-    )
+    """Whether every condition can be a zeroed operand."""
+    return all(is_placed(net, condition) for condition in net.conditions)
+
+
+def is_placed(net: Network, condition: Leaf) -> bool:
+    """Whether some leaf has all axes of a condition, so that it can be zeroed there."""
+    return any(set(condition.axes) <= set(leaf.axes) for leaf in net.leaves)
 
 
 @dataclass(frozen=True)

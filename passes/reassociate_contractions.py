@@ -43,7 +43,15 @@ from diagc.errors import PassError
 from diagc.mlir import ir
 from diagc.passes.base import Pass
 from diagc.passes.chain_cost import GAIN, saves_time
-from diagc.passes.chain_search import Chain, Root, chain_above, chains_below, is_sum
+from diagc.passes.chain_search import (
+    Chain,
+    Root,
+    chain_above,
+    chains_below,
+    is_sum,
+    masked_chain,
+)
+from diagc.passes.chunked_sums import chunked_sums
 from diagc.passes.network_builder import NetworkBuilder
 from diagc.passes.reassociation_guard import fallback, guarded_scores, guarded_values
 from diagc.passes.remarks import declined, done
@@ -92,6 +100,8 @@ def _rewrite_one(
         if chain is not None and saves_time(chain):
             _rewrite_linear(graph, chain)
             return position  # the network is in its best order; searching it again may not end
+        if with_squares and _rewrite_masked(function, graph, op):
+            return position  # what is left are short sums
         chain = _cheapest_below(graph, op) if with_squares else None
         if chain is not None:
             last = graph.position[chain.roots[-1].op]
@@ -182,6 +192,29 @@ def _rewrite_squares(
     return True
 
 
+def _rewrite_masked(function: ir.Operation, graph: Graph, op: ir.Operation) -> bool:
+    """Cut sums under a causal mask at chunks, where that saves enough; whether it was done."""
+    chain = masked_chain(graph, op) if op.name == "diag.contract" else None
+    if chain is None:
+        return False
+    try:
+        check_squares(chain.networks, op)
+        way = chunked_sums(graph, chain)
+    except Refusal as refusal:
+        declined(function, op, f"not cut into chunks: {refusal}")
+        return False
+    saved = f"{way.cost:.3g} instead of {way.before:.3g} operations"
+    if way.before < GAIN * way.cost:
+        declined(function, op, f"not cut into chunks: that would take {saved}")
+        return False
+    text = f"chunks of {way.axes.size} positions, states of earlier chunks summed first: {saved}"
+    done(op, text)
+    gone = unneeded(graph, chain.roots, list(chain.through))
+    old = [root.results[0] for root in chain.roots]
+    replace_ops(graph, chain.roots, gone, old, partial(way.values, graph))
+    return True
+
+
 def _guarded(
     graph: Graph, chain: Chain, contraction: ir.Operation
 ) -> tuple[Callable[[], list[ir.Value]], str]:
@@ -197,7 +230,7 @@ def _guarded(
         derivation = fallback(chain, scores, graph)
         build = partial(guarded_values, chain, scores, graph, derivation)
         return build, "rows that would lose accuracy are streamed"
-    check_squares(chain, contraction)
+    check_squares([root.network for root in chain.roots], contraction)
     return partial(wide_values, chain, contraction), "in f64, which loses no accuracy"
 
 

@@ -9,6 +9,7 @@ digit at all. So no row has to be computed again. z is clamped at 0.
 """
 
 from collections import Counter
+from collections.abc import Iterable
 
 from diagc.algebra.dataflow import reduced_axes
 from diagc.algebra.expressions import maximum, symbol
@@ -29,7 +30,7 @@ def degree(net: Network, contraction: ir.Operation) -> int:
     return len(axes) // max(1, len(reduced_axes(contraction)))
 
 
-def check_squares(chain: Chain, contraction: ir.Operation) -> None:
+def check_squares(networks: Iterable[Network], contraction: ir.Operation) -> None:
     """Check that what f64 keeps accurate are sums of squares.
 
     Raises:
@@ -37,8 +38,7 @@ def check_squares(chain: Chain, contraction: ir.Operation) -> None:
     """
     if not reduced_axes(contraction):
         raise Refusal("scores without a sum have no Gram matrix", contraction)
-    for root in chain.roots:
-        net = root.network
+    for net in networks:
         power = degree(net, contraction)
         if power > 2:
             raise Refusal("no guard is known for this power of a contraction", contraction)
