@@ -146,7 +146,7 @@ def separate_mask(op: ir.Operation) -> ir.Value | None:
 def _condition_of_positions(value: ir.Value) -> list[ir.Operation] | None:
     """The ops of a map's body that compare positions and nothing else, in order."""
     compare = _defining(value)
-    if compare is None or compare.name != "arith.cmpi":
+    if compare is None or compare.name not in ("arith.cmpi", "arith.andi", "arith.ori"):
         return None
     wanted = {value}
     found: list[ir.Operation] = []

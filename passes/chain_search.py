@@ -105,7 +105,7 @@ def chains_below(graph: Graph, contraction: ir.Operation) -> list[Chain]:
 
 def masked_chain(graph: Graph, contraction: ir.Operation) -> MaskedChain | None:
     """The chain of one contraction with all its consumers, where masks couple its operands."""
-    found = _consumers(graph, contraction)
+    found = _consumers(graph, contraction) if contraction.name == "diag.contract" else None
     if found is None:
         return None
     roots, through = found

@@ -98,7 +98,7 @@ class NetworkBuilder:
 
     def _leaf(self, leaf: Leaf) -> ir.Value:
         """The wire under the network's labels, 0 where a condition that fits it does not hold."""
-        wire = leaf.wire
+        wire = leaf.wire if self._wide is None else cast(leaf.wire, self._wide)
         if leaf.renaming():
             wire = diag.relabel(wire, leaf.renaming())
         for condition in self._net.conditions:
@@ -113,7 +113,7 @@ class NetworkBuilder:
                 diag.element_type(wire),
                 result=diag.dims(wire),
             )
-        return wire if self._wide is None else cast(wire, self._wide)
+        return wire
 
     def _summed(self, wire: ir.Value, kept: tuple[str, ...]) -> ir.Value:
         """The leaf summed over axes that it alone has."""

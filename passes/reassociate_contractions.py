@@ -45,6 +45,7 @@ from diagc.passes.base import Pass
 from diagc.passes.chain_cost import GAIN, saves_time
 from diagc.passes.chain_search import (
     Chain,
+    MaskedChain,
     Root,
     chain_above,
     chains_below,
@@ -100,8 +101,12 @@ def _rewrite_one(
         if chain is not None and saves_time(chain):
             _rewrite_linear(graph, chain)
             return position  # the network is in its best order; searching it again may not end
-        if with_squares and _rewrite_masked(function, graph, op):
-            return position  # what is left are short sums
+        masked = masked_chain(graph, op) if with_squares else None
+        if masked is not None:
+            if _rewrite_masked(function, graph, masked):
+                return position  # what is left are short sums
+            graph = Graph(block)
+            continue
         chain = _cheapest_below(graph, op) if with_squares else None
         if chain is not None:
             last = graph.position[chain.roots[-1].op]
@@ -192,11 +197,9 @@ def _rewrite_squares(
     return True
 
 
-def _rewrite_masked(function: ir.Operation, graph: Graph, op: ir.Operation) -> bool:
+def _rewrite_masked(function: ir.Operation, graph: Graph, chain: MaskedChain) -> bool:
     """Cut sums under a causal mask at chunks, where that saves enough; whether it was done."""
-    chain = masked_chain(graph, op) if op.name == "diag.contract" else None
-    if chain is None:
-        return False
+    op = chain.contraction
     try:
         check_squares(chain.networks, op)
         way = chunked_sums(graph, chain)

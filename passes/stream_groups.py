@@ -205,20 +205,29 @@ def is_worth_it(graph: Graph, group: Group, axis: str, limit: int) -> bool:
     """Whether streaming saves memory traffic, or is the only way to lower the reductions.
 
     It is when a contraction is computed inside, so that its result is never stored (without a
-    statistic only when the axis is longer than the inner one), when something but contractions
-    reduces a long axis, and when several contractions read the same wire and give matrices that
-    are small against it.
+    statistic only when that is larger than what it reads, and the axis longer than the inner
+    one), when something but contractions reduces a long axis, and when several contractions read
+    the same wire and give matrices that are small against it.
     """
     size = axis_size(group.reductions, axis)
     is_long = _is_long(size, limit)
     has_statistic = any(op.name == "diag.reduce" for op in group.reductions)
     inside = [op for op in group.derivation.body if op not in group.reductions]
-    depths = [contraction_depth(op) for op in inside if op.name == "diag.contract"]
-    if depths:
-        return is_long or size >= (SHORTEST_AXIS if has_statistic else max(depths) + 1)
+    contractions = [op for op in inside if op.name == "diag.contract"]
+    if contractions and (is_long or has_statistic):
+        return is_long or size >= SHORTEST_AXIS
+    if contractions:
+        return any(map(_is_larger, contractions)) and size > max(
+            map(contraction_depth, contractions)
+        )
     if has_statistic:
         return is_long
     return len(group.reductions) > 1 and all(_is_small_matrix(op, size) for op in group.reductions)
+
+
+def _is_larger(op: ir.Operation) -> bool:
+    """Whether the result of a contraction is larger than either operand."""
+    return element_count(op.results[0]) > max(map(element_count, op.operands))
 
 
 def _is_small_matrix(op: ir.Operation, size: int) -> bool:
