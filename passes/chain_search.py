@@ -144,7 +144,7 @@ def _consumers(
 def _is_summed_again(graph: Graph, op: ir.Operation) -> bool:
     """Whether only one contraction reads a contraction: both sum one product."""
     users = graph.users(op.results[0])
-    return [user.name for user in (op, *users)] == ["diag.contract"] * 2
+    return op.name == "diag.contract" and [user.name for user in users] == ["diag.contract"]
 
 
 def _outer_products(

@@ -71,8 +71,8 @@ class ChunkAxes:
     @property
     def sizes(self) -> dict[str, int]:
         """Sizes of the new axes."""
-        pairs = self.names.values()
-        return {name: n for pair in pairs for name, n in zip(pair, (self.count, self.size))}
+        chunks = {chunk: self.count for chunk, _ in self.names.values()}
+        return chunks | {inner: self.size for _, inner in self.names.values()}
 
     def labels(self, labels: Collection[str], past: Collection[str] = ()) -> tuple[str, ...]:
         """Labels after cutting; keys that are not in `past` are in the chunk of the row."""

@@ -205,9 +205,7 @@ def _emit(term: Term, net: Network, axes: ChunkAxes, type_: ir.Type | None) -> i
     return NetworkBuilder(made, type_).part(term.order)
 
 
-def _cut(
-    leaf: Leaf, axes: ChunkAxes, past: Collection[str], type_: ir.Type | None = None
-) -> Leaf:
+def _cut(leaf: Leaf, axes: ChunkAxes, past: Collection[str], type_: ir.Type | None = None) -> Leaf:
     """A leaf whose wire has the names of the network, and is cut.
 
     It is converted first: then copies of a wire under other names are views of one wire.

@@ -54,6 +54,7 @@ from diagc.passes.chain_search import (
 )
 from diagc.passes.chunked_sums import chunked_sums
 from diagc.passes.network_builder import NetworkBuilder
+from diagc.passes.product_choice import choose_products
 from diagc.passes.reassociation_guard import fallback, guarded_scores, guarded_values
 from diagc.passes.remarks import declined, done
 from diagc.passes.replacing import replace_ops, unneeded
@@ -62,6 +63,7 @@ from diagc.passes.wide_squares import check_squares, degree, wide_values
 __all__ = ["ReassociateContractionsPass"]
 
 CHOICES = ("auto", "exact", "off")
+
 
 @dataclass(frozen=True)
 class ReassociateContractionsPass(Pass):
@@ -84,6 +86,7 @@ class ReassociateContractionsPass(Pass):
             left: int | None = len(list(block.operations))
             while left is not None:
                 left = _rewrite_one(op, block, left, with_squares=self.reassociate == "auto")
+            choose_products(block)
 
 
 def _rewrite_one(
@@ -240,6 +243,8 @@ def _guarded(
 def _is_one_row(chain: Chain, contraction: ir.Operation) -> bool:
     """Whether scores are a product of two wires that every root sums over the same single axis."""
     sums = {tuple(sorted(root.outer_sums(contraction))) for root in chain.roots}
-    return len(sums) == 1 and len(sums.pop()) == 1 and all(
-        len(root.network.leaves) <= 4 for root in chain.roots
+    return (
+        len(sums) == 1
+        and len(sums.pop()) == 1
+        and all(len(root.network.leaves) <= 4 for root in chain.roots)
     )

@@ -13,7 +13,7 @@ from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.absorption import absorbable, contraction_depth, woven_axes
 
-__all__ = ["Group", "Note", "derivation", "groups", "reduced_axes_of"]
+__all__ = ["Group", "Note", "axes_by_state", "derivation", "groups"]
 
 LARGEST_PRIVATE = 512
 """Up to this size, an axis that one operand alone brings to a result is kept whole in a state."""
@@ -41,9 +41,20 @@ class Group:
     derivation: Derivation
 
 
-def reduced_axes_of(graph: Graph) -> list[str]:
-    """All axes that something reduces, in order of appearance."""
-    return list(dict.fromkeys(axis for op in graph.ops for axis in reduced_axes(op)))
+def axes_by_state(graph: Graph) -> list[str]:
+    """All axes that something reduces, those with small states first, else in order of appearance.
+
+    Where one op reduces two axes, only one of them can be streamed.
+    """
+    states: dict[str, int] = {}
+    joint: set[str] = set()
+    for op in graph.ops:
+        axes = reduced_axes(op)
+        joint.update(axes if len(axes) > 1 else ())
+        for axis in axes:
+            states[axis] = max(states.get(axis, 0), element_count(op.results[0]))
+    ranked = iter(sorted((axis for axis in states if axis in joint), key=states.__getitem__))
+    return [next(ranked) if axis in joint else axis for axis in states]
 
 
 def groups(graph: Graph, axis: str, limit: int, notes: list[Note]) -> list[Group]:

@@ -1,6 +1,7 @@
 """Contraction networks, causal sums in chunks, attention to pairs of keys, grids, tropical sums."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -143,8 +144,7 @@ def _randn(*size: int, seed: torch.Generator) -> Tensor:
 
 def _chain(shape: Shape, seed: torch.Generator) -> tuple[Tensor, ...]:
     sizes = [shape[name] for name in sorted(shape)]
-    pairs = zip(sizes[:-1], sizes[1:], strict=True)
-    return tuple(_randn(*pair, seed=seed) / pair[1] ** 0.5 for pair in pairs)
+    return tuple(_randn(*pair, seed=seed) / pair[1] ** 0.5 for pair in pairwise(sizes))
 
 
 def _tree(shape: Shape, seed: torch.Generator) -> tuple[Tensor, ...]:

@@ -92,7 +92,7 @@ def network(root: ir.Operation, through: Collection[ir.Operation]) -> Network | 
     reader = _Reader(through)
     own = {label: label for value in root.operands for label in diag.labels(value)}
     reader.taken.update(own)
-    reader.sums = {axis: root for axis in reduced_axes(root)}
+    reader.sums = dict.fromkeys(reduced_axes(root), root)
     for value in root.operands:
         reader.read(value, own)
     if reader.failed:
