@@ -13,6 +13,7 @@ from math import ceil, prod
 from diagc.cost import Device, element_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
+from diagc.passes.chunk_fit import fitting_chunks
 from diagc.passes.kernel_axes import KernelAxes, analyze_kernel
 
 __all__ = ["SCHEDULE", "Schedule", "choose_schedule", "is_uniform", "read_schedule"]
@@ -152,7 +153,8 @@ def choose_schedule(kernel: ir.Operation, device: Device) -> Schedule:
         tile = _tile(axes.size(grouped), vector, device.registers)
         schedule = _with_lanes(axes, grouped, tile, chunk)
         if _streams(kernel):
-            return schedule
+            tasks = {**dict.fromkeys(schedule.grid, 1), grouped: tile}
+            return replace(schedule, chunk=fitting_chunks(kernel, tasks, chunk, device))
         rows = _tile(axes.size(grouped), ROW_BLOCK, 32)
         return replace(schedule, mode="features", lane_tile=rows)
     if axes.contractions:
