@@ -21,6 +21,7 @@ PASSES = (
     "reassociate-contractions",
     "derive-streams",
     "slide-scales",
+    "block-streams",
     "form-kernels",
     "select-schedule",
     "generalize-kernels",

@@ -11,7 +11,8 @@ from diagc.algebra.streams import Derivation, derive
 from diagc.cost import elements as element_count
 from diagc.dialects import diag
 from diagc.mlir import ir
-from diagc.passes.absorption import absorbable, contraction_depth, woven_axes
+from diagc.passes.absorption import absorbable, contraction_depth, is_layer, woven_axes
+from diagc.passes.library_products import is_library
 
 __all__ = ["Group", "Note", "derivation", "groups", "reduced_axes_of"]
 
@@ -65,7 +66,8 @@ def _may_stream(graph: Graph, op: ir.Operation, axis: str, limit: int) -> bool:
     A product with parameters (a linear layer) never is: the library does it as well.
     """
     if op.name == "diag.contract":
-        return not any(map(graph.from_parameters, op.operands)) and not _has_wide_state(op)
+        fits = not is_library(op) and not _has_wide_state(op)
+        return fits and not any(map(graph.from_parameters, op.operands))
     return _is_long(axis_size([op], axis), limit) or _reads_contraction(graph, op, axis)
 
 
@@ -79,7 +81,7 @@ def _reads_contraction(graph: Graph, op: ir.Operation, axis: str) -> bool:
             continue
         seen.add(value)
         if producer.name == "diag.contract":
-            if not any(map(graph.from_parameters, producer.operands)):
+            if not is_library(producer) and not is_layer(graph, producer, axis):
                 return True
         elif producer.name in ("diag.map", "diag.relabel"):
             stack.extend(graph.reads[producer])
