@@ -50,6 +50,8 @@ class State:
     law: str
     decays: bool = False
     further: "FurtherSums | None" = None
+    compared: str | None = None
+    """The statistic that elements are compared with, as it is: a guard would hide infinities."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,13 @@ def derive_state(
     if kind not in ("add", "max", "min"):
         raise Refusal(f"no law lets a reduction by '{kind}' follow a statistic", op)
     _require_finite(op, used, summands)
+    if len(used) == 1 and (void := _hits(op, used[0], summands, reductions)) is not None:
+        raw = substitute(void, {used[0]: summands.raw(used[0])})
+        line = f"{texts.line(op, kind)}, void when {texts.statistic(used[0])} changes"
+        kept = select(equal(raw, 0.0), 1.0, 0.0)
+        lost = select(equal(raw, 0.0), 0.0, diag.MONOIDS[kind].float_identity or 0.0)
+        scale, offset = (kept, None) if kind == "add" else (None, lost)
+        return State(op, scale, offset, line, compared=used[0])
     ask = laws.scale if kind == "add" else laws.offset
     law = ask(summand, used, summands.varying(op))
     if law is None:
@@ -106,6 +115,18 @@ def derive_state(
         return State(op, None, law, line)
     decays = _is_decay(law, reductions, summands)
     return State(op, _zero_when_empty(law, reductions), None, line, decays)
+
+
+def _hits(
+    op: ir.Operation, name: str, summands: Summands, reductions: Sequence[ir.Operation]
+) -> Expr | None:
+    """When hits of an earlier maximum or minimum are void; None if `op` reduces no such hits."""
+    extremes = {f"r{n}": r for n, r in enumerate(reductions) if monoid_of(r) in ("max", "min")}
+    found = extremes.get(str(summands.raw(name).value)) if not summands.raw(name).args else None
+    nothing = diag.MONOIDS[monoid_of(op)].float_identity
+    if found is None or nothing is None:
+        return None
+    return laws.hits(summands.of(op), name, summands.of(found), nothing)
 
 
 def _state_with_further_sums(

@@ -73,7 +73,11 @@ def derive(
     summands = Summands(graph, axis, reductions, dependent - set(reductions))
     texts = LawTexts(axis, reductions, body, summands)
     states = tuple(derive_state(op, summands, reductions, texts) for op in reductions)
-    guarded = _unguarded(reductions, summands)
+    compared = {state.compared for state in states if state.compared is not None}
+    guarded = _unguarded(reductions, summands, compared)
+    for state in states:
+        if state.compared is not None and _results(state.compared, summands, reductions) & guarded:
+            raise Refusal("it compares with a maximum that others read as 0 while infinite", state.op)
     return Derivation(axis, states, tuple(graph.in_order(body)), summands.wires, guarded)
 
 
@@ -116,9 +120,22 @@ def _require_followable(graph: Graph, op: ir.Operation, axis: str) -> None:
     raise Refusal(f"an earlier reduction is used through '{op.name}'", op, by_law=False)
 
 
-def _unguarded(reductions: Sequence[ir.Operation], summands: Summands) -> frozenset[ir.Operation]:
-    """Maxima and minima that some statistic reads without a guard against infinity."""
-    used = [name for name in summands.wires if name[0] == "s"]
+def _results(
+    name: str, summands: Summands, reductions: Sequence[ir.Operation]
+) -> frozenset[ir.Operation]:
+    """The reductions that a statistic is computed from."""
+    read = symbols(summands.raw(name))
+    return frozenset(op for number, op in enumerate(reductions) if f"r{number}" in read)
+
+
+def _unguarded(
+    reductions: Sequence[ir.Operation], summands: Summands, compared: Collection[str]
+) -> frozenset[ir.Operation]:
+    """Maxima and minima that some statistic reads without a guard against infinity.
+
+    Statistics that elements are only `compared` with need none.
+    """
+    used = [name for name in summands.wires if name[0] == "s" and name not in compared]
     read = {result for name in used for result in symbols(summands.outside_guards(name))}
     return frozenset(
         op
