@@ -12,7 +12,8 @@ After:
     %m, %z = map -inf, map 0
     %m1, %z1 = call @blocks_c(%m, %z, %x, %w)
     %y = map m1 + log z1
-    func.func private @blocks_c(%m, %z, %x, %w) attributes {diag.blocks = {axis = "c", states = 2}} {
+    func.func private @blocks_c(%m, %z, %x, %w)
+        attributes {diag.blocks = {axis = "c", states = 2}} {
       %s = "diag.contract"(%x, %w) {over = ["d"], diag.library}
       %m', %z' = a stream over the block, and maps
       return %m', %z'

@@ -78,8 +78,9 @@ def top_1(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def normal(*names: str) -> Callable[[Shape, torch.Generator], tuple[Tensor, ...]]:
-    """Random arguments; a name is the sizes of one, as `rows width`, divided by root(width) if it
-    starts with a star: a matrix of weights.
+    """Random arguments, one for each name of sizes, as `rows width`.
+
+    With a star in front it is a matrix of weights: numbers are divided by the root of the last size.
     """
 
     def inputs(shape: Shape, generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -123,7 +124,12 @@ ROWS: Sequence[Row] = (
         normal("rows width", "width", "width", "*out width", "out"),
         fused,
     ),
-    row("group-norm", group_norm, normal("batch channels size", "channels", "channels"), in_kernels),
+    row(
+        "group-norm",
+        group_norm,
+        normal("batch channels size", "channels", "channels"),
+        in_kernels,
+    ),
     row("l2-normalise-linear", l2_normalise_linear, normal("rows width", "*out width"), fused),
     row(
         "swiglu",

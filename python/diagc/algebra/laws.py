@@ -7,8 +7,8 @@ their canonical text afterwards (`proofs`):
 
     scale   phi(x, t) = r(s, t) * phi(x, s)       r free of x: the sum is multiplied by r
     offset  phi(x, t) = phi(x, s) + d(s, t)       d free of x: a maximum or minimum moves by d
-    hits    phi(x, s) = g(x) where x = s, nothing elsewhere; s the maximum or minimum of the x: when it
-            becomes t, no x seen before equals t, and what was reduced is void
+    hits    phi(x, s) = g(x) where x = s, nothing elsewhere, s the maximum or minimum of the x:
+            when it becomes t, no x seen before equals t, and what was reduced is void
     moments phi(x, t) = r * sum over k of (t - s)^k / k! * phi_k(x, s),   r = exp(c (t - s)):
             phi_k = (d/ds - c)^k phi, 0 after some k: the sums of the phi_k are kept too
 
@@ -130,7 +130,7 @@ def _is_hit(phi: Expr, statistic: str, extreme: Expr, nothing: float) -> bool:
 
 
 def _is_nothing(expr: Expr, nothing: float) -> bool:
-    """Whether a term is a number; `select(x != x, ...)` is its other branch, as reals have no NaN."""
+    """Whether a term is a number; `select(x != x, a, b)` is b, as reals have no NaN."""
     if expr.op == "select" and expr.args[0].op == "not":
         inner = expr.args[0].args[0]
         if inner.op == "eq" and inner.args[0] == inner.args[1]:

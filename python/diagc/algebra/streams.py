@@ -77,7 +77,8 @@ def derive(
     guarded = _unguarded(reductions, summands, compared)
     for state in states:
         if state.compared is not None and _results(state.compared, summands, reductions) & guarded:
-            raise Refusal("it compares with a maximum that others read as 0 while infinite", state.op)
+            why = "it compares with a maximum that others read as 0 while that is infinite"
+            raise Refusal(why, state.op)
     return Derivation(axis, states, tuple(graph.in_order(body)), summands.wires, guarded)
 
 

@@ -118,7 +118,8 @@ def first_positions(r: Raiser, node: Node, kind: str, result: TensorType) -> Vie
     builder = MapBuilder(r)
     x, axes = builder.operand(source)
     best, best_axes = builder.operand(extreme)
-    axes = r.broadcast([axes, best_axes], [product(a.size for a in view.leaves(i)) for i in _rank(view)])
+    shape = [product(a.size for a in view.leaves(i)) for i in _rank(view)]
+    axes = r.broadcast([axes, best_axes], shape)
     along = tuple(a for i in dims for a in axes[i])
     place: Expr = Position(INDEX, along) if along else Const(INDEX, 0)
     place = cast(place, torch.float32)
