@@ -13,8 +13,12 @@ from diagc.cost import elements as element_count
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.cloning import nested_ops
+from diagc.passes.library_products import is_library, is_library_product
 
-__all__ = ["LARGEST_DEPTH", "absorbable", "contraction_depth", "woven_axes"]
+__all__ = ["LARGEST_DEPTH", "absorbable", "contraction_depth", "is_layer", "woven_axes"]
+
+LONGEST_STORED = 4096
+"""What a layer with parameters gives is stored up to this size of the axis that is streamed."""
 
 LARGEST_DEPTH = 512
 """The longest contraction that is computed inside a stream: its operand rows stay in cache."""
@@ -89,11 +93,9 @@ def _pays(graph: Graph, op: ir.Operation, axis: str, woven: diag.Dims, depth: in
     if op.name == "diag.map":
         return not repeated or _is_cheap(op) or _grows(op)
     if op.name == "diag.contract":
-        small = contraction_depth(op) <= LARGEST_DEPTH and not any(
-            map(graph.from_parameters, op.operands)
-        )
+        fits = _may_absorb(graph, op, axis)
         once = depth == 0 and not (repeated and _is_shared(op, woven))
-        return small and (once or _grows(op)) and axis not in reduced_axes(op)
+        return fits and (once or _grows(op)) and axis not in reduced_axes(op)
     if op.name == "diag.reduce":
         return not repeated and contraction_depth(op) <= LARGEST_DEPTH
     if op.name == "diag.relabel":
@@ -111,6 +113,29 @@ def _is_shared(op: ir.Operation, woven: diag.Dims) -> bool:
     if diag.DYNAMIC in own:
         return False
     return diag.DYNAMIC in lacking or prod(lacking) > max(LARGEST_FEATURES, prod(own))
+
+
+def _may_absorb(graph: Graph, op: ir.Operation, axis: str) -> bool:
+    """Whether a stream over `axis` computes a contraction, itself or by blocks of the library."""
+    if is_library(op) or is_layer(graph, op, axis):
+        return False
+    return contraction_depth(op) <= LARGEST_DEPTH or is_library_product(op)
+
+
+def is_layer(graph: Graph, op: ir.Operation, axis: str) -> bool:
+    """Whether a contraction multiplies by parameters and is better left whole to the library.
+
+    It is not where `axis` is so long that its result should never be stored, and the product is
+    cut into blocks, or `axis` is the parameters' own (classes), or they are a vector (scores).
+    """
+    held = [value for value in op.operands if graph.from_parameters(value)]
+    if not held:
+        return False
+    size = diag.dims(op.results[0]).get(axis, 0)
+    if size != diag.DYNAMIC and size <= LONGEST_STORED:
+        return True
+    labels = {label for value in held for label in diag.labels(value)}
+    return not (is_library_product(op) or axis in labels or labels <= set(reduced_axes(op)))
 
 
 def contraction_depth(op: ir.Operation) -> int:

@@ -10,7 +10,7 @@ axes are worked on `chunk` positions at a time.
 from dataclasses import dataclass, replace
 from math import ceil, prod
 
-from diagc.cost import Device, element_bytes
+from diagc.cost import Device, element_bytes, value_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.chunk_fit import fitting_chunks
@@ -259,7 +259,7 @@ def _contiguous_axis(kernel: ir.Operation, axes: KernelAxes) -> str | None:
     for value in (*block.arguments, *list(block.operations)[-1].operands):
         labels = diag.labels(value)
         if labels:
-            votes[labels[-1]] = votes.get(labels[-1], 0) + len(labels)
+            votes[labels[-1]] = votes.get(labels[-1], 0) + value_bytes(value)
     if not votes:
         return None
     inner = max(votes, key=lambda label: votes[label])

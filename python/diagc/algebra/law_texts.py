@@ -78,6 +78,10 @@ class LawTexts:
                 names[name] = self._letter(wire)
         return show(readable(substitute(law, names)))
 
+    def statistic(self, name: str) -> str:
+        """A statistic, over states."""
+        return show(readable(substitute(self._summands.raw(name), self._result_names(""))))
+
     def _result_names(self, prime: str) -> dict[str, Expr]:
         names = (self._states[op] for op in self._results)
         return {f"r{number}": symbol(name + prime) for number, name in enumerate(names)}

@@ -57,6 +57,8 @@ class State:
     law: str
     decays: bool = False
     further: "FurtherSums | None" = None
+    compared: str | None = None
+    """The statistic that elements are compared with, as it is: a guard would hide infinities."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,9 @@ class StateDeriver:
         if kind not in ("add", "max", "min"):
             raise Refusal(f"no law lets a reduction by '{kind}' follow a statistic", op)
         self._require_finite(op, used)
+        hits = self._hits(op, used) if len(used) == 1 else None
+        if hits is not None:
+            return hits
         if kind != "add":
             return self._shifted(op, summand, used)
         law = laws.scale(summand, used, self._summands.varying(op))
@@ -122,6 +127,27 @@ class StateDeriver:
         scale = self._old_values(law, used)
         line = f"{self._texts.line(op, kind)}, corrected by {self._texts.law(law)}"
         return State(op, self._zero_when_empty(scale), None, line, self._is_decay(scale))
+
+    def _hits(self, op: ir.Operation, used: Sequence[str]) -> State | None:
+        """Hits of an earlier maximum or minimum, void when it changes; None if it is not that."""
+        (name,) = used
+        raw = self._summands.raw(name)
+        pairs = enumerate(self._reductions)
+        extremes = {f"r{n}": r for n, r in pairs if monoid_of(r) in ("max", "min")}
+        found = extremes.get(str(raw.value)) if not raw.args else None
+        kind = monoid_of(op)
+        nothing = diag.MONOIDS[kind].float_identity
+        if found is None or nothing is None:
+            return None
+        void = laws.hits(self._summands.of(op), name, self._summands.of(found), nothing)
+        if void is None:
+            return None
+        raw_void = substitute(void, {name: raw})
+        line = f"{self._texts.line(op, kind)}, void when {self._texts.statistic(name)} changes"
+        kept = select(equal(raw_void, 0.0), 1.0, 0.0)
+        lost = select(equal(raw_void, 0.0), 0.0, nothing)
+        scale, offset = (kept, None) if kind == "add" else (None, lost)
+        return State(op, scale, offset, line, compared=name)
 
     def _shifted(self, op: ir.Operation, summand: Expr, used: Sequence[str]) -> State:
         """A maximum or minimum that moves with a statistic."""

@@ -7,10 +7,12 @@ from diagc.cost.device import Device, Level, cpu_device
 from diagc.cost.kernels import Cost, kernel_cost, sizes_of_call
 from diagc.cost.ops import (
     UNKNOWN_SIZE,
+    Sizes,
     body_weight,
     element_bytes,
     elements,
     op_flops,
+    stream_size,
     value_bytes,
 )
 from diagc.cost.residency import resident_bytes
@@ -21,6 +23,7 @@ __all__ = [
     "Cost",
     "Device",
     "Level",
+    "Sizes",
     "Traffic",
     "body_weight",
     "cpu_device",
@@ -30,5 +33,6 @@ __all__ = [
     "op_flops",
     "resident_bytes",
     "sizes_of_call",
+    "stream_size",
     "value_bytes",
 ]
