@@ -57,7 +57,7 @@ def _absorbable(
     refused: set[ir.Operation] = set()
     while True:
         found = _cone(graph, axis, reductions, refused)
-        outside = _outside(graph, found, reductions)
+        outside = _outside(graph, found, axis, reductions)
         later = graph.after(reductions)  # statistics: in the body in any case
         needed = {op for op in outside if op not in later and not _may_repeat(op)}
         if not needed:
@@ -165,12 +165,37 @@ def _may_repeat(op: ir.Operation) -> bool:
 
 
 def _outside(
-    graph: Graph, found: Collection[ir.Operation], reductions: Sequence[ir.Operation]
+    graph: Graph, found: Collection[ir.Operation], axis: str, reductions: Sequence[ir.Operation]
 ) -> set[ir.Operation]:
     """The ops of the body that are computed outside of it too: others read what they lead to."""
+    inside = {*found, *reductions, *_of_other_streams(graph, axis, reductions)}
     needed: set[ir.Operation] = set()
     for op in reversed(graph.in_order(found)):
         users = graph.users(op.results[0])
-        if any(user in needed or not (user in found or user in reductions) for user in users):
+        if any(user in needed or user not in inside for user in users):
             needed.add(op)
     return needed
+
+
+def _of_other_streams(
+    graph: Graph, axis: str, reductions: Sequence[ir.Operation]
+) -> set[ir.Operation]:
+    """Maps, and sums over another axis, that a later stream computes from what it repeats itself.
+
+    Such as the sums over queries of attention's weights: their stream computes the scores again, so
+    that nobody stores them.
+    """
+    later = graph.after(reductions)
+    found: set[ir.Operation] = set()
+    for op in reversed(graph.in_order(later)):
+        if op.name == "diag.map":
+            users = graph.users(op.results[0])
+            repeated = graph.carries(op.results[0], axis) and bool(users)
+            if repeated and all(user in found for user in users):
+                found.add(op)
+        elif op.name == "diag.reduce" and axis not in reduced_axes(op):
+            along = reduced_axes(op)
+            woven = len(along) == 1 and along[0] in woven_axes(reductions)
+            if woven and graph.carries(op.results[0], axis):
+                found.add(op)
+    return found
