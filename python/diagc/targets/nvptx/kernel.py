@@ -1,9 +1,9 @@
 """A kernel function in, a compiled GPU kernel out: through the cache, or through LLVM and ptxas."""
 
+import binascii
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
-from functools import cache, cached_property
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from weakref import WeakValueDictionary
@@ -19,7 +19,12 @@ from diagc.runtime.gpu_kernel import GpuKernel
 from diagc.targets.nvptx.arch import GpuArch, parse_arch
 from diagc.targets.nvptx.codegen import start_worker
 from diagc.targets.nvptx.lowering import GpuModule, build_modules
-from diagc.targets.nvptx.pipeline import CompiledModule, Observer, compile_module
+from diagc.targets.nvptx.pipeline import (
+    CompiledModule,
+    NvvmModule,
+    Observer,
+    compile_module,
+)
 from diagc.targets.nvptx.ptxas import find_tool
 
 __all__ = [
@@ -32,7 +37,7 @@ __all__ = [
 ]
 
 # Part of every cache key: raise it when the code generator makes other code from the same kernel.
-CODE_VERSION = 6
+CODE_VERSION = 7
 
 
 class LoadedKernel(CudaKernel):
@@ -40,41 +45,39 @@ class LoadedKernel(CudaKernel):
 
     Args:
         kernel: what is launched.
-        texts: packed: `llvm`, LLVM IR as llvmlite reads it, and `nvvm`, the module before
-            translation, in MLIR's syntax.
+        nvvm: what its PTX was made from.
         key: in the cache.
         cache: "hit" or "miss".
         form: its number among `build_modules`.
     """
 
     def __init__(
-        self, kernel: GpuKernel, texts: Mapping[str, str], key: str, cache: str, form: int
+        self, kernel: GpuKernel, nvvm: NvvmModule, key: str, cache: str, form: int
     ) -> None:
         """Keep the code; no GPU is needed before the first launch."""
         super().__init__(kernel)
-        self._texts = texts
+        self._nvvm = nvvm
         self.key = key
         self.cache = cache
         self.form = form
 
-    @cached_property
+    @property
     def llvm_text(self) -> str:
-        """LLVM IR that the PTX was made from."""
-        return _unpacked(self._texts["llvm"])
+        """LLVM IR that the PTX was made from, with locations."""
+        return self._nvvm.llvm_text
 
-    @cached_property
+    @property
     def nvvm_text(self) -> str:
         """The module that the LLVM IR was made from."""
-        return _unpacked(self._texts["nvvm"])
+        return self._nvvm.nvvm_text
 
 
-# A megabyte of text for a kernel would take most of the time that it takes to read one.
-def _packed(text: str) -> str:
-    return b64encode(zlib.compress(text.encode(), 1)).decode()
+def _packed(nvvm: NvvmModule) -> str:
+    return b64encode(zlib.compress(nvvm.bytecode, 1)).decode()
 
 
-def _unpacked(text: str) -> str:
-    return zlib.decompress(b64decode(text)).decode()
+def _unpacked(text: str) -> NvvmModule:
+    return NvvmModule(zlib.decompress(b64decode(text)))
 
 
 # Kernels in use, by key: programs of one process share them.
@@ -111,9 +114,9 @@ def lower_kernel(
         compiled.ptx,
         compiled.cubin,
     )
-    texts = {"llvm": _packed(compiled.llvm_text), "nvvm": _packed(compiled.nvvm_text)}
-    default_cache().put(key, made.to_json().encode(), {"texts": texts, "form": form})
-    loaded = _LOADED[key] = LoadedKernel(made, texts, key, "miss", form)
+    metadata = {"nvvm": _packed(compiled.nvvm), "form": form}
+    default_cache().put(key, made.to_json().encode(), metadata)
+    loaded = _LOADED[key] = LoadedKernel(made, compiled.nvvm, key, "miss", form)
     return loaded
 
 
@@ -148,12 +151,12 @@ def load_kernel(key: str) -> LoadedKernel | None:
         return None
     try:
         kernel = GpuKernel.from_json(entry.payload.decode(errors="replace"))
-        texts, form = entry.metadata["texts"], int(entry.metadata["form"])
-    except (CacheError, KeyError) as error:
+        nvvm, form = _unpacked(entry.metadata["nvvm"]), int(entry.metadata["form"])
+    except (CacheError, KeyError, zlib.error, binascii.Error) as error:
         logger("cache").warning("removed a cache entry that cannot be read: %s", error)
         default_cache().remove(key)
         return None
-    loaded = _LOADED[key] = LoadedKernel(kernel, texts, key, "hit", form)
+    loaded = _LOADED[key] = LoadedKernel(kernel, nvvm, key, "hit", form)
     return loaded
 
 
