@@ -1,8 +1,11 @@
 """A kernel function in, a compiled GPU kernel out: through the cache, or through LLVM and ptxas."""
 
 import binascii
+import gc
 import zlib
 from base64 import b64decode, b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
@@ -105,7 +108,8 @@ def lower_kernel(
         if found is not None:
             return found
     start_worker()  # gets ready while the kernel is lowered
-    form, built, compiled = compile_kernel(kernel, arch, observe)
+    with _no_collection():
+        form, built, compiled = compile_kernel(kernel, arch, observe)
     made = GpuKernel(
         built.signature,
         built.launches,
@@ -118,6 +122,19 @@ def lower_kernel(
     default_cache().put(key, made.to_json().encode(), metadata)
     loaded = _LOADED[key] = LoadedKernel(made, compiled.nvvm, key, "miss", form)
     return loaded
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Pause Python's search for cycles: thousands of new ops would start some, 70 ms each."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def compile_kernel(
