@@ -12,7 +12,7 @@ from diagc.mlir import arith, ir
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.frame import Frame, Span
 from diagc.targets.nvptx.tiles.memory import Memory
-from diagc.targets.nvptx.tiles.shared_memory import swizzle
+from diagc.targets.nvptx.tiles.shared_memory import chunk_offset, swizzle
 from diagc.targets.nvptx.tiles.shared_tile import CHUNK_BYTES, SharedTile
 
 __all__ = ["TileCopy"]
@@ -115,10 +115,7 @@ class TileCopy:
         code, target = self.frame.code, self.target
         period = further % 8
         near = code.add(line, period)
-        low = code.bit_xor(code.bit_and(chunk, target.mask), swizzle(code, target, near))
-        high = code.sub(chunk, code.bit_and(chunk, target.mask))
-        place = code.mul(code.add(low, high), CHUNK_BYTES)
-        place = code.add(code.add(place, code.mul(near, target.pitch)), stage)
+        place = code.add(chunk_offset(code, target, near, chunk), stage)
         pointer = code.address(self.frame.smem, place)
         return code.address(pointer, target.offset + (further - period) * target.pitch)
 

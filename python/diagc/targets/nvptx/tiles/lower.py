@@ -234,8 +234,10 @@ class _Block:
             staging.start_fixed()
         results = region.run(body)
         targets = memories[len(self.function.signature.args) :]
-        for value, target in zip(results, targets, strict=True):
-            store_tile(self.frame, region.tile(value), target)
+        places = self.function.arena.results
+        for number in sorted(range(len(results)), key=lambda x: x in places):
+            tile = region.tile(results[number])
+            store_tile(self.frame, tile, targets[number], places.get(number))
 
     def _stream(self, workspace: ir.Value) -> StreamLowering:
         if not self.function.is_join:
