@@ -101,15 +101,16 @@ def lower_kernel(
         UnsupportedError: an op that the target cannot lower.
         LoweringError: LLVM or ptxas refuses the code, or a block has too little memory.
     """
-    arch = _arch(options or current())
-    key = cache_key(kernel_key(kernel), _target_text(arch), _versions())
+    options = options or current()
+    arch, tf32 = _arch(options), _is_tf32(options)
+    key = cache_key(kernel_key(kernel), _target_text(options), _versions())
     if observe is None:
         found = load_kernel(key)
         if found is not None:
             return found
     start_worker()  # gets ready while the kernel is lowered
     with _no_collection():
-        form, built, compiled = compile_kernel(kernel, arch, observe)
+        form, built, compiled = compile_kernel(kernel, arch, observe, tf32=tf32)
     made = GpuKernel(
         built.signature,
         built.launches,
@@ -138,14 +139,14 @@ def _no_collection() -> Iterator[None]:
 
 
 def compile_kernel(
-    kernel: ir.Operation, arch: GpuArch, observe: Observer | None = None
+    kernel: ir.Operation, arch: GpuArch, observe: Observer | None = None, *, tf32: bool = False
 ) -> tuple[int, GpuModule, CompiledModule]:
     """The first form of a kernel whose registers do not spill, with its number.
 
     Where all of them do, or no ptxas tells, it is the first of all.
     """
     made: list[tuple[GpuModule, CompiledModule]] = []
-    for built in build_modules(kernel, arch):
+    for built in build_modules(kernel, arch, tf32=tf32):
         made.append((built, compile_module(built.module)))
         if not any(used.spills for used in made[-1][1].resources.values()):
             break
@@ -153,7 +154,7 @@ def compile_kernel(
         del made[1:]
     form = len(made) - 1
     if observe is not None:
-        built = next(islice(build_modules(kernel, arch), form, None))
+        built = next(islice(build_modules(kernel, arch, tf32=tf32), form, None))
         return form, built, compile_module(built.module, observe)
     return form, *made[-1]
 
@@ -179,7 +180,7 @@ def load_kernel(key: str) -> LoadedKernel | None:
 
 def text_key(text: str) -> str:
     """The cache key of a text that code for the architecture in force is made from."""
-    return cache_key(text, _target_text(_arch(current())), _versions())
+    return cache_key(text, _target_text(current()), _versions())
 
 
 def _arch(options: CompileOptions) -> GpuArch:
@@ -187,9 +188,14 @@ def _arch(options: CompileOptions) -> GpuArch:
     return parse_arch(arch if name == "nvptx" else "")
 
 
-def _target_text(arch: GpuArch) -> str:
+def _is_tf32(options: CompileOptions) -> bool:
+    return options.float32_matmul_precision != "highest"
+
+
+def _target_text(options: CompileOptions) -> str:
     """A kernel without a cubin is compiled again where there is an assembler."""
-    return f"{arch.name} {arch.features} {'ptxas' if find_tool() else 'ptx'}"
+    arch, assembler = _arch(options), "ptxas" if find_tool() else "ptx"
+    return f"{arch.name} {arch.features} {assembler} {'tf32' if _is_tf32(options) else 'f32'}"
 
 
 @cache

@@ -33,13 +33,15 @@ _EMPTY = (
 )
 
 
-def tile_schedules(kernel: ir.Operation, arch: GpuArch) -> Iterator[TileSchedule]:
+def tile_schedules(
+    kernel: ir.Operation, arch: GpuArch, *, tf32: bool = False
+) -> Iterator[TileSchedule]:
     """Tile sizes for a kernel, the best first.
 
     Raises:
         UnsupportedError: the kernel does not fit into tiles; the reason says what and where.
     """
-    return candidates(make_plan(kernel, kernel_signature(kernel)), arch)
+    return candidates(make_plan(kernel, kernel_signature(kernel)), arch, tf32=tf32)
 
 
 def lower_tiles(
