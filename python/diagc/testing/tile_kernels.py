@@ -134,7 +134,7 @@ def run_tiles(
     Raises:
         AssertionError: the simulator has a finding, or an element was not written.
     """
-    text = compiled if isinstance(compiled, str) else compiled.llvm_text
+    text = compiled if isinstance(compiled, str) else compiled.nvvm.llvm_text
     signature, placement = built.signature, placement or Placement()
     sizes = _sizes(signature, inputs)
     shapes = [[sizes[label] for label in wire.labels] for wire in signature.wires]

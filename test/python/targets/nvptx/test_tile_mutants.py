@@ -66,7 +66,7 @@ def _verdicts(text: str, schedule: TileSchedule, areas: Sequence[str]) -> list[V
     _module, (kernel,) = kernels_of(text)
     built, compiled = compile_tiles(kernel, schedule)
     runs = [_runner(built, offset) for offset in (0, 1)]
-    return hunt(compiled.llvm_text, runs, tolerance=1e-3, areas=areas)
+    return hunt(compiled.nvvm.llvm_text, runs, tolerance=1e-3, areas=areas)
 
 
 def _hunt(text: str, schedule: TileSchedule, areas: Sequence[str]) -> None:
