@@ -1,9 +1,17 @@
 """What ops and kernels cost on a described device: FLOPs, bytes, and the time they bound.
 
-Passes ask it to decide, `explain` asks it to report; it imports dialects only.
+Passes ask it to decide, `explain` asks it to report; it imports dialects and algebra only.
 """
 
-from diagc.cost.device import Device, Level, cpu_device
+from diagc.cost.device import Device, Level, Rate
+from diagc.cost.device_catalog import (
+    cpu_device,
+    device_of_architecture,
+    find_device,
+    known_devices,
+    machine_device,
+)
+from diagc.cost.estimate import Estimate, estimate
 from diagc.cost.kernels import Cost, kernel_cost, sizes_of_call
 from diagc.cost.ops import (
     UNKNOWN_SIZE,
@@ -14,21 +22,40 @@ from diagc.cost.ops import (
     value_bytes,
 )
 from diagc.cost.residency import resident_bytes
+from diagc.cost.tiles import rank, steps_of, tilings
 from diagc.cost.traffic import Traffic
+from diagc.cost.transfers import Decoration, LevelUse, level_uses, transfers
+from diagc.cost.work import Work, kernel_work
 
 __all__ = [
     "UNKNOWN_SIZE",
     "Cost",
+    "Decoration",
     "Device",
+    "Estimate",
     "Level",
+    "LevelUse",
+    "Rate",
     "Traffic",
+    "Work",
     "body_weight",
     "cpu_device",
+    "device_of_architecture",
     "element_bytes",
     "elements",
+    "estimate",
+    "find_device",
     "kernel_cost",
+    "kernel_work",
+    "known_devices",
+    "level_uses",
+    "machine_device",
     "op_flops",
+    "rank",
     "resident_bytes",
     "sizes_of_call",
+    "steps_of",
+    "tilings",
+    "transfers",
     "value_bytes",
 ]

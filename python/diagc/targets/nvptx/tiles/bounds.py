@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
-from diagc.targets.bound_values import bound_value
+from diagc.algebra.bound_values import bound_value
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.reductions import over_block
