@@ -1,34 +1,34 @@
 """Reads and writes descriptions of devices: TOML, every figure with the name of its source.
 
-    name = "h200"
-    summary = "NVIDIA H200 SXM, 141 GB"
-    kind = "gpu"                      # or "cpu"
-    architecture = "sm_90"            # of a GPU
-    units = 132
+name = "h200"
+summary = "NVIDIA H200 SXM, 141 GB"
+kind = "gpu"                      # or "cpu"
+architecture = "sm_90"            # of a GPU
+units = 132
 
-    [sources]                         # title and address, by name
-    datasheet = "..."
+[sources]                         # title and address, by name
+datasheet = "..."
 
-    [launch]
-    seconds = 4e-6
-    source = "datasheet"
+[launch]
+seconds = 4e-6
+source = "datasheet"
 
-    [[level]]                         # the fastest first, the last one is "memory"
-    name = "memory"
-    bytes = 141e9
-    bandwidth = 4.8e12                # bytes per second of all instances
-    shared_by = "device"              # or "unit"
-    source = "datasheet"
+[[level]]                         # the fastest first, the last one is "memory"
+name = "memory"
+bytes = 141e9
+bandwidth = 4.8e12                # bytes per second of all instances
+shared_by = "device"              # or "unit"
+source = "datasheet"
 
-    [[rate]]
-    pipe = "tensor"                   # or "fma", "special"
-    dtype = "bf16"
-    per_second = 989.4e12             # of all units
-    source = "datasheet"
+[[rate]]
+pipe = "tensor"                   # or "fma", "special"
+dtype = "bf16"
+per_second = 989.4e12             # of all units
+source = "datasheet"
 
-    [limits]                          # see `Device`
-    source = "datasheet"
-    registers = 65536
+[limits]                          # see `Device`
+source = "datasheet"
+registers = 65536
 """
 
 import tomllib

@@ -92,13 +92,14 @@ def _block(block: ir.Block, lives: _Lives) -> None:
                 lives.hold(result, lives.steps, lives.steps)
         if op.name == "diag.map":
             alike = (value for value in read if value.type == op.results[0].type)
-            lives.overwritten += [(lives.steps, value) for value in alike if not _is_input(value)][:1]
+            lives.overwritten += [(lives.steps, value) for value in alike if not _is_input(value)][
+                :1
+            ]
 
 
 def _stream(op: ir.Operation, lives: _Lives) -> None:
     """States are held from init to tail, what the body reads from outside while it runs."""
     init, body, _, tail = op.regions
-    start = lives.steps + 1
     _block(init.blocks[0], lives)
     first = lives.steps + 1
     _block(body.blocks[0], lives)
@@ -108,8 +109,9 @@ def _stream(op: ir.Operation, lives: _Lives) -> None:
         if root in lives.spans:  # not if only chunks of it are read
             lives.hold(root, min(first, lives.spans[root][0]), end)
     for state in body.blocks[0].arguments:
-        lives.hold(state, start, first)
+        lives.hold(state, first, first)
     _block(tail.blocks[0], lives)
+    lives.steps += 1  # what the tail yields becomes the results
     for result in op.results:
         lives.hold(result, lives.steps, lives.steps)
 

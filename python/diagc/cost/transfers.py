@@ -63,9 +63,7 @@ class LevelUse:
         return self.held is not None and self.held <= self.capacity
 
 
-def level_uses(
-    accesses: Accesses, decoration: Decoration, device: Device
-) -> tuple[LevelUse, ...]:
+def level_uses(accesses: Accesses, decoration: Decoration, device: Device) -> tuple[LevelUse, ...]:
     """H and M of all levels but the fastest, whose traffic depends on registers.
 
     H of a level is what the level before it, with its size, does not hold. Of the fastest level
@@ -168,7 +166,9 @@ class _Moves:
     def _group_loops(self) -> list[str]:
         """Axes of loops over tasks, the outermost first."""
         extents = self.accesses.extents
-        return [axis for axis, step in self.decoration.groups.items() if extents.get(axis, 1) > step]
+        return [
+            axis for axis, step in self.decoration.groups.items() if extents.get(axis, 1) > step
+        ]
 
     def _trips(self, axis: str, step: int) -> int:
         return ceil(self.accesses.extents[axis] / step)
@@ -188,9 +188,7 @@ class _Moves:
                 times *= self._trips(axis, self.decoration.chunks.get(axis, 1))
         return times
 
-    def _keeps(
-        self, cache: int | None, cut: set[str], streams: tuple[ir.Operation, ...]
-    ) -> bool:
+    def _keeps(self, cache: int | None, cut: set[str], streams: tuple[ir.Operation, ...]) -> bool:
         """Whether a cache holds all that the body of a loop touches."""
         return cache is not None and self._touched(frozenset(cut), streams) <= cache
 

@@ -6,18 +6,20 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from diagc.cost.accesses import Accesses, stream_axis, visited_fraction
-from diagc.cost.ops import body_work, elements, op_flops
+from diagc.cost.ops import body_work, element_bytes, elements, op_flops
 from diagc.dialects import diag
 from diagc.mlir import ir
 
 __all__ = ["Work", "kernel_work"]
+
 
 @dataclass(frozen=True)
 class Work:
     """What is computed at the scalar level, by element type.
 
     Args:
-        products: FLOPs of contractions, by the type of the operands.
+        products: FLOPs of contractions, by the narrower type of both operands: what the other one
+            holds is rounded to it, where a unit multiplies such pairs.
         additions: operations that take as long as an addition, by the type of the result.
         specials: exponentials and the like.
     """
@@ -32,9 +34,7 @@ class Work:
         return sum(self.products.values()) + sum(self.additions.values())
 
 
-def kernel_work(
-    accesses: Accesses, groups: Mapping[str, int], chunks: Mapping[str, int]
-) -> Work:
+def kernel_work(accesses: Accesses, groups: Mapping[str, int], chunks: Mapping[str, int]) -> Work:
     """The work of all tasks of a kernel; streams with a condition run rarely, they are left out.
 
     Args:
@@ -80,8 +80,8 @@ class _Counted:
     def _op(self, op: ir.Operation, share: float) -> None:
         dtype = str(diag.element_type(op.results[0]))
         if op.name == "diag.contract":
-            operand = str(diag.element_type(op.operands[0]))
-            self.products[operand] += share * op_flops(op, self._sizes)
+            types = [diag.element_type(value) for value in op.operands]
+            self.products[str(min(types, key=element_bytes))] += share * op_flops(op, self._sizes)
         elif op.name == "diag.reduce":
             self.additions[dtype] += share * op_flops(op, self._sizes)
         else:
