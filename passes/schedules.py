@@ -10,12 +10,19 @@ axes are worked on `chunk` positions at a time.
 from dataclasses import dataclass, replace
 from math import ceil, prod
 
-from diagc.cost import Device, element_bytes
+from diagc.cost import Decoration, Device, element_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.kernel_axes import KernelAxes, analyze_kernel
 
-__all__ = ["SCHEDULE", "Schedule", "choose_schedule", "is_uniform", "read_schedule"]
+__all__ = [
+    "SCHEDULE",
+    "Schedule",
+    "choose_schedule",
+    "decoration_of",
+    "is_uniform",
+    "read_schedule",
+]
 
 SCHEDULE = "diag.schedule"
 """Attribute of a kernel that holds its schedule."""
@@ -86,6 +93,19 @@ def read_schedule(kernel: ir.Operation) -> Schedule | None:
         tuple(diag.strings(entries["rows"])) if "rows" in entries else (),
         tuple((named.name, ir.IntegerAttr(named.attr).value) for named in chunk),
     )
+
+
+def decoration_of(schedule: Schedule) -> Decoration:
+    """What the tasks of a schedule work on, for the cost model: lanes are computed in whole tiles.
+
+    Tasks are numbered with tiles innermost, then the grid from its last axis on.
+    """
+    groups = dict.fromkeys(schedule.grid, 1)
+    padded: tuple[str, ...] = ()
+    if schedule.lanes is not None:
+        groups[schedule.lanes] = schedule.lane_tile
+        padded = (schedule.lanes,) if schedule.mode == "lanes" else ()
+    return Decoration(groups, dict(schedule.chunk), padded=padded)
 
 
 # ---- the first table ---------------------------------------------------------------------------

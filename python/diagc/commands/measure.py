@@ -51,7 +51,9 @@ def _say(text: str) -> None:
 def figures(device: Device) -> Iterator[str]:
     """Levels, rates and limits as lines for people."""
     for level in device.levels:
-        size = f"{level.size / 1024:.0f} KiB" if level.size < 1 << 30 else f"{level.size / 1e9:.0f} GB"
+        size = (
+            f"{level.size / 1024:.0f} KiB" if level.size < 1 << 30 else f"{level.size / 1e9:.0f} GB"
+        )
         each = " each" if level.shared_by == "unit" else ""
         yield f"{level.name:8} {size}{each}, {level.bandwidth / 1e9:.4g} GB/s of all"
     for rate in device.rates:
@@ -94,9 +96,7 @@ def measure_cpu(say: Callable[[str], None]) -> Device:
         "vector_registers": features.vector_registers,
         "fma_in_flight": in_flight,
     }
-    return Device(
-        THIS_CPU, processor_name(), "cpu", cores, tuple(levels), rates, launch, limits
-    )
+    return Device(THIS_CPU, processor_name(), "cpu", cores, tuple(levels), rates, launch, limits)
 
 
 # ---- memory ------------------------------------------------------------------------------------

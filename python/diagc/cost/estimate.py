@@ -111,8 +111,11 @@ def _rate(device: Device, pipe: str, dtype: str) -> float:
 
 def _idle(extents: Mapping[str, int], decoration: Decoration, device: Device) -> float:
     """How much longer it takes because the last round of tasks does not fill all units."""
-    tasks = prod(
-        ceil(extents[axis] / step) for axis, step in decoration.groups.items() if axis in extents
+    if not decoration.groups:
+        return 1.0  # nothing is said of tasks
+    groups = decoration.groups.items()
+    tasks = decoration.parts * prod(
+        ceil(extents[axis] / step) for axis, step in groups if axis in extents
     )
     slots = device.units * decoration.concurrent
     return ceil(tasks / slots) * slots / max(tasks, 1)

@@ -38,6 +38,7 @@ class Decoration:
         padded: grouped axes of which a task computes a whole group, also at the end of the axis.
         fma_efficiency: the share of the peak that the products' inner loop reaches at best.
         tensor: whether products run on tensor cores, where there are some.
+        parts: into how many tasks each one's stream is split.
     """
 
     groups: Mapping[str, int]
@@ -46,6 +47,7 @@ class Decoration:
     padded: tuple[str, ...] = ()
     fma_efficiency: float = 1.0
     tensor: bool = True
+    parts: int = 1
 
 
 @dataclass(frozen=True)
