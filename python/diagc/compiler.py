@@ -322,7 +322,8 @@ def _compile(
         clock.lap("kernels")
         host = translate_entry(find_entry(module), {k.name: i for i, k in enumerate(kernels)})
         report = program_report(
-            module, find_entry(module), kernels, name or entry_name, target.name
+            *(module, find_entry(module), kernels, name or entry_name, target.name),
+            target.describe(options.device),
         )
         clock.lap("program")
     loaded = [compiled.kernel for compiled in kernels]

@@ -17,6 +17,8 @@ class CompileOptions:
 
     target: str = "auto"
     """Name of a target (`cpu`, `interp`), or `auto` for the one that fits the inputs."""
+    device: str = ""
+    """The device that costs are told for: a name, a description's file; empty: the target's."""
     importer: str = "fx"
     """How Python functions are read: `fx`, or `torch-mlir` through its raw torch dialect."""
     reassociate: str = "auto"

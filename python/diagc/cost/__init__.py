@@ -14,6 +14,7 @@ from diagc.cost.device_catalog import (
 from diagc.cost.estimate import Estimate, estimate
 from diagc.cost.kernels import Cost, kernel_cost, sizes_of_call
 from diagc.cost.ops import (
+    UNKNOWN_BATCH,
     UNKNOWN_SIZE,
     body_weight,
     element_bytes,
@@ -28,6 +29,7 @@ from diagc.cost.transfers import Decoration, LevelUse, level_uses, transfers
 from diagc.cost.work import Work, kernel_work
 
 __all__ = [
+    "UNKNOWN_BATCH",
     "UNKNOWN_SIZE",
     "Cost",
     "Decoration",

@@ -7,6 +7,7 @@ from diagc.dialects import diag
 from diagc.mlir import ir
 
 __all__ = [
+    "UNKNOWN_BATCH",
     "UNKNOWN_SIZE",
     "Sizes",
     "body_weight",
@@ -23,6 +24,9 @@ Sizes = Mapping[str, int]
 
 UNKNOWN_SIZE = 1024
 """The size taken for a dynamic axis that nobody bound: long enough that the axis counts as long."""
+
+UNKNOWN_BATCH = 8
+"""The size that predictions take for an open axis that only counts instances, such as heads."""
 
 # What one scalar op costs, in units of one addition of a vector unit. Division and roots have an
 # eighth of the throughput of a multiplication on current CPUs; exp is a polynomial of about ten
