@@ -26,7 +26,7 @@ from diagc.cost.residency import resident_bytes
 from diagc.cost.tiles import rank, steps_of, tilings
 from diagc.cost.traffic import Traffic
 from diagc.cost.transfers import Decoration, LevelUse, level_uses, transfers
-from diagc.cost.work import Work, kernel_work
+from diagc.cost.work import Work
 
 __all__ = [
     "UNKNOWN_BATCH",
@@ -48,7 +48,6 @@ __all__ = [
     "estimate",
     "find_device",
     "kernel_cost",
-    "kernel_work",
     "known_devices",
     "level_uses",
     "machine_device",

@@ -1,14 +1,14 @@
 """What a kernel moves: its arguments as they are read, its results, and what streams skip."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from math import ceil, prod
 
 from diagc.algebra.bound_values import bound_value
 from diagc.cost.ops import Sizes, element_bytes, open_size
-from diagc.cost.residency import root_of
+from diagc.cost.residency import Lifetimes, lifetimes, root_of
 from diagc.dialects import diag
 from diagc.mlir import ir
 
@@ -47,6 +47,7 @@ class Accesses:
 
     kernel: ir.Operation
     sizes: Sizes
+    _visited: dict[tuple[object, ...], float] = field(default_factory=dict, compare=False)
 
     @cached_property
     def items(self) -> tuple[Access, ...]:
@@ -76,10 +77,24 @@ class Accesses:
         return found
 
     @cached_property
-    def streams(self) -> tuple[ir.Operation, ...]:
-        """The streams that always run, those around others first."""
-        ops = diag.walk_ops(self.kernel.regions[0])
-        return tuple(op for op in ops if op.name == "diag.stream" and not len(op.operands))
+    def lifetimes(self) -> Lifetimes:
+        """When each array is held."""
+        return lifetimes(self.kernel)
+
+    @cached_property
+    def all_sizes(self) -> dict[str, int]:
+        """Known sizes, and those of all accesses."""
+        return {**self.extents, **self.sizes}
+
+    def visited(self, stream: ir.Operation, groups: Mapping[str, int], chunk: int) -> float:
+        """`visited_fraction` of one of the kernel's streams, remembered."""
+        if "diag.bound_axes" not in stream.attributes:
+            return 1.0
+        axes = diag.strings(stream.attributes["diag.bound_axes"])
+        key = stream, chunk, *(groups.get(axis) for axis in axes)
+        if key not in self._visited:
+            self._visited[key] = visited_fraction(stream, groups, chunk, self.all_sizes)
+        return self._visited[key]
 
     def _access(
         self,

@@ -12,10 +12,10 @@ from diagc.cost.accesses import Accesses
 from diagc.cost.device import Device
 from diagc.cost.ops import Sizes
 from diagc.cost.transfers import Decoration, LevelUse, level_uses
-from diagc.cost.work import Work, kernel_work
+from diagc.cost.work import KernelWork, Work
 from diagc.mlir import ir
 
-__all__ = ["Estimate", "estimate", "pipe_seconds"]
+__all__ = ["Estimate", "Estimator", "estimate", "pipe_seconds"]
 
 _TENSOR_DTYPES = {"f32": "tf32"}
 """What tensor cores take for a dtype."""
@@ -68,8 +68,33 @@ def estimate(
         device: what it runs on.
         sizes: of open axes, by label; `UNKNOWN_SIZE` for others.
     """
-    accesses = Accesses(kernel, sizes or {})
-    work = kernel_work(accesses, decoration.groups, decoration.chunks)
+    return Estimator(kernel, device, sizes).estimate(decoration)
+
+
+class Estimator:
+    """Estimates of one kernel under many decorations; what they share is worked out once.
+
+    Args:
+        kernel: the function.
+        device: what it runs on.
+        sizes: of open axes, by label.
+    """
+
+    def __init__(self, kernel: ir.Operation, device: Device, sizes: Sizes | None = None) -> None:
+        """Look at nothing yet."""
+        self._device = device
+        self._accesses = Accesses(kernel, sizes or {})
+        self._work = KernelWork(self._accesses)
+
+    def estimate(self, decoration: Decoration) -> Estimate:
+        """What one call needs when it is cut so."""
+        return _estimate(self._accesses, self._work, decoration, self._device)
+
+
+def _estimate(
+    accesses: Accesses, whole: KernelWork, decoration: Decoration, device: Device
+) -> Estimate:
+    work = whole.under(decoration.groups, decoration.chunks)
     levels = level_uses(accesses, decoration, device)
     idle = _idle(accesses.extents, decoration, device)
     padding = _padding(accesses.extents, decoration)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from diagc.cost.ops import element_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
 
-__all__ = ["resident_bytes", "root_of"]
+__all__ = ["Lifetimes", "lifetimes", "resident_bytes", "root_of"]
 
 _VIEWS = ("diag.relabel", "diag.reindex")
 _NOT_STORED = ("diag.index", "diag.constant", *_VIEWS)
@@ -59,22 +60,80 @@ def resident_bytes(
     Returns:
         The bytes, or None when the size of an axis that is held whole is open.
     """
+    return lifetimes(kernel).held(groups, chunks, open_sizes or {}, arguments=arguments)
+
+
+@dataclass(frozen=True)
+class Life:
+    """An array on chip: its axes, those of which only a chunk is there, from which op to which."""
+
+    dims: Mapping[str, int]
+    element: int
+    streamed: frozenset[str]
+    first: int
+    last: int
+    is_argument: bool
+
+    def size(
+        self, groups: Mapping[str, int], chunks: Mapping[str, int], open_sizes: Mapping[str, int]
+    ) -> int | None:
+        """Bytes under a decoration; None when the size of an axis that is held whole is open."""
+        total = self.element
+        for label, size in self.dims.items():
+            whole = open_sizes.get(label, size) if size == diag.DYNAMIC else size
+            held = groups.get(label, chunks.get(label, whole) if label in self.streamed else whole)
+            if held == diag.DYNAMIC:
+                return None
+            total *= held
+        return total
+
+
+@dataclass(frozen=True)
+class Lifetimes:
+    """All arrays of a kernel with the ops between which they live."""
+
+    arrays: tuple[Life, ...]
+    steps: int
+
+    def held(
+        self,
+        groups: Mapping[str, int],
+        chunks: Mapping[str, int],
+        open_sizes: Mapping[str, int],
+        *,
+        arguments: bool = True,
+    ) -> int | None:
+        """M, as `resident_bytes` says it."""
+        changes = [0] * (self.steps + 2)
+        for life in self.arrays:
+            if life.is_argument and not arguments:
+                continue
+            size = life.size(groups, chunks, open_sizes)
+            if size is None:
+                return None
+            changes[life.first] += size
+            changes[life.last + 1] -= size
+        return max(accumulate(changes))
+
+
+def lifetimes(kernel: ir.Operation) -> Lifetimes:
+    """From where to where each array of a kernel is held."""
     lives = _Lives()
-    _block(diag.function_body(kernel), lives)
-    sizes: dict[ir.Value, int] = {}
+    body = diag.function_body(kernel)
+    _block(body, lives)
     lives.overwrite()
-    own = set() if arguments else set(diag.function_body(kernel).arguments)
-    for value in lives.spans.keys() - own:
-        size = _bytes(value, groups, chunks, open_sizes or {})
-        if size is None:
-            return None
-        sizes[value] = size
-    totals = [0] * (lives.steps + 1)
-    for value, size in sizes.items():
-        first, last = lives.spans[value]
-        for step in range(first, last + 1):
-            totals[step] += size
-    return max(totals)
+    own = set(body.arguments)
+    arrays = tuple(
+        Life(
+            diag.dims(value),
+            element_bytes(diag.element_type(value)),
+            frozenset(_streamed_axis(value)),
+            *span,
+            value in own,
+        )
+        for value, span in lives.spans.items()
+    )
+    return Lifetimes(arrays, lives.steps)
 
 
 def _block(block: ir.Block, lives: _Lives) -> None:
@@ -159,23 +218,6 @@ def _is_summed_up(value: ir.Value) -> bool:
 def _is_free(value: ir.Value) -> bool:
     owner = value.owner
     return not isinstance(owner, ir.Block) and owner.operation.name in _NOT_STORED
-
-
-def _bytes(
-    value: ir.Value,
-    groups: Mapping[str, int],
-    chunks: Mapping[str, int],
-    open_sizes: Mapping[str, int],
-) -> int | None:
-    streamed = _streamed_axis(value)
-    total = element_bytes(diag.element_type(value))
-    for label, size in diag.dims(value).items():
-        whole = open_sizes.get(label, size) if size == diag.DYNAMIC else size
-        held = groups.get(label, chunks.get(label, whole) if label in streamed else whole)
-        if held == diag.DYNAMIC:
-            return None
-        total *= held
-    return total
 
 
 def _streamed_axis(value: ir.Value) -> set[str]:

@@ -5,7 +5,7 @@ from itertools import product
 from typing import TypeVar
 
 from diagc.cost.device import Device
-from diagc.cost.estimate import Estimate, estimate
+from diagc.cost.estimate import Estimate, Estimator
 from diagc.cost.ops import Sizes
 from diagc.cost.transfers import Decoration
 from diagc.mlir import ir
@@ -61,5 +61,6 @@ def rank(
         device: what it is to run on.
         sizes: of open axes, by label.
     """
-    found = [(choice, estimate(kernel, cut, device, sizes)) for choice, cut in candidates]
+    estimator = Estimator(kernel, device, sizes)
+    found = [(choice, estimator.estimate(cut)) for choice, cut in candidates]
     return sorted(found, key=lambda pair: pair[1].seconds)

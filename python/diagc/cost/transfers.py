@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, prod
 
-from diagc.cost.accesses import Access, Accesses, stream_axis, visited_fraction
+from diagc.cost.accesses import Access, Accesses, stream_axis
 from diagc.cost.device import Device, Level
 from diagc.cost.ops import Sizes, value_bytes
-from diagc.cost.residency import resident_bytes
 from diagc.cost.traffic import Traffic
 from diagc.dialects import diag
 from diagc.mlir import ir
@@ -150,8 +149,8 @@ class _Moves:
 
     def _resident(self, *, arguments: bool) -> int | None:
         groups, chunks = self.decoration.groups, self.decoration.chunks
-        kernel, sizes = self.accesses.kernel, {**self.accesses.extents, **self.accesses.sizes}
-        return resident_bytes(kernel, groups, chunks, sizes, arguments=arguments)
+        sizes, lives = self.accesses.all_sizes, self.accesses.lifetimes
+        return lives.held(groups, chunks, sizes, arguments=arguments)
 
     def traffic(self, cache: int | None) -> Traffic:
         """H behind a level that holds a task, and as a cache of this size more than that."""
@@ -219,6 +218,5 @@ class _Moves:
             if self._keeps(cache, loops, ()) and cache is not None:
                 continue
             chunk = self.decoration.chunks.get(stream_axis(stream), 1)
-            extents = {**self.accesses.sizes, **self.accesses.extents}
-            share *= visited_fraction(stream, self.decoration.groups, chunk, extents)
+            share *= self.accesses.visited(stream, self.decoration.groups, chunk)
         return share
