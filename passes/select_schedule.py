@@ -33,7 +33,8 @@ from diagc.dialects import diag
 from diagc.errors import PassError
 from diagc.mlir import ir
 from diagc.passes.base import Pass
-from diagc.passes.schedules import SCHEDULE, choose_schedule
+from diagc.passes.schedule_candidates import best_schedule
+from diagc.passes.schedules import SCHEDULE
 from diagc.passes.stream_bounds import bound_streams
 
 __all__ = ["SelectSchedulePass", "select_schedule"]
@@ -68,4 +69,4 @@ def select_schedule(kernel: ir.Operation, vector_bytes: int = 64) -> None:
     with kernel.context, kernel.location:
         bound_streams(kernel)
         if SCHEDULE not in kernel.attributes:
-            kernel.attributes[SCHEDULE] = choose_schedule(kernel, device).to_attr()
+            kernel.attributes[SCHEDULE] = best_schedule(kernel, device).to_attr()

@@ -44,6 +44,7 @@ def _dispatch(args: argparse.Namespace) -> int:
     options = CompileOptions(
         target=_target(args.target, args.device),
         device=args.device,
+        autotune=args.autotune,
         importer=args.importer,
         reassociate=args.reassociate,
         library=args.library,
@@ -115,6 +116,8 @@ def _add_program_command(commands: Subparsers, name: str, text: str) -> argparse
     parser.add_argument("--target", default="auto", help="see diagc targets; default auto")
     text = "the device that costs are told for: a name of diagc targets, or a FILE.toml"
     parser.add_argument("--device", default="", metavar="NAME", help=text)
+    text = "measure a few schedules of each kernel, and keep the fastest for next time"
+    parser.add_argument("--autotune", action="store_true", help=text)
     choices = {"torch-mlir": "its raw torch dialect", "fx": "the operations as they run"}
     _add_choice(parser, "--importer", choices, "what a Python program is read through")
     choices = {"auto": "by cost", "exact": "where rounding allows", "off": "never"}

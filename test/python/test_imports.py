@@ -18,7 +18,7 @@ BASE = {"crash", "debug", "diagnostics", "errors", "files", "mlir", "options", "
 IR = {"context", "dialects", "normalizer_meaning"}
 PASSES = IR | {"algebra", "cost", "passes"}
 TARGETS = PASSES | {"runtime", "targets"}
-COMPILER = TARGETS | {"compiler", "explain", "frontend", "host_program", "program_cache"}
+COMPILER = TARGETS | {"autotune", "compiler", "explain", "frontend", "host_program", "program_cache"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "debug": {"errors"},
@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "host_program": TARGETS,
     "program_cache": TARGETS | {"explain", "host_program"},
     "compiler": COMPILER,
+    "autotune": TARGETS,
     "scalars": IR | {"algebra"},
     "normalizers": IR | {"algebra", "frontend"},
     "torch_build": COMPILER,

@@ -45,7 +45,7 @@ def explain(args: argparse.Namespace, options: CompileOptions) -> int:
 def _measure(program: Program, compiled: Compiled, options: CompileOptions) -> None:
     """Time the kernels on the example inputs, and tell that in the report."""
     from diagc.commands.kernel_estimates import estimate_kernels, with_measurements
-    from diagc.commands.kernel_times import time_kernels
+    from diagc.runtime.kernel_times import time_kernels
 
     device = get_target(options.target).device
     require_device(device)

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from diagc.commands.kernel_times import KernelTime
 from diagc.context import make_context
 from diagc.dialects import diag
 from diagc.explain import EstimateReport
 from diagc.explain.collect import predicted
 from diagc.mlir import ir
 from diagc.options import CompileOptions
+from diagc.runtime.kernel_times import KernelTime
 from diagc.targets import get_target
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from time import perf_counter
 import torch
 
 from diagc.commands.cpu_probes import Probes
-from diagc.commands.kernel_times import time_kernels
 from diagc.compiler import compile_module
 from diagc.context import make_context
 from diagc.cost import Device, Level, Rate, cpu_device
@@ -19,6 +18,7 @@ from diagc.frontend.builder import Diagram, Wire, fn
 from diagc.mlir import ir
 from diagc.options import CompileOptions
 from diagc.runtime.cpu_features import selected_features
+from diagc.runtime.kernel_times import time_kernels
 
 __all__ = ["measure", "measure_cpu"]
 

@@ -11,6 +11,7 @@ from math import ceil, prod
 from diagc.cost.accesses import Accesses
 from diagc.cost.device import Device
 from diagc.cost.ops import Sizes
+from diagc.cost.registers import slowdown
 from diagc.cost.transfers import Decoration, LevelUse, level_uses
 from diagc.cost.work import KernelWork, Work
 from diagc.mlir import ir
@@ -113,12 +114,13 @@ def pipe_seconds(work: Work, decoration: Decoration, device: Device) -> dict[str
     A CPU's vector units do everything one after the other, so that there all is one pipe.
     """
     seconds = dict.fromkeys(("tensor", "fma", "special"), 0.0)
+    factor = slowdown(decoration.tile_vectors, device) if decoration.tile_vectors else 1.0
     for dtype, flops in work.products.items():
         tensor = device.rate("tensor", _TENSOR_DTYPES.get(dtype, dtype))
         if tensor is not None and decoration.tensor and dtype != "f64":
             seconds["tensor"] += flops / tensor
         else:
-            seconds["fma"] += flops / _rate(device, "fma", dtype) / decoration.fma_efficiency
+            seconds["fma"] += flops / _rate(device, "fma", dtype) * factor
     for dtype, count in work.additions.items():
         seconds["fma"] += 2 * count / _rate(device, "fma", dtype)
     for dtype, count in work.specials.items():

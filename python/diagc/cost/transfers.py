@@ -35,7 +35,7 @@ class Decoration:
         chunks: positions at a time of every streamed axis.
         concurrent: tasks that run at the same time on one unit.
         padded: grouped axes of which a task computes a whole group, also at the end of the axis.
-        fma_efficiency: the share of the peak that the products' inner loop reaches at best.
+        tile_vectors: vectors of a CPU along the tile of its lanes, 0 without such a tile.
         tensor: whether products run on tensor cores, where there are some.
         parts: into how many tasks each one's stream is split.
     """
@@ -44,7 +44,7 @@ class Decoration:
     chunks: Mapping[str, int]
     concurrent: int = 1
     padded: tuple[str, ...] = ()
-    fma_efficiency: float = 1.0
+    tile_vectors: int = 0
     tensor: bool = True
     parts: int = 1
 
