@@ -24,13 +24,15 @@ from diagc.passes.schedules import SCHEDULE, Schedule, schedule_from
 from diagc.runtime.cache import default_cache
 
 if TYPE_CHECKING:
-    from diagc.runtime.kernel_times import KernelTime
     from diagc.runtime.program import Program
 
 __all__ = ["MOST_CANDIDATES", "Tuner"]
 
 MOST_CANDIDATES = 6
 """Schedules of a kernel that are measured, the one that the model prefers among them."""
+
+_TURNS, _RUNS, _SECONDS = 4, 2, 0.1
+"""How often each program is timed, and for how many runs and seconds at least each time."""
 
 _GAIN = 0.97
 """Another schedule is taken only if it needs less than this of the preferred one's time."""
@@ -83,43 +85,37 @@ class Tuner:
             name: ranked_schedules(kernel, self.device)[:MOST_CANDIDATES]
             for name, kernel in kernels.items()
         }
-        rounds = max(map(len, candidates.values()))
-        times: dict[str, list[float]] = {name: [] for name in kernels}
-        for number in range(rounds):
-            chosen = {
-                name: schedules[min(number, len(schedules) - 1)]
-                for name, schedules in candidates.items()
-            }
-            for name, seconds in self._times(module, chosen).items():
-                times[name].append(seconds)
+        programs = [
+            self._variant(module, {n: s[min(number, len(s) - 1)] for n, s in candidates.items()})
+            for number in range(max(map(len, candidates.values())))
+        ]
+        times = {name: [float("inf")] * len(programs) for name in kernels}
+        for _ in range(_TURNS):  # in turns, so that a slow spell of the machine hits all alike
+            for number, (program, names) in enumerate(programs):
+                for name, seconds in _times(program, names).items():
+                    if name in times:
+                        times[name][number] = min(times[name][number], seconds)
         for name, kernel in kernels.items():
             best = _fastest(times[name][: len(candidates[name])])
             schedule = candidates[name][best]
-            logger("autotune").info("%s: %s of %s", name, schedule, times[name])
+            for other, seconds in zip(candidates[name], times[name], strict=False):
+                logger("autotune").info("%s: %.3f ms with %s", name, seconds * 1e3, other)
             _set(kernel, schedule)
             self._keep(kernel, schedule)
 
-    def _times(self, module: ir.Module, chosen: Mapping[str, Schedule]) -> dict[str, float]:
-        """Seconds of a launch of each kernel under a schedule."""
-        from diagc.runtime.kernel_times import time_kernels  # torch
-        from diagc.runtime.usual_inputs import usual_inputs
-
+    def _variant(
+        self, module: ir.Module, chosen: Mapping[str, Schedule]
+    ) -> "tuple[Program, list[tuple[str, int]]]":
+        """A program with such schedules, and which of its kernels came of which of the module's."""
         variant = ir.Module.parse(str(module.operation.get_asm(enable_debug_info=True)))
         for op in diag.functions(variant):
             if _symbol(op) in chosen:
                 _set(op, chosen[_symbol(op)])
         before = _callees(variant)
         program = self.build(variant)
-        after = _callees(variant)
         numbers = {kernel.name: number for number, kernel in enumerate(program.report.kernels)}
-        inputs = usual_inputs(program, UNKNOWN_SIZE, UNKNOWN_BATCH)
-        found: Sequence[KernelTime | None] = time_kernels(program, inputs)
-        seconds: dict[str, float] = {}
-        for old, new in zip(before, after, strict=True):
-            time = found[numbers[new]]
-            if old in chosen and time is not None:
-                seconds[old] = time.seconds / time.launches
-        return {name: seconds.get(name, float("inf")) for name in chosen}
+        after = [numbers[name] for name in _callees(variant)]
+        return program, list(zip(before, after, strict=True))
 
     # -- what is kept ----------------------------------------------------------------------------
     def _key(self, kernel: ir.Operation) -> str:
@@ -146,6 +142,17 @@ class Tuner:
     def _keep(self, kernel: ir.Operation, schedule: Schedule) -> None:
         payload = json.dumps(asdict(schedule)).encode()
         default_cache().put(self._key(kernel), payload, {"kind": "schedule"})
+
+
+def _times(program: "Program", names: Sequence[tuple[str, int]]) -> dict[str, float]:
+    """Seconds of a launch of each kernel."""
+    from diagc.runtime.kernel_times import time_kernels  # torch
+    from diagc.runtime.usual_inputs import usual_inputs
+
+    inputs = usual_inputs(program, UNKNOWN_SIZE, UNKNOWN_BATCH)
+    found = time_kernels(program, inputs, least=_RUNS, budget=_SECONDS)
+    times = {name: found[number] for name, number in names}
+    return {name: time.seconds / time.launches for name, time in times.items() if time is not None}
 
 
 _SIZE = re.compile(r"(?<=[<x])\d+(?=x)")

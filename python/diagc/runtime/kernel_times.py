@@ -70,12 +70,20 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def time_kernels(program: "Program", inputs: Sequence[torch.Tensor]) -> list[KernelTime | None]:
+def time_kernels(
+    program: "Program",
+    inputs: Sequence[torch.Tensor],
+    *,
+    least: int = _MIN_ROUNDS,
+    budget: float = _TIME_BUDGET_SECONDS,
+) -> list[KernelTime | None]:
     """Time every kernel of a program; None for one that is interpreted.
 
     Args:
         program: compiled.
         inputs: of the program.
+        least: runs that are timed in any case.
+        budget: seconds after which no further run is begun.
     """
     from diagc.runtime.program import Program
 
@@ -89,7 +97,7 @@ def time_kernels(program: "Program", inputs: Sequence[torch.Tensor]) -> list[Ker
     )
     timed = [kernel for kernel in kernels if isinstance(kernel, _TimedKernel)]
     observed(inputs)  # lays the program out
-    rounds = _rounds(observed, inputs, timed)
+    rounds = _rounds(observed, inputs, timed, least, budget)
     return [
         _medians(rounds, timed.index(kernel), kernel) if isinstance(kernel, _TimedKernel) else None
         for kernel in kernels
@@ -97,7 +105,11 @@ def time_kernels(program: "Program", inputs: Sequence[torch.Tensor]) -> list[Ker
 
 
 def _rounds(
-    program: "Program", inputs: Sequence[torch.Tensor], kernels: Sequence[_TimedKernel]
+    program: "Program",
+    inputs: Sequence[torch.Tensor],
+    kernels: Sequence[_TimedKernel],
+    least: int,
+    budget: float,
 ) -> list[tuple[float, list[float]]]:
     """Seconds of the program and of each kernel, run by run."""
     found: list[tuple[float, list[float]]] = []
@@ -109,7 +121,7 @@ def _rounds(
         program(inputs)
         _wait(program.device)
         found.append((perf_counter() - start, [kernel.seconds for kernel in kernels]))
-        if len(found) >= _MIN_ROUNDS and perf_counter() - begun > _TIME_BUDGET_SECONDS:
+        if len(found) >= least and perf_counter() - begun > budget:
             break
     return found
 
