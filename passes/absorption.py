@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from diagc.algebra.dataflow import carries, defining_op, reduced_axes
 from diagc.algebra.graph import Graph
 from diagc.cost import elements as element_count
+from diagc.cost import recompute_pays
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.cloning import nested_ops
@@ -17,9 +18,6 @@ __all__ = ["LARGEST_DEPTH", "absorbable", "contraction_depth", "woven_axes"]
 
 LARGEST_DEPTH = 512
 """The longest contraction that is computed inside a stream: its operand rows stay in cache."""
-
-_CHEAP_OPS = 4
-"""Arithmetic ops of a map that may be repeated by every task."""
 
 
 def woven_axes(reductions: Sequence[ir.Operation]) -> set[str]:
@@ -82,7 +80,7 @@ def _pays(graph: Graph, op: ir.Operation, axis: str, woven: set[str], depth: int
     """Whether `op` costs less inside the stream than as a wire in memory."""
     repeated = not woven <= set(diag.labels(op.results[0]))
     if op.name == "diag.map":
-        return not repeated or _is_cheap(op) or _grows(op)
+        return not repeated or recompute_pays(op) or _grows(op)
     if op.name == "diag.contract":
         small = contraction_depth(op) <= LARGEST_DEPTH and not any(
             map(graph.from_parameters, op.operands)
@@ -110,15 +108,9 @@ def _grows(op: ir.Operation) -> bool:
     return element_count(op.results[0]) > sum(map(element_count, dict.fromkeys(read)))
 
 
-def _is_cheap(op: ir.Operation) -> bool:
-    names = [o.name for o in nested_ops(op) if o.name != "arith.constant"]
-    work = [name for name in names if not name.startswith("diag.")]
-    return len(work) <= _CHEAP_OPS and not any(name.startswith("math.") for name in work)
-
-
 def _may_repeat(op: ir.Operation) -> bool:
     """Whether an op that is needed outside of the stream may be computed inside, too."""
-    return op.name == "diag.map" and _is_cheap(op)
+    return op.name == "diag.map" and recompute_pays(op)
 
 
 def _outside(

@@ -8,9 +8,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from diagc.cost import Device, rank
+from diagc.dialects import diag
 from diagc.mlir import ir
-from diagc.passes.schedules import TILES, Schedule, alternatives, choose_schedule, decoration_of
-from diagc.passes.schedules import vector_of
+from diagc.passes.kernel_axes import analyze_kernel
+from diagc.passes.schedules import (
+    TILES,
+    Schedule,
+    alternatives,
+    choose_schedule,
+    decoration_of,
+    vector_of,
+)
 
 __all__ = ["best_schedule", "ranked_schedules"]
 
@@ -21,10 +29,10 @@ CHUNKS = (64, 32, 128, 256)
 def best_schedule(kernel: ir.Operation, device: Device) -> Schedule:
     """The schedule by rule, with the tile of lanes that is estimated to be the fastest."""
     preferred = choose_schedule(kernel, device)
-    if preferred.mode != "lanes":
-        return preferred
-    tiles = _tiles(preferred, kernel, device)
-    return _ranked(kernel, tiles, device)[0] if len(tiles) > 1 else preferred
+    usual = TILES[device.registers][0] * vector_of(kernel, device)
+    if preferred.mode != "lanes" or preferred.lane_tile != usual:
+        return preferred  # tiles of maps alone are long for another reason
+    return _ranked(kernel, _tiles(preferred, kernel, device), device)[0]
 
 
 def ranked_schedules(kernel: ir.Operation, device: Device) -> Sequence[Schedule]:
@@ -54,9 +62,13 @@ def _tiles(schedule: Schedule, kernel: ir.Operation, device: Device) -> list[Sch
     return list(dict.fromkeys([schedule, *(replace(schedule, lane_tile=n) for n in sizes)]))
 
 
-def _ranked(
-    kernel: ir.Operation, schedules: Sequence[Schedule], device: Device
-) -> list[Schedule]:
+def _ranked(kernel: ir.Operation, schedules: Sequence[Schedule], device: Device) -> list[Schedule]:
     vector = vector_of(kernel, device)
-    cuts = [(schedule, decoration_of(schedule, vector)) for schedule in schedules]
+    sizes = dict(analyze_kernel(kernel).sizes)
+    cuts = []
+    for schedule in schedules:
+        cut = decoration_of(schedule, vector)
+        if schedule.lanes is not None and sizes[schedule.lanes] == diag.DYNAMIC:
+            cut = replace(cut, padded=())  # nobody knows how many lanes will be empty
+        cuts.append((schedule, cut))
     return [schedule for schedule, _estimate in rank(kernel, cuts, device)]

@@ -187,7 +187,9 @@ ROW_VECTORS = 16
 
 
 def choose_schedule(kernel: ir.Operation, device: Device) -> Schedule:
-    """Choose by rule, with tiles of the usual size: lanes over a broadcast axis, else over a contiguous one, else features.
+    """Choose by rule, with tiles of the usual size.
+
+    Lanes over a broadcast axis, else over a contiguous one, else features:
 
     - With contractions, `lanes` is a common axis of more positions than a vector has that some
       operand lacks, so that this operand is broadcast from where it lies. (Decoding 32 heads of

@@ -130,7 +130,8 @@ def pipeline_steps(
     if last not in stage_names():
         raise UserError("no such stage", expected=", ".join(stage_names()), found=last)
     wanted = {name: getattr(options, name) for name in PASS_OPTIONS}
-    wanted.update(get_target(options.target).pass_options())
+    target = get_target(options.target)
+    wanted.update({"device": _schedule_device(target, options), **target.pass_options()})
     steps: list[Step] = []
     begin = 0 if after is None else stage_names().index(after) + 1
     for stage in DIAG_STAGES[begin:]:
@@ -140,6 +141,15 @@ def pipeline_steps(
         if stage.name == last:
             break
     return steps
+
+
+def _schedule_device(target: Target, options: CompileOptions) -> str:
+    """The device that schedules are chosen for, if another than a usual one is known."""
+    if target.kind != "cpu":
+        return ""
+    from diagc.cost.device_catalog import THIS_CPU, measured_device
+
+    return options.device or (THIS_CPU if measured_device() else "")
 
 
 def _nested(name: str, options: Mapping[str, Any]) -> str:

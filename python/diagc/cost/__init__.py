@@ -3,6 +3,7 @@
 Passes ask it to decide, `explain` asks it to report; it imports dialects and algebra only.
 """
 
+from diagc.cost.decisions import move_seconds, recompute_pays, step_seconds
 from diagc.cost.device import Device, Level, Rate
 from diagc.cost.device_catalog import (
     cpu_device,
@@ -51,10 +52,13 @@ __all__ = [
     "known_devices",
     "level_uses",
     "machine_device",
+    "move_seconds",
     "op_flops",
     "rank",
+    "recompute_pays",
     "resident_bytes",
     "sizes_of_call",
+    "step_seconds",
     "steps_of",
     "tilings",
     "transfers",

@@ -102,6 +102,12 @@ class Device:
         table = {rate.dtype: rate.per_second for rate in self.rates if rate.pipe == pipe}
         return table.get(dtype, table.get("f32"))
 
+    def peak(self, dtype: str = "f32") -> float:
+        """FLOP/s of multiply-adds of all units."""
+        found = self.rate("fma", dtype)
+        assert found is not None, "every description has this pipe"
+        return found
+
     def lanes(self, element_bytes: int) -> int:
         """Elements of this size in one vector register."""
         return max(1, self.vector_bytes // element_bytes)

@@ -49,9 +49,10 @@ def find_device(spec: str) -> Device:
     """
     if spec.endswith(_SUFFIX) or os.sep in spec:
         return read_device(Path(spec))
-    for device in known_devices():
-        if device.name == spec:
-            return device
+    if spec == THIS_CPU:
+        return machine_device()
+    if files("diagc.cost").joinpath("devices", spec + _SUFFIX).is_file():
+        return _shipped(spec)
     names = ", ".join(device.name for device in known_devices())
     remedy = "'diagc targets' lists them"
     raise UserError(

@@ -120,20 +120,14 @@ def pipe_seconds(work: Work, decoration: Decoration, device: Device) -> dict[str
         if tensor is not None and decoration.tensor and dtype != "f64":
             seconds["tensor"] += flops / tensor
         else:
-            seconds["fma"] += flops / _rate(device, "fma", dtype) * factor
+            seconds["fma"] += flops / device.peak(dtype) * factor
     for dtype, count in work.additions.items():
-        seconds["fma"] += 2 * count / _rate(device, "fma", dtype)
+        seconds["fma"] += 2 * count / device.peak(dtype)
     for dtype, count in work.specials.items():
-        seconds["special"] += count / _rate(device, "special", dtype)
+        seconds["special"] += count / (device.rate("special", dtype) or device.peak(dtype))
     if device.kind == "cpu":
         return {"fma": sum(seconds.values())}
     return {pipe: time for pipe, time in seconds.items() if time}
-
-
-def _rate(device: Device, pipe: str, dtype: str) -> float:
-    found = device.rate(pipe, dtype)
-    assert found is not None, "every description has these pipes"
-    return found
 
 
 def _idle(extents: Mapping[str, int], decoration: Decoration, device: Device) -> float:
