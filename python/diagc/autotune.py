@@ -100,8 +100,8 @@ class Tuner:
             schedule = candidates[name][best]
             for other, seconds in zip(candidates[name], times[name], strict=False):
                 logger("autotune").info("%s: %.3f ms with %s", name, seconds * 1e3, other)
+            self._keep(kernel, schedule)  # under the text of the kernel without a schedule
             _set(kernel, schedule)
-            self._keep(kernel, schedule)
 
     def _variant(
         self, module: ir.Module, chosen: Mapping[str, Schedule]
