@@ -5,6 +5,7 @@ axis that the stream weaves (then every task computes it), or when somebody else
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from math import prod
 
 from diagc.algebra.dataflow import carries, defining_op, reduced_axes
 from diagc.algebra.graph import Graph
@@ -18,6 +19,9 @@ __all__ = ["LARGEST_DEPTH", "absorbable", "contraction_depth", "woven_axes"]
 
 LARGEST_DEPTH = 512
 """The longest contraction that is computed inside a stream: its operand rows stay in cache."""
+
+LARGEST_FEATURES = 128
+"""Up to this size an axis may be one of features."""
 
 
 def woven_axes(reductions: Sequence[ir.Operation]) -> set[str]:
@@ -59,7 +63,8 @@ def _cone(
     graph: Graph, axis: str, reductions: Sequence[ir.Operation], refused: Iterable[ir.Operation]
 ) -> set[ir.Operation]:
     """All candidates that are reached from the reductions through candidates."""
-    woven = woven_axes(reductions)
+    sizes = diag.join_dims(diag.dims(op.results[0]) for op in reductions)
+    woven = {axis: sizes[axis] for axis in woven_axes(reductions)}
     later = graph.after(reductions)
     found: set[ir.Operation] = set()
     stack = [(value, 0) for op in reductions for value in graph.reads[op]]
@@ -76,21 +81,34 @@ def _cone(
     return found
 
 
-def _pays(graph: Graph, op: ir.Operation, axis: str, woven: set[str], depth: int) -> bool:
+def _pays(graph: Graph, op: ir.Operation, axis: str, woven: diag.Dims, depth: int) -> bool:
     """Whether `op` costs less inside the stream than as a wire in memory."""
-    repeated = not woven <= set(diag.labels(op.results[0]))
+    repeated = not woven.keys() <= set(diag.labels(op.results[0]))
     if op.name == "diag.map":
         return not repeated or recompute_pays(op) or _grows(op)
     if op.name == "diag.contract":
         small = contraction_depth(op) <= LARGEST_DEPTH and not any(
             map(graph.from_parameters, op.operands)
         )
-        return small and (depth == 0 or _grows(op)) and axis not in reduced_axes(op)
+        once = depth == 0 and not (repeated and _is_shared(op, woven))
+        return small and (once or _grows(op)) and axis not in reduced_axes(op)
     if op.name == "diag.reduce":
         return not repeated and contraction_depth(op) <= LARGEST_DEPTH
     if op.name == "diag.relabel":
         return axis not in diag.strings(op.attributes["to"])
     return False
+
+
+def _is_shared(op: ir.Operation, woven: diag.Dims) -> bool:
+    """Whether many tasks would compute a product: those along axes that its result lacks.
+
+    Few positions of such an axis are features, worked on in one task.
+    """
+    own = [size for axis, size in diag.dims(op.results[0]).items() if axis in woven]
+    lacking = [size for axis, size in woven.items() if axis not in diag.labels(op.results[0])]
+    if diag.DYNAMIC in own:
+        return False
+    return diag.DYNAMIC in lacking or prod(lacking) > max(LARGEST_FEATURES, prod(own))
 
 
 def contraction_depth(op: ir.Operation) -> int:

@@ -46,7 +46,7 @@ from diagc.passes.nonpositive import mark_nonpositive
 from diagc.passes.remarks import counted, declined, done
 from diagc.passes.replacing import replace_ops, unneeded
 from diagc.passes.stream_builder import MAX_RESULTS, build_stream
-from diagc.passes.stream_groups import Note, derivation, groups, reduced_axes_of
+from diagc.passes.stream_groups import Note, axes_by_state, derivation, groups
 
 __all__ = ["DeriveStreamsPass"]
 
@@ -64,7 +64,7 @@ class DeriveStreamsPass(Pass):
         for block in op.regions[0].blocks:
             graph = Graph(block)
             mark_nonpositive(graph)
-            for axis in self.axes or reduced_axes_of(graph):
+            for axis in self.axes or axes_by_state(graph):
                 graph = _stream_axis(op, graph, axis, self.limit)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from diagc.cost import Decoration, Device, element_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
+from diagc.passes.chunk_fit import fitting_chunks
 from diagc.passes.kernel_axes import KernelAxes, analyze_kernel
 
 __all__ = [
@@ -210,7 +211,8 @@ def choose_schedule(kernel: ir.Operation, device: Device) -> Schedule:
         tile = TILES[device.registers][0] * vector
         schedule = _with_lanes(axes, grouped, tile, chunk)
         if _streams(kernel):
-            return schedule
+            tasks = {**dict.fromkeys(schedule.grid, 1), grouped: tile}
+            return replace(schedule, chunk=fitting_chunks(kernel, tasks, chunk, device))
         rows = _row_tile(axes.size(grouped))
         return replace(schedule, mode="features", lane_tile=rows)
     if axes.contractions:

@@ -13,7 +13,7 @@ from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.absorption import absorbable, contraction_depth, woven_axes
 
-__all__ = ["Group", "Note", "derivation", "groups", "reduced_axes_of"]
+__all__ = ["Group", "Note", "axes_by_state", "derivation", "groups"]
 
 LARGEST_PRIVATE = 512
 """Up to this size, an axis that one operand alone brings to a result is kept whole in a state."""
@@ -41,9 +41,20 @@ class Group:
     derivation: Derivation
 
 
-def reduced_axes_of(graph: Graph) -> list[str]:
-    """All axes that something reduces, in order of appearance."""
-    return list(dict.fromkeys(axis for op in graph.ops for axis in reduced_axes(op)))
+def axes_by_state(graph: Graph) -> list[str]:
+    """All axes that something reduces, those with small states first, else in order of appearance.
+
+    Where one op reduces two axes, only one of them can be streamed.
+    """
+    states: dict[str, int] = {}
+    joint: set[str] = set()
+    for op in graph.ops:
+        axes = reduced_axes(op)
+        joint.update(axes if len(axes) > 1 else ())
+        for axis in axes:
+            states[axis] = max(states.get(axis, 0), element_count(op.results[0]))
+    ranked = iter(sorted((axis for axis in states if axis in joint), key=states.__getitem__))
+    return [next(ranked) if axis in joint else axis for axis in states]
 
 
 def groups(graph: Graph, axis: str, limit: int, notes: list[Note]) -> list[Group]:
@@ -205,20 +216,29 @@ def is_worth_it(graph: Graph, group: Group, axis: str, limit: int) -> bool:
     """Whether streaming saves memory traffic, or is the only way to lower the reductions.
 
     It is when a contraction is computed inside, so that its result is never stored (without a
-    statistic only when the axis is longer than the inner one), when something but contractions
-    reduces a long axis, and when several contractions read the same wire and give matrices that
-    are small against it.
+    statistic only when that is larger than what it reads, and the axis longer than the inner
+    one), when something but contractions reduces a long axis, and when several contractions read
+    the same wire and give matrices that are small against it.
     """
     size = axis_size(group.reductions, axis)
     is_long = _is_long(size, limit)
     has_statistic = any(op.name == "diag.reduce" for op in group.reductions)
     inside = [op for op in group.derivation.body if op not in group.reductions]
-    depths = [contraction_depth(op) for op in inside if op.name == "diag.contract"]
-    if depths:
-        return is_long or size >= (SHORTEST_AXIS if has_statistic else max(depths) + 1)
+    contractions = [op for op in inside if op.name == "diag.contract"]
+    if contractions and (is_long or has_statistic):
+        return is_long or size >= SHORTEST_AXIS
+    if contractions:
+        return any(map(_is_larger, contractions)) and size > max(
+            map(contraction_depth, contractions)
+        )
     if has_statistic:
         return is_long
     return len(group.reductions) > 1 and all(_is_small_matrix(op, size) for op in group.reductions)
+
+
+def _is_larger(op: ir.Operation) -> bool:
+    """Whether the result of a contraction is larger than either operand."""
+    return element_count(op.results[0]) > max(map(element_count, op.operands))
 
 
 def _is_small_matrix(op: ir.Operation, size: int) -> bool:

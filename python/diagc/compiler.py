@@ -71,6 +71,8 @@ DIAG_STAGES = (
     Stage("canonical", ("canonicalize-diag",)),
     # normalisers become maps and reductions in their safe forms
     Stage("expanded", ("expand-normalizers", "canonicalize-diag")),
+    # exponentials stay in range however they are written, logs of sums become factors
+    Stage("balanced", ("balance-exponentials", "canonicalize-diag")),
     # divisions leave contractions: they join the tail, where they are cheap
     Stage("fused", ("fuse-normalization", "canonicalize-diag")),
     # before streams are derived: a chain that is cheap another way round needs none

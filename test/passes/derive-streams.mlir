@@ -165,7 +165,7 @@ func.func @returned_weights(%x: tensor<?x?xf32, ["q", "x"]>, %v: tensor<?x64xf32
 // Declined with a remark: the mean divides by the whole length, so that it is no mean while the row is
 // read, and the sums would be taken around a number far from all elements. Each sum streams alone.
 // CHECK-LABEL: func.func @variance
-// CHECK-SAME: is not streamed together with earlier reductions: its summand (a - z / u) * (a - z / u) changes with a statistic by no factor that is the same for all positions
+// CHECK-SAME: is not streamed together with earlier reductions: a statistic that it uses, z / u, grows with the row, so that digits would be lost
 // CHECK: law = ["z: sum of a"]
 // CHECK: law = ["z: sum of (a - u) * (a - u)"]
 func.func @variance(%x: tensor<?x?xf32, ["q", "x"]>, %n: tensor<?xf32, ["q"]>) -> tensor<?xf32, ["q"]> {

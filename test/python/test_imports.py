@@ -18,7 +18,14 @@ BASE = {"crash", "debug", "diagnostics", "errors", "files", "mlir", "options", "
 IR = {"context", "dialects", "normalizer_meaning"}
 PASSES = IR | {"algebra", "cost", "passes"}
 TARGETS = PASSES | {"runtime", "targets"}
-COMPILER = TARGETS | {"autotune", "compiler", "explain", "frontend", "host_program", "program_cache"}
+COMPILER = TARGETS | {
+    "autotune",
+    "compiler",
+    "explain",
+    "frontend",
+    "host_program",
+    "program_cache",
+}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "debug": {"errors"},
@@ -49,7 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "normalizers": IR | {"algebra", "frontend"},
     "torch_build": COMPILER,
     "api": COMPILER | {"drawings", "explain_page", "viz", "simulator", "torch_build"},
-    "torch_backend": COMPILER,
+    "torch_backend": COMPILER | {"api"},
     "testing": COMPILER | {"normalizers", "opt", "scalars", "simulator"},
     "simulator": TARGETS,
     "arguments": set(),
@@ -64,7 +71,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Where a package may be imported at all; `()` means nowhere else.
 HEAVY: dict[str, tuple[str, ...]] = {
     "torch": (
-        *("frontend/torch/", "runtime/", "torch_backend.py", "commands/"),
+        *("frontend/torch/", "runtime/", "torch_backend/", "commands/"),
         "testing/fake_cuda.py",
     ),
     "torch_mlir": ("mlir.py",),
