@@ -63,7 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "opt": COMPILER | {"arguments", "testing"},
     "commands": COMPILER
     | {"drawings", "explain_page", "viz", "__init__", "normalizers", "simulator"},
-    "driver": {"__init__", "arguments", "commands", "opt"},
+    "driver": {"__init__", "arguments", "commands", "opt", "targets"},
     "__init__": {"api"},
     "__main__": {"driver"},
 }
