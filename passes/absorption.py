@@ -10,6 +10,7 @@ from math import prod
 from diagc.algebra.dataflow import carries, defining_op, reduced_axes
 from diagc.algebra.graph import Graph
 from diagc.cost import elements as element_count
+from diagc.cost import recompute_pays
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.cloning import nested_ops
@@ -25,9 +26,6 @@ LARGEST_DEPTH = 512
 
 LARGEST_FEATURES = 128
 """Up to this size an axis may be one of features."""
-
-_CHEAP_OPS = 4
-"""Arithmetic ops of a map that may be repeated by every task."""
 
 
 def woven_axes(reductions: Sequence[ir.Operation]) -> set[str]:
@@ -91,7 +89,7 @@ def _pays(graph: Graph, op: ir.Operation, axis: str, woven: diag.Dims, depth: in
     """Whether `op` costs less inside the stream than as a wire in memory."""
     repeated = not woven.keys() <= set(diag.labels(op.results[0]))
     if op.name == "diag.map":
-        return not repeated or _is_cheap(op) or _grows(op)
+        return not repeated or recompute_pays(op) or _grows(op)
     if op.name == "diag.contract":
         fits = _may_absorb(graph, op, axis)
         once = depth == 0 and not (repeated and _is_shared(op, woven))
@@ -153,15 +151,9 @@ def _grows(op: ir.Operation) -> bool:
     return element_count(op.results[0]) > sum(map(element_count, dict.fromkeys(read)))
 
 
-def _is_cheap(op: ir.Operation) -> bool:
-    names = [o.name for o in nested_ops(op) if o.name != "arith.constant"]
-    work = [name for name in names if not name.startswith("diag.")]
-    return len(work) <= _CHEAP_OPS and not any(name.startswith("math.") for name in work)
-
-
 def _may_repeat(op: ir.Operation) -> bool:
     """Whether an op that is needed outside of the stream may be computed inside, too."""
-    return op.name == "diag.map" and _is_cheap(op)
+    return op.name == "diag.map" and recompute_pays(op)
 
 
 def _outside(

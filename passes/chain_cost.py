@@ -3,7 +3,7 @@
 from math import prod
 
 from diagc.algebra.networks import Network, Order
-from diagc.cost import UNKNOWN_SIZE, Device, cpu_device
+from diagc.cost import UNKNOWN_SIZE, Device, cpu_device, step_seconds
 from diagc.dialects import diag
 from diagc.passes.chain_search import Chain, Root
 
@@ -31,29 +31,24 @@ def saves_time(chain: Chain) -> bool:
 def _old_seconds(chain: Chain, device: Device) -> float:
     nets = [root.network for root in chain.roots]
     ends = [axes for net in nets for axes in (net.result, *(leaf.axes for leaf in net.leaves))]
-    moved = sum(_move_seconds(nets[0], axes, device) for axes in ends)
-    return device.launch_seconds + max(chain.before / device.peak("f32"), moved)
+    return step_seconds(chain.before, (_bytes(nets[0], axes) for axes in ends), device)
 
 
 def _new_seconds(root: Root, device: Device) -> float:
     steps = (step for step in root.order.steps() if step.parts is not None)
-    return sum(_step_seconds(root.network, step, device) for step in steps)
+    return sum(_product_seconds(root.network, step, device) for step in steps)
 
 
-def _step_seconds(net: Network, step: Order, device: Device) -> float:
-    """The time of one product: start-up, and the larger of its operations and what it moves."""
+def _product_seconds(net: Network, step: Order, device: Device) -> float:
     assert step.parts is not None
     left, right = (net.kept(part.part) for part in step.parts)
-    work = 2.0 * _elements(net, {*left, *right}) / device.peak("f32")
-    moved = sum(_move_seconds(net, axes, device) for axes in (left, right, net.kept(step.part)))
-    return device.launch_seconds + max(work, moved)
+    flops = 2.0 * _elements(net, {*left, *right})
+    wires = (_bytes(net, axes) for axes in (left, right, net.kept(step.part)))
+    return step_seconds(flops, wires, device)
 
 
-def _move_seconds(net: Network, axes: tuple[str, ...], device: Device) -> float:
-    """The time to read or write a wire once, from the fastest level that holds it."""
-    size = _elements(net, set(axes)) * _ELEMENT_BYTES
-    level = next((level for level in device.levels if size <= level.size), device.levels[-1])
-    return size / level.bandwidth
+def _bytes(net: Network, axes: tuple[str, ...]) -> int:
+    return _elements(net, set(axes)) * _ELEMENT_BYTES
 
 
 def _elements(net: Network, axes: set[str]) -> int:

@@ -109,7 +109,16 @@ def _options(values: Mapping[str, Any], library: str) -> CompileOptions:
             raise UserError("unknown compile option", expected=expected, found=name)
     if library not in _LIBRARIES:
         raise UserError("unknown library", expected="torch or none", found=library)
-    return replace(CompileOptions(**values), library=_LIBRARIES[library])
+    options = replace(CompileOptions(**values), library=_LIBRARIES[library])
+    return replace(options, target=_target(options))
+
+
+def _target(options: CompileOptions) -> str:
+    if not options.device:
+        return options.target
+    from diagc.targets import target_for
+
+    return target_for(options.target, options.device)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,10 @@ class CompileOptions:
 
     target: str = "auto"
     """Name of a target (`cpu`, `interp`), or `auto` for the one that fits the inputs."""
+    device: str = ""
+    """The device that costs are told for: a name, a description's file; empty: the target's."""
+    autotune: bool = False
+    """Measure the schedules of each kernel that are estimated to be fast, and keep the fastest."""
     importer: str = "fx"
     """How Python functions are read: `fx`, or `torch-mlir` through its raw torch dialect."""
     reassociate: str = "auto"

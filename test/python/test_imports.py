@@ -18,7 +18,14 @@ BASE = {"crash", "debug", "diagnostics", "errors", "files", "mlir", "options", "
 IR = {"context", "dialects", "normalizer_meaning"}
 PASSES = IR | {"algebra", "cost", "passes"}
 TARGETS = PASSES | {"runtime", "targets"}
-COMPILER = TARGETS | {"compiler", "explain", "frontend", "host_program", "program_cache"}
+COMPILER = TARGETS | {
+    "autotune",
+    "compiler",
+    "explain",
+    "frontend",
+    "host_program",
+    "program_cache",
+}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "debug": {"errors"},
@@ -44,6 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "host_program": TARGETS,
     "program_cache": TARGETS | {"explain", "host_program"},
     "compiler": COMPILER,
+    "autotune": TARGETS,
     "scalars": IR | {"algebra"},
     "normalizers": IR | {"algebra", "frontend"},
     "torch_build": COMPILER,
@@ -55,7 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "opt": COMPILER | {"arguments", "testing"},
     "commands": COMPILER
     | {"drawings", "explain_page", "viz", "__init__", "normalizers", "simulator"},
-    "driver": {"__init__", "arguments", "commands", "opt"},
+    "driver": {"__init__", "arguments", "commands", "opt", "targets"},
     "__init__": {"api"},
     "__main__": {"driver"},
 }

@@ -5,16 +5,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from diagc.cost import Traffic, kernel_cost, sizes_of_call
+from diagc.cost import (
+    UNKNOWN_BATCH,
+    UNKNOWN_SIZE,
+    Device,
+    Estimate,
+    Traffic,
+    estimate,
+    kernel_cost,
+    sizes_of_call,
+)
 from diagc.dialects import diag
 from diagc.errors import SourceLocation
-from diagc.explain.report import KernelReport, Note, OutsideReport, Report, StreamReport
+from diagc.explain.report import (
+    EstimateReport,
+    KernelReport,
+    LevelReport,
+    Note,
+    OutsideReport,
+    Report,
+    StreamReport,
+)
 from diagc.mlir import ir
 from diagc.passes.kernel_names import ORIGIN
 from diagc.passes.remarks import DONE, REMARKS
-from diagc.targets import get_target
+from diagc.targets import Target, get_target
 
-__all__ = ["CompiledKernel", "notes_of", "program_report", "stream_report"]
+__all__ = ["CompiledKernel", "notes_of", "predicted", "program_report", "stream_report"]
 
 _LIBRARY = "the library's matrix product is as good as a kernel here"
 _ONE_OPERATION = "one operation that nothing fuses with is as good in the library"
@@ -40,8 +57,12 @@ def program_report(
     kernels: Sequence[CompiledKernel],
     name: str,
     target: str,
+    device: Device | None = None,
 ) -> Report:
-    """Describe a module at the stage `general` whose kernels have been compiled."""
+    """Describe a module at the stage `general` whose kernels have been compiled.
+
+    Costs are told for a device, or not at all.
+    """
     calls: dict[str, list[ir.Operation]] = {}
     for view in diag.function_body(entry).operations:
         if view.operation.name == "func.call":
@@ -50,7 +71,7 @@ def program_report(
     return Report(
         name,
         target,
-        [_kernel_report(kernel, calls.get(kernel.name, []), target) for kernel in kernels],
+        [_kernel_report(kernel, calls.get(kernel.name, []), target, device) for kernel in kernels],
         _outside(entry, functions),
         notes_of(module, DONE),
         notes_of(module, REMARKS),
@@ -58,7 +79,10 @@ def program_report(
 
 
 def _kernel_report(
-    compiled: CompiledKernel, calls: Sequence[ir.Operation], target: str
+    compiled: CompiledKernel,
+    calls: Sequence[ir.Operation],
+    target: str,
+    device: Device | None,
 ) -> KernelReport:
     kernel = compiled.function
     ops = list(diag.walk_ops(kernel.regions[0]))
@@ -79,6 +103,7 @@ def _kernel_report(
         fall_back=compiled.fall_back,
         read_bytes=None if traffic is None else traffic.read,
         written_bytes=None if traffic is None else traffic.written,
+        estimate=_estimate(compiled, calls, target, device),
     )
 
 
@@ -146,6 +171,70 @@ def _traffic(
         return None
     found: Traffic | None = predict(compiled.function, compiled.kernel, sizes)
     return found
+
+
+def _estimate(
+    compiled: CompiledKernel, calls: Sequence[ir.Operation], target: str, device: Device | None
+) -> EstimateReport | None:
+    """What the cost model says about the first call."""
+    if device is None or compiled.fall_back is not None or not calls:
+        return None
+    sizes = sizes_of_call(calls[0], compiled.function)
+    return predicted(compiled.function, compiled.kernel, sizes, get_target(target), device)
+
+
+def predicted(
+    function: ir.Operation,
+    kernel: Any,
+    sizes: Mapping[str, int],
+    target: Target,
+    device: Device,
+) -> EstimateReport | None:
+    """What the cost model says about one call of a kernel.
+
+    Args:
+        function: at the stage `general`.
+        kernel: what the target made of it.
+        sizes: of the axes that are open, by label; of others a usual one is assumed.
+        target: that compiled it.
+        device: that it is to run on.
+
+    Returns:
+        The estimate, or None where the target does not say how it cuts kernels.
+    """
+    decorate = getattr(target.load(), "decoration", None)
+    if decorate is None:
+        return None
+    cut = decorate(function, kernel, sizes)
+    arguments = diag.function_body(function).arguments
+    open_sizes = {label for value in arguments for label, n in diag.dims(value).items() if n < 0}
+    batch = {label for label, step in cut.groups.items() if step == 1}
+    assumed = {
+        label: UNKNOWN_BATCH if label in batch else UNKNOWN_SIZE
+        for label in sorted(open_sizes - sizes.keys())
+    }
+    found = estimate(function, cut, device, {**sizes, **assumed})
+    return _estimate_report(found, device, assumed)
+
+
+def _estimate_report(found: Estimate, device: Device, assumed: Mapping[str, int]) -> EstimateReport:
+    names = [level.name for level in device.levels]
+    levels = [
+        LevelReport(
+            use.level,
+            use.traffic.read if number else None,
+            use.traffic.written if number else None,
+            use.held,
+            use.capacity,
+            found.resources.get(use.level, 0.0),
+        )
+        for number, use in enumerate(found.levels)
+    ]
+    pipes = {name: time for name, time in found.resources.items() if name not in names}
+    return EstimateReport(
+        *(found.device, found.seconds, found.bound, found.intensity, pipes, tuple(levels)),
+        assumed,
+    )
 
 
 def _plain(attr: Any) -> Any:

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from diagc.algebra.bound_values import bound_value
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
-from diagc.targets.bound_values import bound_value
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.reductions import over_block
