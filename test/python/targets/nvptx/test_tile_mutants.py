@@ -99,8 +99,8 @@ def test_synchronisation_and_swizzles(
 
 # By the right side of the comparison: how many do more work that nobody sees, and why.
 HARMLESS = {
-    "rows": 1,  # elements of the tile of rows: one more turn copies to memory that is written again
-    "chunk": 4,  # elements of a chunk of keys or values: likewise
+    "rows": 1,  # lines of the tile of rows: one more turn copies to memory that is written again
+    "chunk": 4,  # lines of a chunk of keys or values: likewise
     "ring": 1,  # bytes of all stages: a third buffer, in place of the rows, which are in registers
     "count": 2,  # chunks of the masked loop: one more, all masked; one more on its way, never read
 }
@@ -113,8 +113,8 @@ HARMLESS = {
 def test_bounds(dtype: str, normaliser: str, bytes_: int) -> None:
     schedule = TileSchedule(warps=2, chunk=16)
     verdicts = _verdicts(TEXT.format(dtype, normaliser, "q >= x"), schedule, (BOUND,))
-    chunk, rows = schedule.chunk * 32, schedule.rows * 32  # d = 32
-    ring = schedule.stages * 2 * chunk * bytes_
+    chunk, rows = schedule.chunk, schedule.rows
+    ring = schedule.stages * 2 * chunk * 32 * bytes_  # d = 32
     kinds = {str(rows): "rows", str(chunk): "chunk", str(ring): "ring"}
     needed = [v for v in verdicts if v.reached and not v.equivalent]
     left = [v.mutant.op for v in needed if not v.caught]
