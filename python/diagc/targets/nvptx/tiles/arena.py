@@ -38,8 +38,8 @@ class Arena:
 def lay_out(plan: Plan, schedule: "TileSchedule") -> Arena:
     """Tiles that stay come first, then the stages of those that stream.
 
-    A result takes the place of all of them when it is the only one and the last to be stored; of
-    several, the later ones may yet be made of tiles that stay.
+    A result takes the place of the last stages. Where they are too small, it takes that of all
+    tiles, but for one of several results: the later ones may yet be made of tiles that stay.
     """
     fixed = [staged for staged in plan.staged if staged.streamed is None]
     streamed = [staged for staged in plan.staged if staged.streamed is not None]
@@ -47,15 +47,16 @@ def lay_out(plan: Plan, schedule: "TileSchedule") -> Arena:
     tiles: dict[Staged, SharedTile] = {}
     offset = _SCRATCH_BYTES
     wide = _wide_results(plan, schedule)
-    place = offset
     for staged in (*fixed, *streamed):
         distance = 0 if staged.streamed is None else stage
         tiles[staged] = _tile(plan, schedule, staged, offset, distance)
         offset += tiles[staged].size
-        if staged.streamed is None and len(wide) > 1:
-            place = offset
-    size = max([offset + stage * (schedule.stages - 1), *(place + x for x in wide.values())])
-    return Arena(tiles, stage, 0, size, dict.fromkeys(wide, place))
+    first = _SCRATCH_BYTES + sum(tiles[staged].size for staged in fixed)
+    end, largest = offset + stage * (schedule.stages - 1), max(wide.values(), default=0)
+    if len(wide) == 1 and first + largest > end:
+        first = _SCRATCH_BYTES
+    place = max(first, end - largest)
+    return Arena(tiles, stage, 0, max(end, place + largest), dict.fromkeys(wide, place))
 
 
 def _wide_results(plan: Plan, schedule: "TileSchedule") -> dict[int, int]:

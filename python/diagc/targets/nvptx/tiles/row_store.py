@@ -8,7 +8,7 @@ loop, which is a third of the code of an exchange between lanes in registers.
 from dataclasses import dataclass
 from math import gcd
 
-from diagc.mlir import ir
+from diagc.mlir import arith, ir
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.frame import Frame
 from diagc.targets.nvptx.tiles.instructions import Code
@@ -52,8 +52,7 @@ class RowStore:
         groups = self.frame.columns(self.column)
         places = [slot for slot in slots(True, True, self.frame.blocks, groups) if slot.pair == 0]
         pairs = [self._pair(slot) for slot in places]
-        # every warp has read what others overwrite
-        code.wait_copies(0)
+        # every warp has read what others overwrite; no copy is under way, as each is waited for
         code.barrier()
         shared = SharedTile(self.place, self.frame.schedule.rows, 8 * groups, size)
         place = _PairPlace(self.frame, shared)
@@ -84,7 +83,7 @@ class RowStore:
     def _lines(self, shared: SharedTile, vector: int, per_line: int) -> None:
         """Vectors of some bytes, one after the other over the lanes of a warp."""
         code, frame = self.frame.code, self.frame
-        count = 16 * frame.blocks * per_line
+        count = self._count(vector)
         together = next(n for n in _TOGETHER if n == 1 or count % (32 * n) == 0)
 
         def some(number: Index, _carried: list[ir.Value]) -> list[ir.Value]:
@@ -98,10 +97,22 @@ class RowStore:
 
         code.loop(0, count, 32 * together, [], some)
 
+    def _count(self, vector: int) -> int:
+        """Vectors of a warp's rows."""
+        size = self.frame.spans[self.column].size
+        assert isinstance(size, int), "columns that do not stream are of known size"
+        return 16 * self.frame.blocks * size * self.target.element_bytes // vector
+
+    def _has_more(self, vector: int) -> bool:
+        """Whether the lanes of a warp go beyond its rows."""
+        return self._count(vector) % 32 != 0
+
     def _read(self, shared: SharedTile, vector: int, line: Index, part: Index) -> ir.Value:
         """A vector of a line of the warp; beyond the last one, of that."""
         code, frame = self.frame.code, self.frame
-        line = code.add(code.min(line, 16 * frame.blocks - 1), frame.warp_row)
+        if self._has_more(vector):
+            line = code.min(line, 16 * frame.blocks - 1)
+        line = code.add(line, frame.warp_row)
         byte = code.mul(part, vector)
         place = chunk_offset(code, shared, line, code.div(byte, CHUNK_BYTES))
         place = code.add(place, code.rem(byte, CHUNK_BYTES))
@@ -111,10 +122,9 @@ class RowStore:
     def _store(self, value: ir.Value, vector: int, line: Index, part: Index) -> None:
         code, frame, target = self.frame.code, self.frame, self.target
         row = code.add(code.add(frame.row_base, frame.warp_row), line)
-        exists = code.both(
-            code.less(line, 16 * frame.blocks), code.less(row, frame.sizes[frame.row])
-        )
-        assert exists is not None
+        exists = code.less(row, frame.sizes[frame.row])
+        if self._has_more(vector):
+            exists = arith.andi(exists, code.less(line, 16 * frame.blocks))
         position = code.mul(part, vector // target.element_bytes)
         pointer = code.address(target.base, target.offset(frame.row, row))
         pointer = code.address(pointer, target.offset(self.column, position))
