@@ -41,8 +41,9 @@ Numbers = Any
 def thread_traffic(
     kernel: ir.Operation, arch: GpuArch, sizes: Mapping[str, int], *, rare: bool = False
 ) -> Traffic | None:
-    """Bytes that all launches of a kernel move; None where loads depend on data, or too many
-    blocks have bounds of their own.
+    """Bytes that all launches of a kernel move.
+
+    None where loads depend on data, or too many blocks have bounds of their own.
 
     Args:
         kernel: the function of diag ops.
