@@ -1,6 +1,6 @@
 """Mutants of every class of GPU kernels: which there are, and how the simulator fares.
 
-`python -m diagc.testing.gpu_hunts` judges all of them (five minutes on two cores) and prints tables;
+`python -m diagc.testing.gpu_hunts` judges all (five minutes on two cores) and prints tables;
 `python -m diagc.testing.gpu_hunts gram map` those of some classes. Each kernel runs on several
 inputs: tails on all axes, arrays that begin between multiples of 16 bytes, sizes that tiles divide,
 and sizes of a few.
@@ -227,7 +227,7 @@ HARMLESS = (
     (r"smax.i32\(i32 %, i32 0\): ", "only lanes that copy nothing have numbers below 0"),
     (
         r"icmp sgt i32 %, 1: |icmp slt i32 %, %: ",
-        "a chunk more, of which every position is masked or zero",
+        "a chunk or a key more, which is masked or zero",
     ),
     (r"smin.i32\(i32 %, i32 %\): ", "the end of a range that is cut again, or is empty"),
     (

@@ -50,6 +50,7 @@ _STORAGE: Mapping[str, Any] = {
     "bf16": np.uint16,
     "f16": np.float16,
     "f32": np.float32,
+    "f64": np.float64,
     "i32": np.int32,
     "index": np.int64,
 }

@@ -31,8 +31,8 @@ from diagc.targets.nvptx.threads.splits import needed_states, shared_stream
 
 __all__ = ["thread_traffic"]
 
-_BLOCKS = 1 << 16
-"""Blocks of the grid that are worked out at a time."""
+_BLOCKS, _MOST_BLOCKS = 1 << 16, 1 << 17
+"""Blocks of the grid that are worked out at a time, and at all where bounds differ: two seconds."""
 
 Numbers = Any
 """An int, or an array of them, one for each block."""
@@ -40,8 +40,10 @@ Numbers = Any
 
 def thread_traffic(
     kernel: ir.Operation, arch: GpuArch, sizes: Mapping[str, int], *, rare: bool = False
-) -> Traffic:
+) -> Traffic | None:
     """Bytes that all launches of a kernel move.
+
+    None where loads depend on data, or too many blocks have bounds of their own.
 
     Args:
         kernel: the function of diag ops.
@@ -60,9 +62,13 @@ def thread_traffic(
         )
         given = _all_sizes(built.signature, sizes)
         functions = _functions(built)
-        read = 0
-        for launch in built.launches:
-            read += _read(functions[launch.symbol], built, launch, given, rare=rare)
+        try:
+            read = sum(
+                _read(functions[launch.symbol], built, launch, given, rare=rare)
+                for launch in built.launches
+            )
+        except _Unknown:
+            return None
         wires = built.signature.results
         results = sum(prod(given[x] for x in wire.labels) * DTYPES[wire.dtype] for wire in wires)
         return Traffic(read, results + _states(kernel, built, given))
@@ -117,7 +123,7 @@ def _read(
         count.block(entry, np.array([blocks]))
         return count.read * launch.threads
     except _Unknown as unknown:
-        if unknown.root != "ctaid.x":
+        if unknown.root != "ctaid.x" or blocks > _MOST_BLOCKS:
             raise
     read = 0
     for start in range(0, blocks, _BLOCKS):  # blocks have bounds of their own
@@ -173,6 +179,8 @@ class _Count:
                 if _is_global(op):
                     self.read += int(weight.sum()) * _bytes(op.results[0].type)
             elif any(_loads(op)):
+                if op.name not in _REGIONS:
+                    raise _Unknown(op.name)
                 _REGIONS[op.name](self, op, weight)
 
     def branch(self, op: ir.Operation, weight: np.ndarray[Any, Any]) -> None:
