@@ -243,7 +243,7 @@ func.func @product(%x: tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]> {
 
 // Declined with a remark: a logarithm that is infinite until something was summed.
 // CHECK-LABEL: func.func @logarithm
-// CHECK-SAME: a statistic that it uses may be infinite or no number at first
+// CHECK-SAME: a statistic that it uses, log(z), may be infinite or no number at first
 // CHECK-COUNT-2: "diag.stream"
 func.func @logarithm(%x: tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]> {
   %s = "diag.reduce"(%x) {kind = "add", over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]>

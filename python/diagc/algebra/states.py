@@ -204,12 +204,13 @@ class StateDeriver:
         weighing = {n for n in used if any(n in symbols(weight) for weight in form.weights)}
         mixed = sum(weight != constant(0.0) for weight in form.weights) > 1
         for name in sorted(moved | (weighing if mixed else set())):
-            if not self._keeps_scale(name):
+            growth = self._growth(name)
+            if growth is not None:
                 shown = self._texts.law(symbol(name))
                 text = (
                     f"a statistic that it uses, {shown}, grows with the row, so that digits would"
                 )
-                raise Refusal(f"{text} be lost", op)
+                raise Refusal(f"{text} be lost: {growth}", op)
         for factor in form.factors:
             self._require_safe(op, factor, used)
         for law in (*form.factors, *form.weights):
@@ -274,8 +275,8 @@ class StateDeriver:
             text = "its correction leaves the range of floats, or loses all digits, before the "
             raise Refusal(f"{text}statistic is final: {failure}", op)
 
-    def _keeps_scale(self, name: str) -> bool:
-        """Whether a statistic stays the same when everything that it sums is summed twice.
+    def _growth(self, name: str) -> str | None:
+        """What a statistic becomes when all that it sums is summed twice; None if it stays.
 
         A plain sum may grow, since rows of numbers then show what that does.
         """
@@ -284,11 +285,15 @@ class StateDeriver:
         adds = {n for n in names if n[0] == "r" and self._kind(n) == "add"}
         once = {name: 11.0 + 7.0 * number for number, name in enumerate(names)}
         twice = {name: value * (2.0 if name in adds else 1.0) for name, value in once.items()}
+        if statistic.op == SYMBOL or self._is_logarithmic(statistic, adds):
+            return None
         try:
-            same = math.isclose(evaluate(statistic, once), evaluate(statistic, twice))
-        except ValueError:
-            return False
-        return same or statistic.op == SYMBOL or self._is_logarithmic(statistic, adds)
+            before, after = evaluate(statistic, once), evaluate(statistic, twice)
+        except ValueError as error:
+            return str(error)
+        if math.isclose(before, after):
+            return None
+        return f"{before:.4g} at a point becomes {after:.4g} when all is seen twice"
 
     def _is_logarithmic(self, statistic: Expr, adds: set[str]) -> bool:
         """Whether sums count in a statistic by their logarithms only: it grows, but slowly."""
