@@ -10,6 +10,8 @@ select(not c, x, y)         = select(c, y, x)
 (x * 2) * 3                 = x * 6
 """
 
+from collections.abc import Callable
+
 from diagc.algebra.expressions import CONSTANT, Expr, absolute, call, constant, select
 
 __all__ = ["simplified"]
@@ -87,7 +89,7 @@ def _select(condition: Expr, x: Expr, y: Expr) -> Expr | None:
     return select(condition.args[0], y, x) if condition.op == "not" else None
 
 
-_RULES = {
+_RULES: dict[str, Callable[..., Expr | None]] = {
     "abs": _absolute,
     "add": _sum,
     "max": _maximum,
