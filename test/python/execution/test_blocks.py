@@ -1,4 +1,4 @@
-"""Streams whose deep products the library computes block by block: numbers, rests, memory, refusals.
+"""Streams whose deep products the library computes block by block: numbers, memory, refusals.
 
 Blocks are made short here, so that few positions make several and a rest.
 """
