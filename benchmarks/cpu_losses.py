@@ -4,9 +4,9 @@
     python benchmarks/cpu_losses.py --quick           # an eighth of the tokens and classes
 
 A linear layer with cross entropy, with and without RMSNorm in front, and RMSNorm with a linear
-layer alone, in f32. Eager writes all logits: 1 GiB. Ours may grow, beside its results, by a tenth of that,
-and must be as fast as torch.compile: the median over rounds of t(torch.compile) / t(diagc), both
-measured in turns. Growth is that of the resident set at its peak.
+layer alone, in f32. Eager writes all logits: 1 GiB. Ours may grow, beside its results, by a tenth
+of that, and must be as fast as torch.compile: the median over rounds of t(torch.compile) /
+t(diagc), both measured in turns. Growth is that of the resident set at its peak.
 """
 
 import argparse

@@ -10,9 +10,9 @@ Before (log-sum-exp of a linear layer; 32768 classes, 512 features):
 After:
 
     %m, %z = map -inf, map 0
-    %m1, %z1 = call @blocks_c(%m, %z, %x, %w)
+    %m1, %z1 = call @blocks_c(%m, %z, %w, %x)
     %y = map m1 + log z1
-    func.func private @blocks_c(%m, %z, %x, %w)
+    func.func private @blocks_c(%m, %z, %w, %x)
         attributes {diag.blocks = {axis = "c", states = 2}} {
       %s = "diag.contract"(%x, %w) {over = ["d"], diag.library}
       %m', %z' = a stream over the block, and maps

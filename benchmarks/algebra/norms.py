@@ -80,7 +80,7 @@ def top_1(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
 def normal(*names: str) -> Callable[[Shape, torch.Generator], tuple[Tensor, ...]]:
     """Random arguments, one for each name of sizes, as `rows width`.
 
-    With a star in front it is a matrix of weights: numbers are divided by the last size's root.
+    With a star in front it is a matrix of weights, divided by the root of the last size.
     """
 
     def inputs(shape: Shape, generator: torch.Generator) -> tuple[Tensor, ...]:

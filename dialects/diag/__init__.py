@@ -79,8 +79,8 @@ from diagc.dialects.diag.types import (
 )
 
 __all__ = [
-    "DYNAMIC",
     "BLOCKS",
+    "DYNAMIC",
     "EXTERN",
     "KERNEL",
     "MONOIDS",
