@@ -190,9 +190,16 @@ def _sources(graph: Graph, axis: str, op: ir.Operation) -> list[ir.Value]:
 
 
 def _covers(graph: Graph, value: ir.Value, axis: str, reductions: Sequence[ir.Operation]) -> bool:
-    """Whether a wire has the axes that reductions weave, but for those of a second operand."""
+    """Whether a wire has the axes that reductions weave, but for those of a second operand.
+
+    Where one reduction weaves fewer axes than the others, its own will do: theirs are features.
+    """
     axes = {*graph.labels(value), axis}
-    return all(woven_axes([op]) <= axes or value in op.operands for op in reductions)
+    if all(woven_axes([op]) <= axes or value in op.operands for op in reductions):
+        return True
+    woven = [woven_axes([op]) for op in reductions]
+    fewest = min(woven, key=len)
+    return bool(fewest) and fewest <= axes and all(fewest <= each for each in woven)
 
 
 def _same_tasks(op: ir.Operation, group: Group) -> bool:
