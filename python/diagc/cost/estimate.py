@@ -102,7 +102,8 @@ def _estimate(
     seconds = {
         pipe: time * idle * padding for pipe, time in pipe_seconds(work, decoration, device).items()
     }
-    for use, level in zip(levels[1:], device.levels[1:], strict=True):
+    known = 0 if decoration.in_registers else 1
+    for use, level in zip(levels[known:], device.levels[known:], strict=True):
         factor = idle if level.shared_by == "unit" else 1.0
         seconds[level.name] = use.traffic.total / level.bandwidth * factor
     return Estimate(device.name, device.launch_seconds, seconds, levels, work)

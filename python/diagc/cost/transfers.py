@@ -11,7 +11,7 @@ share sees them as one task with larger groups.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, prod
 
@@ -38,6 +38,8 @@ class Decoration:
         tile_vectors: vectors of a CPU along the tile of its lanes, 0 without such a tile.
         tensor: whether products run on tensor cores, where there are some.
         parts: into how many tasks each one's stream is split.
+        in_registers: positions, by grouped axis, that share what the fastest level gives to
+            registers, such as the rows of a warp; empty where nothing is known.
     """
 
     groups: Mapping[str, int]
@@ -47,6 +49,7 @@ class Decoration:
     tile_vectors: int = 0
     tensor: bool = True
     parts: int = 1
+    in_registers: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,17 +68,17 @@ class LevelUse:
 
 
 def level_uses(accesses: Accesses, decoration: Decoration, device: Device) -> tuple[LevelUse, ...]:
-    """H and M of all levels but the fastest, whose traffic depends on registers.
+    """H and M of all levels.
 
-    H of a level is what the level before it, with its size, does not hold. Of the fastest level
-    only M is said.
+    H of a level is what the level before it, with its size, does not hold; of the fastest level it
+    is what registers do not hold, where the decoration says that.
     """
     moves = _Moves(accesses, decoration)
     units = device.units * decoration.concurrent
     found: list[LevelUse] = []
     inner: Level | None = None
     for level in device.levels:
-        traffic = Traffic() if inner is None else _served(moves, inner, device.kind, units)
+        traffic = _to_registers(moves) if inner is None else _served(moves, inner, device, units)
         shared = _fused(moves, units) if level.shared_by == "device" else moves
         held = moves.all_arrays if level.name == "memory" else shared.held
         if held is not None and level.shared_by == "unit":
@@ -102,12 +105,21 @@ def transfers(
     return _Moves(Accesses(kernel, sizes or {}), decoration).traffic(cache)
 
 
-def _served(moves: "_Moves", inner: Level, kind: str, units: int) -> Traffic:
+def _to_registers(moves: "_Moves") -> Traffic:
+    """What the fastest level gives to registers."""
+    cut = moves.decoration
+    if not cut.in_registers:
+        return Traffic()
+    groups = {**cut.groups, **cut.in_registers}
+    return _Moves(moves.accesses, replace(cut, groups=groups)).traffic(None)
+
+
+def _served(moves: "_Moves", inner: Level, device: Device, units: int) -> Traffic:
     """What goes past the level `inner`: a cache, or what each block of a GPU fills for itself."""
     if inner.shared_by == "device":
         fused = _fused(moves, units)
         return fused.traffic(inner.size)
-    return moves.traffic(None if kind == "gpu" else inner.size)
+    return moves.traffic(None if device.kind == "gpu" else inner.size)
 
 
 def _fused(moves: "_Moves", tasks: int) -> "_Moves":

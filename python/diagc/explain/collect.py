@@ -225,8 +225,8 @@ def _estimate_report(found: Estimate, device: Device, assumed: Mapping[str, int]
     levels = [
         LevelReport(
             use.level,
-            use.traffic.read if number else None,
-            use.traffic.written if number else None,
+            use.traffic.read if number or use.traffic.total else None,
+            use.traffic.written if number or use.traffic.total else None,
             use.held,
             use.capacity,
             found.resources.get(use.level, 0.0),

@@ -24,4 +24,6 @@ def tile_decoration(plan: Plan, schedule: TileSchedule, sizes: Mapping[str, int]
         size = plan.sizes[axis]
         length = sizes.get(axis, UNKNOWN_SIZE) if size == diag.DYNAMIC else size
         parts = ceil(length / schedule.split)
-    return Decoration(groups, chunks, schedule.blocks_per_sm, (plan.row,), parts=parts)
+    warp = {plan.row: 16 * schedule.row_blocks}
+    concurrent = schedule.blocks_per_sm
+    return Decoration(groups, chunks, concurrent, (plan.row,), parts=parts, in_registers=warp)
