@@ -131,6 +131,72 @@ def _is_only_reader(op: ir.Operation, producer: ir.Operation) -> bool:
     return all(owner.name == "diag.element" and owner.parent.operation == op for owner in owners)
 
 
+def separate_mask(op: ir.Operation) -> ir.Value | None:
+    """A condition of positions inside a map of other wires becomes a mask of its own.
+
+    So a mask has one form, however it was written: one that can become a bound of a loop.
+    """
+    if is_index_map(op):
+        return None
+    for nested in op.regions[0].blocks[0].operations:
+        select = nested.operation
+        if select.name != "arith.select":
+            continue
+        body = _condition_of_positions(select.operands[0])
+        if body is not None:
+            return _with_mask(op, select.operands[0], body)
+    return None
+
+
+def _condition_of_positions(value: ir.Value) -> list[ir.Operation] | None:
+    """The ops of a map's body that compare positions and nothing else, in order."""
+    compare = _defining(value)
+    if compare is None or compare.name not in ("arith.cmpi", "arith.andi", "arith.ori"):
+        return None
+    wanted = {value}
+    found: list[ir.Operation] = []
+    for view in reversed(list(compare.block.operations)):
+        inner = view.operation
+        if not wanted & set(inner.results):
+            continue
+        if inner.name == "diag.element":
+            index = _defining(inner.operands[0])
+            if index is None or index.name != "diag.index":
+                return None
+        found.append(inner)
+        wanted.update(inner.operands)
+    return found[::-1] if any(inner.name == "diag.element" for inner in found) else None
+
+
+def _with_mask(op: ir.Operation, condition: ir.Value, body: list[ir.Operation]) -> ir.Value:
+    """The map with a condition read from a mask, a map of the ops `body`, in front of it."""
+    sources = [inner.operands[0] for inner in body if inner.name == "diag.element"]
+    axes = {label for source in sources for label in diag.labels(source)}
+    sizes = {label: size for label, size in diag.dims(op.results[0]).items() if label in axes}
+
+    def compute() -> ir.Value:
+        mapping: Mapping = {}
+        for inner in body:
+            clone(inner, mapping)
+        return mapping[condition]
+
+    i1 = ir.IntegerType.get_signless(1)
+    mask = diag.map_([], compute, result=sizes, dtype=i1, loc=op.location)
+
+    def masked(keep: ir.Value) -> ir.Value:
+        mapping: Mapping = {condition: keep}
+        for view in op.regions[0].blocks[0].operations:
+            inner = view.operation
+            if inner.name == "diag.yield":
+                return mapping.get(inner.operands[0], inner.operands[0])
+            if condition not in inner.results:
+                clone(inner, mapping)
+        raise AssertionError("a map body ends with its yield")
+
+    dims, dtype = diag.dims(op.results[0]), diag.element_type(op.results[0])
+    return diag.map_([mask], masked, result=dims, dtype=dtype, loc=op.location)
+
+
 def chunk_of_mask(op: ir.Operation) -> ir.Value | None:
     """The chunk of a map of positions is that map of chunks: no mask is stored."""
     source = _defining(op.operands[0])
@@ -237,7 +303,7 @@ def _multiplied(factors: list[Expr]) -> Expr:
 
 MAP_PATTERNS: dict[str, tuple[Pattern, ...]] = {
     "diag.chunk": (chunk_of_mask,),
-    "diag.map": (inline_literals, drop_identity_map, fuse_maps, simplify_body),
+    "diag.map": (inline_literals, drop_identity_map, fuse_maps, separate_mask, simplify_body),
     "diag.reduce": (contract_product,),
 }
 
