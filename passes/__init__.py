@@ -22,6 +22,7 @@ PASSES = (
     "reassociate-contractions",
     "derive-streams",
     "slide-scales",
+    "block-streams",
     "form-kernels",
     "select-schedule",
     "generalize-kernels",

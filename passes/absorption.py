@@ -14,8 +14,12 @@ from diagc.cost import recompute_pays
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.cloning import nested_ops
+from diagc.passes.library_products import is_library, is_library_product
 
-__all__ = ["LARGEST_DEPTH", "absorbable", "contraction_depth", "woven_axes"]
+__all__ = ["LARGEST_DEPTH", "absorbable", "contraction_depth", "is_layer", "woven_axes"]
+
+LONGEST_STORED = 4096
+"""What a layer with parameters gives is stored up to this size of the axis that is streamed."""
 
 LARGEST_DEPTH = 512
 """The longest contraction that is computed inside a stream: its operand rows stay in cache."""
@@ -51,7 +55,7 @@ def _absorbable(
     refused: set[ir.Operation] = set()
     while True:
         found = _cone(graph, axis, reductions, refused)
-        outside = _outside(graph, found, reductions)
+        outside = _outside(graph, found, axis, reductions)
         later = graph.after(reductions)  # statistics: in the body in any case
         needed = {op for op in outside if op not in later and not _may_repeat(op)}
         if not needed:
@@ -87,11 +91,9 @@ def _pays(graph: Graph, op: ir.Operation, axis: str, woven: diag.Dims, depth: in
     if op.name == "diag.map":
         return not repeated or recompute_pays(op) or _grows(op)
     if op.name == "diag.contract":
-        small = contraction_depth(op) <= LARGEST_DEPTH and not any(
-            map(graph.from_parameters, op.operands)
-        )
+        fits = _may_absorb(graph, op, axis)
         once = depth == 0 and not (repeated and _is_shared(op, woven))
-        return small and (once or _grows(op)) and axis not in reduced_axes(op)
+        return fits and (once or _grows(op)) and axis not in reduced_axes(op)
     if op.name == "diag.reduce":
         return not repeated and contraction_depth(op) <= LARGEST_DEPTH
     if op.name == "diag.relabel":
@@ -109,6 +111,29 @@ def _is_shared(op: ir.Operation, woven: diag.Dims) -> bool:
     if diag.DYNAMIC in own:
         return False
     return diag.DYNAMIC in lacking or prod(lacking) > max(LARGEST_FEATURES, prod(own))
+
+
+def _may_absorb(graph: Graph, op: ir.Operation, axis: str) -> bool:
+    """Whether a stream over `axis` computes a contraction, itself or by blocks of the library."""
+    if is_library(op) or is_layer(graph, op, axis):
+        return False
+    return contraction_depth(op) <= LARGEST_DEPTH or is_library_product(op)
+
+
+def is_layer(graph: Graph, op: ir.Operation, axis: str) -> bool:
+    """Whether a contraction multiplies by parameters and is better left whole to the library.
+
+    It is not where `axis` is so long that its result should never be stored, and the product is
+    cut into blocks, or `axis` is the parameters' own (classes), or they are a vector (scores).
+    """
+    held = [value for value in op.operands if graph.from_parameters(value)]
+    if not held:
+        return False
+    size = diag.dims(op.results[0]).get(axis, 0)
+    if size != diag.DYNAMIC and size <= LONGEST_STORED:
+        return True
+    labels = {label for value in held for label in diag.labels(value)}
+    return not (is_library_product(op) or axis in labels or labels <= set(reduced_axes(op)))
 
 
 def contraction_depth(op: ir.Operation) -> int:
@@ -132,12 +157,37 @@ def _may_repeat(op: ir.Operation) -> bool:
 
 
 def _outside(
-    graph: Graph, found: Collection[ir.Operation], reductions: Sequence[ir.Operation]
+    graph: Graph, found: Collection[ir.Operation], axis: str, reductions: Sequence[ir.Operation]
 ) -> set[ir.Operation]:
     """The ops of the body that are computed outside of it too: others read what they lead to."""
+    inside = {*found, *reductions, *_of_other_streams(graph, axis, reductions)}
     needed: set[ir.Operation] = set()
     for op in reversed(graph.in_order(found)):
         users = graph.users(op.results[0])
-        if any(user in needed or not (user in found or user in reductions) for user in users):
+        if any(user in needed or user not in inside for user in users):
             needed.add(op)
     return needed
+
+
+def _of_other_streams(
+    graph: Graph, axis: str, reductions: Sequence[ir.Operation]
+) -> set[ir.Operation]:
+    """Maps, and sums over another axis, that a later stream computes from what it repeats itself.
+
+    Such as the sums over queries of attention's weights: their stream computes the scores again, so
+    that nobody stores them.
+    """
+    later = graph.after(reductions)
+    found: set[ir.Operation] = set()
+    for op in reversed(graph.in_order(later)):
+        if op.name == "diag.map":
+            users = graph.users(op.results[0])
+            repeated = graph.carries(op.results[0], axis) and bool(users)
+            if repeated and all(user in found for user in users):
+                found.add(op)
+        elif op.name == "diag.reduce" and axis not in reduced_axes(op):
+            along = reduced_axes(op)
+            woven = len(along) == 1 and along[0] in woven_axes(reductions)
+            if woven and graph.carries(op.results[0], axis):
+                found.add(op)
+    return found

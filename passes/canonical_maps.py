@@ -3,8 +3,13 @@
 Each pattern gives the value that replaces the op's result, or None when it does not apply.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
+from diagc.algebra.expressions import Expr, fold, symbols
+from diagc.algebra.maps import map_expr
+from diagc.algebra.scalars import is_exact
+from diagc.algebra.simplification import simplified
+from diagc.algebra.wire_terms import WireTerms
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
 from diagc.passes.cloning import Mapping, clone
@@ -209,9 +214,97 @@ def chunk_of_mask(op: ir.Operation) -> ir.Value | None:
     return copy.results[0]
 
 
+_SIMPLER = {"math.absf", "math.sqrt", "arith.maximumf", "arith.select", "arith.mulf"}
+"""Ops that some identity of scalars starts from."""
+
+
+def simplify_body(op: ir.Operation) -> ir.Value | None:
+    """The body of a map by the identities of `algebra/simplification.py`."""
+    body = [view.operation for view in op.regions[0].blocks[0].operations]
+    names = {nested.name for nested in body}
+    if len(names & _SIMPLER) == 0 or not is_exact(op) or not _has_one_float_type(body):
+        return None
+    terms = WireTerms()
+    old = terms.definition(op.results[0])
+    if old is None:
+        return None
+    opened = fold(old, lambda leaf: _opened(leaf, terms))
+    new = simplified(opened)
+    new = simplified(old) if new == opened else new
+    if new == old:
+        return None
+    type_ = diag.element_type(op.results[0])
+    return map_expr(new, terms.wires, type_, result=diag.dims(op.results[0]), loc=op.location)
+
+
+def _opened(leaf: Expr, terms: WireTerms) -> Expr:
+    """An absolute value that another map computes; other wires as they are."""
+    inner = terms.definition(terms.wire(leaf))
+    return inner if inner is not None and inner.op == "abs" else leaf
+
+
+def _has_one_float_type(body: list[ir.Operation]) -> bool:
+    """Whether all floats are f32, or all f64, the result among them."""
+    types = {str(op.results[0].type) for op in body if len(op.results)}
+    return types - {"i1"} in ({"f32"}, {"f64"}) and str(body[-1].operands[0].type) != "i1"
+
+
+def contract_product(op: ir.Operation) -> ir.Value | None:
+    """The sum of a product of two wires, none of which has all axes of the product, contracts.
+
+    Else the product would be a wire of its own, larger than both.
+    """
+    source = _defining(op.operands[0])
+    is_sum = op.attributes["kind"].value == "add" and source is not None
+    if source is None or not is_sum or source.name != "diag.map" or not is_exact(source):
+        return None
+    body = [view.operation for view in source.regions[0].blocks[0].operations]
+    if not _has_one_float_type(body) or len(list(source.results[0].uses)) > 1:
+        return None
+    terms = WireTerms()
+    term = terms.definition(source.results[0])
+    groups = None if term is None else _two_factors(term, terms, diag.labels(op.operands[0]))
+    if groups is None:
+        return None
+    type_ = diag.element_type(op.results[0])
+    over = diag.strings(op.attributes["over"])
+    left, right = (map_expr(factor, terms.wires, type_, loc=source.location) for factor in groups)
+    order = diag.labels(op.results[0])
+    return diag.contract(left, right, over, dtype=type_, order=order, loc=op.location)
+
+
+def _two_factors(term: Expr, terms: WireTerms, axes: Sequence[str]) -> tuple[Expr, Expr] | None:
+    """A product as two factors, each without some of `axes`; all that fits goes to the first."""
+    factors = list(_factors_of(term))
+    labels = [{a for name in symbols(f) for a in diag.labels(terms.wires[name])} for f in factors]
+    largest = max(labels, key=len)
+    first = [f for f, own in zip(factors, labels, strict=True) if own <= largest]
+    rest = [f for f in factors if f not in first]
+    others = {a for f, own in zip(factors, labels, strict=True) if f in rest for a in own}
+    if not rest or largest >= set(axes) or others >= set(axes) or largest | others != set(axes):
+        return None
+    return _multiplied(first), _multiplied(rest)
+
+
+def _factors_of(expr: Expr) -> Iterator[Expr]:
+    if expr.op == "mul":
+        for arg in expr.args:
+            yield from _factors_of(arg)
+    else:
+        yield expr
+
+
+def _multiplied(factors: list[Expr]) -> Expr:
+    total = factors[0]
+    for factor in factors[1:]:
+        total = total * factor
+    return total
+
+
 MAP_PATTERNS: dict[str, tuple[Pattern, ...]] = {
     "diag.chunk": (chunk_of_mask,),
-    "diag.map": (inline_literals, drop_identity_map, fuse_maps, separate_mask),
+    "diag.map": (inline_literals, drop_identity_map, fuse_maps, separate_mask, simplify_body),
+    "diag.reduce": (contract_product,),
 }
 
 

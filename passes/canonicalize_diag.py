@@ -38,8 +38,8 @@ from diagc.passes.cloning import array_ops
 __all__ = ["PATTERNS", "CanonicalizeDiagPass", "canonicalize_diag", "erase_dead_ops"]
 
 PATTERNS: dict[str, tuple[Callable[[ir.Operation], ir.Value | None], ...]] = {
-    **MAP_PATTERNS,
-    **VIEW_PATTERNS,
+    name: (*MAP_PATTERNS.get(name, ()), *VIEW_PATTERNS.get(name, ()))
+    for name in {**MAP_PATTERNS, **VIEW_PATTERNS}
 }
 """Identities by op name, tried in order."""
 

@@ -30,7 +30,7 @@ def fitting_chunks(
         chunks: positions of a chunk, by streamed axis.
         device: whose caches count.
     """
-    room = device.level("l2").size // WIRE_SHARE
+    room = device.levels[1].size // WIRE_SHARE
     found = dict(chunks)
     for stream in array_ops(kernel):
         if stream.name != "diag.stream":

@@ -16,6 +16,7 @@ from diagc.algebra.dataflow import defining_op, depends_on, erase_dead, reduced_
 from diagc.algebra.expressions import SYMBOL, Expr, constant, symbol, symbols
 from diagc.algebra.homogeneity import has_ops
 from diagc.algebra.maps import map_expr, statistic_type
+from diagc.algebra.scalars import is_exact
 from diagc.algebra.wire_terms import WireTerms, linear_terms, sum_of
 from diagc.dialects import diag
 from diagc.mlir import ir
@@ -44,8 +45,8 @@ def distribute(op: ir.Operation, number: int) -> list[ir.Operation]:
     """
     terms = WireTerms()
     source = op.operands[number]
-    definition = terms.definition(source)
-    if definition is None:
+    producer, definition = defining_op(source), terms.definition(source)
+    if producer is None or definition is None or not is_exact(producer):
         return []
     row = _Row(op, terms)
     shares = row.split_sum(definition) or row.split_factor(definition)

@@ -4,6 +4,7 @@ A `Scale` is the plan for one exponential: the row's maximum, and new terms for 
 scale reaches. Nothing is changed before `apply`.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,7 +16,6 @@ from diagc.algebra.expressions import (
     constant,
     equal,
     exp,
-    log,
     maximum,
     select,
     symbol,
@@ -24,6 +24,8 @@ from diagc.algebra.expressions import (
 from diagc.algebra.graph import Graph
 from diagc.algebra.homogeneity import Degree, Rescaling, UnbalancedError, has_ops
 from diagc.algebra.maps import map_expr, statistic_type
+from diagc.algebra.scalars import is_exact
+from diagc.algebra.simplification import simplified
 from diagc.algebra.wire_terms import WireTerms, cancelled, linear_terms, sum_of
 from diagc.dialects import diag
 from diagc.mlir import ir
@@ -35,6 +37,8 @@ __all__ = ["Scale", "find_scales"]
 
 _NEW_EXPONENT, _NEW_SHIFT, _NEW_MAXIMUM = "u_new", "c_new", "m_new"
 _INF = float("inf")
+_READ_TOO = ("math.exp2",)
+"""Ops whose meaning stays: 2^u is exp(u log 2)."""
 
 
 @dataclass
@@ -110,10 +114,9 @@ def _exponentials(expr: Expr) -> Iterator[Expr]:
 def _exponent_of(expr: Expr) -> Expr | None:
     """The u of exp(u), also where it is written as a power of a positive number."""
     if expr.op == "exp":
-        return expr.args[0]
+        return simplified(expr.args[0])
     if expr.op == "pow" and expr.args[0].op == CONSTANT and float(expr.args[0].value or 0.0) > 0.0:
-        base = log(expr.args[0])
-        return expr.args[1] * base
+        return simplified(expr.args[1] * math.log(float(expr.args[0].value or 1.0)))
     return None
 
 
@@ -156,7 +159,7 @@ class _Search:
             changed = list(self._follow(rescaling, degrees, row, whole))
         except UnbalancedError:
             return None
-        if any(not has_ops(new) for _, new in changed):
+        if any(not has_ops(new) or not is_exact(op, _READ_TOO) for op, new in changed):
             return None
         return Scale(self._op, over, exponent, fixed, rescaling, changed, self._terms)
 
@@ -253,8 +256,6 @@ class _Search:
 
 def _condition(factor: Expr) -> Expr | None:
     """The condition of a factor that is 1 where it holds, else 0."""
-    if factor.op.startswith("arith.uitofp:") and len(factor.args) == 1:
-        return factor.args[0]
     if factor.op == "select" and factor.args[1:] == (constant(1.0), constant(0.0)):
         return factor.args[0]
     return None

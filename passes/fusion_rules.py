@@ -22,6 +22,9 @@ __all__ = ["ClusterAxes", "cluster_axes", "inner_axes", "is_cheap", "is_small"]
 LARGEST_LANE_STATE = 1024
 """Elements that one lane may keep of a wire: 256 KiB for 64 lanes in f32."""
 
+LARGEST_ROW = 64 * 1024
+"""Elements of a row that maps and reductions walk over: 256 KiB in f32, half of a second level."""
+
 LARGEST_TASK = 8
 """All wires of a task together, in units of the largest single one: its scratch is on the stack."""
 
@@ -79,7 +82,8 @@ class ClusterAxes:
         if local & self.streamed or any(labels[label] == diag.DYNAMIC for label in local):
             return False
         lanes = bool(self.broadcast & (self.common or frozenset()))
-        limit = LARGEST_LANE_STATE if lanes else LARGEST_STATE
+        products = self.broadcast or self.streamed
+        limit = LARGEST_LANE_STATE if lanes else LARGEST_STATE if products else LARGEST_ROW
         kept = [prod(v for k, v in dims.items() if k in local) for dims in self.produced]
         return max(kept) <= limit and sum(kept) <= LARGEST_TASK * limit
 

@@ -9,6 +9,7 @@ from diagc.algebra.expressions import SYMBOL, Expr, log
 from diagc.algebra.graph import Graph
 from diagc.algebra.homogeneity import has_ops
 from diagc.algebra.maps import map_expr, statistic_type
+from diagc.algebra.scalars import is_exact
 from diagc.algebra.wire_terms import WireTerms, linear_terms, sum_of
 from diagc.dialects import diag
 from diagc.mlir import ir
@@ -27,7 +28,7 @@ def split_logs(graph: Graph, terms: WireTerms) -> None:
         old = terms.definition(op.results[0])
         assert old is not None
         new = _Splitter(op, terms).split(old)
-        if new != old and has_ops(new):
+        if new != old and has_ops(new) and is_exact(op):
             done(op, "the logarithm of a sum of exponentials became a division by that sum")
             replace_map(op, new, terms)
 
@@ -73,22 +74,25 @@ class _Splitter:
         """
         summed = [term for pair in linear_terms(expr) for term in self._opened(*pair, elements)]
         for number, (negative, term) in enumerate(summed):
-            if not negative or term.op != "log" or term.args[0].op != SYMBOL:
+            total = self._summed_in(term)
+            if not negative or total is None:
                 continue
-            rest = [*summed[:number], *summed[number + 1 :]]
-            total = self._terms.wire(term.args[0])
-            op = defining_op(total)
-            exponent = None if op is None else exponent_of_sum(op, self._terms)
-            if (
-                op is not None
-                and exponent is not None
-                and _same(list(linear_terms(exponent)), rest)
-            ):
-                return list(linear_terms(exponent)), term.args[0], self._terms.leaf(op.operands[0])
+            exponent = exponent_of_sum(total, self._terms)
+            left = [] if exponent is None else list(linear_terms(exponent))
+            if left and _same(left, [*summed[:number], *summed[number + 1 :]]):
+                return left, term.args[0], self._terms.leaf(total.operands[0])
         return None
 
+    def _summed_in(self, term: Expr) -> ir.Operation | None:
+        """The sum of exponentials that a term is the logarithm of."""
+        if term.op != "log" or term.args[0].op != SYMBOL:
+            return None
+        op = defining_op(self._terms.wire(term.args[0]))
+        is_sum = op is not None and exponent_of_sum(op, self._terms) is not None
+        return op if is_sum else None
+
     def _opened(self, negative: bool, term: Expr, elements: bool) -> list[Term]:
-        """The summands of a term that another map computes, if a logarithm is one."""
+        """The summands of a term that another map computes, if a fitting logarithm is one."""
         if term.op != SYMBOL:
             return [(negative, term)]
         wire = self._terms.wire(term)
@@ -99,7 +103,8 @@ class _Splitter:
         summed = list(linear_terms(inner, negative))
         if varies:
             summed = [t for pair in summed for t in self._opened(*pair, False)]
-        return summed if any(t.op == "log" for _, t in summed) else [(negative, term)]
+        fits = any(self._summed_in(t) is not None for _, t in summed)
+        return summed if fits else [(negative, term)]
 
 
 def _exp(expr: Expr) -> Expr:

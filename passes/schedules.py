@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from math import ceil, prod
 from typing import Any
 
-from diagc.cost import Decoration, Device, element_bytes
+from diagc.cost import Decoration, Device, element_bytes, value_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.chunk_fit import fitting_chunks
@@ -332,7 +332,7 @@ def _contiguous_axis(kernel: ir.Operation, axes: KernelAxes) -> str | None:
     for value in (*block.arguments, *list(block.operations)[-1].operands):
         labels = diag.labels(value)
         if labels:
-            votes[labels[-1]] = votes.get(labels[-1], 0) + len(labels)
+            votes[labels[-1]] = votes.get(labels[-1], 0) + value_bytes(value)
     if not votes:
         return None
     inner = max(votes, key=lambda label: votes[label])

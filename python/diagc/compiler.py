@@ -78,7 +78,8 @@ DIAG_STAGES = (
     # before streams are derived: a chain that is cheap another way round needs none
     Stage("reassociated", ("reassociate-contractions", "canonicalize-diag")),
     # scales leave streams once it is known which operand does not stream
-    Stage("streams", ("derive-streams", "slide-scales", "canonicalize-diag")),
+    # and deep products leave streams for the library, once they are where they will stay
+    Stage("streams", ("derive-streams", "slide-scales", "block-streams", "canonicalize-diag")),
     # kernels are private functions; a schedule decorates a formed kernel
     Stage("kernels", ("form-kernels",)),
     Stage("schedules", ("select-schedule",)),

@@ -49,6 +49,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         reassociate=args.reassociate,
         library=args.library,
         empty_rows=args.empty_rows,
+        float32_matmul_precision=args.float32_matmul_precision,
         **pass_options(args),
     )
     if args.command == "run":
@@ -126,6 +127,8 @@ def _add_program_command(commands: Subparsers, name: str, text: str) -> argparse
     _add_choice(parser, "--library", choices, "what computes lone contractions")
     choices = {"zero": "zeros", "eager": "what torch gives, NaN"}
     _add_choice(parser, "--empty-rows", choices, "results of rows that are masked out whole")
+    choices = {"highest": "all digits", "high": "tf32's", "medium": "tf32's"}
+    _add_choice(parser, "--float32-matmul-precision", choices, "products of f32 on tensor cores")
     add_pass_arguments(parser)
     return parser
 

@@ -57,6 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "torch_build": COMPILER,
     "api": COMPILER | {"drawings", "explain_page", "viz", "simulator", "torch_build"},
     "torch_backend": COMPILER | {"api"},
+    "integrations": COMPILER | {"api"},
     "testing": COMPILER | {"normalizers", "opt", "scalars", "simulator"},
     "simulator": TARGETS,
     "arguments": set(),
@@ -71,12 +72,12 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Where a package may be imported at all; `()` means nowhere else.
 HEAVY: dict[str, tuple[str, ...]] = {
     "torch": (
-        *("frontend/torch/", "runtime/", "torch_backend/", "commands/"),
+        *("frontend/torch/", "runtime/", "torch_backend/", "integrations/", "commands/"),
         "testing/fake_cuda.py",
     ),
     "torch_mlir": ("mlir.py",),
     "mlir": ("mlir.py",),
-    "transformers": (),
+    "transformers": ("integrations/transformers.py", "testing/models.py"),
     "matplotlib": ("viz/",),
     "jinja2": ("explain_page/",),
 }

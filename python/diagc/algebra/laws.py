@@ -1,13 +1,16 @@
 """The laws that let a sum follow a statistic that still changes.
 
 A summand phi(x, s) of elements x uses an earlier statistic s of the same row. While the row is
-streamed, s becomes t, and what was summed with s must be corrected. Three laws are tried, each
-proved symbolically and looked up by its canonical text afterwards (`proofs`):
+streamed, s becomes t, and what was summed with s must be corrected. The laws are
+tried in turn; all but `hits`, which is read off the form, are proved symbolically and looked up by
+their canonical text afterwards (`proofs`):
 
     scale   phi(x, t) = r(s, t) * phi(x, s)       r free of x: the sum is multiplied by r
     offset  phi(x, t) = phi(x, s) + d(s, t)       d free of x: a maximum or minimum moves by d
     cascade phi(x, s) = sum over k of g_k(x) h_k(s)   of few terms: further sums are kept
             (module `finite_rank`; a variance around a running mean keeps two)
+    hits    phi(x, s) = g(x) where x = s, nothing elsewhere, s the maximum or minimum of the x:
+            when it becomes t, no x seen before equals t, and what was reduced is void
 
 Source: shift and range lemmas of normalised contractions (arXiv 2505.09326) for rank one.
 """
@@ -20,6 +23,7 @@ from diagc.algebra.expressions import (
     SYMBOL,
     Expr,
     constant,
+    equal,
     in_order,
     is_zero,
     parse,
@@ -32,7 +36,7 @@ from diagc.algebra.expressions import (
 from diagc.algebra.finite_rank import Form, decoded, mapped
 from diagc.algebra.proofs import answer
 
-__all__ = ["NEW", "cascade", "cases", "is_safe", "offset", "prove", "scale"]
+__all__ = ["NEW", "cascade", "cases", "hits", "is_safe", "offset", "prove", "scale"]
 
 NEW = "_new"
 """Suffix of a statistic's symbol that stands for its next value."""
@@ -79,6 +83,45 @@ def cascade(phi: Expr, statistics: Sequence[str], elements: Iterable[str]) -> li
         return _where(kept, substitute(substitute(term, parts), ones))
 
     return [mapped(form, map(wrapped, form.terms), parts) for form in decoded(found)]
+
+
+def hits(phi: Expr, statistic: str, extreme: Expr, nothing: float) -> Expr | None:
+    """The condition, over the statistic and its new value, under which a reduction of hits is void.
+
+    A NaN stays the maximum, and its positions the hits.
+
+    Args:
+        phi: the summand.
+        statistic: the name of a maximum or minimum.
+        extreme: what that is the maximum or minimum of.
+        nothing: the identity of the reduction.
+    """
+    if not _is_hit(phi, statistic, extreme, nothing):
+        return None
+    old, new = symbol(statistic), symbol(statistic + NEW)
+    return select(equal(old, new), 0.0, select(equal(old, old), 1.0, 0.0))
+
+
+def _is_hit(phi: Expr, statistic: str, extreme: Expr, nothing: float) -> bool:
+    """Whether a term is `nothing` wherever `extreme` does not equal the statistic."""
+    if phi.op == "mul" and nothing == 0.0:
+        held = [arg for arg in phi.args if statistic in symbols(arg)]
+        return len(held) == 1 and _is_hit(held[0], statistic, extreme, nothing)
+    if phi.op != "select" or not _is_nothing(phi.args[2], nothing):
+        return False
+    condition, kept = phi.args[:2]
+    if condition.op == "eq" and set(condition.args) == {extreme, symbol(statistic)}:
+        return statistic not in symbols(kept)
+    return statistic not in symbols(condition) and _is_hit(kept, statistic, extreme, nothing)
+
+
+def _is_nothing(expr: Expr, nothing: float) -> bool:
+    """Whether a term is a number; `select(x != x, a, b)` is b, as reals have no NaN."""
+    if expr.op == "select" and expr.args[0].op == "not":
+        inner = expr.args[0].args[0]
+        if inner.op == "eq" and inner.args[0] == inner.args[1]:
+            return _is_nothing(expr.args[2], nothing)
+    return expr.op == CONSTANT and expr.value == nothing
 
 
 def _with_indicators(expr: Expr, conditions: dict[str, Expr]) -> Expr:

@@ -57,6 +57,8 @@ class State:
     law: str
     decays: bool = False
     further: "FurtherSums | None" = None
+    compared: str | None = None
+    """The statistic that elements are compared with, as it is: a guard would hide infinities."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,9 @@ class StateDeriver:
         if kind not in ("add", "max", "min"):
             raise Refusal(f"no law lets a reduction by '{kind}' follow a statistic", op)
         self._require_finite(op, used)
+        hits = self._hits(op, used) if len(used) == 1 else None
+        if hits is not None:
+            return hits
         if kind != "add":
             return self._shifted(op, summand, used)
         law = laws.scale(summand, used, self._summands.varying(op))
@@ -122,6 +127,27 @@ class StateDeriver:
         scale = self._old_values(law, used)
         line = f"{self._texts.line(op, kind)}, corrected by {self._texts.law(law)}"
         return State(op, self._zero_when_empty(scale), None, line, self._is_decay(scale))
+
+    def _hits(self, op: ir.Operation, used: Sequence[str]) -> State | None:
+        """Hits of an earlier maximum or minimum, void when it changes; None if it is not that."""
+        (name,) = used
+        raw = self._summands.raw(name)
+        pairs = enumerate(self._reductions)
+        extremes = {f"r{n}": r for n, r in pairs if monoid_of(r) in ("max", "min")}
+        found = extremes.get(str(raw.value)) if not raw.args else None
+        kind = monoid_of(op)
+        nothing = diag.MONOIDS[kind].float_identity
+        if found is None or nothing is None:
+            return None
+        void = laws.hits(self._summands.of(op), name, self._summands.of(found), nothing)
+        if void is None:
+            return None
+        raw_void = substitute(void, {name: raw})
+        line = f"{self._texts.line(op, kind)}, void when {self._texts.statistic(name)} changes"
+        kept = select(equal(raw_void, 0.0), 1.0, 0.0)
+        lost = select(equal(raw_void, 0.0), 0.0, nothing)
+        scale, offset = (kept, None) if kind == "add" else (None, lost)
+        return State(op, scale, offset, line, compared=name)
 
     def _shifted(self, op: ir.Operation, summand: Expr, used: Sequence[str]) -> State:
         """A maximum or minimum that moves with a statistic."""
@@ -178,12 +204,13 @@ class StateDeriver:
         weighing = {n for n in used if any(n in symbols(weight) for weight in form.weights)}
         mixed = sum(weight != constant(0.0) for weight in form.weights) > 1
         for name in sorted(moved | (weighing if mixed else set())):
-            if not self._keeps_scale(name):
+            growth = self._growth(name)
+            if growth is not None:
                 shown = self._texts.law(symbol(name))
                 text = (
                     f"a statistic that it uses, {shown}, grows with the row, so that digits would"
                 )
-                raise Refusal(f"{text} be lost", op)
+                raise Refusal(f"{text} be lost: {growth}", op)
         for factor in form.factors:
             self._require_safe(op, factor, used)
         for law in (*form.factors, *form.weights):
@@ -248,8 +275,8 @@ class StateDeriver:
             text = "its correction leaves the range of floats, or loses all digits, before the "
             raise Refusal(f"{text}statistic is final: {failure}", op)
 
-    def _keeps_scale(self, name: str) -> bool:
-        """Whether a statistic stays the same when everything that it sums is summed twice.
+    def _growth(self, name: str) -> str | None:
+        """What a statistic becomes when all that it sums is summed twice; None if it stays.
 
         A plain sum may grow, since rows of numbers then show what that does.
         """
@@ -258,11 +285,15 @@ class StateDeriver:
         adds = {n for n in names if n[0] == "r" and self._kind(n) == "add"}
         once = {name: 11.0 + 7.0 * number for number, name in enumerate(names)}
         twice = {name: value * (2.0 if name in adds else 1.0) for name, value in once.items()}
+        if statistic.op == SYMBOL or self._is_logarithmic(statistic, adds):
+            return None
         try:
-            same = math.isclose(evaluate(statistic, once), evaluate(statistic, twice))
-        except ValueError:
-            return False
-        return same or statistic.op == SYMBOL or self._is_logarithmic(statistic, adds)
+            before, after = evaluate(statistic, once), evaluate(statistic, twice)
+        except ValueError as error:
+            return str(error)
+        if math.isclose(before, after):
+            return None
+        return f"{before:.4g} at a point becomes {after:.4g} when all is seen twice"
 
     def _is_logarithmic(self, statistic: Expr, adds: set[str]) -> bool:
         """Whether sums count in a statistic by their logarithms only: it grows, but slowly."""

@@ -77,7 +77,15 @@ def derive(
         summands.of(op)
     deriver = StateDeriver(summands, reductions, texts)
     states = deriver.derive()
-    guarded = _unguarded(reductions, summands, deriver.positive)
+    compared = {state.compared for state in states if state.compared is not None}
+    guarded = _unguarded(reductions, summands, deriver.positive, compared)
+    for state in states:
+        if (
+            state.compared is not None
+            and _results(state.compared, summands, reductions) & guarded.keys()
+        ):
+            why = "it compares with a maximum that others read as 0 while that is infinite"
+            raise Refusal(why, state.op)
     return Derivation(axis, states, tuple(graph.in_order(body)), summands.wires, guarded)
 
 
@@ -120,11 +128,25 @@ def _require_followable(graph: Graph, op: ir.Operation, axis: str) -> None:
     raise Refusal(f"an earlier reduction is used through '{op.name}'", op, by_law=False)
 
 
+def _results(
+    name: str, summands: Summands, reductions: Sequence[ir.Operation]
+) -> frozenset[ir.Operation]:
+    """The reductions that a statistic is computed from."""
+    read = symbols(summands.raw(name))
+    return frozenset(op for number, op in enumerate(reductions) if f"r{number}" in read)
+
+
 def _unguarded(
-    reductions: Sequence[ir.Operation], summands: Summands, positive: Collection[str]
+    reductions: Sequence[ir.Operation],
+    summands: Summands,
+    positive: Collection[str],
+    compared: Collection[str],
 ) -> dict[ir.Operation, tuple[float, float]]:
-    """Maxima and minima that some statistic reads without a guard, and divisors."""
-    used = [name for name in summands.wires if name[0] == "s"]
+    """Maxima and minima that some statistic reads without a guard, and divisors.
+
+    Statistics that elements are only `compared` with need none.
+    """
+    used = [name for name in summands.wires if name[0] == "s" and name not in compared]
     read = {result for name in used for result in symbols(summands.outside_guards(name))}
     found = {}
     for number, op in enumerate(reductions):

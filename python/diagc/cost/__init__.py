@@ -17,10 +17,12 @@ from diagc.cost.kernels import Cost, kernel_cost, sizes_of_call
 from diagc.cost.ops import (
     UNKNOWN_BATCH,
     UNKNOWN_SIZE,
+    Sizes,
     body_weight,
     element_bytes,
     elements,
     op_flops,
+    stream_size,
     value_bytes,
 )
 from diagc.cost.residency import resident_bytes
@@ -39,6 +41,7 @@ __all__ = [
     "Level",
     "LevelUse",
     "Rate",
+    "Sizes",
     "Traffic",
     "Work",
     "body_weight",
@@ -60,6 +63,7 @@ __all__ = [
     "sizes_of_call",
     "step_seconds",
     "steps_of",
+    "stream_size",
     "tilings",
     "transfers",
     "value_bytes",

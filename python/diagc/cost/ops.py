@@ -16,6 +16,7 @@ __all__ = [
     "elements",
     "op_flops",
     "open_size",
+    "stream_size",
     "value_bytes",
 ]
 
@@ -115,15 +116,18 @@ def _reduce_flops(op: ir.Operation, sizes: Sizes | None) -> int:
 
 def _stream_flops(op: ir.Operation, sizes: Sizes | None) -> int:
     """The body over the whole axis (`?` in a chunk's type is bound by `sizes`) and the tail."""
-    axis = ir.StringAttr(op.attributes["axis"]).value
-    bound = {**_stream_size(op, axis), **(sizes or {})}
+    bound = {**stream_size(op), **(sizes or {})}
     return sum(
         op_flops(nested.operation, bound) for region in op.regions for nested in _ops(region)
     )
 
 
-def _stream_size(op: ir.Operation, axis: str) -> dict[str, int]:
-    """The static size of the streamed axis, read off the wires that are cut into chunks."""
+def stream_size(op: ir.Operation) -> dict[str, int]:
+    """The static size of the axis of a stream by its label, read off what is cut into chunks.
+
+    Empty where the size is open.
+    """
+    axis = str(ir.StringAttr(op.attributes["axis"]).value)
     for nested in diag.walk_ops(op.regions[1]):
         if nested.name == "diag.chunk":
             size = diag.dims(nested.operands[0])[axis]

@@ -28,12 +28,14 @@ from diagc.explain.report import (
 )
 from diagc.mlir import ir
 from diagc.passes.kernel_names import ORIGIN
+from diagc.passes.library_products import is_library
 from diagc.passes.remarks import DONE, REMARKS
 from diagc.targets import Target, get_target
 
 __all__ = ["CompiledKernel", "notes_of", "predicted", "program_report", "stream_report"]
 
 _LIBRARY = "the library's matrix product is as good as a kernel here"
+_BLOCKS = "the library's matrix product, block by block, is faster than a kernel here"
 _ONE_OPERATION = "one operation that nothing fuses with is as good in the library"
 _NO_MEANING = "has no meaning as a diagram"
 _MOVES = ("diag.concat", "diag.pad")
@@ -64,15 +66,16 @@ def program_report(
     Costs are told for a device, or not at all.
     """
     calls: dict[str, list[ir.Operation]] = {}
-    for view in diag.function_body(entry).operations:
+    functions = {_symbol(op): op for op in diag.functions(module)}
+    host = [entry, *(op for op in functions.values() if diag.is_blocks(op))]
+    for view in (view for function in host for view in diag.function_body(function).operations):
         if view.operation.name == "func.call":
             calls.setdefault(_callee(view.operation), []).append(view.operation)
-    functions = {_symbol(op): op for op in diag.functions(module)}
     return Report(
         name,
         target,
         [_kernel_report(kernel, calls.get(kernel.name, []), target, device) for kernel in kernels],
-        _outside(entry, functions),
+        _outside(host, functions),
         notes_of(module, DONE),
         notes_of(module, REMARKS),
     )
@@ -259,10 +262,12 @@ def notes_of(module: ir.Module, name: str) -> list[Note]:
     return list(found.values())
 
 
-def _outside(entry: ir.Operation, functions: Mapping[str, ir.Operation]) -> list[OutsideReport]:
-    """What the entry leaves to the library and to the host framework."""
+def _outside(
+    host: Sequence[ir.Operation], functions: Mapping[str, ir.Operation]
+) -> list[OutsideReport]:
+    """What functions of the host leave to the library and to the host framework."""
     groups: dict[tuple[str, str], list[ir.Operation]] = {}
-    for view in diag.function_body(entry).operations:
+    for view in (view for function in host for view in diag.function_body(function).operations):
         key = _reason(view.operation, functions)
         if key is not None:
             groups.setdefault(key, []).append(view.operation)
@@ -274,7 +279,7 @@ def _outside(entry: ir.Operation, functions: Mapping[str, ir.Operation]) -> list
 
 def _reason(op: ir.Operation, functions: Mapping[str, ir.Operation]) -> tuple[str, str] | None:
     if op.name == "diag.contract":
-        return "diag.contract", _LIBRARY
+        return "diag.contract", _BLOCKS if is_library(op) else _LIBRARY
     if op.name == "diag.map":
         return None if "diag.absorbed" in op.attributes else (op.name, _ONE_OPERATION)
     if op.name in _MOVES:

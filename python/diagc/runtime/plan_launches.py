@@ -18,7 +18,7 @@ __all__ = ["lay_out_launch"]
 
 def lay_out_launch(scope: Scope, step: KernelCall) -> list[Array]:
     """Append the action of a launch, after copies of arguments that are not dense enough."""
-    kernel = scope.kernels[step.kernel]
+    kernel = scope.resources.kernels[step.kernel]
     wires = kernel.signature.args
     args = [
         _dense_enough(scope, wire, scope.arrays[i])
@@ -84,10 +84,11 @@ def _launch(
 
     def action(values: Values) -> None:
         for slot, shape, dtype in fresh:
-            values[slot] = torch.empty(shape, dtype=dtype, device=device)
+            if values[slot] is None:  # else kept from the block before
+                values[slot] = torch.empty(shape, dtype=dtype, device=device)
         launch(plan, [values[slot].data_ptr() + offset for slot, offset in places])
 
-    scope.planner.emit(allocate if plan.empty else action, args, results)
+    scope.planner.emit(allocate if plan.empty else action, args, results, keeps=not plan.empty)
 
 
 def _call(

@@ -52,7 +52,7 @@ def test_model_in_inference(model: Model) -> None:
     module.eval()
     with warnings.catch_warnings(), torch.no_grad(), collecting() as reports:
         warnings.simplefilter("ignore")
-        options = {"rest": "eager", "take": "streams"}
+        options: dict[str, Any] = {"rest": "eager", "take": "streams"}
         found = first(torch.compile(module, backend="diagc", options=options)(*args))
         wanted = first(module(*args))
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)

@@ -94,6 +94,8 @@ def chunk_bounds(
     last = code.ceil_div(high, chunk)
     if wanted is not None:
         last = arith.select(wanted, code.index(last), code.index(first))
+        # it seldom runs: one loop with masks, half of the code
+        return Bounds(first, first, last, size)
     full = code.max(code.min(code.div(whole, chunk), last), first)
     if isinstance(size, int) and "diag.upper" not in op.attributes and size % chunk == 0:
         full = last
