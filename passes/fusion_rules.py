@@ -74,6 +74,8 @@ class ClusterAxes:
             return None
         if not common and self.common and other.common:
             return None
+        if not common and both.streamed and (self.common or other.common):
+            return None  # a stream would be one task: nothing of it could be shared out
         return both if both.fits() else None
 
     def fits(self) -> bool:

@@ -36,7 +36,7 @@ def is_library_product(op: ir.Operation, known: Sizes | None = None) -> bool:
     """Whether a contraction of the body of a stream, or before it, is faster in the library.
 
     It is when it is one matrix product (a batch of small ones is not), deep, and large. Open axes
-    count as `known` or `diagc.cost` says.
+    that `known` does not tell count as long.
     """
     left, right = (set(diag.labels(value)) for value in op.operands)
     summed = set(reduced_axes(op))
@@ -50,4 +50,6 @@ def is_library_product(op: ir.Operation, known: Sizes | None = None) -> bool:
     )
     if min(rows, columns) < NARROWEST or depth < SHALLOWEST:
         return False
-    return 2 * depth * rows * columns >= SMALLEST
+    both = diag.join_dims(map(diag.dims, op.operands))
+    is_open = any(n == diag.DYNAMIC and x not in (known or {}) for x, n in both.items())
+    return is_open or 2 * depth * rows * columns >= SMALLEST
