@@ -8,7 +8,7 @@ all producers that nobody else reads, and one contraction with all its consumers
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from diagc.algebra.dataflow import defining_op
+from diagc.algebra.dataflow import defining_op, reduced_axes
 from diagc.algebra.graph import Graph
 from diagc.algebra.networks import (
     LARGEST_NETWORK,
@@ -23,7 +23,16 @@ from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.network_builder import can_place_conditions
 
-__all__ = ["Chain", "MaskedChain", "Root", "chain_above", "chains_below", "is_sum", "masked_chain"]
+__all__ = [
+    "Chain",
+    "MaskedChain",
+    "Root",
+    "chain_above",
+    "chains_below",
+    "degree",
+    "is_sum",
+    "masked_chain",
+]
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,11 @@ class MaskedChain:
     networks: tuple[Network, ...]
     through: frozenset[ir.Operation]
 
+    @property
+    def has_squares(self) -> bool:
+        """Whether some root sums squares of the scores."""
+        return any(degree(net, self.contraction) > 1 for net in self.networks)
+
 
 def is_sum(op: ir.Operation) -> bool:
     """Whether `op` is a contraction, or a sum of floats."""
@@ -65,6 +79,12 @@ def is_sum(op: ir.Operation) -> bool:
         return True
     is_add = op.name == "diag.reduce" and op.attributes["kind"].value == "add"
     return is_add and diag.is_float(diag.element_type(op.results[0]))
+
+
+def degree(net: Network, contraction: ir.Operation) -> int:
+    """How often the scores, which `contraction` gives, are a factor of a network."""
+    axes = [axis for axis, op in net.sums.items() if op == contraction]
+    return len(axes) // max(1, len(reduced_axes(contraction)))
 
 
 def chain_above(graph: Graph, root: ir.Operation) -> Chain | None:

@@ -10,7 +10,8 @@ earlier chunk" and "the same chunk" is a term.
               + sum over d of q[c, i, d] * P[c, d, e],   P[c] = sum over c' < c of S[c']
 
 The sum over c' < c is one more factor of the network, a matrix of zeros and ones, so that its place
-in the order is found like that of any other contraction. Squares are summed as in `wide_squares`.
+in the order is found like that of any other contraction. With squares all is summed in f64, as in
+`wide_squares`.
 """
 
 from collections.abc import Collection, Sequence
@@ -25,16 +26,15 @@ from diagc.algebra.refusal import Refusal
 from diagc.cost import UNKNOWN_SIZE, op_flops
 from diagc.dialects import diag
 from diagc.mlir import ir
-from diagc.passes.chain_search import MaskedChain
+from diagc.passes.chain_search import MaskedChain, degree
 from diagc.passes.chunk_axes import CausalMasks, ChunkAxes, causal_masks
 from diagc.passes.cloning import clone
 from diagc.passes.network_builder import NetworkBuilder, is_placed
-from diagc.passes.wide_squares import degree
 
 __all__ = ["ChunkedSums", "chunked_sums"]
 
 SIZES = (16, 32, 64, 128, 256)
-"""Positions of a chunk."""
+"""Positions of a chunk; divisors of the axis near these are tried."""
 
 FEWEST_CHUNKS = 4
 
@@ -90,9 +90,9 @@ class ChunkedSums:
         return found
 
     def _far(self, terms: Sequence[Term], net: Network) -> ir.Value:
-        """The sum of the terms with keys in earlier chunks; of squares in f64, at least 0."""
+        """The sum of the terms with keys in earlier chunks; a sum of squares is at least 0."""
         is_square = degree(net, self.chain.contraction) == 2
-        type_ = ir.F64Type.get() if is_square else None
+        type_ = ir.F64Type.get() if self.chain.has_squares else None
         wires = {f"t{n}": _emit(term, net, self.axes, type_) for n, term in enumerate(terms)}
         total = sum((symbol(name) for name in list(wires)[1:]), symbol("t0"))
         total = total * terms[0].network.number
@@ -119,12 +119,19 @@ def chunked_sums(graph: Graph, chain: MaskedChain) -> ChunkedSums:
     taken = {label for wire in _wires(graph) for label in diag.labels(wire)}
     tried = [
         _with_chunks(chain, ChunkAxes(masks, size, length // size, _names(masks, taken)))
-        for size in SIZES
-        if length % size == 0 and length // size >= FEWEST_CHUNKS
+        for size in _sizes(length)
     ]
     if not tried:
         raise Refusal(f"no size of chunks divides {length} positions into enough", op)
     return min(tried, key=lambda way: way.cost)
+
+
+def _sizes(length: int) -> list[int]:
+    """The divisors of a length that are nearest to each of `SIZES`, without those far off."""
+    most = min(SIZES[-1], length // FEWEST_CHUNKS)
+    divisors = [size for size in range(SIZES[0], most + 1) if length % size == 0]
+    near = [min(divisors, key=lambda size: abs(size - wanted)) for wanted in SIZES if divisors]
+    return list(dict.fromkeys(near))
 
 
 def _wires(graph: Graph) -> list[ir.Value]:
@@ -157,7 +164,7 @@ def _with_chunks(chain: MaskedChain, axes: ChunkAxes) -> ChunkedSums:
             Term(past, each, cheapest(each, UNKNOWN_SIZE))
             for past, each in zip(choices, cut, strict=True)
         ]
-        wide = _F64 if degree(net, chain.contraction) == 2 else 1.0
+        wide = _F64 if chain.has_squares else 1.0
         cost += wide * sum(term.order.cost for term in found)
         terms.append(tuple(found))
     ops = [*chain.through, *chain.roots]

@@ -19,15 +19,20 @@ After:
     %z  = "diag.map"() ({ select(w, z2, max(z1, 0)) })
     %o  = "diag.map"() ({ select(w, o2, o1) })
 
+Scores of several keys (q * k1 * k2, summed over d) are re-associated alike, and sums under a causal
+mask are cut at chunks, so that states of earlier chunks are summed first (`chunked_sums.py`).
+
 Requires: everybody who reads the contraction sums its products with other wires: constants, other
 factors, squares, `select(keep, s, 0)` with a mask that one operand has the axes of (it becomes
-zeroed rows of that operand). Run on functions. Sums of products are in f32, in f64 for f64. A sum
-of squares needs the guard of `reassociation_guard.py`; option `reassociate=exact` shortens only
+zeroed rows of that operand), or a causal one over static axes. Run on functions. Sums of products
+are in f32, in f64 for f64. A sum of squares needs a guard: that of `reassociation_guard.py` for
+scores of two wires, f64 for others (`wide_squares.py`); option `reassociate=exact` shortens only
 linear chains, `reassociate=off` nothing.
 
-Declines: an order that saves less than a third of the operations (dynamic axes count as long); an
-axis shorter than the matrices that would replace it; any other function of a contraction, such as
-exp, and masks over both its operands (causal), whose products cannot be summed apart.
+Declines: an order that saves less than a third of the time of a linear chain, or of the operations
+of squares (dynamic axes count as long); an axis of squares shorter than the matrices that would
+replace it; any other function of a contraction, such as exp; masks over both its operands that are
+not causal.
 """
 
 from collections.abc import Callable
@@ -49,6 +54,7 @@ from diagc.passes.chain_search import (
     Root,
     chain_above,
     chains_below,
+    degree,
     is_sum,
     masked_chain,
 )
@@ -58,7 +64,7 @@ from diagc.passes.product_choice import choose_products
 from diagc.passes.reassociation_guard import fallback, guarded_scores, guarded_values
 from diagc.passes.remarks import declined, done
 from diagc.passes.replacing import replace_ops, unneeded
-from diagc.passes.wide_squares import check_squares, degree, wide_values
+from diagc.passes.wide_squares import check_squares, wide_values
 
 __all__ = ["ReassociateContractionsPass"]
 

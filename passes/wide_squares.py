@@ -14,20 +14,14 @@ from collections.abc import Iterable
 from diagc.algebra.dataflow import reduced_axes
 from diagc.algebra.expressions import maximum, symbol
 from diagc.algebra.maps import map_expr
-from diagc.algebra.networks import Network
+from diagc.algebra.networks import Network, Order
 from diagc.algebra.refusal import Refusal
 from diagc.dialects import diag
 from diagc.mlir import ir
-from diagc.passes.chain_search import Chain, Root
+from diagc.passes.chain_search import Chain, degree
 from diagc.passes.network_builder import NetworkBuilder
 
-__all__ = ["check_squares", "degree", "square_value", "wide_values"]
-
-
-def degree(net: Network, contraction: ir.Operation) -> int:
-    """How often the scores, which `contraction` gives, are a factor of a network."""
-    axes = [axis for axis, op in net.sums.items() if op == contraction]
-    return len(axes) // max(1, len(reduced_axes(contraction)))
+__all__ = ["check_squares", "wide_value", "wide_values"]
 
 
 def check_squares(networks: Iterable[Network], contraction: ir.Operation) -> None:
@@ -53,23 +47,20 @@ def check_squares(networks: Iterable[Network], contraction: ir.Operation) -> Non
 
 
 def wide_values(chain: Chain, contraction: ir.Operation) -> list[ir.Value]:
-    """Emit all roots in their best orders, squares in f64; one value per root."""
-    values = []
-    for root in chain.roots:
-        if degree(root.network, contraction) == 2:
-            values.append(square_value(root))
-        else:
-            builder = NetworkBuilder(root.network)
-            values.append(builder.whole(root.order, diag.element_type(root.op.results[0])))
-    return values
+    """Emit all roots in their best orders, in f64; one value per root."""
+    return [
+        wide_value(root.network, root.order, root.op, degree(root.network, contraction) == 2)
+        for root in chain.roots
+    ]
 
 
-def square_value(root: Root) -> ir.Value:
-    """The sum of squares that a root gives, at least 0, in the root's own type."""
+def wide_value(net: Network, order: Order, root: ir.Operation, is_square: bool) -> ir.Value:
+    """What a root gives, summed in f64, in the root's own type; at least 0 for a sum of squares."""
     f64 = ir.F64Type.get()
-    value = NetworkBuilder(root.network, type_=f64).part(root.order)
+    value = NetworkBuilder(net, type_=f64).part(order)
     sizes = diag.dims(value)
-    result = {axis: sizes[axis] for axis in root.network.result}
-    expr = maximum(symbol("z") * root.network.number, 0.0)
-    dtype = diag.element_type(root.op.results[0])
-    return map_expr(expr, {"z": value}, f64, dtype=dtype, result=result)
+    result = {axis: sizes[axis] for axis in net.result}
+    expr = symbol("v") * net.number
+    dtype = diag.element_type(root.results[0])
+    bounded = maximum(expr, 0.0) if is_square else expr
+    return map_expr(bounded, {"v": value}, f64, dtype=dtype, result=result)

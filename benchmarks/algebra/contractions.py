@@ -197,6 +197,11 @@ def _slid(report: Explained) -> bool:
     return reassociated(report) and outside <= {"diag.contract"}
 
 
+def _in_order(report: Explained) -> bool:
+    """Contracted as it was written, which is the best order."""
+    return not reassociated(report) and not report["fall_back"]
+
+
 def _row(
     name: str,
     function: Callable[..., Any],
@@ -210,6 +215,7 @@ ROWS: Sequence[Row] = (
     _row("chain-of-three", chain_of_three, _chain, reassociated),
     _row("chain-of-five", chain_of_five, _chain, reassociated),
     _row("chain-of-six", chain_of_six, _chain, reassociated),
+    _row("chain-in-order", chain_of_six, _chain, _in_order),
     _row("tree-of-four", tree, _tree, reassociated),
     _row("causal-spherical-chunked", causal_spherical, _attention, reassociated),
     _row("causal-spherical-streamed", causal_spherical, _attention, has_stream),

@@ -18,7 +18,7 @@
 // CHECK: "diag.contract"({{.*}}) {over = ["x.chunk"]}
 // CHECK: arith.maximumf
 // CHECK: arith.truncf
-// CHECK: "diag.contract"({{.*}}) {over = ["x.pos"]} : {{.*}} -> tensor<{{.*}}xf32, ["x.chunk", {{.*}}]>
+// CHECK: "diag.contract"({{.*}}) {over = ["x.pos"]} : {{.*}} -> tensor<{{.*}}xf64, ["x.chunk", {{.*}}]>
 // CHECK: "diag.reindex"
 // EXACT-LABEL: func.func @causal
 // EXACT-NOT: diag.reindex

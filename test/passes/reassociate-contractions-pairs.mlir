@@ -35,7 +35,7 @@ func.func @few_rows(%a: tensor<8x512xf32, ["a", "b"]>, %b: tensor<512x512xf32, [
 // CHECK: {over = []} : (tensor<16x16xf64
 // CHECK: arith.maximumf
 // CHECK: arith.truncf
-// CHECK: {over = []} : (tensor<16x16xf32
+// CHECK: {over = []} : (tensor<16x16xf64
 // CHECK-NOT: diag.stream
 // CHECK: return
 func.func @pairs(%q: tensor<256x16xf32, ["q", "d"]>, %a: tensor<256x16xf32, ["j", "d"]>, %b: tensor<256x16xf32, ["k", "d"]>, %v: tensor<256x16xf32, ["j", "e"]>, %w: tensor<256x16xf32, ["k", "e"]>) -> (tensor<256xf32, ["q"]>, tensor<256x16xf32, ["q", "e"]>) {

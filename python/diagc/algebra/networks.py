@@ -191,25 +191,36 @@ class Order:
 def cheapest(net: Network, assumed_size: int) -> Order:
     """The order with the fewest operations; dynamic axes count as `assumed_size` long."""
     sizes = {a: assumed_size if s == diag.DYNAMIC else s for a, s in net.sizes.items()}
-    best = {frozenset([n]): Order(frozenset([n]), 0.0) for n in range(len(net.leaves))}
-    for count in range(2, len(net.leaves) + 1):
-        for chosen in map(frozenset, combinations(range(len(net.leaves)), count)):
-            best[chosen] = min(_splits(net, sizes, chosen, best), key=lambda order: order.cost)
-    return best[frozenset(range(len(net.leaves)))]
+    numbers = range(len(net.leaves))
+    kept: dict[frozenset[int], frozenset[str]] = {}
+    work: dict[frozenset[str], float] = {}
+    best: dict[frozenset[int], Order] = {}
+    for count in range(1, len(net.leaves) + 1):
+        for chosen in map(frozenset, combinations(numbers, count)):
+            kept[chosen] = frozenset(net.kept(chosen))
+            if count == 1:
+                best[chosen] = Order(chosen, 0.0)
+                continue
+            found: tuple[float, Order, Order] | None = None
+            for left, right in _splits(chosen, best):
+                axes = kept[left.part] | kept[right.part]
+                if axes not in work:
+                    work[axes] = 2.0 * prod(sizes[axis] for axis in axes)
+                cost = left.cost + right.cost + work[axes]
+                if found is None or cost < found[0]:
+                    found = (cost, left, right)
+            assert found is not None  # two leaves or more can be split
+            best[chosen] = Order(chosen, found[0], found[1:])
+    return best[frozenset(numbers)]
 
 
 def _splits(
-    net: Network,
-    sizes: Mapping[str, int],
-    chosen: frozenset[int],
-    best: Mapping[frozenset[int], Order],
-) -> Iterator[Order]:
+    chosen: frozenset[int], best: Mapping[frozenset[int], Order]
+) -> Iterator[tuple[Order, Order]]:
+    """The ways to split leaves in two, the part with the first leaf in front."""
     first = min(chosen)
     rest = sorted(chosen - {first})
     for count in range(len(rest)):
         for others in combinations(rest, count):
             left = best[frozenset([first, *others])]
-            right = best[chosen - left.part]
-            axes = {*net.kept(left.part), *net.kept(right.part)}
-            work = 2.0 * prod(sizes[axis] for axis in axes)
-            yield Order(chosen, left.cost + right.cost + work, (left, right))
+            yield left, best[chosen - left.part]
