@@ -24,7 +24,17 @@ from torch.utils import _pytree as pytree
 from diagc.errors import DiagcError
 from diagc.runtime.cpu_features import host_features
 
-__all__ = ["Case", "Gate", "Outcome", "main", "measure", "run_case", "save"]
+__all__ = [
+    "Case",
+    "Gate",
+    "Outcome",
+    "main",
+    "measure",
+    "results_directory",
+    "run_case",
+    "save",
+    "save_json",
+]
 
 RESULTS = Path(__file__).parent / "results"
 OURS = "diagc"
@@ -160,7 +170,8 @@ def _errors(calls: Mapping[str, Call], reference: Call | None) -> dict[str, floa
 
 def _error(value: Any, exact: Sequence[torch.Tensor]) -> float:
     pairs = zip(pytree.tree_leaves(value), exact, strict=True)
-    return max(float((a.double() - b).abs().max() / b.abs().max()) for a, b in pairs)
+    errors = [(a.double() - b).abs().max() / b.abs().max() for a, b in pairs]
+    return float(torch.stack(errors).max())  # NaN if any is
 
 
 # ---- the command ---------------------------------------------------------------------------------
@@ -230,13 +241,18 @@ def save(name: str, outcomes: Sequence[Outcome], args: argparse.Namespace) -> Pa
     return save_json(name, {"outcomes": [asdict(outcome) for outcome in outcomes]}, vars(args))
 
 
+def results_directory() -> Path:
+    """Where results of this machine stand; it is made where it is missing."""
+    directory = RESULTS / re.sub(r"[^a-z0-9]+", "-", host_features().name.lower()).strip("-")
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
 def save_json(name: str, results: Mapping[str, Any], arguments: Mapping[str, Any]) -> Path:
     """Write results as `results/<device>/<date>-<name>.json`."""
     now = datetime.now(UTC)
     features = host_features()
-    directory = RESULTS / re.sub(r"[^a-z0-9]+", "-", features.name.lower()).strip("-")
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{now:%Y-%m-%d}-{name}.json"
+    path = results_directory() / f"{now:%Y-%m-%d}-{name}.json"
     record = {
         "benchmark": name,
         "time": now.isoformat(timespec="seconds"),

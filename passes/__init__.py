@@ -17,10 +17,12 @@ __all__ = ["PASSES", "TARGET_PASSES", "find_pass", "is_pass", "pass_names", "reg
 PASSES = (
     "canonicalize-diag",
     "expand-normalizers",
+    "balance-exponentials",
     "fuse-normalization",
     "reassociate-contractions",
     "derive-streams",
     "slide-scales",
+    "block-streams",
     "form-kernels",
     "select-schedule",
     "generalize-kernels",

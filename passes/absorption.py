@@ -5,21 +5,27 @@ axis that the stream weaves (then every task computes it), or when somebody else
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from math import prod
 
 from diagc.algebra.dataflow import carries, defining_op, reduced_axes
 from diagc.algebra.graph import Graph
 from diagc.cost import elements as element_count
+from diagc.cost import recompute_pays
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.cloning import nested_ops
+from diagc.passes.library_products import is_library, is_library_product
 
-__all__ = ["LARGEST_DEPTH", "absorbable", "contraction_depth", "woven_axes"]
+__all__ = ["LARGEST_DEPTH", "absorbable", "contraction_depth", "is_layer", "woven_axes"]
+
+LONGEST_STORED = 4096
+"""What a layer with parameters gives is stored up to this size of the axis that is streamed."""
 
 LARGEST_DEPTH = 512
 """The longest contraction that is computed inside a stream: its operand rows stay in cache."""
 
-_CHEAP_OPS = 4
-"""Arithmetic ops of a map that may be repeated by every task."""
+LARGEST_FEATURES = 128
+"""Up to this size an axis may be one of features."""
 
 
 def woven_axes(reductions: Sequence[ir.Operation]) -> set[str]:
@@ -49,7 +55,7 @@ def _absorbable(
     refused: set[ir.Operation] = set()
     while True:
         found = _cone(graph, axis, reductions, refused)
-        outside = _outside(graph, found, reductions)
+        outside = _outside(graph, found, axis, reductions)
         later = graph.after(reductions)  # statistics: in the body in any case
         needed = {op for op in outside if op not in later and not _may_repeat(op)}
         if not needed:
@@ -61,7 +67,8 @@ def _cone(
     graph: Graph, axis: str, reductions: Sequence[ir.Operation], refused: Iterable[ir.Operation]
 ) -> set[ir.Operation]:
     """All candidates that are reached from the reductions through candidates."""
-    woven = woven_axes(reductions)
+    sizes = diag.join_dims(diag.dims(op.results[0]) for op in reductions)
+    woven = {axis: sizes[axis] for axis in woven_axes(reductions)}
     later = graph.after(reductions)
     found: set[ir.Operation] = set()
     stack = [(value, 0) for op in reductions for value in graph.reads[op]]
@@ -78,21 +85,55 @@ def _cone(
     return found
 
 
-def _pays(graph: Graph, op: ir.Operation, axis: str, woven: set[str], depth: int) -> bool:
+def _pays(graph: Graph, op: ir.Operation, axis: str, woven: diag.Dims, depth: int) -> bool:
     """Whether `op` costs less inside the stream than as a wire in memory."""
-    repeated = not woven <= set(diag.labels(op.results[0]))
+    repeated = not woven.keys() <= set(diag.labels(op.results[0]))
     if op.name == "diag.map":
-        return not repeated or _is_cheap(op) or _grows(op)
+        return not repeated or recompute_pays(op) or _grows(op)
     if op.name == "diag.contract":
-        small = contraction_depth(op) <= LARGEST_DEPTH and not any(
-            map(graph.from_parameters, op.operands)
-        )
-        return small and (depth == 0 or _grows(op)) and axis not in reduced_axes(op)
+        fits = _may_absorb(graph, op, axis)
+        once = depth == 0 and not (repeated and _is_shared(op, woven))
+        return fits and (once or _grows(op)) and axis not in reduced_axes(op)
     if op.name == "diag.reduce":
         return not repeated and contraction_depth(op) <= LARGEST_DEPTH
     if op.name == "diag.relabel":
         return axis not in diag.strings(op.attributes["to"])
     return False
+
+
+def _is_shared(op: ir.Operation, woven: diag.Dims) -> bool:
+    """Whether many tasks would compute a product: those along axes that its result lacks.
+
+    Few positions of such an axis are features, worked on in one task.
+    """
+    own = [size for axis, size in diag.dims(op.results[0]).items() if axis in woven]
+    lacking = [size for axis, size in woven.items() if axis not in diag.labels(op.results[0])]
+    if diag.DYNAMIC in own:
+        return False
+    return diag.DYNAMIC in lacking or prod(lacking) > max(LARGEST_FEATURES, prod(own))
+
+
+def _may_absorb(graph: Graph, op: ir.Operation, axis: str) -> bool:
+    """Whether a stream over `axis` computes a contraction, itself or by blocks of the library."""
+    if is_library(op) or is_layer(graph, op, axis):
+        return False
+    return contraction_depth(op) <= LARGEST_DEPTH or is_library_product(op)
+
+
+def is_layer(graph: Graph, op: ir.Operation, axis: str) -> bool:
+    """Whether a contraction multiplies by parameters and is better left whole to the library.
+
+    It is not where `axis` is so long that its result should never be stored, and the product is
+    cut into blocks, or `axis` is the parameters' own (classes), or they are a vector (scores).
+    """
+    held = [value for value in op.operands if graph.from_parameters(value)]
+    if not held:
+        return False
+    size = diag.dims(op.results[0]).get(axis, 0)
+    if size != diag.DYNAMIC and size <= LONGEST_STORED:
+        return True
+    labels = {label for value in held for label in diag.labels(value)}
+    return not (is_library_product(op) or axis in labels or labels <= set(reduced_axes(op)))
 
 
 def contraction_depth(op: ir.Operation) -> int:
@@ -110,24 +151,43 @@ def _grows(op: ir.Operation) -> bool:
     return element_count(op.results[0]) > sum(map(element_count, dict.fromkeys(read)))
 
 
-def _is_cheap(op: ir.Operation) -> bool:
-    names = [o.name for o in nested_ops(op) if o.name != "arith.constant"]
-    work = [name for name in names if not name.startswith("diag.")]
-    return len(work) <= _CHEAP_OPS and not any(name.startswith("math.") for name in work)
-
-
 def _may_repeat(op: ir.Operation) -> bool:
     """Whether an op that is needed outside of the stream may be computed inside, too."""
-    return op.name == "diag.map" and _is_cheap(op)
+    return op.name == "diag.map" and recompute_pays(op)
 
 
 def _outside(
-    graph: Graph, found: Collection[ir.Operation], reductions: Sequence[ir.Operation]
+    graph: Graph, found: Collection[ir.Operation], axis: str, reductions: Sequence[ir.Operation]
 ) -> set[ir.Operation]:
     """The ops of the body that are computed outside of it too: others read what they lead to."""
+    inside = {*found, *reductions, *_of_other_streams(graph, axis, reductions)}
     needed: set[ir.Operation] = set()
     for op in reversed(graph.in_order(found)):
         users = graph.users(op.results[0])
-        if any(user in needed or not (user in found or user in reductions) for user in users):
+        if any(user in needed or user not in inside for user in users):
             needed.add(op)
     return needed
+
+
+def _of_other_streams(
+    graph: Graph, axis: str, reductions: Sequence[ir.Operation]
+) -> set[ir.Operation]:
+    """Maps, and sums over another axis, that a later stream computes from what it repeats itself.
+
+    Such as the sums over queries of attention's weights: their stream computes the scores again, so
+    that nobody stores them.
+    """
+    later = graph.after(reductions)
+    found: set[ir.Operation] = set()
+    for op in reversed(graph.in_order(later)):
+        if op.name == "diag.map":
+            users = graph.users(op.results[0])
+            repeated = graph.carries(op.results[0], axis) and bool(users)
+            if repeated and all(user in found for user in users):
+                found.add(op)
+        elif op.name == "diag.reduce" and axis not in reduced_axes(op):
+            along = reduced_axes(op)
+            woven = len(along) == 1 and along[0] in woven_axes(reductions)
+            if woven and graph.carries(op.results[0], axis):
+                found.add(op)
+    return found

@@ -3,8 +3,13 @@
 Each pattern gives the value that replaces the op's result, or None when it does not apply.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
+from diagc.algebra.expressions import Expr, fold, symbols
+from diagc.algebra.maps import map_expr
+from diagc.algebra.scalars import is_exact
+from diagc.algebra.simplification import simplified
+from diagc.algebra.wire_terms import WireTerms
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
 from diagc.passes.cloning import Mapping, clone
@@ -126,6 +131,72 @@ def _is_only_reader(op: ir.Operation, producer: ir.Operation) -> bool:
     return all(owner.name == "diag.element" and owner.parent.operation == op for owner in owners)
 
 
+def separate_mask(op: ir.Operation) -> ir.Value | None:
+    """A condition of positions inside a map of other wires becomes a mask of its own.
+
+    So a mask has one form, however it was written: one that can become a bound of a loop.
+    """
+    if is_index_map(op):
+        return None
+    for nested in op.regions[0].blocks[0].operations:
+        select = nested.operation
+        if select.name != "arith.select":
+            continue
+        body = _condition_of_positions(select.operands[0])
+        if body is not None:
+            return _with_mask(op, select.operands[0], body)
+    return None
+
+
+def _condition_of_positions(value: ir.Value) -> list[ir.Operation] | None:
+    """The ops of a map's body that compare positions and nothing else, in order."""
+    compare = _defining(value)
+    if compare is None or compare.name not in ("arith.cmpi", "arith.andi", "arith.ori"):
+        return None
+    wanted = {value}
+    found: list[ir.Operation] = []
+    for view in reversed(list(compare.block.operations)):
+        inner = view.operation
+        if not wanted & set(inner.results):
+            continue
+        if inner.name == "diag.element":
+            index = _defining(inner.operands[0])
+            if index is None or index.name != "diag.index":
+                return None
+        found.append(inner)
+        wanted.update(inner.operands)
+    return found[::-1] if any(inner.name == "diag.element" for inner in found) else None
+
+
+def _with_mask(op: ir.Operation, condition: ir.Value, body: list[ir.Operation]) -> ir.Value:
+    """The map with a condition read from a mask, a map of the ops `body`, in front of it."""
+    sources = [inner.operands[0] for inner in body if inner.name == "diag.element"]
+    axes = {label for source in sources for label in diag.labels(source)}
+    sizes = {label: size for label, size in diag.dims(op.results[0]).items() if label in axes}
+
+    def compute() -> ir.Value:
+        mapping: Mapping = {}
+        for inner in body:
+            clone(inner, mapping)
+        return mapping[condition]
+
+    i1 = ir.IntegerType.get_signless(1)
+    mask = diag.map_([], compute, result=sizes, dtype=i1, loc=op.location)
+
+    def masked(keep: ir.Value) -> ir.Value:
+        mapping: Mapping = {condition: keep}
+        for view in op.regions[0].blocks[0].operations:
+            inner = view.operation
+            if inner.name == "diag.yield":
+                return mapping.get(inner.operands[0], inner.operands[0])
+            if condition not in inner.results:
+                clone(inner, mapping)
+        raise AssertionError("a map body ends with its yield")
+
+    dims, dtype = diag.dims(op.results[0]), diag.element_type(op.results[0])
+    return diag.map_([mask], masked, result=dims, dtype=dtype, loc=op.location)
+
+
 def chunk_of_mask(op: ir.Operation) -> ir.Value | None:
     """The chunk of a map of positions is that map of chunks: no mask is stored."""
     source = _defining(op.operands[0])
@@ -143,9 +214,97 @@ def chunk_of_mask(op: ir.Operation) -> ir.Value | None:
     return copy.results[0]
 
 
+_SIMPLER = {"math.absf", "math.sqrt", "arith.maximumf", "arith.select", "arith.mulf"}
+"""Ops that some identity of scalars starts from."""
+
+
+def simplify_body(op: ir.Operation) -> ir.Value | None:
+    """The body of a map by the identities of `algebra/simplification.py`."""
+    body = [view.operation for view in op.regions[0].blocks[0].operations]
+    names = {nested.name for nested in body}
+    if len(names & _SIMPLER) == 0 or not is_exact(op) or not _has_one_float_type(body):
+        return None
+    terms = WireTerms()
+    old = terms.definition(op.results[0])
+    if old is None:
+        return None
+    opened = fold(old, lambda leaf: _opened(leaf, terms))
+    new = simplified(opened)
+    new = simplified(old) if new == opened else new
+    if new == old:
+        return None
+    type_ = diag.element_type(op.results[0])
+    return map_expr(new, terms.wires, type_, result=diag.dims(op.results[0]), loc=op.location)
+
+
+def _opened(leaf: Expr, terms: WireTerms) -> Expr:
+    """An absolute value that another map computes; other wires as they are."""
+    inner = terms.definition(terms.wire(leaf))
+    return inner if inner is not None and inner.op == "abs" else leaf
+
+
+def _has_one_float_type(body: list[ir.Operation]) -> bool:
+    """Whether all floats are f32, or all f64, the result among them."""
+    types = {str(op.results[0].type) for op in body if len(op.results)}
+    return types - {"i1"} in ({"f32"}, {"f64"}) and str(body[-1].operands[0].type) != "i1"
+
+
+def contract_product(op: ir.Operation) -> ir.Value | None:
+    """The sum of a product of two wires, none of which has all axes of the product, contracts.
+
+    Else the product would be a wire of its own, larger than both.
+    """
+    source = _defining(op.operands[0])
+    is_sum = op.attributes["kind"].value == "add" and source is not None
+    if source is None or not is_sum or source.name != "diag.map" or not is_exact(source):
+        return None
+    body = [view.operation for view in source.regions[0].blocks[0].operations]
+    if not _has_one_float_type(body) or len(list(source.results[0].uses)) > 1:
+        return None
+    terms = WireTerms()
+    term = terms.definition(source.results[0])
+    groups = None if term is None else _two_factors(term, terms, diag.labels(op.operands[0]))
+    if groups is None:
+        return None
+    type_ = diag.element_type(op.results[0])
+    over = diag.strings(op.attributes["over"])
+    left, right = (map_expr(factor, terms.wires, type_, loc=source.location) for factor in groups)
+    order = diag.labels(op.results[0])
+    return diag.contract(left, right, over, dtype=type_, order=order, loc=op.location)
+
+
+def _two_factors(term: Expr, terms: WireTerms, axes: Sequence[str]) -> tuple[Expr, Expr] | None:
+    """A product as two factors, each without some of `axes`; all that fits goes to the first."""
+    factors = list(_factors_of(term))
+    labels = [{a for name in symbols(f) for a in diag.labels(terms.wires[name])} for f in factors]
+    largest = max(labels, key=len)
+    first = [f for f, own in zip(factors, labels, strict=True) if own <= largest]
+    rest = [f for f in factors if f not in first]
+    others = {a for f, own in zip(factors, labels, strict=True) if f in rest for a in own}
+    if not rest or largest >= set(axes) or others >= set(axes) or largest | others != set(axes):
+        return None
+    return _multiplied(first), _multiplied(rest)
+
+
+def _factors_of(expr: Expr) -> Iterator[Expr]:
+    if expr.op == "mul":
+        for arg in expr.args:
+            yield from _factors_of(arg)
+    else:
+        yield expr
+
+
+def _multiplied(factors: list[Expr]) -> Expr:
+    total = factors[0]
+    for factor in factors[1:]:
+        total = total * factor
+    return total
+
+
 MAP_PATTERNS: dict[str, tuple[Pattern, ...]] = {
     "diag.chunk": (chunk_of_mask,),
-    "diag.map": (inline_literals, drop_identity_map, fuse_maps),
+    "diag.map": (inline_literals, drop_identity_map, fuse_maps, separate_mask, simplify_body),
+    "diag.reduce": (contract_product,),
 }
 
 

@@ -35,11 +35,11 @@ from diagc.passes.canonical_maps import MAP_PATTERNS, sink_constants
 from diagc.passes.canonical_views import VIEW_PATTERNS
 from diagc.passes.cloning import array_ops
 
-__all__ = ["PATTERNS", "CanonicalizeDiagPass", "canonicalize_diag"]
+__all__ = ["PATTERNS", "CanonicalizeDiagPass", "canonicalize_diag", "erase_dead_ops"]
 
 PATTERNS: dict[str, tuple[Callable[[ir.Operation], ir.Value | None], ...]] = {
-    **MAP_PATTERNS,
-    **VIEW_PATTERNS,
+    name: (*MAP_PATTERNS.get(name, ()), *VIEW_PATTERNS.get(name, ()))
+    for name in {**MAP_PATTERNS, **VIEW_PATTERNS}
 }
 """Identities by op name, tried in order."""
 
@@ -82,7 +82,7 @@ def _run_upstream(function: ir.Operation, passes: str) -> None:
     for op in array_ops(function)[1:]:
         if op.name == "diag.map":
             sink_constants(op)
-    _erase_dead(function)
+    erase_dead_ops(function)
 
 
 def _sweep(function: ir.Operation) -> bool:
@@ -95,7 +95,7 @@ def _sweep(function: ir.Operation) -> bool:
             op.erase()
             changed = True
     if changed:
-        _erase_dead(function)
+        erase_dead_ops(function)
     return changed
 
 
@@ -108,7 +108,7 @@ def _first_match(op: ir.Operation) -> ir.Value | None:
     return None
 
 
-def _erase_dead(function: ir.Operation) -> None:
+def erase_dead_ops(function: ir.Operation) -> None:
     """Erase array ops and constants that nobody reads, readers before what they read."""
     for op in reversed(array_ops(function)[1:]):
         unread = all(not any(True for _ in result.uses) for result in op.results)

@@ -8,7 +8,7 @@ all producers that nobody else reads, and one contraction with all its consumers
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from diagc.algebra.dataflow import defining_op
+from diagc.algebra.dataflow import defining_op, reduced_axes
 from diagc.algebra.graph import Graph
 from diagc.algebra.networks import (
     LARGEST_NETWORK,
@@ -18,12 +18,21 @@ from diagc.algebra.networks import (
     network,
     product_of,
 )
-from diagc.cost import UNKNOWN_SIZE, op_flops
+from diagc.cost import UNKNOWN_SIZE, elements, op_flops
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.network_builder import can_place_conditions
 
-__all__ = ["Chain", "Root", "chain_above", "chain_below", "is_sum"]
+__all__ = [
+    "Chain",
+    "MaskedChain",
+    "Root",
+    "chain_above",
+    "chains_below",
+    "degree",
+    "is_sum",
+    "masked_chain",
+]
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,10 @@ class Root:
     op: ir.Operation
     network: Network
     order: Order
+
+    def outer_sums(self, contraction: ir.Operation) -> set[str]:
+        """Axes of the network that are summed by other ops than `contraction`, the scores."""
+        return {axis for axis, op in self.network.sums.items() if op != contraction}
 
 
 @dataclass(frozen=True)
@@ -45,12 +58,33 @@ class Chain:
     after: float
 
 
+@dataclass(frozen=True)
+class MaskedChain:
+    """Sums of a contraction under masks that no single wire has the axes of, one network each."""
+
+    contraction: ir.Operation
+    roots: tuple[ir.Operation, ...]
+    networks: tuple[Network, ...]
+    through: frozenset[ir.Operation]
+
+    @property
+    def has_squares(self) -> bool:
+        """Whether some root sums squares of the scores."""
+        return any(degree(net, self.contraction) > 1 for net in self.networks)
+
+
 def is_sum(op: ir.Operation) -> bool:
     """Whether `op` is a contraction, or a sum of floats."""
     if op.name == "diag.contract":
         return True
     is_add = op.name == "diag.reduce" and op.attributes["kind"].value == "add"
     return is_add and diag.is_float(diag.element_type(op.results[0]))
+
+
+def degree(net: Network, contraction: ir.Operation) -> int:
+    """How often the scores, which `contraction` gives, are a factor of a network."""
+    axes = [axis for axis, op in net.sums.items() if op == contraction]
+    return len(axes) // max(1, len(reduced_axes(contraction)))
 
 
 def chain_above(graph: Graph, root: ir.Operation) -> Chain | None:
@@ -72,22 +106,87 @@ def chain_above(graph: Graph, root: ir.Operation) -> Chain | None:
     return _chain([root], through)
 
 
-def chain_below(graph: Graph, contraction: ir.Operation) -> Chain | None:
-    """The chain of one contraction with all its consumers, when each is, or ends in, a sum."""
+def chains_below(graph: Graph, contraction: ir.Operation) -> list[Chain]:
+    """The chains of one contraction with all its consumers, when each is, or ends in, a sum.
+
+    The second of two takes apart, besides, the products that feed the contraction and are larger
+    than what they read: outer products, such as pairs of keys.
+    """
+    found = _consumers(graph, contraction)
+    if found is None:
+        return []
+    roots, through = found
+    chains = [_chain(roots, through)]
+    wider = through | _outer_products(graph, contraction, through)
+    if wider != through:
+        chains.append(_chain(roots, wider))
+    return [chain for chain in chains if chain is not None]
+
+
+def masked_chain(graph: Graph, contraction: ir.Operation) -> MaskedChain | None:
+    """The chain of one contraction with all its consumers, where masks couple its operands."""
+    found = _consumers(graph, contraction) if contraction.name == "diag.contract" else None
+    if found is None:
+        return None
+    roots, through = found
+    through |= _outer_products(graph, contraction, through)
+    networks = []
+    for root in roots:
+        net = network(root, through)
+        if net is None or len(net.leaves) > LARGEST_NETWORK or can_place_conditions(net):
+            return None
+        networks.append(net)
+    if not roots or any(op.name == "diag.relabel" for op in through):
+        return None
+    return MaskedChain(contraction, tuple(roots), tuple(networks), frozenset(through))
+
+
+def _consumers(
+    graph: Graph, contraction: ir.Operation
+) -> tuple[list[ir.Operation], set[ir.Operation]] | None:
+    """The sums that the results of a contraction end in, and the ops on the way."""
     through, roots = {contraction}, []
     stack = [contraction]
     while stack:
         for user in graph.users(stack.pop().results[0]):
             if user in through or user in roots:
                 continue
-            if is_sum(user):
+            if is_sum(user) and not _is_summed_again(graph, user):
                 roots.append(user)
-            elif _passes(user):
+            elif is_sum(user) or _passes(user):
                 through.add(user)
                 stack.append(user)
             else:
                 return None
-    return _chain(graph.in_order(roots), through)
+    return graph.in_order(roots), through
+
+
+def _is_summed_again(graph: Graph, op: ir.Operation) -> bool:
+    """Whether only one contraction reads a contraction: both sum one product."""
+    users = graph.users(op.results[0])
+    return op.name == "diag.contract" and [user.name for user in users] == ["diag.contract"]
+
+
+def _outer_products(
+    graph: Graph, op: ir.Operation, through: set[ir.Operation]
+) -> set[ir.Operation]:
+    """Products that only `op` reads, through each other, and that are larger than what they read.
+
+    A factor of a normaliser, say, is no such product: it stays where it is computed.
+    """
+    found: set[ir.Operation] = set()
+    stack = list(graph.reads[op])
+    while stack:
+        value = stack.pop()
+        producer = defining_op(value)
+        if producer is None or producer.name != "diag.map" or not _passes(producer):
+            continue
+        read = sum(map(elements, graph.reads[producer]))
+        users = graph.users(value)
+        if elements(value) > read and all(u == op or u in through | found for u in users):
+            found.add(producer)
+            stack.extend(graph.reads[producer])
+    return found
 
 
 def _passes(op: ir.Operation) -> bool:

@@ -28,8 +28,9 @@ may be streamed.
 
 Declines: a short axis over which nothing is contracted; a correction that depends on the position
 (but for few further sums, such as those of a variance around a running mean), divides by a
-statistic, or follows a product; a contraction whose state is too wide for one task or
-that multiplies by parameters (a linear layer); more than 8 results. What a law forbids is a remark:
+statistic, or follows a product; a contraction whose state is too wide for one task, or
+that multiplies by parameters (a linear layer) and is neither long nor blocked; large products
+that only large products read; more than 8 results. What a law forbids is a remark:
 an entry in the function's `diag.remarks`, and the attribute `diag.declined` of the reduction.
 """
 
@@ -46,7 +47,7 @@ from diagc.passes.nonpositive import mark_nonpositive
 from diagc.passes.remarks import counted, declined, done
 from diagc.passes.replacing import replace_ops, unneeded
 from diagc.passes.stream_builder import MAX_RESULTS, build_stream
-from diagc.passes.stream_groups import Note, derivation, groups, reduced_axes_of
+from diagc.passes.stream_groups import Note, axes_by_state, derivation, groups
 
 __all__ = ["DeriveStreamsPass"]
 
@@ -64,7 +65,7 @@ class DeriveStreamsPass(Pass):
         for block in op.regions[0].blocks:
             graph = Graph(block)
             mark_nonpositive(graph)
-            for axis in self.axes or reduced_axes_of(graph):
+            for axis in self.axes or axes_by_state(graph):
                 graph = _stream_axis(op, graph, axis, self.limit)
 
 

@@ -1,17 +1,17 @@
-"""Emits the further sums of a stream: sums D_1, D_2 ... that let D_0 follow a statistic."""
+"""Emits the sums that together let a state of a stream follow its statistics."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import factorial
 
 from diagc.algebra.dataflow import reduced_axes
-from diagc.algebra.expressions import Expr, symbol, symbols
+from diagc.algebra.expressions import Expr, constant, substitute, symbol, symbols
+from diagc.algebra.finite_rank import Form
 from diagc.algebra.maps import map_expr
 from diagc.algebra.streams import FurtherSums
 from diagc.dialects import diag
 from diagc.mlir import ir
 
-__all__ = ["Part", "add_parts", "sum_dims", "sum_term"]
+__all__ = ["Part", "add_parts", "sum_dims", "sum_term", "weighed"]
 
 
 def _term_dims(
@@ -64,41 +64,73 @@ def sum_term(
 
 @dataclass(frozen=True)
 class Part:
-    """The sums D_0, D_1 ... of a part of the axis; with `scale` and `step` they move first."""
+    """The sums of a part of the axis, and what they move by first, if they do.
+
+    Args:
+        sums: one wire for each.
+        scale: a factor or shift of the only sum.
+        factors: what the moves of a form read.
+    """
 
     sums: Sequence[ir.Value]
     scale: ir.Value | None = None
-    step: ir.Value | None = None
+    factors: Sequence[ir.Value] | None = None
 
 
-def add_parts(parts: Sequence[Part], number: int) -> ir.Value:
-    """Sum number `number` of all parts together, in one map.
-
-    A part that moves by t gives the sum over k of t^k / k! * D_(number + k), times its scale.
-    """
+def add_parts(parts: Sequence[Part], form: Form, number: int) -> ir.Value:
+    """Sum number `number` of all parts together, in one map."""
     wires: dict[str, ir.Value] = {}
     total: Expr | None = None
     for index, part in enumerate(parts):
-        moved = _moved(part, number, f"p{index}_", wires)
+        moved = _moved(part, form, number, f"p{index}_", wires)
         total = moved if total is None else total + moved
     assert total is not None
     first = parts[0].sums[number]
     return map_expr(total, wires, diag.element_type(first), result=diag.dims(first))
 
 
-def _moved(part: Part, number: int, prefix: str, wires: dict[str, ir.Value]) -> Expr:
+def _moved(part: Part, form: Form, number: int, prefix: str, wires: dict[str, ir.Value]) -> Expr:
     """The term of one part; the wires that it reads are added to `wires`."""
 
     def read(name: str, wire: ir.Value) -> Expr:
         wires[prefix + name] = wire
         return symbol(prefix + name)
 
-    total = read(f"d{number}", part.sums[number])
-    if part.step is not None:
-        power: Expr | None = None
-        for k, wire in enumerate(part.sums[number + 1 :], start=1):
-            step = read("t", part.step)
-            power = step if power is None else power * step
-            factor = power if k == 1 else power * (1.0 / factorial(k))
-            total = total + factor * read(f"d{number + k}", wire)
-    return total if part.scale is None else total * read("r", part.scale)
+    if part.factors is None:
+        return read(f"d{number}", part.sums[number])
+    total: Expr | None = None
+    for source, coefficient in form.moves[number]:
+        names = sorted(symbols(coefficient))
+        factors = {n: read(n, part.factors[int(n[1:])]) for n in names}
+        moved = read(f"d{source}", part.sums[source])
+        if coefficient != constant(1.0):
+            moved = substitute(coefficient, factors) * moved
+        total = moved if total is None else total + moved
+    assert total is not None
+    return total
+
+
+def weighed(
+    op: ir.Operation, form: Form, sums: Sequence[ir.Value], wires: Mapping[str, ir.Value]
+) -> ir.Value:
+    """The value of a state from its sums.
+
+    Args:
+        op: the reduction.
+        form: the sums.
+        sums: one wire for each.
+        wires: the statistics as they are now, by name.
+    """
+    total: Expr | None = None
+    read: dict[str, ir.Value] = {}
+    for number, weight in enumerate(form.weights):
+        if weight == constant(0.0):
+            continue
+        read[f"d{number}"] = sums[number]
+        read |= {name: wires[name] for name in sorted(symbols(weight))}
+        part = symbol(f"d{number}")
+        part = part if weight == constant(1.0) else weight * part
+        total = part if total is None else total + part
+    assert total is not None
+    type_ = diag.element_type(sums[0])
+    return map_expr(total, read, type_, result=diag.dims(op.results[0]))

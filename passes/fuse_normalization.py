@@ -11,7 +11,7 @@ After:
     %o = "diag.map"() ({ c * r })
 
 Likewise for division, negation, casts, `select(keep, e * r, 0)`, and for a sum instead of the
-contraction.
+contraction. A sum of products with statistics of their own is split first (`distribution.py`).
 
 Requires: the body of the map is a product; run on functions. A division by a statistic of the
 contracted axis becomes a multiplication by its reciprocal, and by 0 where the statistic is 0
@@ -43,6 +43,8 @@ from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.base import Pass
 from diagc.passes.cloning import nested_ops
+from diagc.passes.distribution import distribute
+from diagc.passes.linear_ops import apply_linear, linear_operands
 from diagc.passes.products import Factor, Product, take_factors
 from diagc.passes.remarks import done
 
@@ -64,23 +66,25 @@ class FuseNormalizationPass(Pass):
             graph = Graph(block)
             parameters = graph.parameters  # asked before the first op changes
             for linear in graph.ops:
-                _slide_all(parameters, linear, self.empty_rows == "zero")
+                for part in _distribute_all(linear):
+                    _slide_all(parameters, part, self.empty_rows == "zero")
+
+
+def _distribute_all(op: ir.Operation) -> list[ir.Operation]:
+    """The linear ops that `op` was split into, or itself."""
+    for number in linear_operands(op):
+        parts = distribute(op, number)
+        if parts:
+            return [last for part in parts for last in _distribute_all(part)]
+    return [op]
 
 
 def _slide_all(parameters: Values, op: ir.Operation, guarded: bool) -> None:
     """Move factors of the operands of `op` behind it until none is left that pays."""
     current: ir.Operation | None = op
     while current is not None:
-        moved = (_slide(parameters, current, n, guarded) for n in _linear_operands(current))
+        moved = (_slide(parameters, current, n, guarded) for n in linear_operands(current))
         current = next((new for new in moved if new is not None), None)
-
-
-def _linear_operands(op: ir.Operation) -> range:
-    """Operands in which `op` is linear."""
-    if op.name == "diag.contract":
-        return range(2)
-    is_sum = op.name == "diag.reduce" and op.attributes["kind"].value == "add"
-    return range(1 if is_sum and diag.is_float(diag.element_type(op.results[0])) else 0)
 
 
 def _slide(parameters: Values, op: ir.Operation, number: int, guarded: bool) -> ir.Operation | None:
@@ -100,7 +104,7 @@ def _slide(parameters: Values, op: ir.Operation, number: int, guarded: bool) -> 
         return None
     done(op, _told(op, product))
     with ir.InsertionPoint(op), op.location:
-        new = _apply_linear(op, number, product.rest)
+        new = apply_linear(op, number, product.rest)
         result = _times(new, product, op, guarded)
     op.results[0].replace_all_uses_with(result)
     op.erase()
@@ -166,19 +170,6 @@ def _discard(product: Product) -> None:
 
 
 # ---- rewriting ----------------------------------------------------------------------------------
-
-
-def _apply_linear(op: ir.Operation, number: int, rest: ir.Value) -> ir.Value:
-    """`op` applied to the rest; its result is in the type that sums are kept in."""
-    axes = reduced_axes(op)
-    if op.name == "diag.reduce":
-        return diag.reduce(rest, axes, "add")
-    operands = list(op.operands)
-    operands[number] = rest
-    wide = any(isinstance(diag.element_type(o), ir.F64Type) for o in operands)
-    acc = ir.TypeAttr(op.attributes["acc"]).value if "acc" in op.attributes else None
-    result = ir.F64Type.get() if wide else ir.F32Type.get()
-    return diag.contract(operands[0], operands[1], axes, dtype=result, acc=acc)
 
 
 def _times(value: ir.Value, product: Product, op: ir.Operation, guarded: bool) -> ir.Value:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import prod
 
-from diagc.cost import body_weight, value_bytes
+from diagc.cost import recompute_pays, value_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.cloning import array_ops, used_values
@@ -19,11 +19,11 @@ from diagc.passes.kernel_axes import (
 
 __all__ = ["ClusterAxes", "cluster_axes", "inner_axes", "is_cheap", "is_small"]
 
-CHEAP_WEIGHT = 4
-"""A map body of up to this many additions is computed again rather than stored and loaded."""
-
 LARGEST_LANE_STATE = 1024
 """Elements that one lane may keep of a wire: 256 KiB for 64 lanes in f32."""
+
+LARGEST_ROW = 64 * 1024
+"""Elements of a row that maps and reductions walk over: 256 KiB in f32, half of a second level."""
 
 LARGEST_TASK = 8
 """All wires of a task together, in units of the largest single one: its scratch is on the stack."""
@@ -74,6 +74,8 @@ class ClusterAxes:
             return None
         if not common and self.common and other.common:
             return None
+        if not common and both.streamed and (self.common or other.common):
+            return None  # a stream would be one task: nothing of it could be shared out
         return both if both.fits() else None
 
     def fits(self) -> bool:
@@ -82,7 +84,8 @@ class ClusterAxes:
         if local & self.streamed or any(labels[label] == diag.DYNAMIC for label in local):
             return False
         lanes = bool(self.broadcast & (self.common or frozenset()))
-        limit = LARGEST_LANE_STATE if lanes else LARGEST_STATE
+        products = self.broadcast or self.streamed
+        limit = LARGEST_LANE_STATE if lanes else LARGEST_STATE if products else LARGEST_ROW
         kept = [prod(v for k, v in dims.items() if k in local) for dims in self.produced]
         return max(kept) <= limit and sum(kept) <= LARGEST_TASK * limit
 
@@ -161,4 +164,4 @@ def is_cheap(op: ir.Operation) -> bool:
         return True
     sources = [value for value in used_values(op) if diag.is_wire(value.type)]
     moved = sum(value_bytes(value) for value in sources)
-    return body_weight(op) <= CHEAP_WEIGHT and moved <= value_bytes(op.results[0])
+    return moved <= value_bytes(op.results[0]) and recompute_pays(op)

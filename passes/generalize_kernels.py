@@ -40,7 +40,7 @@ from diagc.passes.outlining import AXES, unique_symbol
 from diagc.passes.remarks import DECLINED
 from diagc.passes.schedules import SCHEDULE, Schedule, read_schedule
 
-__all__ = ["GeneralizeKernelsPass", "generalize_kernels", "kernel_key"]
+__all__ = ["GeneralizeKernelsPass", "generalize_kernels", "kernel_key", "kernel_text"]
 
 NOTES = (ORIGIN, DECLINED, "diag.done")
 """Attributes for people: two kernels that differ in nothing else are equal."""
@@ -72,7 +72,7 @@ def generalize_kernels(module: ir.Operation) -> None:
         for kernel in kernels:
             callers = calls.get(_symbol(kernel), [])
             _generalize(kernel)
-            first = known.setdefault(_text(kernel), kernel)
+            first = known.setdefault(kernel_text(kernel), kernel)
             if first == kernel:
                 _rename(kernel)
             else:
@@ -163,7 +163,7 @@ def _rename(kernel: ir.Operation) -> None:
 # ---- equal kernels -----------------------------------------------------------------------------
 
 
-def _text(kernel: ir.Operation) -> str:
+def kernel_text(kernel: ir.Operation) -> str:
     """The text of a kernel without name, origin, notes and locations."""
     ops = list(nested_ops(kernel))
     hidden = [
@@ -187,7 +187,7 @@ def kernel_key(kernel: ir.Operation, features: str = "") -> str:
     Name, origin, notes and locations do not count, so that a comment in the source misses nothing.
     """
     with kernel.context:
-        return sha256(f"{features}\n{_text(kernel)}".encode()).hexdigest()
+        return sha256(f"{features}\n{kernel_text(kernel)}".encode()).hexdigest()
 
 
 def _merge_origins(first: ir.Operation, other: ir.Operation) -> None:

@@ -15,6 +15,7 @@ from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.cloning import used_values
 from diagc.passes.fusion_rules import ClusterAxes, cluster_axes, inner_axes, is_cheap, is_small
+from diagc.passes.library_products import is_library
 
 __all__ = ["ClusterOptions", "KernelPlan", "plan_kernels"]
 
@@ -259,7 +260,9 @@ def plan_kernels(block: ir.Block, options: ClusterOptions | None = None) -> Kern
     """Say which ops of `block` form kernels."""
     ops = [op.operation for op in block.operations][:-1]
     options = options or ClusterOptions()
-    contractions = [n for n, op in enumerate(ops) if op.name == "diag.contract"]
+    contractions = [
+        n for n, op in enumerate(ops) if op.name == "diag.contract" and not is_library(op)
+    ]
     small = frozenset(n for n in contractions if is_small(ops[n]))
     results = set(list(block.operations)[-1].operands)
     returned = frozenset(n for n, op in enumerate(ops) if results & set(op.results))

@@ -4,21 +4,23 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from diagc.algebra.expressions import Expr, select, symbol
-from diagc.algebra.maps import map_expr, statistic_type
+from diagc.algebra.maps import cast, map_expr, statistic_type
 from diagc.algebra.networks import Leaf, Network, Order
 from diagc.cost import elements as element_count
 from diagc.dialects import diag
 from diagc.mlir import ir
 
-__all__ = ["NetworkBuilder", "can_place_conditions"]
+__all__ = ["NetworkBuilder", "can_place_conditions", "is_placed"]
 
 
 def can_place_conditions(net: Network) -> bool:
-    """Whether every condition can be a zeroed operand: some leaf has all of its axes."""
-    return all(
-        any(set(condition.axes) <= set(leaf.axes) for leaf in net.leaves)
-        for condition in net.conditions
-    )
+    """Whether every condition can be a zeroed operand."""
+    return all(is_placed(net, condition) for condition in net.conditions)
+
+
+def is_placed(net: Network, condition: Leaf) -> bool:
+    """Whether some leaf has all axes of a condition, so that it can be zeroed there."""
+    return any(set(condition.axes) <= set(leaf.axes) for leaf in net.leaves)
 
 
 @dataclass(frozen=True)
@@ -44,14 +46,19 @@ class NetworkBuilder:
 
     Sums of parts are in the type of statistics (f32, f64 for f64), whatever the leaves hold: a
     Gram matrix in bf16 would lose what the shorter order gains.
+
+    Args:
+        net: the network.
+        type_: a wider type of sums, which leaves are converted to.
     """
 
-    def __init__(self, net: Network) -> None:
+    def __init__(self, net: Network, type_: ir.Type | None = None) -> None:
         self._net = net
         self._values: dict[frozenset[int], ir.Value] = {}
+        self._wide = type_
         types = [statistic_type(diag.element_type(leaf.wire)) for leaf in net.leaves]
         wide = any(isinstance(type_, ir.F64Type) for type_ in types)
-        self.type = ir.F64Type.get() if wide else ir.F32Type.get()
+        self.type = type_ or (ir.F64Type.get() if wide else ir.F32Type.get())
 
     def whole(self, order: Order, dtype: ir.Type) -> ir.Value:
         """The network with its number, in element type `dtype`, axes as in its result."""
@@ -91,7 +98,7 @@ class NetworkBuilder:
 
     def _leaf(self, leaf: Leaf) -> ir.Value:
         """The wire under the network's labels, 0 where a condition that fits it does not hold."""
-        wire = leaf.wire
+        wire = leaf.wire if self._wide is None else cast(leaf.wire, self._wide)
         if leaf.renaming():
             wire = diag.relabel(wire, leaf.renaming())
         for condition in self._net.conditions:

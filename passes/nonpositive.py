@@ -5,23 +5,25 @@ stays on the op when streams are derived, since there the maximum so far include
 """
 
 import math
+from collections.abc import Collection
 
 from diagc.algebra.dataflow import defining_op
-from diagc.algebra.expressions import CONSTANT, SYMBOL, Expr, symbol
+from diagc.algebra.expressions import CONSTANT, SYMBOL, Expr
 from diagc.algebra.graph import Graph
 from diagc.algebra.scalars import read, read_map
 from diagc.algebra.summands import without_guards
+from diagc.algebra.wire_terms import WireTerms
 from diagc.dialects import diag
 from diagc.mlir import ir
 
-__all__ = ["NONPOSITIVE", "mark_nonpositive"]
+__all__ = ["NONPOSITIVE", "mark_nonpositive", "own_maximum"]
 
 NONPOSITIVE = "diag.nonpositive"
 
 
 def mark_nonpositive(graph: Graph) -> None:
     """Mark what can be proved in the maps of the block."""
-    names = _Names()
+    names = WireTerms()
     for op in graph.ops:
         if op.name != "diag.map":
             continue
@@ -30,52 +32,43 @@ def mark_nonpositive(graph: Graph) -> None:
                 inner.attributes[NONPOSITIVE] = ir.UnitAttr.get()
 
 
-class _Names:
-    """A symbol for every wire, and back."""
-
-    def __init__(self) -> None:
-        self.wires: dict[str, ir.Value] = {}
-        self._known: dict[ir.Value, Expr] = {}
-
-    def leaf(self, wire: ir.Value) -> Expr:
-        """The symbol of a wire."""
-        if wire not in self._known:
-            name = f"w{len(self.wires)}"
-            self.wires[name] = wire
-            self._known[wire] = symbol(name)
-        return self._known[wire]
-
-
-def _is_nonpositive(argument: ir.Value, names: _Names) -> bool:
+def _is_nonpositive(argument: ir.Value, names: WireTerms) -> bool:
     """Whether a scalar is `(a - max a) * c` with c not negative."""
-    expr = read(argument, names.leaf)
+    return own_maximum(read(argument, names.leaf), names) is not None
+
+
+def own_maximum(
+    expr: Expr, names: WireTerms, guards: Collection[float] = (-math.inf,)
+) -> ir.Operation | None:
+    """The maximum of a, when a term is `(a - max a) * c` with c not negative.
+
+    Args:
+        expr: the term.
+        names: symbols of the wires.
+        guards: infinities that the maximum may be replaced at; with inf, the term may be inf.
+    """
     while expr.op == "mul" and any(map(_is_positive, expr.args)):
         left, right = expr.args
         expr = right if _is_positive(left) else left
     if expr.op != "sub" or expr.args[1].op != SYMBOL:
-        return False
-    maximum = _source_of_maximum(names.wires[str(expr.args[1].value)], names)
+        return None
+    maximum = _maximum_of(names.wire(expr.args[1]), names, guards)
     if maximum is None:
-        return False
-    return expr.args[0] in (names.leaf(maximum), _definition(maximum, names))
+        return None
+    source = maximum.operands[0]
+    return maximum if expr.args[0] in (names.leaf(source), names.definition(source)) else None
 
 
 def _is_positive(expr: Expr) -> bool:
     return expr.op == CONSTANT and float(expr.value or 0.0) >= 0.0
 
 
-def _source_of_maximum(wire: ir.Value, names: _Names) -> ir.Value | None:
-    """The wire whose maximum `wire` is, seen through a guard for empty rows (not for +inf)."""
+def _maximum_of(wire: ir.Value, names: WireTerms, guards: Collection[float]) -> ir.Operation | None:
+    """The maximum that `wire` is, seen through a guard for infinities."""
     op = defining_op(wire)
     if op is not None and op.name == "diag.map":
-        inner = without_guards(read_map(op, names.leaf), [-math.inf])
-        op = defining_op(names.wires[str(inner.value)]) if inner.op == SYMBOL else None
+        inner = without_guards(read_map(op, names.leaf), guards)
+        op = defining_op(names.wire(inner)) if inner.op == SYMBOL else None
     if op is None or op.name != "diag.reduce" or op.attributes["kind"].value != "max":
         return None
-    return op.operands[0]
-
-
-def _definition(wire: ir.Value, names: _Names) -> Expr | None:
-    """The term of the map that gives a wire."""
-    op = defining_op(wire)
-    return read_map(op, names.leaf) if op is not None and op.name == "diag.map" else None
+    return op

@@ -19,22 +19,27 @@ After:
     %z  = "diag.map"() ({ select(w, z2, max(z1, 0)) })
     %o  = "diag.map"() ({ select(w, o2, o1) })
 
+Scores of several keys (q * k1 * k2, summed over d) are re-associated alike, and sums under a causal
+mask are cut at chunks, so that states of earlier chunks are summed first (`chunked_sums.py`).
+
 Requires: everybody who reads the contraction sums its products with other wires: constants, other
 factors, squares, `select(keep, s, 0)` with a mask that one operand has the axes of (it becomes
-zeroed rows of that operand). Run on functions. Sums of products are in f32, in f64 for f64. A sum
-of squares needs the guard of `reassociation_guard.py`; option `reassociate=exact` shortens only
+zeroed rows of that operand), or a causal one over static axes. Run on functions. Sums of products
+are in f32, in f64 for f64. A sum of squares needs a guard: that of `reassociation_guard.py` for
+scores of two wires, f64 for others (`wide_squares.py`); option `reassociate=exact` shortens only
 linear chains, `reassociate=off` nothing.
 
-Declines: an order that saves less than a third of the operations (dynamic axes count as long); an
-axis shorter than the matrices that would replace it; any other function of a contraction, such as
-exp, and masks over both its operands (causal), whose products cannot be summed apart.
+Declines: an order that saves less than a third of the time of a linear chain, or of the operations
+of squares (dynamic axes count as long); an axis of squares shorter than the matrices that would
+replace it; any other function of a contraction, such as exp; masks over both its operands that are
+not causal.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
 
-from diagc.algebra.dataflow import reduced_axes
 from diagc.algebra.graph import Graph
 from diagc.algebra.refusal import Refusal
 from diagc.cost import UNKNOWN_SIZE
@@ -42,18 +47,28 @@ from diagc.dialects import diag
 from diagc.errors import PassError
 from diagc.mlir import ir
 from diagc.passes.base import Pass
-from diagc.passes.chain_search import Chain, Root, chain_above, chain_below, is_sum
+from diagc.passes.chain_cost import GAIN, saves_time
+from diagc.passes.chain_search import (
+    Chain,
+    MaskedChain,
+    Root,
+    chain_above,
+    chains_below,
+    degree,
+    is_sum,
+    masked_chain,
+)
+from diagc.passes.chunked_sums import chunked_sums
 from diagc.passes.network_builder import NetworkBuilder
+from diagc.passes.product_choice import choose_products
 from diagc.passes.reassociation_guard import fallback, guarded_scores, guarded_values
 from diagc.passes.remarks import declined, done
 from diagc.passes.replacing import replace_ops, unneeded
+from diagc.passes.wide_squares import check_squares, wide_values
 
 __all__ = ["ReassociateContractionsPass"]
 
 CHOICES = ("auto", "exact", "off")
-
-_GAIN = 1.5
-"""How many times fewer operations the new order must take: what it saves in traffic is unknown."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,7 @@ class ReassociateContractionsPass(Pass):
             left: int | None = len(list(block.operations))
             while left is not None:
                 left = _rewrite_one(op, block, left, with_squares=self.reassociate == "auto")
+            choose_products(block)
 
 
 def _rewrite_one(
@@ -91,11 +107,17 @@ def _rewrite_one(
     for position in reversed(range(left)):
         op = graph.ops[position]
         chain = chain_above(graph, op) if is_sum(op) else None
-        if chain is not None and _pays(chain):
+        if chain is not None and saves_time(chain):
             _rewrite_linear(graph, chain)
             return position  # the network is in its best order; searching it again may not end
-        chain = chain_below(graph, op) if op.name == "diag.contract" and with_squares else None
-        if chain is not None and _pays(chain):
+        masked = masked_chain(graph, op) if with_squares else None
+        if masked is not None:
+            if _rewrite_masked(function, graph, masked):
+                return position  # what is left are short sums
+            graph = Graph(block)
+            continue
+        chain = _cheapest_below(graph, op) if with_squares else None
+        if chain is not None:
             last = graph.position[chain.roots[-1].op]
             if _rewrite_squares(function, graph, chain, op):
                 return len(list(block.operations)) - (count - 1 - last)
@@ -103,16 +125,26 @@ def _rewrite_one(
     return None
 
 
+def _cheapest_below(graph: Graph, op: ir.Operation) -> Chain | None:
+    """The chain of contraction `op` and its consumers that saves most, when one saves enough."""
+    if op.name != "diag.contract":
+        return None
+    found = [chain for chain in chains_below(graph, op) if _saves_operations(chain, op)]
+    return min(found, key=lambda chain: chain.after / chain.before, default=None)
+
+
 # ---- when it pays -------------------------------------------------------------------------------
 
 
-def _pays(chain: Chain) -> bool:
+def _saves_operations(chain: Chain, contraction: ir.Operation) -> bool:
     """Whether the new order takes clearly fewer operations, and no short axis is summed first."""
-    return chain.before >= _GAIN * chain.after and all(map(_sums_long_axes, chain.roots))
+    return chain.before >= GAIN * chain.after and all(
+        _sums_long_axes(root, root.outer_sums(contraction)) for root in chain.roots
+    )
 
 
-def _sums_long_axes(root: Root) -> bool:
-    """Whether axes that the root sums, and the new order sums first, are longer than what is left.
+def _sums_long_axes(root: Root, axes: set[str]) -> bool:
+    """Whether those of `axes` that the new order sums first are longer than what is left.
 
     Else the matrix that takes the place of the keys is larger than they are.
     """
@@ -123,7 +155,7 @@ def _sums_long_axes(root: Root) -> bool:
         left, right = (net.kept(part.part) for part in step.parts)
         kept = net.kept(step.part)
         width = sum(_size(net.sizes[a]) for a in kept if not (a in left and a in right))
-        for axis in reduced_axes(root.op):
+        for axis in axes:
             if axis in left and axis not in kept and _size(net.sizes[axis]) < width:
                 return False
     return True
@@ -159,19 +191,66 @@ def _rewrite_squares(
     function: ir.Operation, graph: Graph, chain: Chain, contraction: ir.Operation
 ) -> bool:
     """Emit all roots of a contraction without it, guarded; whether that was possible."""
-    roots = [root.op for root in chain.roots]
+    if all(degree(root.network, contraction) < 2 for root in chain.roots):
+        return False
     try:
-        scores = guarded_scores(chain, contraction)
-        if scores is None:
-            return False
-        derivation = fallback(chain, scores, graph)
+        build, guard = _guarded(graph, chain, contraction)
     except Refusal as refusal:
         declined(function, contraction, f"not contracted in another order: {refusal}")
         return False
+    roots = [root.op for root in chain.roots]
     text = "contracted before the statistic, whose squares are summed by a Gram matrix"
-    done(contraction, f"{text}: {_saved(chain)}; rows that would lose accuracy are streamed")
+    done(contraction, f"{text}: {_saved(chain)}; {guard}")
     gone = unneeded(graph, roots, list(chain.through))
-    old = [op.results[0] for op in roots]
-    build = partial(guarded_values, chain, scores, graph, derivation)
-    replace_ops(graph, roots, gone, old, build)
+    replace_ops(graph, roots, gone, [op.results[0] for op in roots], build)
     return True
+
+
+def _rewrite_masked(function: ir.Operation, graph: Graph, chain: MaskedChain) -> bool:
+    """Cut sums under a causal mask at chunks, where that saves enough; whether it was done."""
+    op = chain.contraction
+    try:
+        check_squares(chain.networks, op)
+        way = chunked_sums(graph, chain)
+    except Refusal as refusal:
+        declined(function, op, f"not cut into chunks: {refusal}")
+        return False
+    saved = f"{way.cost:.3g} instead of {way.before:.3g} operations"
+    if way.before < GAIN * way.cost:
+        declined(function, op, f"not cut into chunks: that would take {saved}")
+        return False
+    text = f"chunks of {way.axes.size} positions, states of earlier chunks summed first: {saved}"
+    done(op, text)
+    gone = unneeded(graph, chain.roots, list(chain.through))
+    old = [root.results[0] for root in chain.roots]
+    replace_ops(graph, chain.roots, gone, old, partial(way.values, graph))
+    return True
+
+
+def _guarded(
+    graph: Graph, chain: Chain, contraction: ir.Operation
+) -> tuple[Callable[[], list[ir.Value]], str]:
+    """What emits the roots with a guard for their accuracy, and the guard in words.
+
+    A stream of scores is the guard where it keeps one row of them at a time, f64 elsewhere.
+
+    Raises:
+        Refusal: no guard is known.
+    """
+    if _is_one_row(chain, contraction):
+        scores = guarded_scores(chain, contraction)
+        derivation = fallback(chain, scores, graph)
+        build = partial(guarded_values, chain, scores, graph, derivation)
+        return build, "rows that would lose accuracy are streamed"
+    check_squares([root.network for root in chain.roots], contraction)
+    return partial(wide_values, chain, contraction), "in f64, which loses no accuracy"
+
+
+def _is_one_row(chain: Chain, contraction: ir.Operation) -> bool:
+    """Whether scores are a product of two wires that every root sums over the same single axis."""
+    sums = {tuple(sorted(root.outer_sums(contraction))) for root in chain.roots}
+    return (
+        len(sums) == 1
+        and len(sums.pop()) == 1
+        and all(len(root.network.leaves) <= 4 for root in chain.roots)
+    )

@@ -47,16 +47,14 @@ class GuardedScores:
     queries: int
 
 
-def guarded_scores(chain: Chain, contraction: ir.Operation) -> GuardedScores | None:
-    """The parts that the guard needs; None when the chain is linear in the contraction.
+def guarded_scores(chain: Chain, contraction: ir.Operation) -> GuardedScores:
+    """The parts that the guard needs of a chain that is not linear in the contraction.
 
     Raises:
         Refusal: a shape for which no guard is known.
     """
     degrees = {root.op: _degree(root.network, contraction) for root in chain.roots}
     squares = [root for root in chain.roots if degrees[root.op] == 2]
-    if max(degrees.values()) < 2:
-        return None
     if max(degrees.values()) > 2 or len(squares) != 1:
         raise Refusal("no guard is known for this power of a contraction", contraction)
     (square,) = squares

@@ -63,9 +63,12 @@ def _slice(graph: Graph, values: Sequence[ir.Value], known: set[ir.Value]) -> li
 
 
 def _sizes_of_copies(op: ir.Operation, sizes: Mapping[str, int]) -> dict[str, int]:
-    """Sizes of labels that relabels, in `op` or below it, make from others."""
+    """Sizes of labels that relabels, in `op` or below it, make from others; reindexed axes stay."""
     found: dict[str, int] = {}
     for nested in nested_ops(op):
+        if nested.name == "diag.reindex":
+            dims = (*diag.dims(nested.operands[0]).items(), *diag.dims(nested.results[0]).items())
+            found |= {label: size for label, size in dims if size != diag.DYNAMIC}
         if nested.name == "diag.relabel":
             old, new = (diag.strings(nested.attributes[name]) for name in ("from", "to"))
             found |= {b: {**sizes, **found}[a] for a, b in zip(old, new, strict=True)}

@@ -7,15 +7,29 @@ every result that stay inside the task, because what a stream reads is shared by
 axes are worked on `chunk` positions at a time.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import ceil, prod
+from typing import Any
 
-from diagc.cost import Device, element_bytes
+from diagc.cost import Decoration, Device, element_bytes, value_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
+from diagc.passes.chunk_fit import fitting_chunks
 from diagc.passes.kernel_axes import KernelAxes, analyze_kernel
 
-__all__ = ["SCHEDULE", "Schedule", "choose_schedule", "is_uniform", "read_schedule"]
+__all__ = [
+    "SCHEDULE",
+    "TILES",
+    "Schedule",
+    "alternatives",
+    "choose_schedule",
+    "decoration_of",
+    "is_uniform",
+    "read_schedule",
+    "schedule_from",
+    "vector_of",
+]
 
 SCHEDULE = "diag.schedule"
 """Attribute of a kernel that holds its schedule."""
@@ -45,6 +59,12 @@ class Schedule:
         if self.lanes in self.grid or set(self.rows) & {*self.grid, self.lanes}:
             raise ValueError("grid, lanes and rows must be different axes")
 
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Every axis that is named."""
+        lanes = () if self.lanes is None else (self.lanes,)
+        return (*self.grid, *lanes, *self.rows, *(axis for axis, _ in self.chunk))
+
     def to_attr(self) -> ir.DictAttr:
         """The dictionary attribute; needs an ambient context."""
         i64 = ir.IntegerType.get_signless(64)
@@ -72,6 +92,22 @@ class Schedule:
         )
 
 
+def schedule_from(fields: Mapping[str, Any]) -> Schedule:
+    """The schedule that was stored as a dictionary of its fields.
+
+    Raises:
+        ValueError, TypeError, KeyError: it is none.
+    """
+    return Schedule(
+        str(fields["mode"]),
+        tuple(map(str, fields["grid"])),
+        fields["lanes"],
+        int(fields["lane_tile"]),
+        tuple(map(str, fields["rows"])),
+        tuple((str(axis), int(size)) for axis, size in fields["chunk"]),
+    )
+
+
 def read_schedule(kernel: ir.Operation) -> Schedule | None:
     """The schedule that a kernel carries, or None."""
     if SCHEDULE not in kernel.attributes:
@@ -88,18 +124,39 @@ def read_schedule(kernel: ir.Operation) -> Schedule | None:
     )
 
 
+def decoration_of(schedule: Schedule, vector: int) -> Decoration:
+    """What the tasks of a schedule work on, for the cost model: lanes are computed in whole tiles.
+
+    Tasks are numbered with tiles innermost, then the grid from its last axis on.
+
+    Args:
+        schedule: of the kernel.
+        vector: elements of a vector.
+    """
+    groups = dict.fromkeys(schedule.grid, 1)
+    padded: tuple[str, ...] = ()
+    if schedule.lanes is not None:
+        groups[schedule.lanes] = schedule.lane_tile
+        padded = (schedule.lanes,) if schedule.mode == "lanes" else ()
+    vectors = ceil(schedule.lane_tile / vector) if padded else 0
+    return Decoration(groups, dict(schedule.chunk), padded=padded, tile_vectors=vectors)
+
+
 # ---- the first table ---------------------------------------------------------------------------
 
-# Vectors of the grouped axis a task works on, with the time per lane relative to the best, by the
-# number of registers. On AVX-512 14 tile shapes were within 8 % of each other (tiles of 32 to 64,
-# chunks of 32 to 256); what counts more is that few lanes of the last tile are empty (197 queries:
-# tiles of 32). With 16 registers three vectors go with four accumulators each, hence tiles of three
-# or six vectors (2048 positions, d = 64, AVX2: 178 ms, with four or eight vectors 221 ms).
-TILES = {
-    32: ((4, 1.0), (3, 1.02), (2, 1.05), (1, 1.25)),
-    16: ((6, 1.0), (3, 1.02), (4, 1.2), (2, 1.25), (1, 1.5)),
-}
+TILES = {32: (4, 3, 2, 1), 16: (6, 3, 4, 2, 1)}
+"""Vectors of the grouped axis a task works on, by the number of registers; the first by default.
+
+The cost model chooses among them: by the block of registers that a tile makes and by the lanes of
+the last tile that stay empty (197 queries on AVX-512: tiles of 32). Measured: on AVX-512 14 shapes
+were within 8 % of each other (tiles of 32 to 64, chunks of 32 to 256); with 16 registers three
+vectors go with four accumulators each (2048 positions, d = 64, AVX2: 178 ms, with four or eight
+vectors 221 ms)."""
+
 CHUNK = 64
+
+ROW_TILES = ((4, 1.0), (3, 1.02), (2, 1.05), (1, 1.25))
+"""Blocks of rows of a tile, with the time per row relative to the best."""
 
 ROW_BLOCK = 16
 """Tiles of rows are one to four of these: 64 rows of 64 features and a matrix fill a first-level
@@ -132,7 +189,9 @@ ROW_VECTORS = 16
 
 
 def choose_schedule(kernel: ir.Operation, device: Device) -> Schedule:
-    """Choose by rule: lanes over a broadcast axis, else over a contiguous one, else features.
+    """Choose by rule, with tiles of the usual size.
+
+    Lanes over a broadcast axis, else over a contiguous one, else features:
 
     - With contractions, `lanes` is a common axis of more positions than a vector has that some
       operand lacks, so that this operand is broadcast from where it lies. (Decoding 32 heads of
@@ -147,14 +206,15 @@ def choose_schedule(kernel: ir.Operation, device: Device) -> Schedule:
     """
     axes = analyze_kernel(kernel)
     chunk = tuple((axis, CHUNK) for axis in axes.streamed)
-    vector = device.lanes(_widest_element(kernel))
+    vector = vector_of(kernel, device)
     grouped = _broadcast_axis(axes, vector)
     if grouped is not None:
-        tile = _tile(axes.size(grouped), vector, device.registers)
+        tile = TILES[device.registers][0] * vector
         schedule = _with_lanes(axes, grouped, tile, chunk)
         if _streams(kernel):
-            return schedule
-        rows = _tile(axes.size(grouped), ROW_BLOCK, 32)
+            tasks = {**dict.fromkeys(schedule.grid, 1), grouped: tile}
+            return replace(schedule, chunk=fitting_chunks(kernel, tasks, chunk, device))
+        rows = _row_tile(axes.size(grouped))
         return replace(schedule, mode="features", lane_tile=rows)
     if axes.contractions:
         near = _reuse(axes) < OFTEN
@@ -164,7 +224,7 @@ def choose_schedule(kernel: ir.Operation, device: Device) -> Schedule:
     if inner is None:
         return _features(axes, tuple((axis, _row_chunk(axes)) for axis in axes.streamed))
     if _is_cut(axes, inner, vector) or is_uniform(kernel):
-        tile = _tile(axes.size(inner), vector, device.registers)
+        tile = TILES[device.registers][0] * vector
         size = ROW_VECTORS * vector if _is_pointwise(axes) else tile
         return _with_lanes(axes, inner, size, chunk)
     return Schedule("features", tuple(a for a in axes.common if a != inner), chunk=chunk)
@@ -194,16 +254,31 @@ def _streams(kernel: ir.Operation) -> bool:
     return any(op.name == "diag.stream" and not len(op.operands) for op in ops)
 
 
-def _tile(size: int, vector: int, registers: int) -> int:
-    """Positions per task, in whole vectors: the tile that wastes least of an axis of this size."""
-    tiles = TILES[registers]
+def vector_of(kernel: ir.Operation, device: Device) -> int:
+    """Elements of a vector of the widest type that a kernel computes in."""
+    return device.lanes(_widest_element(kernel))
+
+
+def alternatives(kernel: ir.Operation, device: Device) -> Iterator[Schedule]:
+    """Schedules of other modes that the kernel may have too, with tiles and chunks as usual."""
+    axes = analyze_kernel(kernel)
+    chunk = tuple((axis, CHUNK) for axis in axes.streamed)
+    yield _features(axes, chunk)
+    grouped = _broadcast_axis(axes, vector_of(kernel, device))
+    if grouped is not None:
+        tile = TILES[device.registers][0] * vector_of(kernel, device)
+        yield _with_lanes(axes, grouped, tile, chunk)
+
+
+def _row_tile(size: int) -> int:
+    """Rows per task: the tile that wastes least of an axis of this size."""
     if size == diag.DYNAMIC:
-        return tiles[0][0] * vector
+        return ROW_TILES[0][0] * ROW_BLOCK
 
     def time(tile: tuple[int, float]) -> float:
-        return ceil(size / (tile[0] * vector)) * tile[0] * tile[1]
+        return ceil(size / (tile[0] * ROW_BLOCK)) * tile[0] * tile[1]
 
-    return min(tiles, key=time)[0] * vector
+    return min(ROW_TILES, key=time)[0] * ROW_BLOCK
 
 
 def _with_lanes(
@@ -258,7 +333,7 @@ def _contiguous_axis(kernel: ir.Operation, axes: KernelAxes) -> str | None:
     for value in (*block.arguments, *list(block.operations)[-1].operands):
         labels = diag.labels(value)
         if labels:
-            votes[labels[-1]] = votes.get(labels[-1], 0) + len(labels)
+            votes[labels[-1]] = votes.get(labels[-1], 0) + value_bytes(value)
     if not votes:
         return None
     inner = max(votes, key=lambda label: votes[label])

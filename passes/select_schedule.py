@@ -28,12 +28,13 @@ of linear forms of positions, or when an excluded position would still change th
 from dataclasses import dataclass
 from typing import ClassVar
 
-from diagc.cost import cpu_device
+from diagc.cost import Device, cpu_device, find_device
 from diagc.dialects import diag
 from diagc.errors import PassError
 from diagc.mlir import ir
 from diagc.passes.base import Pass
-from diagc.passes.schedules import SCHEDULE, choose_schedule
+from diagc.passes.schedule_candidates import best_schedule
+from diagc.passes.schedules import SCHEDULE
 from diagc.passes.stream_bounds import bound_streams
 
 __all__ = ["SelectSchedulePass", "select_schedule"]
@@ -46,26 +47,37 @@ class SelectSchedulePass(Pass):
     name: ClassVar[str] = "select-schedule"
     vector_bytes: int = 64
     """Width of a vector register of the device, in bytes: 64, 32 or 16."""
+    device: str = ""
+    """Name or file of its description; by default that of a usual CPU with such vectors."""
 
     def run(self, op: ir.Operation) -> None:
         """Decorate one function if it is a kernel."""
         if diag.is_kernel(op):
-            select_schedule(op, self.vector_bytes)
+            select_schedule(op, self._device())
+
+    def _device(self) -> Device:
+        """The device, if its vectors are as wide as those that code is made for.
+
+        Raises:
+            PassError: no device is described that has such vectors.
+            UserError: there is no device of this name, or its file is malformed.
+        """
+        found = find_device(self.device) if self.device else None
+        if found is not None and found.limits.get("vector_bytes") == self.vector_bytes:
+            return found
+        try:
+            return cpu_device(self.vector_bytes)
+        except KeyError:
+            raise PassError(
+                "no device with such vectors is described",
+                expected="64, 32 or 16",
+                found=self.vector_bytes,
+            ) from None
 
 
-def select_schedule(kernel: ir.Operation, vector_bytes: int = 64) -> None:
-    """Decorate a kernel; one that has a schedule keeps it.
-
-    Raises:
-        PassError: no device is described that has such vectors.
-    """
-    try:
-        device = cpu_device(vector_bytes)
-    except KeyError:
-        raise PassError(
-            "no device with such vectors is described", expected="64, 32 or 16", found=vector_bytes
-        ) from None
+def select_schedule(kernel: ir.Operation, device: Device) -> None:
+    """Decorate a kernel for a CPU; one that has a schedule keeps it."""
     with kernel.context, kernel.location:
         bound_streams(kernel)
         if SCHEDULE not in kernel.attributes:
-            kernel.attributes[SCHEDULE] = choose_schedule(kernel, device).to_attr()
+            kernel.attributes[SCHEDULE] = best_schedule(kernel, device).to_attr()

@@ -14,7 +14,7 @@ from diagc.dialects import diag
 from diagc.mlir import arith, ir
 from diagc.passes.canonical_maps import CHUNKED
 from diagc.passes.cloning import clone
-from diagc.passes.further_sums import Part, add_parts, sum_dims, sum_term
+from diagc.passes.further_sums import Part, add_parts, sum_dims, sum_term, weighed
 from diagc.passes.nonpositive import NONPOSITIVE
 
 __all__ = ["MAX_RESULTS", "build_stream"]
@@ -79,7 +79,7 @@ class _Builder:
         self._tail = tail
         self._results = results
         self._states = {state.op: state for state in derivation.states}
-        counts = [1 + len(_terms(state)) for state in derivation.states]
+        counts = [_count(state) for state in derivation.states]
         starts = list(accumulate(counts, initial=0))
         self._count = starts[-1]
         self._place = dict(zip(self._states, starts, strict=False))
@@ -105,11 +105,12 @@ class _Builder:
             if not isinstance(value, ir.FloatAttr):
                 dims = diag.dims(op.results[0])
                 return [diag.map_([], lambda: _constant(value), result=dims, dtype=type_)]
+            own = [full(value.value, diag.dims(op.results[0]), type_)] if _has_own(state) else []
             further = [
                 full(0.0, sum_dims(op, sums, term, self._derivation.wires), type_)
                 for sums, term in _terms(state)
             ]
-            return [full(value.value, diag.dims(op.results[0]), type_), *further]
+            return [*own, *further]
 
     def body(self, *old: ir.Value) -> list[ir.Value]:
         """The states after one more chunk."""
@@ -124,7 +125,7 @@ class _Builder:
                 state = self._states[op]
                 chunk = Part(self._reduce_chunk(state, values))
                 new += self._merged(state, self._moving(state, old, values, made), chunk)
-                values[op.results[0]] = self._statistic(op, new[self._place[op]])
+                values[op.results[0]] = self._statistic(op, self._total(state, new, values))
         return new
 
     def combine(self, *both: ir.Value) -> list[ir.Value]:
@@ -144,7 +145,7 @@ class _Builder:
                     for side, known in zip(sides, made, strict=True)
                 )
                 new += self._merged(state, left, right)
-                values[op.results[0]] = self._statistic(op, new[self._place[op]])
+                values[op.results[0]] = self._statistic(op, self._total(state, new, values))
         return new
 
     def _without_elements(self) -> Iterator[ir.Operation]:
@@ -154,13 +155,44 @@ class _Builder:
 
     def tail(self, *states: ir.Value) -> list[ir.Value]:
         """What the stream gives, from the final states."""
-        values: Values = {
-            op.results[0]: self._as_original(op, states[place]) for op, place in self._place.items()
-        }
+        values = self._results_of(states)
         for op in self._tail:
             with op.location:
                 clone(op, values)
         return [values[result] for result in self._results]
+
+    def _results_of(self, states: Sequence[ir.Value]) -> Values:
+        """The results of the reductions, from states."""
+        if all(state.further is None or state.further.form.is_plain() for state in self._all()):
+            return {
+                op.results[0]: self._as_original(op, states[place])
+                for op, place in self._place.items()
+            }
+        found: Values = {}
+        inner: Values = {}  # as the body reads them
+        for op in self._without_elements():
+            with op.location:
+                if op not in self._states:
+                    clone(op, inner)
+                    continue
+                total = self._total(self._states[op], states, inner)
+                found[op.results[0]] = self._as_original(op, total)
+                inner[op.results[0]] = self._statistic(op, total)
+        return found
+
+    def _all(self) -> tuple[State, ...]:
+        return self._derivation.states
+
+    def _total(self, state: State, states: Sequence[ir.Value], values: Values) -> ir.Value:
+        """The value of a reduction from the states; `values` has the statistics that weigh."""
+        place = self._place[state.op]
+        if state.further is None or state.further.form.is_plain():
+            return states[place]
+        form = state.further.form
+        names = {name for weight in form.weights for name in symbols(weight)}
+        outer = {name: self._derivation.wires[name] for name in names}
+        wires = {name: values.get(wire, wire) for name, wire in outer.items()}
+        return weighed(state.op, form, states[place : place + len(form.terms)], wires)
 
     # ---- parts of the body --------------------------------------------------------------------
 
@@ -187,7 +219,7 @@ class _Builder:
         """A reduction of the chunk, in the type of its state, and its further sums."""
         op, type_ = state.op, _state_type(state.op)
         operands = [self._read(value, values) for value in op.operands]
-        found = [_reduce(op, operands, type_)]
+        found = [_reduce(op, operands, type_)] if _has_own(state) else []
         for further, term in _terms(state):
             outer = {name: self._derivation.wires[name] for name in symbols(term)}
             wires = {name: self._read(wire, values) for name, wire in outer.items()}
@@ -206,34 +238,57 @@ class _Builder:
         Equal corrections are made once, in `made`.
         """
         place = self._place[state.op]
-        sums = old[place : place + 1 + len(_terms(state))]
+        sums = old[place : place + _count(state)]
+        if state.further is not None:
+            further = state.further
+            pairs = zip(further.form.factors, further.decays, strict=True)
+            factors = [self._factor(law, decays, old, values, made) for law, decays in pairs]
+            return Part(sums, factors=factors)
         law = state.scale if state.scale is not None else state.offset
-        step = None if state.further is None else state.further.step
-        for term in (law, step):
-            if term is not None and term not in made:
-                made[term] = self._law_wire(term, old, values)
-        if law is not None and state.decays:
+        return Part(sums, law and self._factor(law, state.decays, old, values, made))
+
+    def _factor(
+        self,
+        law: Expr,
+        decays: bool,
+        old: Sequence[ir.Value],
+        values: Values,
+        made: dict[Expr, ir.Value],
+    ) -> ir.Value:
+        """A correction as a wire, made once."""
+        if law not in made:
+            made[law] = self._law_wire(law, old, values)
+        if decays:
             _mark_exp(made[law])
-        return Part(sums, law and made[law], step and made[step])
+        return made[law]
 
     def _merged(self, state: State, left: Part, right: Part) -> list[ir.Value]:
         """Two parts of a state, each corrected first, merged by the monoid."""
         if state.further is None:
             return [_merge(state, left, right)]
-        return [add_parts((left, right), number) for number in range(len(left.sums))]
+        form = state.further.form
+        return [add_parts((left, right), form, number) for number in range(len(left.sums))]
 
     def _law_wire(self, law: Expr, old: Sequence[ir.Value], values: Values) -> ir.Value:
         """A correction as a wire, from old states and the new statistics."""
         wires: dict[str, ir.Value] = {}
+        results: Values = {}
         for name in symbols(law):
             if name[0] == "r":
-                reduction = self._derivation.states[int(name[1:])].op
-                wires[name] = old[self._place[reduction]]
+                results = results or self._old_results(old)
+                wires[name] = results[self._derivation.wires[name]]
             else:
                 outer = self._derivation.wires[name.removesuffix(laws.NEW)]
                 wires[name] = values.get(outer, outer)
         ordered = {name: wires[name] for name in sorted(wires)}
         return map_expr(law, ordered, self._law_type(ordered))
+
+    def _old_results(self, old: Sequence[ir.Value]) -> Values:
+        """The results of the reductions from old states, in the types of the states."""
+        weighed_ = any(s.further and not s.further.form.is_plain() for s in self._all())
+        if weighed_:
+            return self._results_of(old)
+        return {op.results[0]: old[place] for op, place in self._place.items()}
 
     def _law_type(self, wires: Mapping[str, ir.Value]) -> ir.Type:
         types = [diag.element_type(wire) for wire in wires.values()]
@@ -243,10 +298,10 @@ class _Builder:
     def _statistic(self, op: ir.Operation, value: ir.Value) -> ir.Value:
         """A new state as later ops of the body read it."""
         value = self._as_original(op, value)
-        empty = diag.MONOIDS[monoid_of(op)].float_identity
-        if op not in self._derivation.guarded or empty is None:
+        if op not in self._derivation.guarded:
             return value
-        guard = select(equal(symbol("m"), empty), 0.0, symbol("m"))
+        empty, instead = self._derivation.guarded[op]
+        guard = select(equal(symbol("m"), empty), instead, symbol("m"))
         return map_expr(guard, {"m": value}, diag.element_type(value))
 
     def _as_original(self, op: ir.Operation, value: ir.Value) -> ir.Value:
@@ -269,10 +324,22 @@ def _mark_exp(wire: ir.Value) -> None:
             op.attributes[NONPOSITIVE] = ir.UnitAttr.get()
 
 
+def _has_own(state: State) -> bool:
+    """Whether the first sum of a state is what the reduction reduces."""
+    return state.further is None or state.further.form.is_plain()
+
+
+def _count(state: State) -> int:
+    """How many wires a state has."""
+    return 1 if state.further is None else len(state.further.form.terms)
+
+
 def _terms(state: State) -> list[tuple[FurtherSums, Expr]]:
-    """The further sums of a state, each with its term."""
+    """The sums of a state that are not the reduction itself, each with its term."""
     further = state.further
-    return [] if further is None else [(further, term) for term in further.terms]
+    if further is None:
+        return []
+    return [(further, term) for term in further.form.terms[_has_own(state) :]]
 
 
 def _reduce(op: ir.Operation, operands: Sequence[ir.Value], type_: ir.Type) -> ir.Value:

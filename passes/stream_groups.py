@@ -9,17 +9,23 @@ from diagc.algebra.graph import Graph
 from diagc.algebra.refusal import Refusal
 from diagc.algebra.streams import Derivation, derive
 from diagc.cost import elements as element_count
+from diagc.cost import value_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
-from diagc.passes.absorption import absorbable, contraction_depth, woven_axes
+from diagc.passes.absorption import absorbable, contraction_depth, is_layer, woven_axes
+from diagc.passes.fusion_rules import LARGEST_ROW
+from diagc.passes.library_products import is_library, is_library_product
 
-__all__ = ["Group", "Note", "derivation", "groups", "reduced_axes_of"]
+__all__ = ["Group", "Note", "axes_by_state", "derivation", "groups"]
 
 LARGEST_PRIVATE = 512
 """Up to this size, an axis that one operand alone brings to a result is kept whole in a state."""
 
 SHORTEST_AXIS = 8
 """A static axis below this is not worth a loop."""
+
+MOST_STORED = 256 << 20
+"""Bytes that pass between products of the library before they are cut into blocks."""
 
 _GRAM_RATIO = 2
 """A Gram matrix is streamed when the axis is this many times as long as the matrix is wide."""
@@ -41,9 +47,20 @@ class Group:
     derivation: Derivation
 
 
-def reduced_axes_of(graph: Graph) -> list[str]:
-    """All axes that something reduces, in order of appearance."""
-    return list(dict.fromkeys(axis for op in graph.ops for axis in reduced_axes(op)))
+def axes_by_state(graph: Graph) -> list[str]:
+    """All axes that something reduces, those with small states first, else in order of appearance.
+
+    Where one op reduces two axes, only one of them can be streamed.
+    """
+    states: dict[str, int] = {}
+    joint: set[str] = set()
+    for op in graph.ops:
+        axes = reduced_axes(op)
+        joint.update(axes if len(axes) > 1 else ())
+        for axis in axes:
+            states[axis] = max(states.get(axis, 0), element_count(op.results[0]))
+    ranked = iter(sorted((axis for axis in states if axis in joint), key=states.__getitem__))
+    return [next(ranked) if axis in joint else axis for axis in states]
 
 
 def groups(graph: Graph, axis: str, limit: int, notes: list[Note]) -> list[Group]:
@@ -56,7 +73,11 @@ def groups(graph: Graph, axis: str, limit: int, notes: list[Note]) -> list[Group
             alone = derivation(graph, axis, [op], notes)
             found.extend([Group([op], alone)] if alone is not None else [])
     together = _with_counts(graph, axis, found)
-    return [group for group in together if is_worth_it(graph, group, axis, limit)]
+    return [
+        group
+        for group in together
+        if is_worth_it(graph, group, axis, limit) and not _is_librarys(group, axis, notes)
+    ]
 
 
 def _may_stream(graph: Graph, op: ir.Operation, axis: str, limit: int) -> bool:
@@ -65,8 +86,10 @@ def _may_stream(graph: Graph, op: ir.Operation, axis: str, limit: int) -> bool:
     A product with parameters (a linear layer) never is: the library does it as well.
     """
     if op.name == "diag.contract":
-        return not any(map(graph.from_parameters, op.operands)) and not _has_wide_state(op)
-    return _is_long(axis_size([op], axis), limit) or _reads_contraction(graph, op, axis)
+        fits = not is_library(op) and not _has_wide_state(op)
+        return fits and not any(map(graph.from_parameters, op.operands))
+    is_long = _is_long(axis_size([op], axis), limit) or _is_long_row([op])
+    return is_long or _reads_contraction(graph, op, axis)
 
 
 def _reads_contraction(graph: Graph, op: ir.Operation, axis: str) -> bool:
@@ -79,7 +102,7 @@ def _reads_contraction(graph: Graph, op: ir.Operation, axis: str) -> bool:
             continue
         seen.add(value)
         if producer.name == "diag.contract":
-            if not any(map(graph.from_parameters, producer.operands)):
+            if not is_library(producer) and not is_layer(graph, producer, axis):
                 return True
         elif producer.name in ("diag.map", "diag.relabel"):
             stack.extend(graph.reads[producer])
@@ -167,9 +190,16 @@ def _sources(graph: Graph, axis: str, op: ir.Operation) -> list[ir.Value]:
 
 
 def _covers(graph: Graph, value: ir.Value, axis: str, reductions: Sequence[ir.Operation]) -> bool:
-    """Whether a wire has the axes that reductions weave, but for those of a second operand."""
+    """Whether a wire has the axes that reductions weave, but for those of a second operand.
+
+    Where one reduction weaves fewer axes than the others, its own will do: theirs are features.
+    """
     axes = {*graph.labels(value), axis}
-    return all(woven_axes([op]) <= axes or value in op.operands for op in reductions)
+    if all(woven_axes([op]) <= axes or value in op.operands for op in reductions):
+        return True
+    woven = [woven_axes([op]) for op in reductions]
+    fewest = min(woven, key=len)
+    return bool(fewest) and fewest <= axes and all(fewest <= each for each in woven)
 
 
 def _same_tasks(op: ir.Operation, group: Group) -> bool:
@@ -205,20 +235,48 @@ def is_worth_it(graph: Graph, group: Group, axis: str, limit: int) -> bool:
     """Whether streaming saves memory traffic, or is the only way to lower the reductions.
 
     It is when a contraction is computed inside, so that its result is never stored (without a
-    statistic only when the axis is longer than the inner one), when something but contractions
-    reduces a long axis, and when several contractions read the same wire and give matrices that
-    are small against it.
+    statistic only when that is larger than what it reads, and the axis longer than the inner
+    one), when something but contractions reduces a long axis, and when several contractions read
+    the same wire and give matrices that are small against it.
     """
     size = axis_size(group.reductions, axis)
-    is_long = _is_long(size, limit)
+    is_long = _is_long(size, limit) or _is_long_row(group.reductions)
     has_statistic = any(op.name == "diag.reduce" for op in group.reductions)
     inside = [op for op in group.derivation.body if op not in group.reductions]
-    depths = [contraction_depth(op) for op in inside if op.name == "diag.contract"]
-    if depths:
-        return is_long or size >= (SHORTEST_AXIS if has_statistic else max(depths) + 1)
+    contractions = [op for op in inside if op.name == "diag.contract"]
+    if contractions and (is_long or has_statistic):
+        return is_long or size >= SHORTEST_AXIS
+    if contractions:
+        return any(map(_is_larger, contractions)) and size > max(
+            map(contraction_depth, contractions)
+        )
     if has_statistic:
         return is_long
     return len(group.reductions) > 1 and all(_is_small_matrix(op, size) for op in group.reductions)
+
+
+def _is_larger(op: ir.Operation) -> bool:
+    """Whether the result of a contraction is larger than either operand."""
+    return element_count(op.results[0]) > max(map(element_count, op.operands))
+
+
+def _is_librarys(group: Group, axis: str, notes: list[Note]) -> bool:
+    """Whether a group is products of the library around maps: cutting it would only add up blocks.
+
+    Where what passes between them is very large, blocks save memory.
+    """
+    if not all(op.name == "diag.contract" and is_library_product(op) for op in group.reductions):
+        return False
+    inside = [op for op in group.derivation.body if op not in group.reductions]
+    products = [op for op in inside if op.name == "diag.contract" and is_library_product(op)]
+    if not products or sum(value_bytes(op.results[0]) for op in products) > MOST_STORED:
+        return False
+    text = (
+        f'axis "{axis}" is not streamed: only large products make and reduce it, which the library '
+        f"computes whole with less traffic than in blocks, whose sums are read and written again"
+    )
+    notes.append(Note(group.reductions[-1], text))
+    return True
 
 
 def _is_small_matrix(op: ir.Operation, size: int) -> bool:
@@ -243,3 +301,9 @@ def axis_size(reductions: Sequence[ir.Operation], axis: str) -> int:
 
 def _is_long(size: int, limit: int) -> bool:
     return size == diag.DYNAMIC or size > limit
+
+
+def _is_long_row(reductions: Sequence[ir.Operation]) -> bool:
+    """Whether what is reduced at one position of the rest, over all axes, fits no task."""
+    sizes = [diag.dims(op.operands[0])[axis] for op in reductions[:1] for axis in reduced_axes(op)]
+    return diag.DYNAMIC not in sizes and prod(sizes) > LARGEST_ROW

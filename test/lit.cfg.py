@@ -19,13 +19,14 @@ filecheck = os.environ.get("FILECHECK", f"{sys.executable} -m filecheck")
 config.name = "diagc"
 config.test_format = lit.formats.ShTest(execute_external=False)  # has pipes, `not`, redirection
 config.suffixes = list(SUFFIXES)
-config.excludes = ["Inputs", "Output", "python"]
+config.excludes = ["Inputs", "Output", "python", "lit.cfg.py"]
 config.test_source_root = str(root / "test")
 config.test_exec_root = os.environ.get("LIT_OUTPUT", f"{tempfile.gettempdir()}/diagc-lit")
 config.environment["PYTHONPATH"] = str(root / "python")
 config.available_features |= available_features()
 config.substitutions += [
     (r"\bdiagc-opt\b", f"{sys.executable} -m diagc.opt"),
+    (r"\bdiagc compile\b", f"{sys.executable} -m diagc compile"),
     (r"\bdiagc opt\b", f"{sys.executable} -m diagc.opt"),
     (r"\b(filecheck|FileCheck)\b", filecheck),
 ]

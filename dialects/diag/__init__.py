@@ -29,10 +29,14 @@ from diagc.dialects.diag.builders import (
 )
 from diagc.dialects.diag.dialect import Diag, DiagOp
 from diagc.dialects.diag.functions import (
+    BLOCKS,
     EXTERN,
     KERNEL,
+    blocks_attr,
+    blocks_of,
     function_body,
     functions,
+    is_blocks,
     is_extern,
     is_kernel,
     verify_labels,
@@ -75,6 +79,7 @@ from diagc.dialects.diag.types import (
 )
 
 __all__ = [
+    "BLOCKS",
     "DYNAMIC",
     "EXTERN",
     "KERNEL",
@@ -101,6 +106,8 @@ __all__ = [
     "StreamOp",
     "VerifyError",
     "YieldOp",
+    "blocks_attr",
+    "blocks_of",
     "chunk",
     "concat",
     "constant",
@@ -112,6 +119,7 @@ __all__ = [
     "functions",
     "identity_attr",
     "index",
+    "is_blocks",
     "is_extern",
     "is_float",
     "is_kernel",

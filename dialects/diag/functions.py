@@ -7,10 +7,14 @@ from diagc.dialects.diag.types import DYNAMIC, VerifyError, dims, is_wire
 from diagc.mlir import ir
 
 __all__ = [
+    "BLOCKS",
     "EXTERN",
     "KERNEL",
+    "blocks_attr",
+    "blocks_of",
     "function_body",
     "functions",
+    "is_blocks",
     "is_extern",
     "is_kernel",
     "verify_labels",
@@ -18,6 +22,9 @@ __all__ = [
 
 KERNEL = "diag.kernel"
 EXTERN = "diag.extern"
+BLOCKS = "diag.blocks"
+"""Marks a function that a call runs once for each block of an axis: `axis`, and how many `states`
+lead its arguments and are its results. Arguments with the axis are cut, all others given whole."""
 
 
 def functions(module: ir.Module) -> list[ir.Operation]:
@@ -33,6 +40,23 @@ def is_kernel(function: ir.Operation) -> bool:
 def is_extern(function: ir.Operation) -> bool:
     """Whether a function is run by the host framework."""
     return EXTERN in function.attributes
+
+
+def is_blocks(function: ir.Operation) -> bool:
+    """Whether a call of a function runs it block by block."""
+    return BLOCKS in function.attributes
+
+
+def blocks_attr(axis: str, states: int) -> ir.Attribute:
+    """The attribute `BLOCKS` of a function."""
+    count = ir.IntegerAttr.get(ir.IntegerType.get_signless(64), states)
+    return ir.DictAttr.get({"axis": ir.StringAttr.get(axis), "states": count})
+
+
+def blocks_of(function: ir.Operation) -> tuple[str, int]:
+    """Axis and number of states of a function that is run block by block."""
+    found = ir.DictAttr(function.attributes[BLOCKS])
+    return str(ir.StringAttr(found["axis"]).value), int(ir.IntegerAttr(found["states"]).value)
 
 
 def function_body(function: ir.Operation) -> ir.Block:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from diagc.errors import DiagcError as DiagcError
     from diagc.frontend.torch.normalize_function import normalize as normalize
     from diagc.normalizers import derive as derivation
+    from diagc.normalizers import gradient as gradient
     from diagc.normalizers import register_normalizer as register_normalizer
     from diagc.normalizers import unregister_normalizer as unregister_normalizer
     from diagc.options import CompileOptions as CompileOptions
@@ -27,6 +28,7 @@ __all__ = [
     "__version__",
     "compile",
     "derivation",
+    "gradient",
     "normalize",
     "register_normalizer",
     "simulate",
@@ -42,6 +44,7 @@ _HOMES = {
     "DiagcError": ("diagc.errors", "DiagcError"),
     "compile": ("diagc.api", "compile"),
     "derivation": ("diagc.normalizers", "derive"),
+    "gradient": ("diagc.normalizers", "gradient"),
     "normalize": ("diagc.frontend.torch.normalize_function", "normalize"),
     "register_normalizer": ("diagc.normalizers", "register_normalizer"),
     "scalars": ("diagc.scalars", ""),

@@ -109,7 +109,16 @@ def _options(values: Mapping[str, Any], library: str) -> CompileOptions:
             raise UserError("unknown compile option", expected=expected, found=name)
     if library not in _LIBRARIES:
         raise UserError("unknown library", expected="torch or none", found=library)
-    return replace(CompileOptions(**values), library=_LIBRARIES[library])
+    options = replace(CompileOptions(**values), library=_LIBRARIES[library])
+    return replace(options, target=_target(options))
+
+
+def _target(options: CompileOptions) -> str:
+    if not options.device:
+        return options.target
+    from diagc.targets import target_for
+
+    return target_for(options.target, options.device)
 
 
 @dataclass(frozen=True)
@@ -155,8 +164,13 @@ class CompiledFunction:
         options: CompileOptions,
         dynamic: bool | None,
         importer: str,
+        key: str | None = None,
     ) -> None:
-        """Check the function; nothing is compiled yet."""
+        """Check the function; nothing is compiled yet.
+
+        `key` says exactly what the function computes, for graphs with calls of it that are cached
+        on disk; None makes a unique one.
+        """
         from diagc.runtime.calls import Calls
         from diagc.torch_build import TorchBuild
 
@@ -167,9 +181,11 @@ class CompiledFunction:
                 found=type(function).__name__,
             )
         self.options = options
+        self.key = key
+        """What graphs call it by, if it was given."""
         self.__name__ = getattr(function, "__name__", type(function).__name__)
         build = TorchBuild(function, self.__name__, options, importer)
-        self._calls = Calls(function, build, self.__name__, dynamic)
+        self._calls = Calls(function, build, self.__name__, dynamic, key)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run; compiles first when no program fits.
@@ -182,6 +198,10 @@ class CompiledFunction:
     def prepare(self, *args: Any, **kwargs: Any) -> None:
         """Compile for calls like this one, without running anything."""
         self._calls.prepare(args, kwargs)
+
+    def prepare_like(self, tensors: "Sequence[torch.Tensor]") -> None:
+        """Compile for fake tensors, as tracers have them; symbolic sizes stay open."""
+        self._calls.prepare_like(tensors)
 
     def simulate(
         self, *args: Any, options: "SimulatorOptions | None" = None, **kwargs: Any

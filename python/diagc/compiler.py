@@ -26,6 +26,7 @@ from diagc.passes.instrumentation import print_op
 from diagc.passes.pipeline import Pipeline
 from diagc.passes.verification import verify_module, verify_module_labels
 from diagc.program_cache import StoredProgram
+from diagc.runtime.steps import HostProgram
 from diagc.targets import Target, get_target
 
 if TYPE_CHECKING:
@@ -70,12 +71,15 @@ DIAG_STAGES = (
     Stage("canonical", ("canonicalize-diag",)),
     # normalisers become maps and reductions in their safe forms
     Stage("expanded", ("expand-normalizers", "canonicalize-diag")),
+    # exponentials stay in range however they are written, logs of sums become factors
+    Stage("balanced", ("balance-exponentials", "canonicalize-diag")),
     # divisions leave contractions: they join the tail, where they are cheap
     Stage("fused", ("fuse-normalization", "canonicalize-diag")),
     # before streams are derived: a chain that is cheap another way round needs none
     Stage("reassociated", ("reassociate-contractions", "canonicalize-diag")),
     # scales leave streams once it is known which operand does not stream
-    Stage("streams", ("derive-streams", "slide-scales", "canonicalize-diag")),
+    # and deep products leave streams for the library, once they are where they will stay
+    Stage("streams", ("derive-streams", "slide-scales", "block-streams", "canonicalize-diag")),
     # kernels are private functions; a schedule decorates a formed kernel
     Stage("kernels", ("form-kernels",)),
     Stage("schedules", ("select-schedule",)),
@@ -105,17 +109,23 @@ def stage_names() -> tuple[str, ...]:
     return tuple(stage.name for stage in DIAG_STAGES)
 
 
-def pipeline_text(options: CompileOptions, last: str = DIAG_STAGES[-1].name) -> str:
+def pipeline_text(
+    options: CompileOptions, last: str = DIAG_STAGES[-1].name, after: str | None = None
+) -> str:
     """The text of the pipeline up to a stage, as `diagc opt --pass-pipeline` takes it.
+
+    It begins behind the stage `after`, or at the start.
 
     Raises:
         UserError: no such stage.
     """
-    return f"builtin.module({','.join(step.text for step in pipeline_steps(options, last))})"
+    return f"builtin.module({','.join(step.text for step in pipeline_steps(options, last, after))})"
 
 
-def pipeline_steps(options: CompileOptions, last: str = DIAG_STAGES[-1].name) -> list[Step]:
-    """The passes up to a stage, each of which is a pipeline of its own.
+def pipeline_steps(
+    options: CompileOptions, last: str = DIAG_STAGES[-1].name, after: str | None = None
+) -> list[Step]:
+    """The passes up to a stage, behind another, each of which is a pipeline of its own.
 
     Raises:
         UserError: no such stage.
@@ -123,15 +133,26 @@ def pipeline_steps(options: CompileOptions, last: str = DIAG_STAGES[-1].name) ->
     if last not in stage_names():
         raise UserError("no such stage", expected=", ".join(stage_names()), found=last)
     wanted = {name: getattr(options, name) for name in PASS_OPTIONS}
-    wanted.update(get_target(options.target).pass_options())
+    target = get_target(options.target)
+    wanted.update({"device": _schedule_device(target, options), **target.pass_options()})
     steps: list[Step] = []
-    for stage in DIAG_STAGES:
+    begin = 0 if after is None else stage_names().index(after) + 1
+    for stage in DIAG_STAGES[begin:]:
         steps += [Step(stage.name, name, _nested(name, wanted)) for name in stage.passes]
         if options.validate and stage.passes:
             steps.append(Step(stage.name, VerifyLabelsPass.name, VerifyLabelsPass.name))
         if stage.name == last:
             break
     return steps
+
+
+def _schedule_device(target: Target, options: CompileOptions) -> str:
+    """The device that schedules are chosen for, if another than a usual one is known."""
+    if target.kind != "cpu":
+        return ""
+    from diagc.cost.device_catalog import THIS_CPU, measured_device
+
+    return options.device or (THIS_CPU if measured_device() else "")
 
 
 def _nested(name: str, options: Mapping[str, Any]) -> str:
@@ -149,9 +170,12 @@ PASS_OPTIONS = ("reassociate", "library", "empty_rows")
 
 
 def run_pipeline(
-    module: ir.Module, options: CompileOptions | None = None, last: str = DIAG_STAGES[-1].name
+    module: ir.Module,
+    options: CompileOptions | None = None,
+    last: str = DIAG_STAGES[-1].name,
+    after: str | None = None,
 ) -> None:
-    """Take a module to a stage, in place.
+    """Take a module to a stage, in place; from the start, or from the stage `after`.
 
     Raises:
         UserError: no such stage, or the module does not verify.
@@ -159,7 +183,7 @@ def run_pipeline(
     """
     options = options or current()
     with module.context:
-        Pipeline(pipeline_text(options, last), options).run(module)
+        Pipeline(pipeline_text(options, last, after), options).run(module)
 
 
 def emit(source: str, stage: str, options: CompileOptions | None = None) -> str:
@@ -277,6 +301,7 @@ def _program_key(module: ir.Module, target: Target, options: CompileOptions) -> 
         return None
     # not `pipeline_text`, which imports all passes
     passes = [*DIAG_STAGES, *((name, getattr(options, name)) for name in PASS_OPTIONS)]
+    passes += [("autotune", options.autotune), target.describe(options.device)]
     with use(options):
         found: str = text_key(program_cache.module_text(module, str(passes)))
     return found
@@ -310,30 +335,61 @@ def _compile(
     name: str | None,
     key: str | None,
 ) -> "Program":
-    from diagc.runtime.program import Program  # torch
-
     clock = _Clock()
     with use(options), module.context, ir.Location.unknown():
         verify_module(module)
-        entry_name = _symbol(find_entry(module))
-        run_pipeline(module, options)
+        name = name or _symbol(find_entry(module))
+        if options.autotune:
+            run_pipeline(module, options, _FORMED)
+            _tune(module, target, options, externs)
+            clock.lap("autotune")
+        run_pipeline(module, options, after=_FORMED if options.autotune else None)
         clock.lap("passes")
-        kernels = _lower_kernels(module, target, options)
-        clock.lap("kernels")
-        host = translate_entry(find_entry(module), {k.name: i for i, k in enumerate(kernels)})
-        report = program_report(
-            module, find_entry(module), kernels, name or entry_name, target.name
-        )
-        clock.lap("program")
+        program, host = _link(module, target, options, externs, name, clock)
+    program.report.seconds.update(clock.seconds)
+    keys = tuple(kernel.key for kernel in program.kernels if hasattr(kernel, "key"))
+    if key is not None and len(keys) == len(program.kernels):
+        program_cache.write(key, StoredProgram(host, keys, program.report))
+    return program
+
+
+def _link(
+    module: ir.Module,
+    target: Target,
+    options: CompileOptions,
+    externs: Externs,
+    name: str,
+    clock: "_Clock",
+) -> "tuple[Program, HostProgram]":
+    """Lower the kernels of a module at the stage `general`, and make its entry a program."""
+    from diagc.runtime.program import Program  # torch
+
+    kernels = _lower_kernels(module, target, options)
+    clock.lap("kernels")
+    entry = find_entry(module)
+    host = translate_entry(entry, {k.name: i for i, k in enumerate(kernels)})
     loaded = [compiled.kernel for compiled in kernels]
     interp = target.name == "interp"
     program = Program(host.inputs, host.steps, host.outputs, loaded, externs, interp, target.device)
-    program.report = report
-    report.seconds.update(clock.seconds)
-    keys = tuple(kernel.key for kernel in loaded if hasattr(kernel, "key"))
-    if key is not None and len(keys) == len(loaded):
-        program_cache.write(key, StoredProgram(host, keys, report))
-    return program
+    device = target.describe(options.device)
+    program.report = program_report(module, entry, kernels, name, target.name, device)
+    clock.lap("program")
+    return program, host
+
+
+_FORMED = "kernels"
+"""The stage whose kernels have no schedules yet."""
+
+
+def _tune(module: ir.Module, target: Target, options: CompileOptions, externs: Externs) -> None:
+    """Measure schedules, and give the kernels the fastest ones."""
+    from diagc.autotune import Tuner
+
+    def build(variant: ir.Module) -> "Program":
+        run_pipeline(variant, options, after=_FORMED)
+        return _link(variant, target, options, externs, "variant", _Clock())[0]
+
+    Tuner(build, target.load().text_key, target.describe(options.device)).tune(module)
 
 
 class _Clock:

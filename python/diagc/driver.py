@@ -40,15 +40,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _dispatch(args: argparse.Namespace) -> int:
     if args.command == "targets":
-        from diagc.commands.inspect import show_targets
-
-        return show_targets()
+        return _targets(args)
     options = CompileOptions(
-        target=args.target,
+        target=_target(args.target, args.device),
+        device=args.device,
+        autotune=args.autotune,
         importer=args.importer,
         reassociate=args.reassociate,
         library=args.library,
         empty_rows=args.empty_rows,
+        float32_matmul_precision=args.float32_matmul_precision,
         **pass_options(args),
     )
     if args.command == "run":
@@ -59,6 +60,24 @@ def _dispatch(args: argparse.Namespace) -> int:
 
     commands = {"explain": explain, "compile": compile_program, "draw": draw}
     return commands[args.command](args, options)
+
+
+def _targets(args: argparse.Namespace) -> int:
+    if args.measure:
+        from diagc.commands.measure import measure
+
+        return measure()
+    from diagc.commands.inspect import show_targets
+
+    return show_targets()
+
+
+def _target(target: str, device: str) -> str:
+    if not device:
+        return target
+    from diagc.targets import target_for
+
+    return target_for(target, device)
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -74,9 +93,16 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_compile(commands)
     _add_explain(commands)
     _add_draw(commands)
-    commands.add_parser("targets", help="list the targets and what this machine has")
+    _add_targets(commands)
     commands.add_parser("opt", help="run passes over .mlir or .diag text; see diagc opt --help")
     return parser
+
+
+def _add_targets(commands: Subparsers) -> None:
+    text = "list the targets, what this machine has, and the devices that are described"
+    parser = commands.add_parser("targets", help=text, description=text)
+    text = "measure this machine's CPU for the cost model, and keep that; takes seconds"
+    parser.add_argument("--measure", action="store_true", help=text)
 
 
 def _add_program_command(commands: Subparsers, name: str, text: str) -> argparse.ArgumentParser:
@@ -89,6 +115,10 @@ def _add_program_command(commands: Subparsers, name: str, text: str) -> argparse
     )
     parser.add_argument("program", metavar="FILE", help=_PROGRAM_HELP)
     parser.add_argument("--target", default="auto", help="see diagc targets; default auto")
+    text = "the device that costs are told for: a name of diagc targets, or a FILE.toml"
+    parser.add_argument("--device", default="", metavar="NAME", help=text)
+    text = "measure a few schedules of each kernel, and keep the fastest for next time"
+    parser.add_argument("--autotune", action="store_true", help=text)
     choices = {"torch-mlir": "its raw torch dialect", "fx": "the operations as they run"}
     _add_choice(parser, "--importer", choices, "what a Python program is read through")
     choices = {"auto": "by cost", "exact": "where rounding allows", "off": "never"}
@@ -97,6 +127,8 @@ def _add_program_command(commands: Subparsers, name: str, text: str) -> argparse
     _add_choice(parser, "--library", choices, "what computes lone contractions")
     choices = {"zero": "zeros", "eager": "what torch gives, NaN"}
     _add_choice(parser, "--empty-rows", choices, "results of rows that are masked out whole")
+    choices = {"highest": "all digits", "high": "tf32's", "medium": "tf32's"}
+    _add_choice(parser, "--float32-matmul-precision", choices, "products of f32 on tensor cores")
     add_pass_arguments(parser)
     return parser
 
@@ -138,6 +170,8 @@ def _add_explain(commands: Subparsers) -> None:
     parser.add_argument("--json", action="store_true", help="the same as --format=json")
     choices = {"text": "for people", "json": "for programs", "html": "one page with pictures"}
     _add_choice(parser, "--format", choices, "what is written")
+    text = "run it on its example inputs, and tell measured beside predicted times"
+    parser.add_argument("--measure", action="store_true", help=text)
     parser.add_argument("-o", dest="output", default="-", metavar="FILE", help="where it goes")
 
 

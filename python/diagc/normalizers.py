@@ -9,6 +9,8 @@ from diagc.algebra import normalizers as table
 from diagc.algebra.derivation import Derivation, derivation
 from diagc.algebra.direct import meaning
 from diagc.algebra.expressions import CONSTANT, Expr, constant, symbols
+from diagc.algebra.gradients import Gradient
+from diagc.algebra.gradients import gradient as derive_gradient
 from diagc.algebra.law_checks import check_form, check_reference
 from diagc.algebra.normalizers import Normalizer
 from diagc.algebra.stable_form import Formula, Statistic
@@ -18,7 +20,7 @@ from diagc.frontend.functions import ARITY
 from diagc.frontend.reductions import REDUCTIONS
 from diagc.frontend.scalar_types import ELEMENT_TYPES
 
-__all__ = ["derive", "register_normalizer", "unregister_normalizer"]
+__all__ = ["derive", "gradient", "register_normalizer", "unregister_normalizer"]
 
 Function: TypeAlias = Callable[..., Scalar]
 StatisticLike: TypeAlias = Function | tuple[str, Function]
@@ -102,10 +104,24 @@ def derive(name: str) -> Derivation:
     Raises:
         UserError: there is none of this name.
     """
+    return derivation(_known(name))
+
+
+def gradient(name: str) -> Gradient:
+    """The derivatives that the gradients of a normaliser and its parameters are made of.
+
+    Raises:
+        UserError: there is none of this name.
+        UnsupportedError: a statistic is a maximum or minimum, or a mean is subtracted first.
+    """
+    return derive_gradient(_known(name))
+
+
+def _known(name: str) -> Normalizer:
     if name not in table.NORMALIZERS:
         known = ", ".join(table.NORMALIZERS)
         raise UserError(f"no normaliser '{name}'", expected=f"one of {known}")
-    return derivation(table.find(name))
+    return table.find(name)
 
 
 def _check_name(name: str, replace: bool) -> None:

@@ -7,8 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from diagc import debug
+from diagc.errors import UserError
 
-__all__ = ["CompileOptions", "current", "use"]
+__all__ = ["PRECISIONS", "CompileOptions", "current", "use"]
+
+
+PRECISIONS = ("highest", "high", "medium")
+"""Of products of f32, in torch's words."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +22,10 @@ class CompileOptions:
 
     target: str = "auto"
     """Name of a target (`cpu`, `interp`), or `auto` for the one that fits the inputs."""
+    device: str = ""
+    """The device that costs are told for: a name, a description's file; empty: the target's."""
+    autotune: bool = False
+    """Measure the schedules of each kernel that are estimated to be fast, and keep the fastest."""
     importer: str = "fx"
     """How Python functions are read: `fx`, or `torch-mlir` through its raw torch dialect."""
     reassociate: str = "auto"
@@ -25,6 +34,9 @@ class CompileOptions:
     """Who computes lone contractions: the framework's library (`auto`), or kernels (`none`)."""
     empty_rows: str = "zero"
     """What a row gives that a normaliser has nothing of: `zero`, or what `eager` gives (NaN)."""
+    float32_matmul_precision: str = "highest"
+    """Products of f32 on tensor cores, as torch names them: `highest` f32's digits, `high` and
+    `medium` those of tf32 (relative error 2**-11 of each operand). Other code has f32's."""
     validate: bool = field(default_factory=debug.VALIDATE.get)
     """Check every derived stream on random f64 data against the unstreamed meaning."""
     verify_each: bool = True
@@ -37,6 +49,16 @@ class CompileOptions:
     """Directory that gets one file with the IR after every pass."""
     timing: bool = False
     """Print a table with the time of every pass on stderr."""
+
+    def __post_init__(self) -> None:
+        """Check what no pass does.
+
+        Raises:
+            UserError: no such precision.
+        """
+        if self.float32_matmul_precision not in PRECISIONS:
+            expected, found = ", ".join(PRECISIONS), self.float32_matmul_precision
+            raise UserError("no such float32_matmul_precision", expected=expected, found=found)
 
 
 _CURRENT: ContextVar[CompileOptions | None] = ContextVar("diagc_options", default=None)

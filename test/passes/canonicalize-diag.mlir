@@ -267,6 +267,51 @@ func.func @chunk_of_mask(%s: tensor<8xf32, ["x"]>) -> tensor<f32, []> {
 
 // -----
 
+// A condition of positions inside a map becomes a mask, which can bound a loop.
+// CHECK-LABEL: func.func @inline_condition
+// CHECK: %[[MASK:.*]] = "diag.map"() ({
+// CHECK: arith.cmpi sge
+// CHECK: -> tensor<4x4xi1, ["q", "x"]>
+// CHECK: "diag.map"() ({
+// CHECK-NOT: arith.cmpi
+// CHECK: "diag.element"(%[[MASK]])
+// CHECK: arith.select
+// CHECK: return
+func.func @inline_condition(%s: tensor<2x4x4xf32, ["h", "q", "x"]>) -> tensor<2x4x4xf32, ["h", "q", "x"]> {
+  %i = "diag.index"() {axis = "q"} : () -> tensor<4xindex, ["q"]>
+  %j = "diag.index"() {axis = "x"} : () -> tensor<4xindex, ["x"]>
+  %u = "diag.map"() ({
+    %0 = "diag.element"(%s) : (tensor<2x4x4xf32, ["h", "q", "x"]>) -> f32
+    %1 = "diag.element"(%i) : (tensor<4xindex, ["q"]>) -> index
+    %2 = "diag.element"(%j) : (tensor<4xindex, ["x"]>) -> index
+    %3 = arith.cmpi sge, %1, %2 : index
+    %none = arith.constant 0.0 : f32
+    %4 = arith.select %3, %0, %none : f32
+    "diag.yield"(%4) : (f32) -> ()
+  }) : () -> tensor<2x4x4xf32, ["h", "q", "x"]>
+  return %u : tensor<2x4x4xf32, ["h", "q", "x"]>
+}
+
+// -----
+
+// A condition of elements stays where it is.
+// CHECK-LABEL: func.func @condition_of_elements
+// CHECK-NOT: i1, [
+// CHECK: arith.cmpf
+// CHECK: return
+func.func @condition_of_elements(%s: tensor<4xf32, ["x"]>) -> tensor<4xf32, ["x"]> {
+  %u = "diag.map"() ({
+    %0 = "diag.element"(%s) : (tensor<4xf32, ["x"]>) -> f32
+    %none = arith.constant 0.0 : f32
+    %1 = arith.cmpf ogt, %0, %none : f32
+    %2 = arith.select %1, %0, %none : f32
+    "diag.yield"(%2) : (f32) -> ()
+  }) : () -> tensor<4xf32, ["x"]>
+  return %u : tensor<4xf32, ["x"]>
+}
+
+// -----
+
 // Nothing to do.
 // CHECK-LABEL: func.func @argument_is_result
 // CHECK-NEXT: return

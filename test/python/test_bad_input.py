@@ -335,6 +335,7 @@ def test_calls(name: str) -> None:
         ({"target": "nvptx:sm_1"}, "no code is made for this architecture"),
         ({"reassociate": "yes"}, "reassociate"),
         ({"empty_rows": "yes"}, "empty-rows"),
+        ({"float32_matmul_precision": "low"}, "no such float32_matmul_precision"),
         ({"importer": "yes"}, "unknown adapter"),
         ({"example_kwargs": [1]}, "example_kwargs must be a dict"),
         ({"speed": 3}, "unknown compile option"),

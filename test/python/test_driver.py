@@ -182,9 +182,13 @@ def test_what_has_no_diagram_stays_in_torch(
 def test_targets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = call(capsys, "targets")
     assert status == 0
-    names = [line.split()[0] for line in out.splitlines() if not line.startswith(" ")]
+    targets, devices = out.split("\ndevices, for --device\n")
+    names = [line.split()[0] for line in targets.splitlines() if not line.startswith(" ")]
     assert names == ["cpu", "interp", "nvptx"]
-    assert "nvptx launches " in out.splitlines()[-1]
+    assert "nvptx launches " in targets.splitlines()[-1]
+    assert {"h100-sxm", "h200", "a100-80", "l4", "this-cpu"} <= {
+        line.split()[0] for line in devices.splitlines()
+    }
 
 
 def test_opt_is_a_subcommand(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

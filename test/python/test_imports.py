@@ -18,7 +18,14 @@ BASE = {"crash", "debug", "diagnostics", "errors", "files", "mlir", "options", "
 IR = {"context", "dialects", "normalizer_meaning"}
 PASSES = IR | {"algebra", "cost", "passes"}
 TARGETS = PASSES | {"runtime", "targets"}
-COMPILER = TARGETS | {"compiler", "explain", "frontend", "host_program", "program_cache"}
+COMPILER = TARGETS | {
+    "autotune",
+    "compiler",
+    "explain",
+    "frontend",
+    "host_program",
+    "program_cache",
+}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "debug": {"errors"},
@@ -44,18 +51,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "host_program": TARGETS,
     "program_cache": TARGETS | {"explain", "host_program"},
     "compiler": COMPILER,
+    "autotune": TARGETS,
     "scalars": IR | {"algebra"},
     "normalizers": IR | {"algebra", "frontend"},
     "torch_build": COMPILER,
     "api": COMPILER | {"drawings", "explain_page", "viz", "simulator", "torch_build"},
-    "torch_backend": COMPILER,
+    "torch_backend": COMPILER | {"api"},
+    "integrations": COMPILER | {"api"},
     "testing": COMPILER | {"normalizers", "opt", "scalars", "simulator"},
     "simulator": TARGETS,
     "arguments": set(),
     "opt": COMPILER | {"arguments", "testing"},
     "commands": COMPILER
     | {"drawings", "explain_page", "viz", "__init__", "normalizers", "simulator"},
-    "driver": {"__init__", "arguments", "commands", "opt"},
+    "driver": {"__init__", "arguments", "commands", "opt", "targets"},
     "__init__": {"api"},
     "__main__": {"driver"},
 }
@@ -63,12 +72,12 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Where a package may be imported at all; `()` means nowhere else.
 HEAVY: dict[str, tuple[str, ...]] = {
     "torch": (
-        *("frontend/torch/", "runtime/", "torch_backend.py", "commands/"),
+        *("frontend/torch/", "runtime/", "torch_backend/", "integrations/", "commands/"),
         "testing/fake_cuda.py",
     ),
     "torch_mlir": ("mlir.py",),
     "mlir": ("mlir.py",),
-    "transformers": (),
+    "transformers": ("integrations/transformers.py", "testing/models.py"),
     "matplotlib": ("viz/",),
     "jinja2": ("explain_page/",),
 }

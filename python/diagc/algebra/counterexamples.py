@@ -12,39 +12,29 @@ from functools import reduce
 from random import Random
 from zlib import crc32
 
-from diagc.algebra.expressions import (
-    FUNCTIONS,
-    Expr,
-    call,
-    constant,
-    evaluate,
-    substitute,
-    symbols,
-)
+from diagc.algebra.expressions import FUNCTIONS, Expr, call, evaluate, symbols
+from diagc.algebra.finite_rank import MOST_SUMS
+from diagc.algebra.numeric_rank import exceeds
 
-__all__ = ["MOST_MOMENTS", "is_refuted", "possible_rates"]
-
-MOST_MOMENTS = 4
-"""Further sums that a summand may need: a polynomial of this degree."""
+__all__ = ["is_refuted", "modelled"]
 
 Values = dict[str, float]
 
 _SAMPLES = 24
 _DIFFERENT = 1e-6
-_STEP = 0.375
 
 
 def is_refuted(law: str, phi: Expr, statistics: Sequence[str], elements: Collection[str]) -> bool:
     """Whether numbers show that a summand does not follow its statistics by a law.
 
     Args:
-        law: "scale", "offset" or "moments".
+        law: "scale", "offset" or "cascade".
         phi: the summand, without case distinctions.
-        statistics: names of the symbols that change; one for moments.
+        statistics: names of the symbols that change.
         elements: names of the symbols that the law must be free of.
     """
-    if law == "moments":
-        return not possible_rates(phi, *statistics)
+    if law == "cascade":
+        return exceeds(modelled(phi), statistics, elements, MOST_SUMS)
     differ = {"scale": _factors_differ, "offset": _shifts_differ}[law]
     return any(differ(*values) for values in _quadruples(phi, statistics, elements))
 
@@ -57,52 +47,11 @@ def _shifts_differ(old: float, new: float, other_old: float, other_new: float) -
     return _differ(new + other_old, old + other_new, abs(old) + abs(new))
 
 
-def possible_rates(phi: Expr, statistic: str) -> list[Expr]:
-    """The numbers c for which `exp(-c s) phi` may be a polynomial in s of degree `MOST_MOMENTS`.
-
-    Tried are 0 and the slopes of exponents; those that numbers refute are left out.
-    """
-    phi = _modelled(phi)
-    at = [{statistic: constant(value)} for value in (0.0, 1.0)]
-    slopes = [substitute(g, at[1]) - substitute(g, at[0]) for g in _exponents(phi, statistic)]
-    return [rate for rate in [constant(0.0), *slopes] if not _refutes_rate(phi, rate, statistic)]
-
-
-def _refutes_rate(phi: Expr, rate: Expr, statistic: str) -> bool:
-    """Whether some difference of order `MOST_MOMENTS` + 1 of `exp(-c s) phi` is not 0."""
-    order = MOST_MOMENTS + 1
-    for values in _samples(symbols(phi) | {statistic}):
-        slope = evaluate(rate, values)
-        start = values[statistic]
-        terms = [
-            (-1) ** k
-            * math.comb(order, k)
-            * math.exp(min(-slope * k * _STEP, 700.0))
-            * evaluate(phi, {**values, statistic: start + k * _STEP})
-            for k in range(order + 1)
-        ]
-        if _differ(sum(terms), 0.0, sum(map(abs, terms))):
-            return True
-    return False
-
-
-def _exponents(expr: Expr, statistic: str) -> Iterator[Expr]:
-    """Arguments of exponential functions that depend on a statistic, each once."""
-    found: dict[Expr, None] = {}
-    stack = [expr]
-    while stack:
-        term = stack.pop()
-        if term.op == "exp" and statistic in symbols(term):
-            found[term.args[0]] = None
-        stack.extend(term.args)
-    yield from found
-
-
 def _quadruples(
     phi: Expr, statistics: Iterable[str], elements: Iterable[str]
 ) -> Iterator[Sequence[float]]:
     """Values of `phi` for old and new statistics, at some elements and at others."""
-    phi = _modelled(phi)
+    phi = modelled(phi)
     for first, second in zip(_samples(symbols(phi)), _samples(symbols(phi), 1), strict=True):
         moved = {name: second[name] for name in statistics}
         other = {**first, **{name: second[name] for name in elements}}
@@ -127,12 +76,12 @@ def _samples(names: Iterable[str], seed: int = 0) -> Iterator[Values]:
         yield {name: rng.uniform(low, high) for name in ordered}
 
 
-def _modelled(expr: Expr) -> Expr:
+def modelled(expr: Expr) -> Expr:
     """The term with a function that has a meaning for each that nothing is known of.
 
     A law of a term holds whatever its unknown functions are.
     """
-    args = tuple(map(_modelled, expr.args))
+    args = tuple(map(modelled, expr.args))
     if not args or expr.op in FUNCTIONS:
         return Expr(expr.op, args, expr.value)
     place = crc32(expr.op.encode()) / 2**32

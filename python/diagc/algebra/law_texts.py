@@ -68,15 +68,18 @@ class LawTexts:
 
     def law(self, law: Expr) -> str:
         """A correction; what it reads of the new states is primed."""
-        names: dict[str, Expr] = {}
-        for name, wire in list(self._summands.wires.items()):
-            if name[0] == "s":
-                raw = self._summands.raw(name)
-                names[name] = substitute(raw, self._result_names(""))
-                names[name + laws.NEW] = substitute(raw, self._result_names("'"))
-            elif name[0] == "c":
-                names[name] = self._letter(wire)
-        return show(readable(substitute(law, names)))
+        raws = {n: self._summands.raw(n) for n in list(self._summands.wires) if n[0] == "s"}
+        old = {name: substitute(raw, self._result_names("")) for name, raw in raws.items()}
+        new = {
+            name + laws.NEW: substitute(raw, self._result_names("'")) for name, raw in raws.items()
+        }
+        captured = [(name, wire) for name, wire in self._summands.wires.items() if name[0] == "c"]
+        letters = {name: self._letter(wire) for name, wire in captured}
+        return show(readable(substitute(substitute(law, old | new), letters)))
+
+    def statistic(self, name: str) -> str:
+        """A statistic, over states."""
+        return show(readable(substitute(self._summands.raw(name), self._result_names(""))))
 
     def _result_names(self, prime: str) -> dict[str, Expr]:
         names = (self._states[op] for op in self._results)

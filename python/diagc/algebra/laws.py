@@ -1,20 +1,21 @@
 """The laws that let a sum follow a statistic that still changes.
 
 A summand phi(x, s) of elements x uses an earlier statistic s of the same row. While the row is
-streamed, s becomes t, and what was summed with s must be corrected. Three laws are tried, each
-proved symbolically and looked up by its canonical text afterwards (`proofs`):
+streamed, s becomes t, and what was summed with s must be corrected. The laws are
+tried in turn; all but `hits`, which is read off the form, are proved symbolically and looked up by
+their canonical text afterwards (`proofs`):
 
     scale   phi(x, t) = r(s, t) * phi(x, s)       r free of x: the sum is multiplied by r
     offset  phi(x, t) = phi(x, s) + d(s, t)       d free of x: a maximum or minimum moves by d
-    moments phi(x, t) = r * sum over k of (t - s)^k / k! * phi_k(x, s),   r = exp(c (t - s)):
-            phi_k = (d/ds - c)^k phi, 0 after some k: the sums of the phi_k are kept too
+    cascade phi(x, s) = sum over k of g_k(x) h_k(s)   of few terms: further sums are kept
+            (module `finite_rank`; a variance around a running mean keeps two)
+    hits    phi(x, s) = g(x) where x = s, nothing elsewhere, s the maximum or minimum of the x:
+            when it becomes t, no x seen before equals t, and what was reduced is void
 
-Source: shift and range lemmas of normalised contractions (arXiv 2505.09326) for rank one; moments
-are Taylor's theorem for exponential polynomials in s (a variance has c = 0 and ends at k = 2).
+Source: shift and range lemmas of normalised contractions (arXiv 2505.09326) for rank one.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from diagc.algebra.counterexamples import is_refuted
 from diagc.algebra.expressions import (
@@ -22,7 +23,7 @@ from diagc.algebra.expressions import (
     SYMBOL,
     Expr,
     constant,
-    exp,
+    equal,
     in_order,
     is_zero,
     parse,
@@ -32,9 +33,10 @@ from diagc.algebra.expressions import (
     symbols,
     text,
 )
+from diagc.algebra.finite_rank import Form, decoded, mapped
 from diagc.algebra.proofs import answer
 
-__all__ = ["NEW", "Moments", "cases", "is_safe", "moments", "offset", "prove", "scale"]
+__all__ = ["NEW", "cascade", "cases", "hits", "is_safe", "offset", "prove", "scale"]
 
 NEW = "_new"
 """Suffix of a statistic's symbol that stands for its next value."""
@@ -58,41 +60,68 @@ def offset(phi: Expr, statistics: Sequence[str], elements: Iterable[str]) -> Exp
     return _law("offset", phi, statistics, elements)
 
 
-@dataclass(frozen=True)
-class Moments:
-    """The law of a summand whose sum needs further sums to follow a statistic.
+def cascade(phi: Expr, statistics: Sequence[str], elements: Iterable[str]) -> list[Form]:
+    """The forms in which a sum of `phi` follows statistics by further sums, best first.
 
-    Args:
-        statistic: the name of the statistic.
-        scale: the factor r over it and its new value, or None for 1.
-        terms: phi_1, phi_2 ..., as the summand.
+    Conditions `select(k, term, 0)` that no statistic changes are kept around the terms. Arguments
+    as for `scale`.
     """
-
-    statistic: str
-    scale: Expr | None
-    terms: tuple[Expr, ...]
-
-
-def moments(phi: Expr, statistic: str, elements: Iterable[str]) -> Moments | None:
-    """The further sums that let a sum of `phi` follow one statistic; None if no few do.
-
-    Conditions `select(k, term, 0)` that no statistic changes are kept around the terms.
-    """
-    if _switches(phi, {statistic}):
-        return None
-    phi, names, parts = _collapsed(phi, {statistic}, set(elements))
+    if _switches(phi, set(statistics)):
+        return []
+    phi, names, parts = _collapsed(phi, set(statistics), set(elements))
     conditions: dict[str, Expr] = {}
     phi = _with_indicators(phi, conditions)
     if any(not is_zero(substitute(phi, {name: constant(0.0)})) for name in conditions):
-        return None
-    found = _ask("moments", phi, [statistic], names | conditions.keys())
+        return []
+    found = _ask("cascade", phi, statistics, names | conditions.keys())
     if found is None:
-        return None
-    rate, *terms = (substitute(arg, parts) for arg in found.args)
+        return []
     ones = dict.fromkeys(conditions, constant(1.0))
     kept = [substitute(condition, parts) for condition in conditions.values()]
-    wrapped = tuple(_where(kept, substitute(term, ones)) for term in terms)
-    return Moments(statistic, _exponential(rate, statistic), wrapped)
+
+    def wrapped(term: Expr) -> Expr:
+        return _where(kept, substitute(substitute(term, parts), ones))
+
+    return [mapped(form, map(wrapped, form.terms), parts) for form in decoded(found)]
+
+
+def hits(phi: Expr, statistic: str, extreme: Expr, nothing: float) -> Expr | None:
+    """The condition, over the statistic and its new value, under which a reduction of hits is void.
+
+    A NaN stays the maximum, and its positions the hits.
+
+    Args:
+        phi: the summand.
+        statistic: the name of a maximum or minimum.
+        extreme: what that is the maximum or minimum of.
+        nothing: the identity of the reduction.
+    """
+    if not _is_hit(phi, statistic, extreme, nothing):
+        return None
+    old, new = symbol(statistic), symbol(statistic + NEW)
+    return select(equal(old, new), 0.0, select(equal(old, old), 1.0, 0.0))
+
+
+def _is_hit(phi: Expr, statistic: str, extreme: Expr, nothing: float) -> bool:
+    """Whether a term is `nothing` wherever `extreme` does not equal the statistic."""
+    if phi.op == "mul" and nothing == 0.0:
+        held = [arg for arg in phi.args if statistic in symbols(arg)]
+        return len(held) == 1 and _is_hit(held[0], statistic, extreme, nothing)
+    if phi.op != "select" or not _is_nothing(phi.args[2], nothing):
+        return False
+    condition, kept = phi.args[:2]
+    if condition.op == "eq" and set(condition.args) == {extreme, symbol(statistic)}:
+        return statistic not in symbols(kept)
+    return statistic not in symbols(condition) and _is_hit(kept, statistic, extreme, nothing)
+
+
+def _is_nothing(expr: Expr, nothing: float) -> bool:
+    """Whether a term is a number; `select(x != x, a, b)` is b, as reals have no NaN."""
+    if expr.op == "select" and expr.args[0].op == "not":
+        inner = expr.args[0].args[0]
+        if inner.op == "eq" and inner.args[0] == inner.args[1]:
+            return _is_nothing(expr.args[2], nothing)
+    return expr.op == CONSTANT and expr.value == nothing
 
 
 def _with_indicators(expr: Expr, conditions: dict[str, Expr]) -> Expr:
@@ -117,14 +146,6 @@ def _without_ones(expr: Expr) -> Expr:
     if expr.op == "mul" and constant(1.0) in args:
         return args[1] if args[0] == constant(1.0) else args[0]
     return Expr(expr.op, args, expr.value)
-
-
-def _exponential(rate: Expr, statistic: str) -> Expr | None:
-    """exp(c (t - s)); None for c = 0."""
-    old, new = symbol(statistic), symbol(statistic + NEW)
-    if rate == constant(0.0):
-        return None
-    return exp(old - new) if rate == constant(-1.0) else exp(rate * (new - old))
 
 
 def _law(name: str, phi: Expr, statistics: Sequence[str], elements: Iterable[str]) -> Expr | None:
@@ -208,28 +229,60 @@ def _canonical_names(phi: Expr, statistics: set[str], elements: set[str]) -> dic
     return names
 
 
-def is_safe(law: Expr, statistics: Iterable[str]) -> bool:
-    """Whether a law is finite whatever the statistics are: it only adds, multiplies, uses exp.
+def is_safe(law: Expr, statistics: Iterable[str], positive: Collection[str] = ()) -> bool:
+    """Whether a law is finite whatever the statistics are.
 
-    It may divide by what is no statistic, and by a maximum with a positive number.
+    It may divide by what is no statistic and by what cannot come near 0, and take roots and
+    logarithms where these are finite.
+
+    Args:
+        law: the law, over statistics and their new values.
+        statistics: names of the symbols that change.
+        positive: those that stay away from 0.
     """
     changing = {name + suffix for name in statistics for suffix in ("", NEW)}
-    if not symbols(law) & changing:
+
+    def safe(term: Expr) -> bool:
+        if not symbols(term) & changing:
+            return True
+        if term.op == "select":
+            return all(map(safe, term.args[1:]))
+        last = term.args[-1] if term.args else term
+        if term.op in ("div", "log") and symbols(last) & changing:
+            return _is_above(last, positive) and all(map(safe, term.args))
+        if term.op == "sqrt":
+            return _is_at_least_0(last, positive) and safe(last)
+        return term.op in _FINITE and all(map(safe, term.args))
+
+    return safe(law)
+
+
+def _is_above(term: Expr, positive: Collection[str]) -> bool:
+    """Whether the form of a term says that it is above some positive number."""
+    if term.op == SYMBOL:
+        return term.value in positive
+    if term.op == CONSTANT:
+        return float(term.value or 0.0) > 0.0
+    above = [_is_above(arg, positive) for arg in term.args]
+    if term.op == "add":
+        return any(above) and all(_is_at_least_0(arg, positive) for arg in term.args)
+    return any(above) if term.op == "max" else term.op in ("mul", "sqrt", "min") and all(above)
+
+
+def _is_at_least_0(term: Expr, positive: Collection[str]) -> bool:
+    """Whether the form of a term says that it is not negative."""
+    if term.op in ("abs", "exp", "sqrt") or _is_above(term, positive):
         return True
-    if law.op == "div":
-        fixed = not symbols(law.args[1]) & changing
-        return (fixed or _is_positive(law.args[1])) and is_safe(law.args[0], statistics)
-    return law.op in _FINITE and all(is_safe(arg, statistics) for arg in law.args)
+    if term.op == "mul" and term.args[0] == term.args[1]:
+        return True
+    at_least = [_is_at_least_0(arg, positive) for arg in term.args]
+    return any(at_least) if term.op == "max" else term.op in ("add", "mul") and all(at_least)
 
 
-def _is_positive(expr: Expr) -> bool:
-    """Whether a term is `max(..., c)` with c a positive number."""
-    return expr.op == "max" and any(
-        arg.op == CONSTANT and float(arg.value or 0.0) > 0.0 for arg in expr.args
-    )
-
-
-_FINITE = (SYMBOL, "add", "sub", "mul", "neg", "exp", "max", "min", "abs")
+_FINITE = (
+    *(SYMBOL, "add", "sub", "mul", "div", "neg", "exp", "log", "max", "min", "abs"),
+    *("tanh", "sin", "cos", "erf"),
+)
 
 
 def cases(phi: Expr) -> Iterator[Expr]:

@@ -6,7 +6,7 @@ summed over all axes that are not in the result. The order in which pairs are co
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from math import prod
 
@@ -19,7 +19,7 @@ from diagc.mlir import ir
 
 __all__ = ["LARGEST_NETWORK", "Leaf", "Network", "Order", "cheapest", "network", "product_of"]
 
-LARGEST_NETWORK = 6
+LARGEST_NETWORK = 8
 """Leaves of a network; the search for the best order is exponential in it."""
 
 
@@ -49,6 +49,7 @@ class Network:
         conditions: i1 wires; the product counts as 0 where one is false.
         result: labels of the result.
         sizes: size of every label, `diag.DYNAMIC` where open.
+        sums: by label that is summed, the op that sums it.
     """
 
     number: float
@@ -56,6 +57,7 @@ class Network:
     conditions: tuple[Leaf, ...]
     result: tuple[str, ...]
     sizes: Mapping[str, int]
+    sums: Mapping[str, ir.Operation] = field(default_factory=dict)
 
     def kept(self, part: frozenset[int]) -> tuple[str, ...]:
         """Labels of the product of some leaves that the rest or the result still needs."""
@@ -90,6 +92,7 @@ def network(root: ir.Operation, through: Collection[ir.Operation]) -> Network | 
     reader = _Reader(through)
     own = {label: label for value in root.operands for label in diag.labels(value)}
     reader.taken.update(own)
+    reader.sums = dict.fromkeys(reduced_axes(root), root)
     for value in root.operands:
         reader.read(value, own)
     if reader.failed:
@@ -100,6 +103,7 @@ def network(root: ir.Operation, through: Collection[ir.Operation]) -> Network | 
         tuple(dict.fromkeys(reader.conditions)),
         diag.labels(root.results[0]),
         reader.sizes,
+        reader.sums,
     )
 
 
@@ -110,6 +114,7 @@ class _Reader:
         self.leaves: list[Leaf] = []
         self.conditions: list[Leaf] = []
         self.sizes: dict[str, int] = {}
+        self.sums: dict[str, ir.Operation] = {}
         self.taken: set[str] = set()
         self.failed = False
 
@@ -131,7 +136,9 @@ class _Reader:
             inner = {label: names[old.get(label, label)] for label in diag.labels(op.operands[0])}
             self.read(op.operands[0], inner)
         else:
-            inner = dict(names) | {axis: self._fresh(axis) for axis in reduced_axes(op)}
+            fresh = {axis: self._fresh(axis) for axis in reduced_axes(op)}
+            self.sums |= dict.fromkeys(fresh.values(), op)
+            inner = dict(names) | fresh
             for operand in op.operands:
                 self.read(operand, inner)
 
@@ -184,25 +191,36 @@ class Order:
 def cheapest(net: Network, assumed_size: int) -> Order:
     """The order with the fewest operations; dynamic axes count as `assumed_size` long."""
     sizes = {a: assumed_size if s == diag.DYNAMIC else s for a, s in net.sizes.items()}
-    best = {frozenset([n]): Order(frozenset([n]), 0.0) for n in range(len(net.leaves))}
-    for count in range(2, len(net.leaves) + 1):
-        for chosen in map(frozenset, combinations(range(len(net.leaves)), count)):
-            best[chosen] = min(_splits(net, sizes, chosen, best), key=lambda order: order.cost)
-    return best[frozenset(range(len(net.leaves)))]
+    numbers = range(len(net.leaves))
+    kept: dict[frozenset[int], frozenset[str]] = {}
+    work: dict[frozenset[str], float] = {}
+    best: dict[frozenset[int], Order] = {}
+    for count in range(1, len(net.leaves) + 1):
+        for chosen in map(frozenset, combinations(numbers, count)):
+            kept[chosen] = frozenset(net.kept(chosen))
+            if count == 1:
+                best[chosen] = Order(chosen, 0.0)
+                continue
+            found: tuple[float, Order, Order] | None = None
+            for left, right in _splits(chosen, best):
+                axes = kept[left.part] | kept[right.part]
+                if axes not in work:
+                    work[axes] = 2.0 * prod(sizes[axis] for axis in axes)
+                cost = left.cost + right.cost + work[axes]
+                if found is None or cost < found[0]:
+                    found = (cost, left, right)
+            assert found is not None  # two leaves or more can be split
+            best[chosen] = Order(chosen, found[0], found[1:])
+    return best[frozenset(numbers)]
 
 
 def _splits(
-    net: Network,
-    sizes: Mapping[str, int],
-    chosen: frozenset[int],
-    best: Mapping[frozenset[int], Order],
-) -> Iterator[Order]:
+    chosen: frozenset[int], best: Mapping[frozenset[int], Order]
+) -> Iterator[tuple[Order, Order]]:
+    """The ways to split leaves in two, the part with the first leaf in front."""
     first = min(chosen)
     rest = sorted(chosen - {first})
     for count in range(len(rest)):
         for others in combinations(rest, count):
             left = best[frozenset([first, *others])]
-            right = best[chosen - left.part]
-            axes = {*net.kept(left.part), *net.kept(right.part)}
-            work = 2.0 * prod(sizes[axis] for axis in axes)
-            yield Order(chosen, left.cost + right.cost + work, (left, right))
+            yield left, best[chosen - left.part]

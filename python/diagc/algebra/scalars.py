@@ -6,12 +6,12 @@ know nothing of becomes a function of its own, named for the op and its attribut
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from diagc.algebra.expressions import CONSTANT, SYMBOL, Expr, call, constant
 from diagc.mlir import arith, ir, math_dialect
 
-__all__ = ["emit", "read", "read_map", "readable"]
+__all__ = ["emit", "is_exact", "read", "read_map", "readable"]
 
 Leaf = Callable[[ir.Value], Expr]
 
@@ -97,14 +97,58 @@ def _read_op(op: ir.Operation, args: list[Expr]) -> Expr:
         return _REWRITTEN[name](*args)
     if name in _FLOAT_CASTS:
         return args[0]
+    if name == "arith.uitofp" and _is_bool(op.operands[0]):
+        return call("select", args[0], 1.0, 0.0)
     if name == "arith.constant":
         return constant(_number(op.attributes["value"]))
-    if name in _LOGIC and op.results[0].type == ir.IntegerType.get_signless(1):
+    if name in _LOGIC and _is_bool(op.results[0]):
         return _LOGIC[name](*args)
     predicate = _ordered_predicate(op) if name == "arith.cmpf" else None
     if predicate is not None:
         return _COMPARES[predicate](*args)
     return Expr(_opaque_name(op), tuple(args))
+
+
+_EXACT = {
+    *(name for name in _SAME_NAME if "num" not in name),
+    *_FLOAT_CASTS,
+    *_LOGIC,
+    "arith.constant",
+    "diag.element",
+    "diag.yield",
+    "math.rsqrt",
+}
+
+
+def is_exact(op: ir.Operation, also: Collection[str] = ()) -> bool:
+    """Whether a map that is read and emitted again computes the same, also of NaN.
+
+    Casts may go: then less is rounded. Reading `log1p` as a logarithm would lose digits.
+
+    Args:
+        op: the map.
+        also: names of further ops that do no harm where this is asked.
+    """
+    body = [view.operation for view in op.regions[0].blocks[0].operations]
+    return all(o.name in _EXACT or o.name in also or _is_ordered(o) or _is_mask(o) for o in body)
+
+
+def _is_mask(op: ir.Operation) -> bool:
+    """Whether a condition becomes 1 or 0."""
+    return op.name == "arith.uitofp" and _is_bool(op.operands[0])
+
+
+def _is_ordered(op: ir.Operation) -> bool:
+    """Whether a comparison is false for NaN, or `not equal` and true."""
+    if op.name != "arith.cmpf":
+        return False
+    name = str(arith.CmpFPredicate(ir.IntegerAttr(op.attributes["predicate"]).value)).lower()
+    name = name.rsplit(".", 1)[-1]
+    return name == "une" or (name[0] == "o" and name[1:] in _COMPARES and name != "one")
+
+
+def _is_bool(value: ir.Value) -> bool:
+    return value.type == ir.IntegerType.get_signless(1)
 
 
 def _number(attr: ir.Attribute) -> float:

@@ -23,7 +23,7 @@ from diagc.algebra.expressions import symbols
 from diagc.algebra.graph import Graph
 from diagc.algebra.law_texts import LawTexts
 from diagc.algebra.refusal import Refusal
-from diagc.algebra.states import FurtherSums, State, derive_state
+from diagc.algebra.states import FurtherSums, State, StateDeriver
 from diagc.algebra.summands import Summands, monoid_of
 from diagc.dialects import diag
 from diagc.mlir import ir
@@ -41,14 +41,15 @@ class Derivation:
         body: the reductions and the ops that the body repeats, in order.
         wires: what corrections read: old states `r0`..., captured wires `c0`..., and statistics
             `s0`... as the body computes them from the new states (with the suffix `laws.NEW`).
-        guarded: reductions that the body's later ops read as 0 while they are infinite.
+        guarded: reductions that the body's later ops read as another number while nothing was
+            seen: from the reduction to what it is then, and what is read instead.
     """
 
     axis: str
     states: tuple[State, ...]
     body: tuple[ir.Operation, ...]
     wires: Mapping[str, ir.Value]
-    guarded: frozenset[ir.Operation]
+    guarded: Mapping[ir.Operation, tuple[float, float]]
 
 
 def derive(
@@ -72,8 +73,19 @@ def derive(
     dependent = graph.after(reductions) & body.keys()
     summands = Summands(graph, axis, reductions, dependent - set(reductions))
     texts = LawTexts(axis, reductions, body, summands)
-    states = tuple(derive_state(op, summands, reductions, texts) for op in reductions)
-    guarded = _unguarded(reductions, summands)
+    for op in reductions:  # names all wires
+        summands.of(op)
+    deriver = StateDeriver(summands, reductions, texts)
+    states = deriver.derive()
+    compared = {state.compared for state in states if state.compared is not None}
+    guarded = _unguarded(reductions, summands, deriver.positive, compared)
+    for state in states:
+        if (
+            state.compared is not None
+            and _results(state.compared, summands, reductions) & guarded.keys()
+        ):
+            why = "it compares with a maximum that others read as 0 while that is infinite"
+            raise Refusal(why, state.op)
     return Derivation(axis, states, tuple(graph.in_order(body)), summands.wires, guarded)
 
 
@@ -116,12 +128,31 @@ def _require_followable(graph: Graph, op: ir.Operation, axis: str) -> None:
     raise Refusal(f"an earlier reduction is used through '{op.name}'", op, by_law=False)
 
 
-def _unguarded(reductions: Sequence[ir.Operation], summands: Summands) -> frozenset[ir.Operation]:
-    """Maxima and minima that some statistic reads without a guard against infinity."""
-    used = [name for name in summands.wires if name[0] == "s"]
+def _results(
+    name: str, summands: Summands, reductions: Sequence[ir.Operation]
+) -> frozenset[ir.Operation]:
+    """The reductions that a statistic is computed from."""
+    read = symbols(summands.raw(name))
+    return frozenset(op for number, op in enumerate(reductions) if f"r{number}" in read)
+
+
+def _unguarded(
+    reductions: Sequence[ir.Operation],
+    summands: Summands,
+    positive: Collection[str],
+    compared: Collection[str],
+) -> dict[ir.Operation, tuple[float, float]]:
+    """Maxima and minima that some statistic reads without a guard, and divisors.
+
+    Statistics that elements are only `compared` with need none.
+    """
+    used = [name for name in summands.wires if name[0] == "s" and name not in compared]
     read = {result for name in used for result in symbols(summands.outside_guards(name))}
-    return frozenset(
-        op
-        for number, op in enumerate(reductions)
-        if f"r{number}" in read and monoid_of(op) in ("max", "min")
-    )
+    found = {}
+    for number, op in enumerate(reductions):
+        empty = diag.MONOIDS[monoid_of(op)].float_identity
+        if f"r{number}" in positive:
+            found[op] = (0.0, 1.0)
+        elif f"r{number}" in read and monoid_of(op) in ("max", "min") and empty is not None:
+            found[op] = (empty, 0.0)
+    return found

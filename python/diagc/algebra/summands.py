@@ -5,21 +5,40 @@ depend on the reductions; `c0` ... other axis-free wires; `r0` ... results of th
 """
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from diagc.algebra import laws
 from diagc.algebra.dataflow import defining_op, reduced_axes
-from diagc.algebra.expressions import CONSTANT, Expr, constant, substitute, symbol, symbols
+from diagc.algebra.expressions import CONSTANT, Expr, constant, fold, substitute, symbol, symbols
 from diagc.algebra.graph import Graph
 from diagc.algebra.refusal import Refusal
 from diagc.algebra.scalars import read_map
 from diagc.dialects import diag
 from diagc.mlir import ir
 
-__all__ = ["INFINITIES", "Summands", "monoid_of", "without_guards"]
+__all__ = ["INFINITIES", "Summands", "Wire", "monoid_of", "without_guards"]
 
 
 INFINITIES = (float("inf"), float("-inf"))
 """What guards replace: by default both."""
+
+_DEEPEST = 3
+"""Maps that are looked through for the form of a term."""
+
+
+@dataclass(frozen=True)
+class Wire:
+    """What a symbol stands for.
+
+    Args:
+        definition: what a map computes, over symbols of what it reads; None for other wires.
+        is_float: whether it is a number, not a condition.
+        varies: whether it has the streamed axis.
+    """
+
+    definition: Expr | None
+    is_float: bool
+    varies: bool
 
 
 class Summands:
@@ -80,6 +99,43 @@ class Summands:
     def outside_guards(self, name: str) -> Expr:
         """A statistic with every guarded part replaced by 0, so that what is left is unguarded."""
         return _drop_guarded(self._raw(self.wires[name]))
+
+    def shape(self, term: Expr) -> Expr:
+        """The term with what maps compute of elements in the place of their symbols.
+
+        All other wires become one symbol: only the form of the term is told.
+        """
+        return fold(term, lambda leaf: self._shape(self.wires[str(leaf.value)], _DEEPEST))
+
+    def _shape(self, value: ir.Value, depth: int) -> Expr:
+        op = defining_op(value)
+        if op is None or op.name != "diag.map" or self._changes(value) or not depth:
+            return symbol("wire")
+        return read_map(op, lambda read: self._shape(read, depth - 1))
+
+    def definitions(self, names: Sequence[str]) -> "dict[str, Wire]":
+        """What symbols of elements and captured wires stand for, through maps that compute them.
+
+        The wires that maps read get names of their own, `w0` ...
+        """
+        found: dict[str, Wire] = {}
+        known: dict[ir.Value, str] = {}
+        for name in names:
+            alias = self._define(self.wires[name], found, known)
+            found[name] = Wire(symbol(alias), True, True)
+        return found
+
+    def _define(self, value: ir.Value, found: "dict[str, Wire]", known: dict[ir.Value, str]) -> str:
+        if value in known:
+            return known[value]
+        op = defining_op(value)
+        term = None
+        if op is not None and op.name == "diag.map" and not self._changes(value):
+            term = read_map(op, lambda read: symbol(self._define(read, found, known)))
+        name = known[value] = f"w{len(known)}"
+        is_float = diag.is_float(diag.element_type(value))
+        found[name] = Wire(term, is_float, self._graph.carries(value, self._axis))
+        return name
 
     # ---- reading ------------------------------------------------------------------------------
 

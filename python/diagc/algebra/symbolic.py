@@ -48,6 +48,9 @@ def _number(value: float) -> Any:
     return sympy.nan if value != value else sympy.Rational(value)
 
 
+_LONGEST_PRODUCT = 8
+"""Powers up to this one are products: bases may be negative."""
+
 _FROM: dict[Any, str] = {
     sympy.Abs: "abs",
     sympy.exp: "exp",
@@ -124,6 +127,6 @@ def _power(expr: Any) -> Expr:
         return call("sqrt", from_sympy(base))
     if exponent.is_number and exponent < 0:
         return constant(1.0) / from_sympy(base**-exponent)
-    if exponent in (2, 3, 4):
+    if exponent.is_Integer and 2 <= exponent <= _LONGEST_PRODUCT:
         return _chain("mul", [base] * int(exponent))
     return call("pow", from_sympy(base), from_sympy(exponent))

@@ -135,7 +135,7 @@ def apply(name: str, *args: Any) -> Traced:
 def _wrapped(value: Any) -> Traced:
     if isinstance(value, Traced):
         return value
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == value:
         return Traced(constant(value))
     raise UserError("it is no scalar function", expected="numbers", found=f"{value!r:.40}")
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from diagc.algebra.normalizers import NORMALIZERS
 from diagc.commands.load import load_programs
 from diagc.commands.package import SUFFIX, write_package
-from diagc.commands.program import Program
+from diagc.commands.program import Compiled, Program, require_device
 from diagc.commands.progress import progress
 from diagc.errors import UserError
 from diagc.files import STANDARD, write_text
 from diagc.normalizers import derive
 from diagc.options import CompileOptions
+from diagc.targets import get_target
 
 __all__ = ["compile_program", "draw", "explain", "show_targets"]
 
@@ -32,9 +33,26 @@ def explain(args: argparse.Namespace, options: CompileOptions) -> int:
     texts = []
     for program in programs:
         with progress(f"compiling {program.name}"):
-            texts.append(program.compile(options).explain(format=form))
+            compiled = program.compile(options)
+        if args.measure:
+            with progress(f"running {program.name}"):
+                _measure(program, compiled, options)
+        texts.append(compiled.explain(format=form))
     write_text(args.output, "".join(text.rstrip("\n") + "\n" for text in texts))
     return 0
+
+
+def _measure(program: Program, compiled: Compiled, options: CompileOptions) -> None:
+    """Time the kernels on the example inputs, and tell that in the report."""
+    from diagc.commands.kernel_estimates import estimate_kernels, with_measurements
+    from diagc.runtime.kernel_times import time_kernels
+
+    device = get_target(options.target).device
+    require_device(device)
+    lowered, inputs = compiled.bind(*program.on(device).inputs)
+    times = time_kernels(lowered, inputs)
+    estimates = estimate_kernels(lowered, times, program.emit("general", options), options)
+    with_measurements(lowered, times, estimates)
 
 
 def draw(args: argparse.Namespace, options: CompileOptions) -> int:
@@ -89,7 +107,8 @@ def compile_program(args: argparse.Namespace, options: CompileOptions) -> int:
 
 
 def show_targets() -> int:
-    """List all targets, the reason where this machine lacks one, and how GPU kernels start."""
+    """List all targets, the reason where this machine lacks one, how GPU kernels start, devices."""
+    from diagc.cost import known_devices
     from diagc.runtime.native import why_not_native
     from diagc.targets import list_targets
 
@@ -101,4 +120,9 @@ def show_targets() -> int:
     if why_not is not None:
         how = f"through ctypes, for the native launcher is {why_not}"
     print(f"{'':8} nvptx launches {how}")
+    print("\ndevices, for --device")
+    for device in known_devices():
+        peak = (device.rate("tensor", "bf16") or device.rate("fma") or 0.0) / 1e12
+        memory = device.level("memory").bandwidth / 1e9
+        print(f"{device.name:11} {device.summary}; {peak:.3g} TFLOP/s, memory {memory:.4g} GB/s")
     return 0

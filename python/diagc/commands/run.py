@@ -15,12 +15,13 @@ import torch
 
 from diagc.commands.comparison import Comparison, Timing, compare, compare_with, time_calls
 from diagc.commands.kernel_checks import MOST_OPERATIONS, KernelCheck, check_kernels
-from diagc.commands.kernel_times import KernelTime, time_kernels
+from diagc.commands.kernel_estimates import estimate_kernels, with_measurements
 from diagc.commands.load import load_programs
 from diagc.commands.program import Compiled, DiagramProgram, Program, TorchProgram, require_device
 from diagc.commands.progress import progress
 from diagc.commands.simulated import SimulatedProgram, require_gpu_target
 from diagc.options import CompileOptions
+from diagc.runtime.kernel_times import KernelTime, time_kernels
 from diagc.targets import get_target
 
 if TYPE_CHECKING:
@@ -91,6 +92,9 @@ def _run_program(program: Program, options: CompileOptions, timed: bool, simulat
             lowered, inputs = compiled.bind(*program.inputs)
             times = time_kernels(lowered, inputs) if timed else ()
             general = program.emit("general", options)
+            if timed:
+                estimates = estimate_kernels(lowered, times, general, options)
+                with_measurements(lowered, times, estimates)
             kernels = check_kernels(lowered, inputs, general, options)
     report = json.loads(compiled.explain(format="json"))
     simulation = compiled.simulation if isinstance(compiled, SimulatedProgram) else None
@@ -176,12 +180,24 @@ def _ratio(timing: Timing | None) -> str:
     return _NONE if timing is None or timing.ratio is None else f"{timing.ratio:.2f}"
 
 
+def _predicted(kernel: dict[str, Any]) -> str | None:
+    """What the cost model says of a kernel that was timed."""
+    estimate, measured = kernel["estimate"], kernel["measured_seconds"]
+    if estimate is None or measured is None:
+        return None
+    least = _milliseconds(estimate["seconds"])
+    ratio = f"{measured / estimate['seconds']:.2f}"
+    where = f"on {estimate['device']}, bound by {estimate['bound']}"
+    return f"{kernel['name']}: {least} at least {where}; measured {ratio} times that"
+
+
 def _summary(outcome: Outcome) -> list[str]:
     lines = [outcome.comparison.text()]
     if outcome.timing is not None:
         lines.append(outcome.timing.text())
     if outcome.kernels:
         lines.append(_KERNELS_NOTE)
+    lines += filter(None, map(_predicted, outcome.report["kernels"]))
     outside = [f"{item['what']} x {item['calls']}" for item in outcome.report["outside"]]
     if outside:
         lines.append(f"outside: {', '.join(outside)}")

@@ -1,20 +1,28 @@
-"""A device as the cost model sees it: memory levels, their bandwidths, and peak rates."""
+"""A device as the cost model sees it: memory levels, their bandwidths, peak rates and limits."""
 
-import os
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-__all__ = ["Device", "Level", "cpu_device", "machine_device"]
+__all__ = ["Device", "Level", "Rate"]
 
 
 @dataclass(frozen=True)
 class Level:
-    """One level of memory: its bytes, and the bytes per second that one core reads from it."""
+    """One level of memory.
+
+    Args:
+        name: such as "l2"; the last one of a device is "memory".
+        size: bytes of one instance.
+        bandwidth: bytes per second that all its instances give to what is faster, together.
+        shared_by: "unit", each core or multiprocessor has one, or "device", there is one.
+        source: where the figures are from.
+    """
 
     name: str
     size: int
     bandwidth: float
+    shared_by: str = "device"
+    source: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a level that holds or moves nothing."""
@@ -23,20 +31,60 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Device:
-    """Levels from the fastest to main memory, FLOP/s of one core by dtype, cores, start-up time.
+class Rate:
+    """What all units of a device do in a second on one pipe, for one element type.
 
-    `vector_bytes` is the width of a register, `registers` how many there are; `launch_seconds` is
-    what it costs to start one kernel.
+    Args:
+        pipe: "tensor" and "fma" count FLOPs, a multiply-add as two; "special" counts results of
+            exponentials and other functions that are no addition or multiplication.
+        dtype: such as "f32".
+        per_second: at best.
+        source: where the figure is from.
+    """
+
+    pipe: str
+    dtype: str
+    per_second: float
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class Device:
+    """Levels from the fastest to main memory, rates, limits, and what a start costs.
+
+    Args:
+        name: by which it is found.
+        summary: for people.
+        kind: "cpu" or "gpu".
+        units: cores or multiprocessors.
+        levels: the fastest first.
+        rates: of all units together.
+        launch_seconds: from the start of an empty kernel to its end, when one follows another.
+        limits: of the code that runs on it, by name: of a CPU `vector_bytes`, `vector_registers`,
+            `fma_in_flight`; of a GPU `registers`, `registers_per_thread`, `shared_per_block`,
+            `threads` and `blocks`, all but two of one multiprocessor.
+        architecture: of a GPU, such as "sm_90".
     """
 
     name: str
-    cores: int
-    vector_bytes: int
-    registers: int
+    summary: str
+    kind: str
+    units: int
     levels: tuple[Level, ...]
-    peaks: tuple[tuple[str, float], ...]
+    rates: tuple[Rate, ...]
     launch_seconds: float
+    limits: Mapping[str, int] = field(default_factory=dict)
+    architecture: str = ""
+
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of a vector register of a CPU."""
+        return self.limits["vector_bytes"]
+
+    @property
+    def registers(self) -> int:
+        """Vector registers of a CPU."""
+        return self.limits["vector_registers"]
 
     def level(self, name: str) -> Level:
         """The level called `name`.
@@ -49,88 +97,29 @@ class Device:
                 return level
         raise KeyError(name)
 
-    def peak(self, dtype: str) -> float:
-        """FLOP/s of one core for element type `dtype`, f32's when the table lacks it."""
-        table = dict(self.peaks)
-        return table.get(dtype, table["f32"])
+    def rate(self, pipe: str, dtype: str = "f32") -> float | None:
+        """Per second of all units, f32's when the table lacks `dtype`, None without the pipe."""
+        table = {rate.dtype: rate.per_second for rate in self.rates if rate.pipe == pipe}
+        return table.get(dtype, table.get("f32"))
+
+    def peak(self, dtype: str = "f32") -> float:
+        """FLOP/s of multiply-adds of all units."""
+        found = self.rate("fma", dtype)
+        assert found is not None, "every description has this pipe"
+        return found
 
     def lanes(self, element_bytes: int) -> int:
-        """Elements of this size in one register."""
+        """Elements of this size in one vector register."""
         return max(1, self.vector_bytes // element_bytes)
 
-
-_KIB, _GB = 1024, 1e9
-
-# One core of a Zen 4 server part, measured: 118 GFLOP/s FMA peak in f32 and 10.5 GB/s from memory.
-# bf16 runs at twice the f32 rate where dot instructions exist.
-_AVX512 = Device(
-    name="cpu-avx512",
-    cores=1,
-    vector_bytes=64,
-    registers=32,
-    levels=(
-        Level("l1", 32 * _KIB, 200 * _GB),
-        Level("l2", 1024 * _KIB, 100 * _GB),
-        Level("memory", 1 << 40, 10.5 * _GB),
-    ),
-    peaks=(("f64", 59e9), ("f32", 118e9), ("bf16", 236e9), ("f16", 118e9)),
-    launch_seconds=3e-6,
-)
-_AVX2 = Device(
-    name="cpu-avx2",
-    cores=1,
-    vector_bytes=32,
-    registers=16,
-    levels=(
-        Level("l1", 32 * _KIB, 150 * _GB),
-        Level("l2", 512 * _KIB, 60 * _GB),
-        Level("memory", 1 << 40, 10 * _GB),
-    ),
-    peaks=(("f64", 52e9), ("f32", 104e9), ("bf16", 104e9), ("f16", 104e9)),
-    launch_seconds=3e-6,
-)
-_NARROW = Device(
-    name="cpu-128",
-    cores=1,
-    vector_bytes=16,
-    registers=32,
-    levels=(
-        Level("l1", 32 * _KIB, 80 * _GB),
-        Level("l2", 512 * _KIB, 40 * _GB),
-        Level("memory", 1 << 40, 10 * _GB),
-    ),
-    peaks=(("f64", 18e9), ("f32", 36e9), ("bf16", 36e9), ("f16", 36e9)),
-    launch_seconds=3e-6,
-)
-_BY_VECTOR_BYTES = {64: _AVX512, 32: _AVX2, 16: _NARROW}
-
-
-def cpu_device(vector_bytes: int = 64) -> Device:
-    """The description of a CPU whose vector registers have this many bytes (64, 32 or 16).
-
-    Raises:
-        KeyError: no such width.
-    """
-    return _BY_VECTOR_BYTES[vector_bytes]
-
-
-@cache
-def machine_device() -> Device:
-    """The description that fits this machine, with its number of cores.
-
-    Schedules never depend on it unless asked: the table of `cpu_device()` gives the same kernels,
-    hence the same cache entries, on every machine of one vector width.
-    """
-    found = cpu_device(_machine_vector_bytes())
-    fields = {name: getattr(found, name) for name in found.__dataclass_fields__}
-    return Device(**{**fields, "cores": os.cpu_count() or 1})
-
-
-def _machine_vector_bytes() -> int:
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
-    except OSError:
-        return 16
-    if "avx512f" in flags:
-        return 64
-    return 32 if "avx2" in flags else 16
+    def with_units(self, units: int) -> "Device":
+        """The device with more or fewer units, and what belongs to each of them."""
+        factor = units / self.units
+        levels = tuple(
+            replace(level, bandwidth=level.bandwidth * factor)
+            if level.shared_by == "unit"
+            else level
+            for level in self.levels
+        )
+        rates = tuple(replace(rate, per_second=rate.per_second * factor) for rate in self.rates)
+        return replace(self, units=units, levels=levels, rates=rates)

@@ -1,8 +1,7 @@
-"""The cost of a whole kernel: compulsory bytes, FLOPs, intensity, and the time they bound."""
+"""The least a kernel does, however it is cut: its FLOPs, every array moved once."""
 
 from dataclasses import dataclass
 
-from diagc.cost.device import Device
 from diagc.cost.ops import Sizes, op_flops, value_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
@@ -21,20 +20,6 @@ class Cost:
     def intensity(self) -> float:
         """FLOPs per byte."""
         return self.flops / max(self.bytes, 1)
-
-    def bound(self, device: Device, dtype: str = "f32") -> str:
-        """What limits the kernel on `device`: `compute` or `memory`."""
-        return "compute" if self._compute(device, dtype) >= self._memory(device) else "memory"
-
-    def seconds(self, device: Device, dtype: str = "f32") -> float:
-        """The least time on all cores: start-up plus the larger of compute and memory time."""
-        return device.launch_seconds + max(self._compute(device, dtype), self._memory(device))
-
-    def _compute(self, device: Device, dtype: str) -> float:
-        return self.flops / (device.peak(dtype) * device.cores)
-
-    def _memory(self, device: Device) -> float:
-        return self.bytes / device.level("memory").bandwidth
 
     def __add__(self, other: "Cost") -> "Cost":
         """The cost of both."""

@@ -7,12 +7,16 @@ from diagc.dialects import diag
 from diagc.mlir import ir
 
 __all__ = [
+    "UNKNOWN_BATCH",
     "UNKNOWN_SIZE",
     "Sizes",
     "body_weight",
+    "body_work",
     "element_bytes",
     "elements",
     "op_flops",
+    "open_size",
+    "stream_size",
     "value_bytes",
 ]
 
@@ -21,6 +25,9 @@ Sizes = Mapping[str, int]
 
 UNKNOWN_SIZE = 1024
 """The size taken for a dynamic axis that nobody bound: long enough that the axis counts as long."""
+
+UNKNOWN_BATCH = 8
+"""The size that predictions take for an open axis that only counts instances, such as heads."""
 
 # What one scalar op costs, in units of one addition of a vector unit. Division and roots have an
 # eighth of the throughput of a multiplication on current CPUs; exp is a polynomial of about ten
@@ -43,6 +50,7 @@ _WEIGHTS = {
     "math.exp": 12,
     "math.exp2": 10,
 }
+_LINEAR_WEIGHT = 2
 _MATH_WEIGHT = 24
 _OTHER_WEIGHT = 1
 
@@ -57,11 +65,12 @@ def element_bytes(type_: ir.Type) -> int:
 def elements(value: ir.Value | ir.Type | diag.Dims, sizes: Sizes | None = None) -> int:
     """Elements of a wire or of labelled sizes; open ones are `UNKNOWN_SIZE` unless `sizes` says."""
     dims = value if isinstance(value, dict) else diag.dims(value)
-    known = sizes or {}
-    return prod(
-        known.get(label, UNKNOWN_SIZE) if size == diag.DYNAMIC else size
-        for label, size in dims.items()
-    )
+    return prod(open_size(label, size, sizes) for label, size in dims.items())
+
+
+def open_size(label: str, size: int, sizes: Sizes | None = None) -> int:
+    """The size of an axis: as its type has it, else as `sizes` says, else `UNKNOWN_SIZE`."""
+    return size if size != diag.DYNAMIC else (sizes or {}).get(label, UNKNOWN_SIZE)
 
 
 def value_bytes(value: ir.Value | ir.Type, sizes: Sizes | None = None) -> int:
@@ -72,6 +81,18 @@ def value_bytes(value: ir.Value | ir.Type, sizes: Sizes | None = None) -> int:
 def body_weight(op: ir.Operation) -> int:
     """What the scalar body of a map costs at one position, in additions."""
     return sum(_weight(nested.name) for nested in diag.walk_ops(op.regions[0]))
+
+
+def body_work(op: ir.Operation) -> tuple[int, float]:
+    """Of the same body: what takes as long as an addition, and exponentials' worth of the rest."""
+    names = [nested.name for nested in diag.walk_ops(op.regions[0])]
+    special = [_weight(name) for name in names if _is_special(name)]
+    return body_weight(op) - sum(special), sum(special) / _WEIGHTS["math.exp"]
+
+
+def _is_special(name: str) -> bool:
+    """Whether a function is approximated, by a unit or a polynomial: roots and quotients too."""
+    return name == "arith.divf" or (name.startswith("math.") and _weight(name) > _LINEAR_WEIGHT)
 
 
 def _weight(name: str) -> int:
@@ -95,15 +116,18 @@ def _reduce_flops(op: ir.Operation, sizes: Sizes | None) -> int:
 
 def _stream_flops(op: ir.Operation, sizes: Sizes | None) -> int:
     """The body over the whole axis (`?` in a chunk's type is bound by `sizes`) and the tail."""
-    axis = ir.StringAttr(op.attributes["axis"]).value
-    bound = {**_stream_size(op, axis), **(sizes or {})}
+    bound = {**stream_size(op), **(sizes or {})}
     return sum(
         op_flops(nested.operation, bound) for region in op.regions for nested in _ops(region)
     )
 
 
-def _stream_size(op: ir.Operation, axis: str) -> dict[str, int]:
-    """The static size of the streamed axis, read off the wires that are cut into chunks."""
+def stream_size(op: ir.Operation) -> dict[str, int]:
+    """The static size of the axis of a stream by its label, read off what is cut into chunks.
+
+    Empty where the size is open.
+    """
+    axis = str(ir.StringAttr(op.attributes["axis"]).value)
     for nested in diag.walk_ops(op.regions[1]):
         if nested.name == "diag.chunk":
             size = diag.dims(nested.operands[0])[axis]

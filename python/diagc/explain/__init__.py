@@ -3,10 +3,27 @@
 import json
 
 from diagc.errors import UserError
-from diagc.explain.report import KernelReport, Note, OutsideReport, Report, StreamReport
+from diagc.explain.report import (
+    EstimateReport,
+    KernelReport,
+    LevelReport,
+    Note,
+    OutsideReport,
+    Report,
+    StreamReport,
+)
 from diagc.explain.text import render_text
 
-__all__ = ["KernelReport", "Note", "OutsideReport", "Report", "StreamReport", "render"]
+__all__ = [
+    "EstimateReport",
+    "KernelReport",
+    "LevelReport",
+    "Note",
+    "OutsideReport",
+    "Report",
+    "StreamReport",
+    "render",
+]
 
 FORMATS = ("text", "json")
 

@@ -5,18 +5,37 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from diagc.cost import Traffic, kernel_cost, sizes_of_call
+from diagc.cost import (
+    UNKNOWN_BATCH,
+    UNKNOWN_SIZE,
+    Device,
+    Estimate,
+    Traffic,
+    estimate,
+    kernel_cost,
+    sizes_of_call,
+)
 from diagc.dialects import diag
 from diagc.errors import SourceLocation
-from diagc.explain.report import KernelReport, Note, OutsideReport, Report, StreamReport
+from diagc.explain.report import (
+    EstimateReport,
+    KernelReport,
+    LevelReport,
+    Note,
+    OutsideReport,
+    Report,
+    StreamReport,
+)
 from diagc.mlir import ir
 from diagc.passes.kernel_names import ORIGIN
+from diagc.passes.library_products import is_library
 from diagc.passes.remarks import DONE, REMARKS
-from diagc.targets import get_target
+from diagc.targets import Target, get_target
 
-__all__ = ["CompiledKernel", "notes_of", "program_report", "stream_report"]
+__all__ = ["CompiledKernel", "notes_of", "predicted", "program_report", "stream_report"]
 
 _LIBRARY = "the library's matrix product is as good as a kernel here"
+_BLOCKS = "the library's matrix product, block by block, is faster than a kernel here"
 _ONE_OPERATION = "one operation that nothing fuses with is as good in the library"
 _NO_MEANING = "has no meaning as a diagram"
 _MOVES = ("diag.concat", "diag.pad")
@@ -40,25 +59,33 @@ def program_report(
     kernels: Sequence[CompiledKernel],
     name: str,
     target: str,
+    device: Device | None = None,
 ) -> Report:
-    """Describe a module at the stage `general` whose kernels have been compiled."""
+    """Describe a module at the stage `general` whose kernels have been compiled.
+
+    Costs are told for a device, or not at all.
+    """
     calls: dict[str, list[ir.Operation]] = {}
-    for view in diag.function_body(entry).operations:
+    functions = {_symbol(op): op for op in diag.functions(module)}
+    host = [entry, *(op for op in functions.values() if diag.is_blocks(op))]
+    for view in (view for function in host for view in diag.function_body(function).operations):
         if view.operation.name == "func.call":
             calls.setdefault(_callee(view.operation), []).append(view.operation)
-    functions = {_symbol(op): op for op in diag.functions(module)}
     return Report(
         name,
         target,
-        [_kernel_report(kernel, calls.get(kernel.name, []), target) for kernel in kernels],
-        _outside(entry, functions),
+        [_kernel_report(kernel, calls.get(kernel.name, []), target, device) for kernel in kernels],
+        _outside(host, functions),
         notes_of(module, DONE),
         notes_of(module, REMARKS),
     )
 
 
 def _kernel_report(
-    compiled: CompiledKernel, calls: Sequence[ir.Operation], target: str
+    compiled: CompiledKernel,
+    calls: Sequence[ir.Operation],
+    target: str,
+    device: Device | None,
 ) -> KernelReport:
     kernel = compiled.function
     ops = list(diag.walk_ops(kernel.regions[0]))
@@ -79,6 +106,7 @@ def _kernel_report(
         fall_back=compiled.fall_back,
         read_bytes=None if traffic is None else traffic.read,
         written_bytes=None if traffic is None else traffic.written,
+        estimate=_estimate(compiled, calls, target, device),
     )
 
 
@@ -148,6 +176,70 @@ def _traffic(
     return found
 
 
+def _estimate(
+    compiled: CompiledKernel, calls: Sequence[ir.Operation], target: str, device: Device | None
+) -> EstimateReport | None:
+    """What the cost model says about the first call."""
+    if device is None or compiled.fall_back is not None or not calls:
+        return None
+    sizes = sizes_of_call(calls[0], compiled.function)
+    return predicted(compiled.function, compiled.kernel, sizes, get_target(target), device)
+
+
+def predicted(
+    function: ir.Operation,
+    kernel: Any,
+    sizes: Mapping[str, int],
+    target: Target,
+    device: Device,
+) -> EstimateReport | None:
+    """What the cost model says about one call of a kernel.
+
+    Args:
+        function: at the stage `general`.
+        kernel: what the target made of it.
+        sizes: of the axes that are open, by label; of others a usual one is assumed.
+        target: that compiled it.
+        device: that it is to run on.
+
+    Returns:
+        The estimate, or None where the target does not say how it cuts kernels.
+    """
+    decorate = getattr(target.load(), "decoration", None)
+    if decorate is None:
+        return None
+    cut = decorate(function, kernel, sizes)
+    arguments = diag.function_body(function).arguments
+    open_sizes = {label for value in arguments for label, n in diag.dims(value).items() if n < 0}
+    batch = {label for label, step in cut.groups.items() if step == 1}
+    assumed = {
+        label: UNKNOWN_BATCH if label in batch else UNKNOWN_SIZE
+        for label in sorted(open_sizes - sizes.keys())
+    }
+    found = estimate(function, cut, device, {**sizes, **assumed})
+    return _estimate_report(found, device, assumed)
+
+
+def _estimate_report(found: Estimate, device: Device, assumed: Mapping[str, int]) -> EstimateReport:
+    names = [level.name for level in device.levels]
+    levels = [
+        LevelReport(
+            use.level,
+            use.traffic.read if number or use.traffic.total else None,
+            use.traffic.written if number or use.traffic.total else None,
+            use.held,
+            use.capacity,
+            found.resources.get(use.level, 0.0),
+        )
+        for number, use in enumerate(found.levels)
+    ]
+    pipes = {name: time for name, time in found.resources.items() if name not in names}
+    return EstimateReport(
+        *(found.device, found.seconds, found.bound, found.intensity, pipes, tuple(levels)),
+        assumed,
+    )
+
+
 def _plain(attr: Any) -> Any:
     """An attribute as Python data."""
     if isinstance(attr, ir.DictAttr):
@@ -170,10 +262,12 @@ def notes_of(module: ir.Module, name: str) -> list[Note]:
     return list(found.values())
 
 
-def _outside(entry: ir.Operation, functions: Mapping[str, ir.Operation]) -> list[OutsideReport]:
-    """What the entry leaves to the library and to the host framework."""
+def _outside(
+    host: Sequence[ir.Operation], functions: Mapping[str, ir.Operation]
+) -> list[OutsideReport]:
+    """What functions of the host leave to the library and to the host framework."""
     groups: dict[tuple[str, str], list[ir.Operation]] = {}
-    for view in diag.function_body(entry).operations:
+    for view in (view for function in host for view in diag.function_body(function).operations):
         key = _reason(view.operation, functions)
         if key is not None:
             groups.setdefault(key, []).append(view.operation)
@@ -185,7 +279,7 @@ def _outside(entry: ir.Operation, functions: Mapping[str, ir.Operation]) -> list
 
 def _reason(op: ir.Operation, functions: Mapping[str, ir.Operation]) -> tuple[str, str] | None:
     if op.name == "diag.contract":
-        return "diag.contract", _LIBRARY
+        return "diag.contract", _BLOCKS if is_library(op) else _LIBRARY
     if op.name == "diag.map":
         return None if "diag.absorbed" in op.attributes else (op.name, _ONE_OPERATION)
     if op.name in _MOVES:

@@ -4,7 +4,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["KernelReport", "Note", "OutsideReport", "Report", "StreamReport"]
+__all__ = [
+    "EstimateReport",
+    "KernelReport",
+    "LevelReport",
+    "Note",
+    "OutsideReport",
+    "Report",
+    "StreamReport",
+]
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,50 @@ class StreamReport:
     properties: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class LevelReport:
+    """What one call does to a memory level, as predicted.
+
+    Args:
+        name: of the level.
+        read: H, bytes that faster levels get of it; of the fastest one None: that is for registers.
+        written: H, bytes that they give to it.
+        held: M, bytes that it should hold at once; None where a size is open.
+        capacity: bytes that it has.
+        seconds: that its bandwidth needs for H.
+    """
+
+    name: str
+    read: int | None
+    written: int | None
+    held: int | None
+    capacity: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class EstimateReport:
+    """What one call needs of a device at least, as predicted.
+
+    Args:
+        device: name of its description.
+        seconds: T, the launch and what the busiest resource takes.
+        bound: that resource: a pipe, a level, or "launch".
+        intensity: FLOPs per byte of main memory.
+        pipes: seconds of "tensor", "fma", "special"; a CPU's are all one, "fma".
+        levels: of memory, the fastest first.
+        assumed: sizes that were taken for axes whose size is open until the program runs.
+    """
+
+    device: str
+    seconds: float
+    bound: str
+    intensity: float
+    pipes: Mapping[str, float]
+    levels: tuple[LevelReport, ...]
+    assumed: Mapping[str, int] = field(default_factory=dict)
+
+
 @dataclass
 class KernelReport:
     """One kernel.
@@ -53,6 +105,8 @@ class KernelReport:
             where nothing is predicted, or calls have different sizes.
         written_bytes: likewise.
         fall_back: why the kernel is not code of the target, or None.
+        estimate: of the cost model at the sizes of the first call; None where they are open.
+        measured_seconds: of one call on this machine, where that was asked for.
     """
 
     name: str
@@ -69,6 +123,8 @@ class KernelReport:
     fall_back: str | None = None
     read_bytes: int | None = None
     written_bytes: int | None = None
+    estimate: EstimateReport | None = None
+    measured_seconds: float | None = None
 
 
 @dataclass(frozen=True)

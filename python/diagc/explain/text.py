@@ -3,7 +3,15 @@
 from collections.abc import Iterator
 from itertools import chain
 
-from diagc.explain.report import KernelReport, Note, OutsideReport, Report, StreamReport
+from diagc.explain.report import (
+    EstimateReport,
+    KernelReport,
+    LevelReport,
+    Note,
+    OutsideReport,
+    Report,
+    StreamReport,
+)
 
 __all__ = ["render_text", "si"]
 
@@ -50,6 +58,8 @@ def _kernel(kernel: KernelReport) -> Iterator[str]:
         yield f"  cost     {si(kernel.flops)}FLOP, {si(kernel.bytes)}B, {intensity:.1f} FLOP/B"
     if kernel.read_bytes is not None and kernel.written_bytes is not None:
         yield f"  traffic  {_traffic(kernel.read_bytes, kernel.written_bytes, kernel.flops)}"
+    if kernel.estimate is not None:
+        yield from _estimate(kernel.estimate, kernel.measured_seconds)
     yield f"  compile  {kernel.seconds * 1e3:.1f} ms, cache {kernel.cache}"
     if kernel.fall_back:
         yield f"  FALL BACK: {kernel.fall_back}"
@@ -59,6 +69,29 @@ def _traffic(read: int, written: int, flops: int | None) -> str:
     """What is predicted of a GPU's global memory."""
     text = f"reads {si(read)}B, writes {si(written)}B of global memory"
     return text + (f", {flops / (read + written):.1f} FLOP/B" if flops and read + written else "")
+
+
+def _estimate(estimate: EstimateReport, measured: float | None) -> Iterator[str]:
+    """Predicted time and what bounds it; H and M of every level."""
+    text = f"{si(estimate.seconds)}s on {estimate.device} at least, bound by {estimate.bound}"
+    if measured is not None:
+        text += f"; measured {si(measured)}s, {measured / estimate.seconds:.2f} times that"
+    pipes = [f"{name} {si(seconds)}s" for name, seconds in estimate.pipes.items()]
+    yield f"  model    {text}"
+    if estimate.assumed:
+        sizes = ", ".join(f"{label} = {size}" for label, size in estimate.assumed.items())
+        yield f"           for {sizes}, open until it runs"
+    yield f"           {', '.join(pipes)}; {estimate.intensity:.1f} FLOP/B of memory"
+    for level in estimate.levels:
+        yield f"  {level.name:8} {_level(level)}"
+
+
+def _level(level: LevelReport) -> str:
+    held = "M open" if level.held is None else f"M {si(level.held)}B of {si(level.capacity)}B"
+    if level.read is None or level.written is None:
+        return held
+    moved = f"H {si(level.read)}B out, {si(level.written)}B in, {si(level.seconds)}s"
+    return f"{moved}; {held}"
 
 
 def _stream(stream: StreamReport) -> Iterator[str]:
@@ -81,7 +114,13 @@ def _value(value: object) -> str:
 
 
 def si(number: float) -> str:
-    """1234567 as `1.23 M`."""
+    """1234567 as `1.23 M`, 0.0012 as `1.2 m`."""
+    for unit in ("", "m", "µ"):
+        if number == 0 or abs(number) >= 1 or unit == "µ":
+            break
+        number *= 1000
+    if unit:
+        return f"{number:.3g} {unit}"
     for unit in ("", "k", "M", "G", "T"):
         if abs(number) < 1000 or unit == "T":
             return f"{number:.3g} {unit}"

@@ -9,9 +9,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from diagc import __version__
-from diagc.cost import Cost
-from diagc.cost.device import machine_device
-from diagc.explain import KernelReport, Report
+from diagc.explain import KernelReport, LevelReport, Report
 from diagc.explain.text import si
 from diagc.explain_page.rewrites import tell
 from diagc.explain_page.schedule_table import KernelSchedule
@@ -49,7 +47,7 @@ def make_page(report: Report, source: str, options: CompileOptions) -> str:
         idle=[(name, story_of(name).heading) for name in story.idle],
         schedules=_with_compiled_names(story.schedules, report),
         costs=[_cost_row(kernel) for kernel in report.kernels],
-        device=machine_device().name,
+        device=next((k.estimate.device for k in report.kernels if k.estimate), None),
         properties=PROPERTIES,
     )
 
@@ -97,13 +95,41 @@ class _Figures:
 def _cost_row(kernel: KernelReport) -> dict[str, Any]:
     """What the cost model says about a kernel at the sizes of its first call."""
     row: dict[str, Any] = {"kernel": kernel, "known": False}
-    if kernel.flops is None or not kernel.bytes:
+    if kernel.estimate is None:
         return row
-    cost = Cost(kernel.flops, kernel.bytes)
-    row |= {"known": True, "flops": si(cost.flops), "bytes": si(cost.bytes)}
-    row["intensity"] = f"{cost.intensity:.1f}"
-    if kernel.target == "cpu":
-        device = machine_device()
-        row["bound"] = cost.bound(device)
-        row["seconds"] = f"{cost.seconds(device) * 1e3:.3g} ms"
+    estimate, memory = kernel.estimate, kernel.estimate.levels[-1]
+    pipes = [f"{_PIPES[name]} {si(seconds)}s" for name, seconds in estimate.pipes.items()]
+    row |= {"known": True, "flops": "" if kernel.flops is None else f"{si(kernel.flops)}FLOP"}
+    row["bytes"] = f"{si((memory.read or 0) + (memory.written or 0))}B"
+    row["intensity"] = f"{estimate.intensity:.1f}"
+    row["bound"] = _bound(kernel)
+    row["seconds"] = f"{si(estimate.seconds)}s"
+    row["pipes"] = ", ".join(pipes)
+    row["levels"] = [_level_row(level) for level in estimate.levels]
+    row["assumed"] = ", ".join(f"{label} = {size}" for label, size in estimate.assumed.items())
+    measured = kernel.measured_seconds
+    row["measured"] = "" if measured is None else f"{si(measured)}s"
     return row
+
+
+_PIPES = {"tensor": "tensor cores", "fma": "arithmetic", "special": "exponentials"}
+
+
+def _bound(kernel: KernelReport) -> str:
+    assert kernel.estimate is not None
+    bound = kernel.estimate.bound
+    names = {**_PIPES, "memory": "main memory", "launch": "its start"}
+    return names.get(bound, f"the level {bound}")
+
+
+def _level_row(level: LevelReport) -> dict[str, str]:
+    known = level.read is not None and level.written is not None
+    return {
+        "name": level.name,
+        "read": f"{si(level.read)}B" if level.read is not None else "",
+        "written": f"{si(level.written)}B" if level.written is not None else "",
+        "seconds": f"{si(level.seconds)}s" if known else "",
+        "held": _si_bytes(level.held),
+        "capacity": _si_bytes(level.capacity),
+        "fits": "" if level.held is None or level.held <= level.capacity else "more than it has",
+    }

@@ -9,6 +9,7 @@ from diagc.host_program.attributes import array_type, nth_attributes, one_type, 
 from diagc.host_program.products import contract, elementwise
 from diagc.mlir import ir
 from diagc.runtime.steps import (
+    Blocks,
     Concat,
     Constant,
     Dims,
@@ -69,6 +70,8 @@ def _call(state: "Translator", op: ir.Operation) -> Step:
     function = state.functions[symbol]
     types = tuple(array_type(result) for result in op.results)
     args = tuple(state.numbers[value] for value in op.operands)
+    if diag.is_blocks(function):
+        return _blocks(state, op, function)
     if symbol in state.kernels:
         return KernelCall(types, _kernel_sizes(state, op), state.kernels[symbol], args)
     sizes = tuple(state.sizes(result, {}) for result in op.results)
@@ -80,6 +83,30 @@ def _call(state: "Translator", op: ir.Operation) -> Step:
         tuple(_wire_dims(function, "arg_attrs", i, v) for i, v in enumerate(op.operands)),
         tuple(_wire_dims(function, "res_attrs", i, v) for i, v in enumerate(op.results)),
     )
+
+
+def _blocks(state: "Translator", op: ir.Operation, function: ir.Operation) -> Step:
+    """A function that is run block by block; states come first."""
+    axis, count = diag.blocks_of(function)
+    args = list(op.operands)[count:]
+    cut = tuple(
+        diag.labels(value).index(axis) if axis in diag.labels(value) else None for value in args
+    )
+    sizes = tuple(state.sizes(result, state.joined([start])) for result, start in _states(op))
+    numbers = [state.numbers[value] for value in op.operands]
+    return Blocks(
+        tuple(array_type(result) for result in op.results),
+        sizes,
+        tuple(numbers[:count]),
+        tuple(numbers[count:]),
+        cut,
+        state.nested(function),
+    )
+
+
+def _states(op: ir.Operation) -> list[tuple[ir.Value, ir.Value]]:
+    """Each result of a call that runs block by block, with the state that it starts from."""
+    return list(zip(op.results, list(op.operands)[: len(op.results)], strict=True))
 
 
 def _wire_dims(function: ir.Operation, name: str, number: int, value: ir.Value) -> Dims:

@@ -85,6 +85,10 @@ class Translator:
         owner = op.operands[0].owner
         return not isinstance(owner, ir.Block) and owner.operation.name == "func.call"
 
+    def nested(self, function: ir.Operation) -> HostProgram:
+        """The program of another function of the module."""
+        return Translator(function, self.kernels).translate()
+
     def extra(self) -> int:
         """The next number of an array."""
         self.count += 1

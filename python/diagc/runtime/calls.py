@@ -16,7 +16,13 @@ from diagc.runtime.captured import CapturedTensor
 from diagc.runtime.guards import SizeMismatch, check_inputs
 from diagc.runtime.repeat import Repeat
 from diagc.runtime.specialization import Ready, Specialization
-from diagc.runtime.torch_ops import call_through_op, in_autocast, must_dispatch, register_group
+from diagc.runtime.torch_ops import (
+    call_through_op,
+    in_autocast,
+    must_dispatch,
+    register_group,
+    specialize_like,
+)
 
 __all__ = ["MAX_SPECIALIZATIONS", "Build", "Calls", "Group", "OpenDims"]
 
@@ -45,6 +51,7 @@ class Group:
         build: compiles.
         dynamic: None to open the dims that have changed, True for all, False for none.
         name: of the function.
+        key: says exactly what the function computes, for graphs that are cached on disk.
     """
 
     def __init__(
@@ -54,6 +61,7 @@ class Group:
         build: Build,
         dynamic: bool | None,
         name: str,
+        key: str | None = None,
     ) -> None:
         """Nothing is compiled yet."""
         self.function = function
@@ -61,7 +69,7 @@ class Group:
         self.specializations: list[Specialization] = []
         self.captured: tuple[CapturedTensor, ...] = ()
         """Captured tensors of all programs, in order of first use."""
-        self.key = register_group(self, name)
+        self.key = register_group(self, name, key)
         """Name for torch's dispatcher; given here, for tracers defer side effects."""
         self._build = build
         self._dynamic = dynamic
@@ -192,12 +200,19 @@ class Calls:
         build: compiles it.
         name: for messages and keys.
         dynamic: None to open dims that change between calls, True for all, False for none.
+        key: see `Group`; for a function of tensors alone.
     """
 
     def __init__(
-        self, function: Callable[..., Any], build: Build, name: str, dynamic: bool | None
+        self,
+        function: Callable[..., Any],
+        build: Build,
+        name: str,
+        dynamic: bool | None,
+        key: str | None = None,
     ) -> None:
         """Nothing is compiled yet."""
+        self._key = key
         self.function = function
         self.name = name
         self._build = build
@@ -220,7 +235,7 @@ class Calls:
         key = key, getattr(self.function, "training", None)  # a module's mode changes what it does
         found = self._groups.get(key)
         if found is None:
-            made = Group(self.function, arguments, self._build, self._dynamic, self.name)
+            made = Group(self.function, arguments, self._build, self._dynamic, self.name, self._key)
             found = self._groups.setdefault(key, made)
         return found, tensors
 
@@ -232,6 +247,15 @@ class Calls:
         """
         group, tensors = self.group(args, kwargs)
         self.latest = group.example(tensors)
+
+    def prepare_like(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Compile for fake tensors, whose symbolic sizes stay open.
+
+        Raises:
+            DiagcError: as for a call.
+        """
+        group, tensors = self.group(tuple(tensors), {})
+        self.latest = specialize_like(group, tensors)
 
     def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run one call.

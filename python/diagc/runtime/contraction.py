@@ -7,11 +7,16 @@ do not nest is copied. Nothing here needs torch.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from math import prod
 
 from diagc.runtime.strides import collapse, nests, permuted_strides
 
 __all__ = ["Labelled", "MatrixProduct", "Operand", "plan_product"]
+
+
+SMALLEST_MATRIX = 1024
+"""Elements of a matrix from which on a call of the library costs little beside its product."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +98,11 @@ def plan_product(
     inner = _inner_order(first, second, over)
     rows, columns = _by_stride(first, rows), _by_stride(second, columns)
     batch = _by_stride(first, batch)
+    sizes = {**lhs.sizes, **rhs.sizes}
     if not batch and not first.nests(rows):
         batch, rows = _hoist(first, rows)
-    sizes = {**lhs.sizes, **rhs.sizes}
+    if not batch:
+        batch, columns = _leading(wanted, rows, columns, sizes)
     return MatrixProduct(
         rows_are_fast,
         _operand(first, sizes, (batch, rows, inner)),
@@ -142,6 +149,20 @@ def _hoist(first: Labelled, rows: Sequence[str]) -> tuple[list[str], list[str]]:
         if first.nests(outer) and first.nests(rest):
             return outer, rest
     return [], list(rows)
+
+
+def _leading(
+    wanted: Sequence[str], rows: Sequence[str], columns: Sequence[str], sizes: Mapping[str, int]
+) -> tuple[list[str], list[str]]:
+    """Split columns that consumers want around the rows: those in front become the batch.
+
+    So the result need not be copied; a batch of tiny matrices would cost more than that.
+    """
+    outer = list(takewhile(lambda label: label not in rows, wanted))
+    rest = [label for label in columns if label not in outer]
+    if outer and rest and prod(sizes[x] for x in (*rows, *rest)) >= SMALLEST_MATRIX:
+        return outer, rest
+    return [], list(columns)
 
 
 def _operand(array: Labelled, sizes: Mapping[str, int], groups: Sequence[Sequence[str]]) -> Operand:

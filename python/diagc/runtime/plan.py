@@ -65,19 +65,31 @@ class Plan:
         self.direct = self._whole is not None and planner.only_launches
         """Whether torch does nothing but allocate: there is nothing that autograd could record."""
         slots = [result.slot for result in results]
+        self._lasting = planner.lasting_slots()
         self.owned = tuple(
             not planner.is_input(result) and result.slot not in slots[:i]
             for i, result in enumerate(results)
         )
         """For each result whether its memory is that of no input and no earlier result."""
 
-    def run(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-        """Run on tensors that have the shapes, strides and dtypes of the plan."""
+    def run(
+        self, tensors: Sequence[torch.Tensor], kept: dict[int, torch.Tensor] | None = None
+    ) -> list[torch.Tensor]:
+        """Run on tensors that have the shapes, strides and dtypes of the plan.
+
+        Args:
+            tensors: the inputs.
+            kept: buffers of an earlier run of a plan that reuses them, by slot; filled by the run.
+        """
         values = [*tensors, *self._tail]
+        for slot, tensor in (kept or {}).items():
+            values[slot] = tensor
         for action, dead in self._actions:
             action(values)
             for slot in dead:
                 values[slot] = None
+        if kept is not None:
+            kept.update((slot, values[slot]) for slot in self._lasting)
         if self._whole is not None:
             return [values[slot] for slot in self._whole]
         return [result(values) for result in self._results]
@@ -89,11 +101,16 @@ class Planner:
     Args:
         tensors: example inputs; only shapes, strides and dtypes are read.
         device: where the inputs are, hence constants, buffers and results.
+        reuse: whether a run leaves its buffers to the next one, but those of results.
     """
 
-    def __init__(self, tensors: Sequence[torch.Tensor], device: torch.device) -> None:
+    def __init__(
+        self, tensors: Sequence[torch.Tensor], device: torch.device, reuse: bool = False
+    ) -> None:
         """Give every input its slot."""
         self.device = device
+        self._reuse = reuse
+        self._lasting: set[int] = set()
         self.input_count = len(tensors)
         self._bases = [(tuple(t.shape), t.stride()) for t in tensors]
         self._constants: dict[int, torch.Tensor] = {}
@@ -142,12 +159,21 @@ class Planner:
 
     # ---- actions -----------------------------------------------------------------------------
 
-    def emit(self, action: Action, reads: Sequence[Array], writes: Sequence[Array] = ()) -> None:
-        """Append an action."""
+    def emit(
+        self,
+        action: Action,
+        reads: Sequence[Array],
+        writes: Sequence[Array] = (),
+        *,
+        keeps: bool = False,
+    ) -> None:
+        """Append an action; `keeps`: it writes into buffers that it finds in its slots."""
         self.only_launches = False
-        self._actions.append((lambda _: action, tuple(a.slot for a in (*reads, *writes))))
+        self._append(lambda _: action, reads, writes, keeps)
 
-    def emit_launch(self, make: _Make, reads: Sequence[Array], writes: Sequence[Array]) -> None:
+    def emit_launch(
+        self, make: _Make, reads: Sequence[Array], writes: Sequence[Array], *, keeps: bool
+    ) -> None:
         """Append an action that allocates `writes` and else only asks for addresses.
 
         Args:
@@ -155,9 +181,17 @@ class Planner:
                 it must not hold the planner, lest kernels live on in a cycle.
             reads: arrays of earlier actions, inputs or constants.
             writes: new arrays.
+            keeps: as in `emit`.
         """
         self._launched.update(array.slot for array in writes)
+        self._append(make, reads, writes, keeps)
+
+    def _append(
+        self, make: _Make, reads: Sequence[Array], writes: Sequence[Array], keeps: bool
+    ) -> None:
         self._actions.append((make, tuple(a.slot for a in (*reads, *writes))))
+        if keeps and self._reuse:
+            self._lasting.update(array.slot for array in writes)
 
     def getter(self, array: Array) -> Callable[[Values], Any]:
         """A function from values to the array as a tensor: the slot's own, or a view of it."""
@@ -211,9 +245,13 @@ class Planner:
         slots = range(self.input_count, len(self._bases))
         return [self._constants.get(slot) for slot in slots]
 
+    def lasting_slots(self) -> tuple[int, ...]:
+        """Slots whose buffers the next run may overwrite: those of no result."""
+        return tuple(sorted(self._lasting - self._kept))
+
     def actions_with_last_uses(self) -> tuple[tuple[Action, tuple[int, ...]], ...]:
         """Each action with the slots that nobody uses after it."""
-        alive = set(self._kept)
+        alive = self._kept | self._lasting
         found: list[tuple[Action, tuple[int, ...]]] = []
         for make, slots in reversed(self._actions):
             found.append((make(self), tuple(sorted(set(slots) - alive))))

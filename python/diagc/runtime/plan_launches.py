@@ -19,7 +19,7 @@ __all__ = ["lay_out_launch"]
 
 def lay_out_launch(scope: Scope, step: KernelCall) -> list[Array]:
     """Append the action of a launch, after copies of arguments that are not dense enough."""
-    kernel = scope.kernels[step.kernel]
+    kernel = scope.resources.kernels[step.kernel]
     wires = kernel.signature.args
     args = [
         _dense_enough(scope, wire, scope.arrays[i])
@@ -94,12 +94,13 @@ def _launch(
 
         def action(values: Values) -> None:
             for slot, empty in fresh:
-                values[slot] = empty()
+                if values[slot] is None:  # else kept from the block before
+                    values[slot] = empty()
             launch(plan, [values[slot].data_ptr() + offset for slot, offset in places])
 
         return allocate if plan.empty else action
 
-    scope.planner.emit_launch(make, args, results)
+    scope.planner.emit_launch(make, args, results, keeps=not plan.empty)
 
 
 def _call(

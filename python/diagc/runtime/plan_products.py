@@ -85,9 +85,10 @@ def _matrix_product(scope: Scope, step: Contract, lhs: _Factor, rhs: _Factor) ->
     getters = [scope.planner.getter(array) for array in arrays]
 
     def action(values: Values) -> None:
-        values[slot] = multiply(*[get(values) for get in getters])
+        # what is there is kept from the block before
+        values[slot] = multiply(*[get(values) for get in getters], out=values[slot])
 
-    scope.planner.emit(action, arrays, [result])
+    scope.planner.emit(action, arrays, [result], keeps=True)
     return result
 
 

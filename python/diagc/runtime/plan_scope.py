@@ -7,16 +7,36 @@ from typing import Any, TypeAlias
 import torch
 
 from diagc.runtime.host_kernel import HostKernel
-from diagc.runtime.plan import Array, Planner
+from diagc.runtime.plan import Array, Plan, Planner
 from diagc.runtime.planned_kernel import PlannedKernel
 from diagc.runtime.sizes import Sizes
-from diagc.runtime.steps import ArrayType
+from diagc.runtime.steps import ArrayType, HostProgram
 from diagc.runtime.torch_launch import TORCH_DTYPES
 
-__all__ = ["Externs", "Kernel", "Scope"]
+__all__ = ["Externs", "Kernel", "PlanBlock", "Resources", "Scope"]
 
 Kernel: TypeAlias = PlannedKernel[Any] | HostKernel
 Externs: TypeAlias = Mapping[str, Callable[..., Any]]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the steps of a program call, and where it runs.
+
+    Args:
+        kernels: of the program.
+        externs: callables by symbol.
+        float64: whether every float is computed as f64, whatever the types say.
+        device: where the inputs are.
+    """
+
+    kernels: Sequence[Kernel]
+    externs: Externs
+    float64: bool
+    device: torch.device
+
+
+PlanBlock: TypeAlias = Callable[[HostProgram, Sequence[torch.Tensor], Resources], Plan]
 
 
 @dataclass
@@ -28,9 +48,8 @@ class Scope:
         types: of all arrays of the program.
         sizes: of all arrays, for these inputs.
         orders: of all arrays, as their consumers like them.
-        kernels: of the program.
-        externs: callables by symbol.
-        float64: whether every float is computed as f64, whatever the types say.
+        resources: of the program.
+        plan_block: lays out the program of one block of an axis.
         arrays: those laid out so far.
     """
 
@@ -38,15 +57,14 @@ class Scope:
     types: Sequence[ArrayType]
     sizes: Sequence[Sizes]
     orders: Sequence[tuple[int, ...]]
-    kernels: Sequence[Kernel]
-    externs: Externs
-    float64: bool
+    resources: Resources
+    plan_block: PlanBlock
     arrays: list[Array] = field(default_factory=list)
 
     def dtype(self, name: str) -> torch.dtype:
         """The torch dtype of an element type."""
         dtype = TORCH_DTYPES[name]
-        return torch.float64 if self.float64 and dtype.is_floating_point else dtype
+        return torch.float64 if self.resources.float64 and dtype.is_floating_point else dtype
 
     def buffer(self, number: int) -> Array:
         """A new buffer for array `number`, as its consumers like it."""

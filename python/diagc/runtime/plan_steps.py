@@ -9,6 +9,7 @@ import torch
 
 from diagc.errors import InternalError, LaunchError
 from diagc.runtime.plan import Array, Values
+from diagc.runtime.plan_blocks import lay_out_blocks
 from diagc.runtime.plan_elementwise import lay_out_elementwise
 from diagc.runtime.plan_launches import lay_out_launch
 from diagc.runtime.plan_products import lay_out_contract
@@ -16,6 +17,7 @@ from diagc.runtime.plan_scope import Scope
 from diagc.runtime.sizes import tensor_shape
 from diagc.runtime.steps import (
     Affine,
+    Blocks,
     Concat,
     Constant,
     Contract,
@@ -210,7 +212,7 @@ def _extern(scope: Scope, step: ExternCall) -> list[Array]:
         results.append(result)
         arrays.append(array)
     getters = [scope.planner.getter(array) for array in args]
-    function, device = scope.externs[step.symbol], scope.planner.device
+    function, device = scope.resources.externs[step.symbol], scope.planner.device
     slots = [(array.slot, scope.planner.slot_shape(array.slot), array.dtype) for array in arrays]
 
     def action(values: Values) -> None:
@@ -245,4 +247,5 @@ _RULES: dict[type, Callable[[Scope, Any], list[Array]]] = {
     Index: _index,
     Concat: _concat,
     Pad: _pad,
+    Blocks: lay_out_blocks,
 }

@@ -7,13 +7,11 @@ import torch
 
 from diagc.errors import LaunchError
 from diagc.runtime.guards import check_inputs
-from diagc.runtime.layout import array_types, preferred_orders
-from diagc.runtime.plan import Array, Plan, Planner
-from diagc.runtime.plan_scope import Externs, Kernel, Scope
-from diagc.runtime.plan_steps import as_tensor, lay_out
+from diagc.runtime.plan import Plan
+from diagc.runtime.plan_scope import Externs, Kernel, Resources
+from diagc.runtime.planning import Layout
 from diagc.runtime.sizes import Sizes, array_sizes, label_sizes, tensor_shape
-from diagc.runtime.steps import Input, Output, Step
-from diagc.runtime.strides import permuted_strides
+from diagc.runtime.steps import HostProgram, Input, Output, Step
 from diagc.runtime.torch_launch import TORCH_DTYPES
 
 if TYPE_CHECKING:
@@ -59,8 +57,9 @@ class Program:
         self.float64 = float64
         self.device = device
         self.report: Any = None  # explain.Report: what was done, from the compiler
-        self.types = array_types(self.inputs, self.steps)
-        self._orders = preferred_orders(self.inputs, self.steps, self.outputs)
+        layout = Layout(HostProgram(self.inputs, self.steps, self.outputs))
+        self.types = layout.types
+        self._layout = layout
         self._plans: dict[tuple[Any, ...], Plan] = {}
 
     def __call__(self, tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -115,11 +114,16 @@ class Program:
         """
         check_inputs(self.inputs, tensors, self.float64, self.device)
         with torch._C._AutoDispatchBelowAutograd():
-            plan = self._plan(self._computed(tensors))
+            computed = self._computed(tensors)
+            plan = self._layout.plan(computed, self._resources(computed))
         if len(self._plans) >= _MAX_PLANS:
             self._plans.clear()
         self._plans[plan_key(tensors)] = plan
         return plan
+
+    def _resources(self, tensors: Sequence[torch.Tensor]) -> Resources:
+        device = tensors[0].device if tensors else torch.empty(0, device=self.device).device
+        return Resources(self.kernels, self.externs, self.float64, device)
 
     def execute(
         self, plan: Plan, tensors: Sequence[torch.Tensor], fresh: bool = False
@@ -169,33 +173,6 @@ class Program:
         """Dtypes of the results."""
         return [TORCH_DTYPES[self.types[output.source].dtype] for output in self.outputs]
 
-    # ---- planning ----------------------------------------------------------------------------
-
-    def _plan(self, tensors: Sequence[torch.Tensor]) -> Plan:
-        known = label_sizes(self.inputs, [tuple(tensor.shape) for tensor in tensors])
-        inputs = [tuple(known[label] for label in entry.type.labels) for entry in self.inputs]
-        sizes = array_sizes(inputs, self.steps)
-        device = tensors[0].device if tensors else torch.empty(0, device=self.device).device
-        planner = Planner(tensors, device)
-        scope = Scope(
-            planner, self.types, sizes, self._orders, self.kernels, self.externs, self.float64
-        )
-        for slot, (entry, tensor) in enumerate(zip(self.inputs, tensors, strict=True)):
-            scope.arrays.append(_input_array(slot, entry, tensor, inputs[slot]))
-        for step in self.steps:
-            lay_out(scope, step)
-        return Plan(planner, [self._result(scope, output) for output in self.outputs])
-
-    def _result(self, scope: Scope, output: Output) -> Array:
-        """The array that a result is: fresh and dense in its order, or a view of an input."""
-        planner, array = scope.planner, scope.arrays[output.source]
-        labels = self.types[output.source].labels
-        order = [labels.index(label) for dim in output.order for label in output.dims[dim]]
-        dense = permuted_strides(array.shape, order)
-        if planner.is_constant(array) or not (planner.is_input(array) or _same(array, dense)):
-            array = planner.copy(array, order)
-        return as_tensor(scope, array, labels, output.dims)
-
 
 def plan_key(tensors: Sequence[torch.Tensor]) -> tuple[Any, ...]:
     """What a plan depends on: equal for tensors that share one.
@@ -209,22 +186,3 @@ def plan_key(tensors: Sequence[torch.Tensor]) -> tuple[Any, ...]:
 def _dense_copy(tensor: torch.Tensor, order: Sequence[int]) -> torch.Tensor:
     copy = tensor.permute(*order).clone(memory_format=torch.contiguous_format)
     return copy.permute([order.index(dim) for dim in range(len(order))])
-
-
-def _same(array: Array, strides: Sequence[int]) -> bool:
-    """Whether strides are these, but for axes of size 1."""
-    triples = zip(array.shape, array.strides, strides, strict=True)
-    return 0 in array.shape or all(size == 1 or a == b for size, a, b in triples)
-
-
-def _input_array(slot: int, entry: Input, tensor: torch.Tensor, sizes: Sizes) -> Array:
-    """Split the dims of a user's tensor into labelled axes: always a view."""
-    known = dict(zip(entry.type.labels, sizes, strict=True))
-    strides: dict[str, int] = {}
-    for group, stride in zip(entry.dims, tensor.stride(), strict=True):
-        step = stride
-        for label in reversed(group):
-            strides[label] = step
-            step *= known[label]
-    axes = tuple(strides[label] for label in entry.type.labels)
-    return Array(slot, 0, tuple(sizes), axes, tensor.dtype)

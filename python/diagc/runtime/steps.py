@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 __all__ = [
     "Affine",
     "ArrayType",
+    "Blocks",
     "Concat",
     "Constant",
     "Contract",
@@ -187,8 +188,35 @@ class Pad(_Step):
     value: float
 
 
+@dataclass(frozen=True)
+class Blocks(_Step):
+    """A program that is run once for each block of an axis, with the states of the block before.
+
+    Args:
+        states: numbers of the initial states, which lead the program's inputs; its outputs are the
+            states after the block, the last ones the results of the step.
+        args: numbers of the arrays behind them.
+        cut: for each of `args` its axis that is cut into blocks, None where it is given whole.
+        body: what is done with one block; its inputs have an open size along the axis.
+    """
+
+    states: tuple[int, ...]
+    args: tuple[int, ...]
+    cut: tuple[int | None, ...]
+    body: "HostProgram"
+
+
 Step: TypeAlias = (
-    View | Contract | Elementwise | KernelCall | ExternCall | Constant | Index | Concat | Pad
+    View
+    | Contract
+    | Elementwise
+    | KernelCall
+    | ExternCall
+    | Constant
+    | Index
+    | Concat
+    | Pad
+    | Blocks
 )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from diagc.errors import SourceLocation, UnsupportedError, UserError
+from diagc.runtime import label_checks  # noqa: F401  (its op)
 
 __all__ = ["DtypeName", "Operand", "TorchCall", "operator_named", "plain_argument"]
 

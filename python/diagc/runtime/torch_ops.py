@@ -7,8 +7,8 @@ under `enable_grad`, and differentiates that.
 
 import threading
 from collections.abc import Callable, Sequence
-from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
 from weakref import WeakValueDictionary
 
 import torch
@@ -31,6 +31,7 @@ __all__ = [
     "in_mode",
     "must_dispatch",
     "register_group",
+    "specialize_like",
 ]
 
 T = TypeVar("T")
@@ -42,7 +43,6 @@ _PLAIN_KEYS = (
 )
 
 _GROUPS: "WeakValueDictionary[str, Group]" = WeakValueDictionary()
-_NUMBERS = count()
 
 _LIBRARY = torch.library.Library("diagc", "FRAGMENT")
 _LIBRARY.define("call(Tensor[] tensors, str key) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,))
@@ -52,9 +52,13 @@ _LIBRARY.define(
 )
 
 
-def register_group(group: "Group", name: str) -> str:
-    """Give a group the key under which the ops find it, as long as it lives."""
-    key = f"{name}#{next(_NUMBERS)}"
+def register_group(group: "Group", name: str, key: str | None = None) -> str:
+    """Give a group the key under which the ops find it, as long as it lives.
+
+    Graphs with the key may outlive the process, in caches on disk. So it is unique in the world,
+    but for a `key` that says exactly what the group computes.
+    """
+    key = key or f"{name}#{uuid4().hex}"
     _GROUPS[key] = group
     return key
 
@@ -148,7 +152,7 @@ def _fake_call(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
     users, captured = _split(group, tensors)
     shapes = [tuple(tensor.shape) for tensor in users]
     fitting = [s for s in group.specializations if s.accepts(shapes)]
-    specialization = fitting[0] if fitting else _specialize(group, users)
+    specialization = fitting[0] if fitting else specialize_like(group, users)
     program = specialization.program
     inputs = specialization.inputs(users, captured)
     sizes = program.result_shapes([tuple(tensor.shape) for tensor in inputs])
@@ -160,8 +164,12 @@ def _fake_call(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
     ]
 
 
-def _specialize(group: "Group", users: Sequence[torch.Tensor]) -> Specialization:
-    """Compile for symbolic sizes, from examples of the hinted sizes."""
+def specialize_like(group: "Group", users: Sequence[torch.Tensor]) -> Specialization:
+    """Compile for fake tensors; symbolic sizes stay open, examples have the hinted ones.
+
+    Raises:
+        DiagcError: the function cannot be compiled for them.
+    """
     open_dims = [
         frozenset(d for d, size in enumerate(t.shape) if isinstance(size, torch.SymInt))
         for t in users

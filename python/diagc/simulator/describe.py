@@ -136,6 +136,10 @@ def _division(f: _Facts) -> str:
     return "integer division by zero"
 
 
+def _copy_size(f: _Facts) -> str:
+    return f"an asynchronous copy of {f.native.offset} bytes is told to read {f.native.size}"
+
+
 _MESSAGES = {
     "out-of-bounds": _out_of_bounds,
     "misaligned": _misaligned,
@@ -150,4 +154,5 @@ _MESSAGES = {
     "endless": _endless,
     "inactive-lane": _inactive,
     "division-by-zero": _division,
+    "copy-size": _copy_size,
 }

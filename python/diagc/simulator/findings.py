@@ -20,6 +20,7 @@ KINDS = (
     "endless",
     "inactive-lane",
     "division-by-zero",
+    "copy-size",
     "unwritten-result",
 )
 """In the order of `Kind` in native/interface.h; the last one is found here."""

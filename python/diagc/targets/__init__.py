@@ -5,7 +5,7 @@ import platform
 from diagc.errors import TargetError
 from diagc.targets.base import Target, TargetInfo
 
-__all__ = ["DEFAULT_TARGET", "Target", "TargetInfo", "get_target", "list_targets"]
+__all__ = ["DEFAULT_TARGET", "Target", "TargetInfo", "get_target", "list_targets", "target_for"]
 
 DEFAULT_TARGET = "cpu"
 """The target that `auto` stands for."""
@@ -70,3 +70,25 @@ def get_target(name: str) -> Target:
             remedy=f"use --target={DEFAULT_TARGET}, or run it where the target is available",
         )
     return target.with_arch(arch)
+
+
+def target_for(name: str, device: str) -> str:
+    """The target that makes code for a device, where `name` leaves that open.
+
+    Args:
+        name: of a target, `auto`, or `nvptx` without an architecture.
+        device: name or file of a description, or empty.
+
+    Raises:
+        UserError: no such device, or a malformed file.
+        TargetError: the target makes no code for it.
+    """
+    if not device:
+        return name
+    from diagc.cost import find_device
+
+    found = find_device(device)
+    if found.kind == "gpu" and name in ("auto", "nvptx"):
+        name = f"nvptx:{found.architecture}"
+    get_target(name).describe(device)
+    return name

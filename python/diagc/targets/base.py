@@ -4,9 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diagc.errors import TargetError
+
+if TYPE_CHECKING:
+    from diagc.cost import Device
 
 __all__ = ["Target", "TargetInfo"]
 
@@ -66,6 +69,39 @@ class Target:
     def load(self) -> ModuleType:
         """Import the package of the target."""
         return import_module(f"diagc.targets.{self.name}")
+
+    @property
+    def kind(self) -> str:
+        """The kind of device: "cpu" or "gpu"."""
+        return "gpu" if self.device == "cuda" else "cpu"
+
+    def describe(self, device: str = "") -> "Device":
+        """The description of a device by name or file; by default what the target stands for.
+
+        Raises:
+            UserError: no such device, or a malformed file.
+            TargetError: the target makes no code for it.
+        """
+        from diagc.cost import device_of_architecture, find_device, machine_device
+
+        if not device:
+            return device_of_architecture(self.arch) if self.arch else machine_device()
+        found = find_device(device)
+        if found.kind != self.kind:
+            raise TargetError(
+                f"target '{self.spec}' makes no code for the device '{found.name}'",
+                expected=f"a device of the kind {self.kind}",
+                found=f"a {found.kind}",
+                remedy="leave out --target, or see 'diagc targets'",
+            )
+        if self.arch and self.arch > found.architecture:
+            raise TargetError(
+                f"code for {self.arch} does not run on the device '{found.name}'",
+                expected=f"an architecture up to {found.architecture}",
+                found=self.arch,
+                remedy=f"write --target={self.name}:{found.architecture}",
+            )
+        return found
 
     def pass_options(self) -> dict[str, Any]:
         """Options of passes that this target sets, such as the width of its vectors, by name."""

@@ -1,13 +1,17 @@
 """Mutants of a GPU kernel: does the simulator see each missing wait, barrier, swizzle and bound?
 
 A mutant changes one instruction of the kernel's LLVM IR. It is *caught* when the simulator reports
-something, when results are wrong, or (swizzles, which may change speed only) when bank conflicts
-appear. A mutant of a bound that no thread can tell from the original on these inputs, because the
-two sides of its comparison are never equal, is *equivalent*: a probe finds that out.
+something, when results are wrong, or (swizzles and bounds, which may change speed only) when bank
+conflicts appear or global traffic is more than 2 % from what it was, and so from what the compiler
+predicts. A mutant of a bound that no thread can tell from the original on these inputs, because the
+two sides of its comparison are never equal or its clamp never moves a number, is *equivalent*: a
+probe finds that out.
 """
 
+import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,12 +32,17 @@ _COMPARE = re.compile(
     r"^(?P<head>\s*(?P<result>%[\w.]+) = )icmp (?P<predicate>[us][lg][te])"
     r" (?P<type>i\d+) (?P<left>[%\w.-]+), (?P<right>[%\w.-]+)(?P<rest>.*)$"
 )
+_CLAMP = re.compile(
+    r"^(?P<head>\s*(?P<result>%[\w.]+) = )(?:tail )?call (?P<type>i\d+) @llvm\."
+    r"[us](?:min|max)\.i\d+\(i\d+ (?P<left>[%\w.-]+), i\d+ (?P<right>[%\w.-]+)\)"
+)
 _OFF_BY_ONE = {
     **{"ult": "ule", "ule": "ult", "ugt": "uge", "uge": "ugt"},
     **{"slt": "sle", "sle": "slt", "sgt": "sge", "sge": "sgt"},
 }
 
 SYNC, SWIZZLE, BOUND = "sync", "swizzle", "bound"
+TRAFFIC = 0.02  # the accuracy of predicted traffic
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,12 @@ class Mutant:
     text: str
     probe: str | None = None
 
+    @property
+    def pattern(self) -> str:
+        """The operation without the names of values, and the change."""
+        op = re.sub(r"%[\w.]+", "%", self.op.split(" = ")[-1])
+        return f"{op}: {self.change}"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -74,7 +89,7 @@ class Verdict:
 
     Args:
         mutant: the change.
-        by: kinds of findings, "wrong numbers", "bank conflicts"; empty for a survivor.
+        by: kinds of findings, "wrong numbers", "bank conflicts", "traffic"; empty for a survivor.
         named: whether a finding shows the place: two instructions that the changed one lies
             between, or itself; for numbers and conflicts there is nothing to show.
         equivalent: whether the probe says that it makes no difference on these inputs.
@@ -91,6 +106,11 @@ class Verdict:
     def caught(self) -> bool:
         """Whether anything was seen."""
         return bool(self.by)
+
+    @property
+    def survives(self) -> bool:
+        """Whether nothing was seen, though it might have been."""
+        return self.reached and not self.caught and not self.equivalent
 
 
 def find_mutants(text: str) -> Iterator[Mutant]:
@@ -119,13 +139,18 @@ def _changes(line: str) -> Iterator[tuple[str, str, str, str, str]]:
     if compare is not None:
         predicate = _OFF_BY_ONE[compare["predicate"]]
         new = line.replace(f"icmp {compare['predicate']}", f"icmp {predicate}", 1)
-        yield BOUND, line.strip(), predicate, new, _divide(compare)
+        yield BOUND, line.strip(), predicate, new, _divide("ne", compare, compare["right"])
+    clamp = _CLAMP.match(line)
+    if clamp is not None:
+        kept = clamp["left" if clamp["left"].startswith("%") else "right"]
+        plain = f"{clamp['head']}add {clamp['type']} {kept}, 0"
+        yield BOUND, line.strip(), "left out", plain, _divide("eq", clamp, clamp["result"], kept)
 
 
-def _divide(compare: re.Match[str]) -> str:
-    kind, left, right = compare["type"], compare["left"], compare["right"]
+def _divide(predicate: str, match: re.Match[str], right: str, left: str | None = None) -> str:
+    """By zero where two numbers are not as the predicate says."""
     return (
-        f"  %probe.e = icmp ne {kind} {left}, {right}\n"
+        f"  %probe.e = icmp {predicate} {match['type']} {left or match['left']}, {right}\n"
         "  %probe.d = zext i1 %probe.e to i32\n"
         "  %probe.q = udiv i32 1, %probe.d"
     )
@@ -147,6 +172,7 @@ def hunt(
     *,
     tolerance: float = 0.0,
     areas: Sequence[str] = (SYNC, SWIZZLE, BOUND),
+    sample: tuple[int, int] | None = None,
 ) -> list[Verdict]:
     """Judge every mutant of a kernel.
 
@@ -155,12 +181,15 @@ def hunt(
         runs: each simulates a text on inputs of its own; a mutant is caught if one of them sees it.
         tolerance: largest difference of results that still counts as equal.
         areas: which mutants.
+        sample: a seed and how many mutants are drawn; None for all.
 
     Raises:
         AssertionError: the kernel as it is has findings.
     """
     trials = [_Trial(text, run, tolerance) for run in runs]
     mutants = [mutant for mutant in find_mutants(text) if mutant.area in areas]
+    if sample is not None and sample[1] < len(mutants):
+        mutants = random.Random(sample[0]).sample(mutants, sample[1])
     return [_judge(mutant, trials) for mutant in mutants]
 
 
@@ -182,6 +211,8 @@ class _Trial:
         before, after = (o.report.counters.bank_conflicts for o in (self.clean, outcome))
         if not by and after > before:
             by = ["bank conflicts"]
+        if not by and _moves_more(outcome.report, self.clean.report):
+            by = ["traffic"]
         probe = not by and mutant.probe is not None
         equivalent = probe and _never_equal(self.run(mutant.probe or ""), mutant)
         return Verdict(mutant, tuple(by), named, equivalent)
@@ -199,6 +230,15 @@ def _judge(mutant: Mutant, trials: Sequence[_Trial]) -> Verdict:
     if not verdicts:
         return Verdict(mutant, (), named=False, reached=False)
     return Verdict(mutant, (), named=False, equivalent=all(v.equivalent for v in verdicts))
+
+
+def _moves_more(report: Report, clean: Report) -> bool:
+    before, after = clean.counters, report.counters
+    pairs = (
+        (before.global_read_bytes, after.global_read_bytes),
+        (before.global_write_bytes, after.global_write_bytes),
+    )
+    return any(abs(new - old) > TRAFFIC * old for old, new in pairs)
 
 
 _BLOCK_END = re.compile(r"^\s+(?:br|ret|switch|unreachable)\b")
@@ -248,21 +288,39 @@ def _differs(
     )
 
 
-def table(verdicts: Sequence[Verdict]) -> str:
-    """Counts by area, then every survivor."""
-    head = ("mutants", "caught", "named", "equivalent", "unreached", "survivors")
-    lines = [f"{'area':8}" + "".join(f" {word:>10}" for word in head)]
+def table(
+    verdicts: Sequence[Verdict], explain: Callable[[Mutant], str | None] | None = None
+) -> str:
+    """Counts by area, then every survivor.
+
+    Args:
+        verdicts: of a kernel's mutants.
+        explain: gives the reason why a survivor does no harm, None where there is none.
+    """
+    why = {id(v): explain(v.mutant) for v in verdicts} if explain is not None else {}
+    head = ("mutants", "caught", "named", "equal", "unreached", "harmless", "survivors")
+    lines = [f"{'area':8}" + "".join(f" {word:>9}" for word in head)]
     for area in (SYNC, SWIZZLE, BOUND):
         some = [verdict for verdict in verdicts if verdict.mutant.area == area]
-        caught = sum(verdict.caught for verdict in some)
-        named = sum(verdict.named for verdict in some)
-        equivalent = sum(verdict.equivalent for verdict in some)
-        unreached = sum(not verdict.reached for verdict in some)
-        left = len(some) - caught - equivalent - unreached
-        numbers = (len(some), caught, named, equivalent, unreached, left)
-        lines.append(f"{area:8}" + "".join(f" {number:10}" for number in numbers))
-    for verdict in verdicts:
-        if not verdict.caught and not verdict.equivalent and verdict.reached:
-            mutant = verdict.mutant
-            lines.append(f"  survived: line {mutant.line}: {mutant.op}: {mutant.change}")
+        if some:
+            numbers = _counts(some, why)
+            lines.append(f"{area:8}" + "".join(f" {number:9}" for number in numbers))
+    found = Counter(
+        f"{v.mutant.pattern}: {why.get(id(v)) or 'SURVIVED'}" for v in verdicts if v.survives
+    )
+    lines += [f"  {count} x {text}" for text, count in found.items()]
     return "\n".join(lines)
+
+
+def _counts(verdicts: Sequence[Verdict], why: Mapping[int, str | None]) -> tuple[int, ...]:
+    left = [v for v in verdicts if v.survives]
+    harmless = sum(why.get(id(v)) is not None for v in left)
+    return (
+        len(verdicts),
+        sum(v.caught for v in verdicts),
+        sum(v.named for v in verdicts),
+        sum(v.equivalent for v in verdicts),
+        sum(not v.reached for v in verdicts),
+        harmless,
+        len(left) - harmless,
+    )

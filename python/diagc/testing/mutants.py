@@ -169,7 +169,7 @@ MUTANTS = (
     Mutant(
         "different kernels merged",
         "diagc.passes.generalize_kernels:generalize_kernels",
-        (("setdefault(_text(kernel), kernel)", "setdefault(kernel_name(kernel), kernel)"),),
+        (("setdefault(kernel_text(kernel), kernel)", "setdefault(kernel_name(kernel), kernel)"),),
     ),
 )
 """The mistakes; the property suite must find every one."""

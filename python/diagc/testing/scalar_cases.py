@@ -9,8 +9,20 @@ import numpy as np
 from diagc.testing.agreement import Agreement
 
 __all__ = [
-    "FLOATS", "FUNCTIONS", "INTEGERS", "INTEGER_OPS", "LONG", "PREDICATES", "REALS", "SEED",
-    "check_elementwise", "map_module", "numbers", "ulps", "wide_range",
+    "FLOATS",
+    "FUNCTIONS",
+    "INTEGERS",
+    "INTEGER_OPS",
+    "LONG",
+    "PREDICATES",
+    "REALS",
+    "SEED",
+    "Array",
+    "check_elementwise",
+    "map_module",
+    "numbers",
+    "ulps",
+    "wide_range",
 ]  # fmt: skip
 
 SEED = 20250317

@@ -35,8 +35,11 @@ __all__ = [
     "TileRun",
     "compile_tiles",
     "kernels_of",
+    "loaded",
+    "place",
     "random_inputs",
     "run_tiles",
+    "stored",
     "translate_tiles",
 ]
 
@@ -47,6 +50,7 @@ _STORAGE: Mapping[str, Any] = {
     "bf16": np.uint16,
     "f16": np.float16,
     "f32": np.float32,
+    "f64": np.float64,
     "i32": np.int32,
     "index": np.int64,
 }
@@ -134,15 +138,15 @@ def run_tiles(
     Raises:
         AssertionError: the simulator has a finding, or an element was not written.
     """
-    text = compiled if isinstance(compiled, str) else compiled.llvm_text
+    text = compiled if isinstance(compiled, str) else compiled.nvvm.llvm_text
     signature, placement = built.signature, placement or Placement()
     sizes = _sizes(signature, inputs)
     shapes = [[sizes[label] for label in wire.labels] for wire in signature.wires]
     arrays = [
-        _place(shape, wire, placement) for shape, wire in zip(shapes, signature.wires, strict=True)
+        place(shape, wire, placement) for shape, wire in zip(shapes, signature.wires, strict=True)
     ]
     for array, wire, value in zip(arrays, signature.wires, inputs, strict=False):
-        array[...] = _stored(value, wire.dtype)
+        array[...] = stored(value, wire.dtype)
     buffers = [
         Buffer(array, wire.name, writable=number >= len(signature.args))
         for number, (array, wire) in enumerate(zip(arrays, signature.wires, strict=True))
@@ -170,13 +174,13 @@ def run_tiles(
         reports.append(report)
     for buffer in buffers[len(signature.args) :]:
         assert buffer.unwritten == 0 or not reports, f"{buffer.name}: {buffer.unwritten} elements"
-    loaded = [
-        _loaded(array, wire.dtype) for array, wire in zip(arrays, signature.wires, strict=True)
+    values = [
+        loaded(array, wire.dtype) for array, wire in zip(arrays, signature.wires, strict=True)
     ]
     count = len(signature.args)
-    expected = interp.evaluate_function(kernel, loaded[:count])
+    expected = interp.evaluate_function(kernel, values[:count])
     return TileRun(
-        tuple(loaded[count:]),
+        tuple(values[count:]),
         tuple(np.asarray(array, dtype=np.float64) for array in expected),
         tuple(reports),
     )
@@ -189,7 +193,7 @@ def _sizes(signature: KernelSignature, inputs: Sequence[Array]) -> dict[str, int
     return sizes
 
 
-def _place(shape: Sequence[int], wire: Wire, placement: Placement) -> Array:
+def place(shape: Sequence[int], wire: Wire, placement: Placement) -> Array:
     """An array of poison, as the placement says."""
     dtype = np.dtype(_STORAGE[wire.dtype])
     padded = [*shape[:-1], shape[-1] + placement.gap] if shape else []
@@ -220,14 +224,16 @@ def _numbers(
     return found
 
 
-def _stored(values: Array, dtype: str) -> Array:
+def stored(values: Array, dtype: str) -> Array:
+    """Numbers as they lie in memory: bf16 as the bits of uint16, conditions as bytes."""
     if dtype != "bf16":
         return values.astype(_STORAGE[dtype])
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
-def _loaded(array: Array, dtype: str) -> Array:
+def loaded(array: Array, dtype: str) -> Array:
+    """The float64 numbers, or truth values, that an array in memory stands for."""
     if dtype == "i1":
         return np.asarray(array != 0)
     if dtype == "bf16":

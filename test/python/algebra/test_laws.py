@@ -2,6 +2,7 @@
 
 import math
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -20,6 +21,7 @@ from diagc.algebra.expressions import (
     symbols,
     text,
 )
+from diagc.algebra.finite_rank import MOST_SUMS, Form, factor_name
 
 A, B, C, K, L, M, Z = (symbol(name) for name in "abcklmz")
 
@@ -123,44 +125,90 @@ def test_cases_choose_one_branch_for_equal_conditions() -> None:
     assert list(laws.cases(phi)) == [A * B, constant(0.0) * constant(1.0)]
 
 
-MOMENTS = [
-    ((A - M) * (A - M), None, ["2 * (m - a)", "2"]),
-    (A - M, None, ["-1"]),
-    ((A - M) * B, None, ["-b"]),
-    (exp(A - M) * (A - M), "exp(m - m_new)", ["-exp(a - m)"]),
-    (select(K, (A - M) * (A - M), 0.0), None, ["select(k, -(2 * (a - m)), 0)", "select(k, 2, 0)"]),
+S, T = symbol("s"), symbol("t")
+
+CASCADES = [
+    # summand, statistics, sums, factors
+    ((A - M) * (A - M), "m", ["(a - m) * (a - m)", "2 * m - 2 * a", "2"], ["m_new - m"]),
+    (A - M, "m", ["a - m", "-1"], ["m_new - m"]),
+    ((A - M) * B, "m", ["b * (a - m)", "-b"], ["m_new - m"]),
     (
-        (A - M) * (A - M) * (A - M),
-        None,
-        ["-(3 * (a - m) * (a - m))", "6 * (a - m)", "-6"],
+        exp(A - M) * (A - M),
+        "m",
+        ["(a - m) * exp(a - m)", "-exp(a - m)"],
+        ["exp(m - m_new)", "m_new - m"],
     ),
-    (exp(A - M), "exp(m - m_new)", []),
+    (
+        select(K, (A - M) * (A - M), 0.0),
+        "m",
+        [
+            "select(k, (a - m) * (a - m), 0)",
+            "select(k, 2 * (m - a), 0)",
+            "select(k, 2, 0)",
+        ],
+        ["m_new - m"],
+    ),
+    (exp(A - M), "m", ["exp(a - m)"], ["exp(m - m_new)"]),
+    (
+        exp(A - M) + exp((A - M) * 2.0),
+        "m",
+        ["exp(2 * a - 2 * m)", "exp(a - m)"],
+        ["exp(2 * (m - m_new))", "exp(m - m_new)"],
+    ),
+    (
+        exp(A - M) * (B - S) * (B - S),
+        "ms",
+        [
+            "(b - s) * (b - s) * exp(a - m)",
+            "(2 * s - 2 * b) * exp(a - m)",
+            "2 * exp(a - m)",
+        ],
+        ["exp(m - m_new)", "s_new - s"],
+    ),
+    (A / M, "m", ["a"], []),
+    (call("cos", A - M), "m", ["sin(a)", "cos(a)"], []),
+    (call("tanh", M) * A, "m", ["a"], []),
 ]
 
 
-def moves(phi: Expr, found: laws.Moments) -> bool:
-    """Whether the sum moves by Taylor's formula, on random numbers."""
+def follows(phi: Expr, form: Form, statistics: str) -> bool:
+    """Whether the sums move as the form says, on random numbers and through two moves."""
     rng = random.Random(8)
     for _ in range(10):
-        old = {"a": rng.uniform(-2, 2), "b": rng.uniform(-2, 2), "k": 1.0, "m": rng.uniform(-2, 2)}
-        new = rng.uniform(-2.0, 2.0)
-        step = new - old["m"]
-        terms = [phi, *found.terms]
-        total = sum(evaluate(t, old) * step**k / math.factorial(k) for k, t in enumerate(terms))
-        if found.scale is not None:
-            total *= evaluate(found.scale, {**old, "m_new": new})
-        if not math.isclose(total, evaluate(phi, {**old, "m": new}), abs_tol=1e-9):
+        fixed = {"a": rng.uniform(-2, 2), "b": rng.uniform(-2, 2), "k": 1.0}
+        path = [{name: rng.uniform(0.2, 2.0) for name in statistics} for _ in range(3)]
+        sums = [evaluate(term, {**fixed, **path[0]}) for term in form.terms]
+        for old, new in pairwise(path):
+            both = {**old, **{name + laws.NEW: value for name, value in new.items()}}
+            factors = {factor_name(k): evaluate(f, both) for k, f in enumerate(form.factors)}
+            sums = [sum(evaluate(c, factors) * sums[k] for k, c in row) for row in form.moves]
+        weights = [evaluate(weight, path[-1]) for weight in form.weights]
+        total = sum(w * d for w, d in zip(weights, sums, strict=True))
+        if not math.isclose(total, evaluate(phi, {**fixed, **path[-1]}), abs_tol=1e-9):
             return False
     return True
 
 
-@pytest.mark.parametrize(("phi", "scale", "terms"), MOMENTS)
-def test_moments(phi: Expr, scale: str | None, terms: list[str]) -> None:
-    found = laws.moments(phi, "m", "abk")
-    assert found is not None
-    assert moves(phi, found)
-    assert [str(term) for term in found.terms] == terms
-    assert (None if found.scale is None else str(found.scale)) == scale
+@pytest.mark.parametrize(("phi", "statistics", "terms", "factors"), CASCADES)
+def test_cascades(phi: Expr, statistics: str, terms: list[str], factors: list[str]) -> None:
+    forms = laws.cascade(phi, list(statistics), "abk")
+    assert [str(term) for term in forms[0].terms] == terms
+    assert [str(factor) for factor in forms[0].factors] == factors
+    assert all(follows(phi, form, statistics) for form in forms)
+
+
+def test_sums_that_are_multiples_of_each_other_are_kept_once() -> None:
+    square = (A - S - T) * (A - S - T)
+    (first, *_) = laws.cascade(square, ["s", "t"], "a")
+    assert len(first.terms) == 3
+    assert follows(square, first, "st")
+
+
+@pytest.mark.parametrize("degree", range(1, 9))
+def test_the_bound_on_the_number_of_sums(degree: int) -> None:
+    found = laws.cascade(call("pow", A - M, float(degree)), ["m"], "a")
+    assert bool(found) == (degree < MOST_SUMS)
+    assert all(len(form.terms) <= MOST_SUMS for form in found)
 
 
 @pytest.mark.parametrize(
@@ -168,11 +216,20 @@ def test_moments(phi: Expr, scale: str | None, terms: list[str]) -> None:
     [
         call("tanh", A - M),
         exp(A * M),
-        exp(A - M) + exp((A - M) * 2.0),
         select(K, (A - M) * (A - M), 1.0),
         select(call("lt", A, M), A - M, 0.0),
-        A / M,
+        1.0 / (1.0 + (A - M) * (A - M)),
+        absolute(A - M),
+        call("log", 1.0 + exp(A - M)),
     ],
 )
-def test_no_moments(phi: Expr) -> None:
-    assert laws.moments(phi, "m", "abk") is None
+def test_no_cascade(phi: Expr) -> None:
+    assert laws.cascade(phi, ["m"], "abk") == []
+
+
+@pytest.mark.parametrize(
+    ("source", "safe"),
+    [("(div m z)", True), ("(log z)", True), ("(div z m)", False), ("(log (mul z m))", False)],
+)
+def test_sums_of_positive_numbers_may_divide(source: str, safe: bool) -> None:
+    assert laws.is_safe(parse(source), ["m", "z"], positive=["z"]) is safe

@@ -1,7 +1,9 @@
 """Registering normalisers: what is derived and printed, and what is refused and why."""
 
+import ast
 import math
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +11,10 @@ import pytest
 
 import diagc
 from diagc.algebra.normalizers import NORMALIZERS
+from diagc.context import make_context
 from diagc.dialects import diag
 from diagc.errors import DiagcError, UnsupportedError, UserError
+from diagc.frontend.text import parse
 from diagc.scalars import exp, sign, square, where
 
 pytestmark = pytest.mark.usefixtures("registry")
@@ -74,6 +78,16 @@ def test_signs_keep_a_reference_of_absolute_values() -> None:
         (lambda x: x + (x > 0), [exp], None, {}, "wrong operand of 'add'"),
         (lambda x: math.exp(x), [exp], None, {}, "asks for the number behind a symbol"),
         (lambda x: np.exp(x), [exp], None, {}, "no scalar function: TypeError"),
+        (lambda x: x % 2, [exp], None, {}, "no scalar function: TypeError: unsupported operand"),
+        (lambda x: round(x), [exp], None, {}, "no scalar function: TypeError"),
+        (lambda x: x.clip(0), [exp], None, {}, "no scalar function: AttributeError"),
+        (
+            lambda x: x * math.nan,
+            [exp],
+            None,
+            {},
+            "scalar function, expected numbers, found nan",
+        ),
         (lambda x: x.sum(), [exp], None, {}, "no scalar function: AttributeError"),
         (lambda x: print(x) or x, [exp], None, {}, "not pure, found it calls print"),
         (lambda x, t: x * t, [exp], None, {}, r"wrong arguments.*found \(x, t\)"),
@@ -168,3 +182,40 @@ def test_torch_functions_serve_as_references() -> None:
             torch.sign(torch.as_tensor(x)) * torch.softmax(torch.as_tensor(x).abs(), 0)
         ),
     )
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ("(S, s) along h", 'a parameter has the normalised axis "h"'),
+        ("(S, u) along x", "parameter 'sink' of 'mine' has other axes, expected h, found x"),
+        ("(S, z) along x", "parameter 'sink' of 'mine' has other axes, expected h, found none"),
+        ("(S) along x", "wrong number of arguments for 'mine', expected 2, found 1"),
+    ],
+)
+def test_labels_that_clash(call: str, message: str) -> None:
+    params = {"sink": "h"}
+    diagc.register_normalizer("mine", exp, [exp], lambda z, sink: z + exp(sink), params=params)
+    head = "axis h = 3, q, x\ndiagram main(S: h q x, s: h, u: x, z: ()) {\n"
+    with make_context(), pytest.raises(DiagcError, match=message) as found:
+        parse(f"{head}  return mine{call}\n}}\n", "mine.diag")
+    assert str(found.value).startswith("mine.diag:3:")
+    assert "\n" not in str(found.value)
+
+
+SOURCES = Path(diagc.__file__).parent
+TABLES = {"algebra/normalizers.py"}
+
+
+@pytest.mark.parametrize("part", ["algebra", "passes", "targets", "host_program.py"])
+def test_no_code_knows_a_normaliser_by_its_name(part: str) -> None:
+    """Also not in comparisons, dictionaries or patterns; `none` is a word of its own."""
+    names = set(NORMALIZERS) - {"none"}
+    place = SOURCES / part
+    files = [place] if place.is_file() else sorted(place.rglob("*.py"))
+    for file in files:
+        if file.relative_to(SOURCES).as_posix() in TABLES:
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert node.value not in names, f"{file}:{node.lineno}"

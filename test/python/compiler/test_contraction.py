@@ -54,6 +54,21 @@ def test_random_contractions_equal_einsum(seed: int) -> None:
     torch.testing.assert_close(result.double(), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("seed", range(100))
+def test_columns_in_front_of_rows_as_a_batch(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diagc.runtime.contraction.SMALLEST_MATRIX", 1)
+    test_random_contractions_equal_einsum(seed)
+
+
+def test_a_result_wanted_around_the_rows_is_not_copied() -> None:
+    sizes = {"n": 30, "i": 9, "d": 40, "g": 50}
+    lhs = Labelled({x: sizes[x] for x in "ind"}, {}).dense("ind")
+    rhs = Labelled({x: sizes[x] for x in "gi"}, {}).dense("gi")
+    product = plan_product(lhs, rhs, "i", "ngd")
+    assert product.out == ("n", "g", "d")
+    assert copies(product) == [None, None]
+
+
 def copies(product: object) -> list[object]:
     return [product.first.copy, product.second.copy]  # type: ignore[attr-defined]
 

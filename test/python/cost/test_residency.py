@@ -54,6 +54,29 @@ func.func private @k(%X: tensor<?x64xf32, ["n", "d"]>) -> tensor<?xf32, ["n"]>
 }
 """
 
+LATER = """
+func.func private @k(%X: tensor<?xf32, ["n"]>) -> tensor<?xf32, ["n"]> attributes {diag.kernel} {
+  %Y = "diag.map"() ({
+    %a = "diag.element"(%X) : (tensor<?xf32, ["n"]>) -> f32
+    %b = math.exp %a : f32
+    "diag.yield"(%b) : (f32) -> ()
+  }) : () -> tensor<?xf32, ["n"]>
+  %Z = "diag.map"() ({
+    %a = "diag.element"(%X) : (tensor<?xf32, ["n"]>) -> f32
+    %b = "diag.element"(%Y) : (tensor<?xf32, ["n"]>) -> f32
+    %c = arith.addf %a, %b : f32
+    "diag.yield"(%c) : (f32) -> ()
+  }) : () -> tensor<?xf32, ["n"]>
+  %W = "diag.map"() ({
+    %a = "diag.element"(%Y) : (tensor<?xf32, ["n"]>) -> f32
+    %b = "diag.element"(%Z) : (tensor<?xf32, ["n"]>) -> f32
+    %c = arith.mulf %a, %b : f32
+    "diag.yield"(%c) : (f32) -> ()
+  }) : () -> tensor<?xf32, ["n"]>
+  return %W : tensor<?xf32, ["n"]>
+}
+"""
+
 
 def resident(text: str, groups: dict[str, int], chunks: dict[str, int]) -> int | None:
     with make_context(), ir.Location.unknown():
@@ -64,11 +87,21 @@ def resident(text: str, groups: dict[str, int], chunks: dict[str, int]) -> int |
 
 
 @pytest.mark.parametrize(("group", "chunk"), [(16, 256), (16, 4), (128, 32), (1, 1)])
-def test_streamed_product_holds_state_chunks_and_their_product(group: int, chunk: int) -> None:
-    multiplying = 2 * group * 64 + group * chunk + chunk * 64  # o and p, a, b
-    adding = 3 * group * 64  # o, p and the next o
-    expected = F32 * max(multiplying, adding)
+def test_streamed_product_is_summed_up_in_its_state(group: int, chunk: int) -> None:
+    expected = F32 * (group * 64 + group * chunk + chunk * 64)  # o, a, b
     assert resident(MATMUL, {"q": group}, {"x": chunk}) == expected
+
+
+def test_product_that_is_read_twice_is_held_beside_the_state() -> None:
+    twice = MATMUL.replace("arith.addf %s, %t", "arith.addf %v, %t").replace(
+        "%u = arith", "%v = arith.mulf %s, %t : f32\n      %u = arith"
+    )
+    assert resident(twice, {"q": 16}, {"x": 4}) == F32 * (2 * 16 * 64 + 16 * 4 + 4 * 64)
+
+
+def test_result_of_a_map_takes_no_place_of_what_is_read_later() -> None:
+    # X, Y and their sum: X is an input and Y is read again
+    assert resident(LATER, {"n": 8}, {}) == 3 * F32 * 8
 
 
 def test_whole_length_that_is_open_has_no_bytes() -> None:

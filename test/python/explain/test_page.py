@@ -1,5 +1,6 @@
 """The page that explains a program: complete, without need of anything else, true to the report."""
 
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -114,8 +115,61 @@ def test_page_gives_costs_where_sizes_are_known() -> None:
     (kernel,) = compiled.report.kernels
     assert kernel.flops
     assert kernel.bytes == 4 * 4 * 64 * 2 * 16
-    assert f"{kernel.flops / kernel.bytes:.1f} FLOP/B" in costs
-    assert re.search(r">(compute|memory)<", costs)
+    estimate = kernel.estimate
+    assert estimate
+    assert [level.name for level in estimate.levels][-1] == "memory"
+    memory = estimate.levels[-1]
+    assert (memory.read or 0) + (memory.written or 0) == kernel.bytes
+    assert f"{estimate.intensity:.1f} FLOP/B" in costs
+    assert re.search(r">(arithmetic|main memory|its start|the level l\d)<", costs)
+    assert "Levels of" in costs
+
+
+def test_estimates_are_for_the_device_that_is_asked_for() -> None:
+    import torch
+
+    q = torch.zeros(2, 8, 1024, 64, dtype=torch.bfloat16)
+    attention = torch.nn.functional.scaled_dot_product_attention
+    compiled = diagc.compile(attention, q, q, q, device="h200")
+    (kernel,) = compiled.report.kernels
+    assert compiled.report.target == "nvptx"
+    assert kernel.estimate
+    assert kernel.estimate.device == "h200"
+    assert set(kernel.estimate.pipes) == {"tensor", "fma", "special"}
+    assert [level.name for level in kernel.estimate.levels] == ["shared", "l2", "memory"]
+    assert kernel.read_bytes
+    assert kernel.estimate.levels[1].read == pytest.approx(kernel.read_bytes, rel=0.05)
+    text = compiled.explain()
+    assert f"on h200 at least, bound by {kernel.estimate.bound}" in text
+    data = json.loads(compiled.explain("json"))
+    assert data["kernels"][0]["estimate"]["levels"][2]["name"] == "memory"
+
+
+@pytest.mark.parametrize(
+    ("target", "device", "message"),
+    [
+        ("cpu", "h200", "expected a device of the kind cpu, found a gpu"),
+        ("nvptx", "cpu-avx2", "expected a device of the kind gpu, found a cpu"),
+        ("nvptx:sm_90", "a100-80", "write --target=nvptx:sm_80"),
+        ("auto", "h300", "unknown device, expected one of a100-80"),
+    ],
+)
+def test_device_that_the_target_does_not_serve(target: str, device: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        diagc.compile(len, target=target, device=device)
+
+
+def test_measured_times_stand_beside_predicted_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    path = EXAMPLES / "two_statistics.diag"
+    assert main(["explain", str(path), "--measure", "--format=json"]) == 0
+    kernels = json.loads(capsys.readouterr().out)["kernels"]
+    assert kernels
+    for kernel in kernels:
+        assert not kernel["estimate"]["assumed"]
+        # what is predicted is a lower bound, but for noise and what was not measured yet
+        assert kernel["measured_seconds"] > 0.3 * kernel["estimate"]["seconds"]
+    assert main(["explain", str(path), "--measure"]) == 0
+    assert re.search(r"measured [\d.]+ [mµ]?s, [\d.]+ times that", capsys.readouterr().out)
 
 
 def test_pass_that_changes_nothing_is_no_rewrite() -> None:

@@ -46,7 +46,7 @@ def test_key_depends_on_what_the_target_adds() -> None:
 
 
 def test_name_says_what_is_computed() -> None:
-    assert ir.StringAttr(kernel().attributes["sym_name"]).value == "reduce_exp_d24_f32"
+    assert ir.StringAttr(kernel().attributes["sym_name"]).value == "reduce_max_exp_d24_f32"
 
 
 def test_origin_names_op_and_place() -> None:

@@ -134,6 +134,29 @@ def test_zero_fill_reads_no_source() -> None:
     assert report.counters.global_read_bytes == 24
 
 
+def test_copy_that_is_told_to_read_more_than_it_writes_is_found() -> None:
+    body = "\n".join(
+        [
+            "  %offset = mul i32 %lane, 16",
+            f"  %to = getelementptr i8, {SHARED} @shared, i32 %offset",
+            "  %from = getelementptr i8, ptr addrspace(1) %in, i32 %offset",
+            "  %more = icmp eq i32 %lane, 3",
+            "  %bytes = select i1 %more, i32 20, i32 16",
+            "  call void @llvm.nvvm.cp.async.cg.shared.global.16.s"
+            f"({SHARED} %to, {GLOBAL} %from, i32 %bytes)",
+            COMMIT,
+            wait(0),
+            f"  %v = load <4 x i32>, {SHARED} %to, align 16",
+            f"  %result = getelementptr i8, {GLOBAL} %out, i32 %offset",
+            f"  store <4 x i32> %v, {GLOBAL} %result, align 16",
+        ]
+    )
+    report, *_ = run_words(body, threads=32, size=128, out=128)
+    assert only(report)[0] == "copy-size", report
+    assert "of 16 bytes is told to read 20" in str(report)
+    assert report.findings[0].thread == 3
+
+
 def test_source_that_is_overwritten_under_way() -> None:
     body = "\n".join(
         [

@@ -30,6 +30,7 @@ from diagc.frontend.torch.graph import (
 from diagc.frontend.torch.labels import assign_labels
 from diagc.frontend.torch.scalar import Count, Expr, Operand, Position
 from diagc.frontend.torch.sizes import Size, product
+from diagc.frontend.torch.unstreamable import NO_RULE
 from diagc.mlir import arith, func, ir
 
 __all__ = ["Emitted", "emit"]
@@ -345,6 +346,8 @@ class _Emitter:
         with ir.InsertionPoint(self._module.body):
             declared = func.FuncOp(symbol, type_, visibility="private")
         declared.attributes[diag.EXTERN] = ir.StringAttr.get(op.target)
+        if op.why and op.why != NO_RULE:
+            declared.attributes["diag.reason"] = ir.StringAttr.get(op.why)
         for name, groups in (("arg_attrs", op.operand_dims), ("res_attrs", op.result_dims)):
             if groups:
                 attributes = [ir.DictAttr.get({"diag.dims": self._dims(g)}) for g in groups]

@@ -16,7 +16,7 @@ from diagc.frontend.torch.map_builder import MapBuilder
 from diagc.frontend.torch.promotion import compute_type, number, to_bool
 from diagc.frontend.torch.raiser import Raiser
 from diagc.frontend.torch.rules import NotRaised, rule
-from diagc.frontend.torch.scalar import INDEX, Const, Count, Expr, is_float
+from diagc.frontend.torch.scalar import INDEX, Const, Count, Expr, Position, is_float
 from diagc.frontend.torch.simplify import apply, cast
 from diagc.frontend.torch.sizes import Size, product
 
@@ -82,10 +82,52 @@ rule("all")(_logical("and"))
 
 
 def raise_extreme(r: Raiser, node: Node) -> Sequence[View]:
-    """`max` and `min` over one dim or all; the index result has no diag meaning."""
-    if len(node.results) > 1 and node.results[1] is not None:
-        raise NotRaised("the positions of extremes; amax and amin give the values alone")
-    return [_plain(node.packet.split(".")[-1])(r, node)]
+    """`max` and `min` over one dim or all, with the first positions where they are asked for."""
+    kind = node.packet.split(".")[-1]
+    values = _plain(kind)(r, node)
+    if len(node.results) < 2 or node.results[1] is None:
+        return [values]
+    return [values, first_positions(r, node, kind, node.results[1])]
+
+
+@rule("argmax")
+def _argmax(r: Raiser, node: Node) -> View:
+    return first_positions(r, node, "max", node.result)
+
+
+@rule("argmin")
+def _argmin(r: Raiser, node: Node) -> View:
+    return first_positions(r, node, "min", node.result)
+
+
+_EXACT_POSITIONS = 1 << 24
+"""Positions below this are exact in f32."""
+
+
+def first_positions(r: Raiser, node: Node, kind: str, result: TensorType) -> View:
+    """Where a maximum or minimum stands first: the least position of an element that equals it.
+
+    A NaN is the extreme, as in torch. Positions are f32 numbers meanwhile, as sums of the hits are.
+    """
+    view, dims, keepdim = _args(r, node)
+    size = product(a.size for i in dims for a in view.leaves(i))
+    if not isinstance(size, int) or not 0 < size <= _EXACT_POSITIONS:
+        raise NotRaised("positions along an axis that is empty, very long, or of open size")
+    source = _in_compute_type(r, view, view.dtype)
+    extreme = r.reduce(source, dims, kind, True)
+    builder = MapBuilder(r)
+    x, axes = builder.operand(source)
+    best, best_axes = builder.operand(extreme)
+    shape = [product(a.size for a in view.leaves(i)) for i in _rank(view)]
+    axes = r.broadcast([axes, best_axes], shape)
+    along = tuple(a for i in dims for a in axes[i])
+    place: Expr = Position(INDEX, along) if along else Const(INDEX, 0)
+    place = cast(place, torch.float32)
+    nowhere = number(math.inf, torch.float32)
+    if is_float(source.dtype):
+        nowhere = apply("select", apply("ne", x, x), place, nowhere)
+    hits = builder.finish(apply("select", apply("eq", x, best), place, nowhere), axes, "hits")
+    return r.cast(r.reduce(hits, dims, "min", keepdim), result.dtype)
 
 
 def mean(r: Raiser, view: View, dims: Sequence[int], keepdim: bool) -> View:

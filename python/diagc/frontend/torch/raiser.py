@@ -26,6 +26,7 @@ from diagc.frontend.torch.rules import RULES, NotRaised
 from diagc.frontend.torch.scalar import Expr
 from diagc.frontend.torch.simplify import cast
 from diagc.frontend.torch.sizes import Size
+from diagc.frontend.torch.unstreamable import failing_law
 
 __all__ = ["Note", "Raiser", "raise_program"]
 
@@ -100,7 +101,7 @@ class Raiser:
     def _apply_rule(self, node: Node) -> View | Sequence[View]:
         function = RULES.get(node.packet)
         if function is None:
-            raise NotRaised("no rule for this op")
+            raise NotRaised(failing_law(node.packet))
         if any(t is not None and t.dtype.is_complex for t in node.results):
             raise NotRaised("complex numbers")
         return function(self, node)

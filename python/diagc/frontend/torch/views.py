@@ -9,6 +9,7 @@ from diagc.frontend.torch.graph import AffinePosition, InputOp, ReindexOp, Use, 
 from diagc.frontend.torch.raiser import Raiser
 from diagc.frontend.torch.rules import NotRaised, rule
 from diagc.frontend.torch.sizes import Size, equal, is_one, product
+from diagc.frontend.torch.unstreamable import failing_law
 
 __all__ = ["permuted"]
 
@@ -30,18 +31,14 @@ def _same(r: Raiser, node: Node) -> View:
 @rule("dropout", "feature_dropout", "alpha_dropout")
 def _dropout(r: Raiser, node: Node) -> View:
     if node.args["train"] and node.args["p"] > 0:
-        raise NotRaised(
-            "dropout is active and draws random numbers; call eval() to compile it away"
-        )
+        raise NotRaised(f"{failing_law(node.packet)}; call eval() to compile it away")
     return r.view(node.args["input"])
 
 
 @rule("native_dropout")
 def _native_dropout(r: Raiser, node: Node) -> Sequence[View]:
     if node.args["train"] and node.args["p"] > 0:
-        raise NotRaised(
-            "dropout is active and draws random numbers; call eval() to compile it away"
-        )
+        raise NotRaised(f"{failing_law(node.packet)}; call eval() to compile it away")
     raise NotRaised("the mask of an inactive dropout")
 
 

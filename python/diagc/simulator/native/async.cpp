@@ -67,6 +67,8 @@ SIM_EXPORT void diagc_sim_cp_async(uint64_t destination, uint64_t source, uint32
   using namespace sim;
   keep_step();
   Thread &thread = *self->current;
+  if (source_bytes > bytes)  // has no meaning: PTX ISA, cp.async, src-size
+    report(*self, Kind::CopySize, thread, site, kRead, kNowhere, bytes, source_bytes);
   issue(*self, thread,
         {destination, source, bytes, std::min(bytes, source_bytes), site, thread.groups});
 }

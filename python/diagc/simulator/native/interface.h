@@ -20,6 +20,7 @@ enum class Kind : int32_t {
   Endless,
   InactiveLane,
   DivisionByZero,
+  CopySize,
 };
 
 enum Access : int32_t { kRead, kWrite, kAtomic, kSync };

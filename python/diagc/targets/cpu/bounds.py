@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from diagc.algebra.bound_values import bound_value
 from diagc.mlir import arith, ir
-from diagc.targets.bound_values import bound_value
 from diagc.targets.cpu.code import Code, Index
 from diagc.targets.cpu.frame import Frame
 

@@ -9,6 +9,7 @@ are vectors and the lanes are combined at the end.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from diagc.cost.registers import ACCUMULATORS, SIDES
 from diagc.mlir import arith, ir
 from diagc.targets.cpu.code import Code, Index, is_float_type, is_vector
 from diagc.targets.cpu.frame import Frame
@@ -21,13 +22,6 @@ from diagc.targets.elementwise.scalars import compute_type
 
 __all__ = ["Blocks", "Operand", "choose_blocks", "contract_block", "widen_to"]
 
-# Accumulators that fit beside operands: half of 32 vector registers, 3/4 of 16 (measured flat on
-# AVX-512 between 8 and 24). On AVX2 12 accumulators leave room for 3 vectors and a broadcast:
-# scores and values of 2048 positions, d = 64, take 178 ms with 3 x 4, 221 ms with 2 x 4, and 240 ms
-# with 4 x 3, which spills.
-ACCUMULATORS = {32: 16, 16: 12}
-VECTORS = {32: (4, 3), 16: (3, 2)}
-"""Vectors side by side, by number of registers: the first of them that divides an axis."""
 # Steps of the innermost loop per trip. Where vectors come straight from memory LLVM hoists the
 # loads of all steps and spills: 2 was 20 % faster than 4 for Gram states on AVX-512; from scratch
 # memory 4 gains 1 %.
@@ -63,10 +57,10 @@ class Blocks:
 
 
 def _vector_block(frame: Frame, label: str | None, registers: int) -> int:
-    """Vectors side by side: all when they are few, else as `VECTORS` says."""
+    """Vectors side by side: all when they are few, else as `SIDES` says."""
     if label is None:
         return 1
-    choices = VECTORS[registers]
+    choices = SIDES[registers]
     whole, rest = frame.split(label)
     if not isinstance(whole, int) or not isinstance(rest, int):
         return choices[0]

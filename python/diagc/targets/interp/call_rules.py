@@ -7,7 +7,7 @@ import numpy as np
 from diagc.dialects import diag
 from diagc.errors import UserError
 from diagc.mlir import ir
-from diagc.targets.interp.frame import Frame, Options
+from diagc.targets.interp.frame import DEFAULT_CHUNK, Frame, Options
 from diagc.targets.interp.rounding import Array, numpy_dtype
 from diagc.targets.interp.rules import evaluate_block, rule
 from diagc.targets.interp.sizes import bind_inputs, infer_sizes
@@ -63,6 +63,8 @@ def _call(op: ir.Operation, frame: Frame) -> list[Array]:
     if options.module is None:
         raise UserError(f"'{name}' is called but the function was given without its module")
     function = find_function(options.module, name)
+    if diag.is_blocks(function):
+        return _evaluate_blocks(function, inputs, options)
     if len(function.regions[0].blocks):
         return evaluate_call(function, inputs, options)
     if name not in options.externs:
@@ -74,6 +76,26 @@ def _call(op: ir.Operation, frame: Frame) -> list[Array]:
         )
     results = options.externs[name](*inputs)
     return [results] if isinstance(results, np.ndarray) else [np.asarray(r) for r in results]
+
+
+def _evaluate_blocks(
+    function: ir.Operation, inputs: Sequence[Array], options: Options
+) -> list[Array]:
+    """Run a function once for each block of its axis, with the states of the block before."""
+    axis, count = diag.blocks_of(function)
+    states, args = list(inputs[:count]), list(inputs[count:])
+    arguments = list(diag.function_body(function).arguments)[count:]
+    labels = [diag.labels(a) if diag.is_wire(a.type) else () for a in arguments]
+    places = [own.index(axis) if axis in own else None for own in labels]
+    size = next(x.shape[at] for x, at in zip(args, places, strict=True) if at is not None)
+    step = options.chunk or DEFAULT_CHUNK
+    for start in range(0, size, step):
+        positions = range(start, min(start + step, size))
+        block = [
+            x if at is None else x.take(positions, at) for x, at in zip(args, places, strict=True)
+        ]
+        states = evaluate_call(function, [*states, *block], options)
+    return states
 
 
 @rule("builtin.unrealized_conversion_cast")

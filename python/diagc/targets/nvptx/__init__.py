@@ -1,6 +1,14 @@
 """The target of NVIDIA GPUs: PTX, and cubins where ptxas is at hand."""
 
+from diagc.targets.nvptx.decoration import decoration
 from diagc.targets.nvptx.kernel import LoadedKernel, load_kernel, lower_kernel, text_key
 from diagc.targets.nvptx.traffic import predict_traffic
 
-__all__ = ["LoadedKernel", "load_kernel", "lower_kernel", "predict_traffic", "text_key"]
+__all__ = [
+    "LoadedKernel",
+    "decoration",
+    "load_kernel",
+    "lower_kernel",
+    "predict_traffic",
+    "text_key",
+]

@@ -1,5 +1,6 @@
 """f64 functions of a GPU thread by series on a reduced range; rare f32 functions use them too."""
 
+from collections.abc import Callable
 from math import factorial, log, pi
 
 from diagc.mlir import arith, ir
@@ -9,7 +10,7 @@ from diagc.targets.elementwise.code import ScalarCode
 
 __all__ = [
     *("acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cosh", "exp", "exp2"),
-    *("expm1", "log1p", "logarithm", "power", "sinh", "tanh"),
+    *("expm1", "log1p", "logarithm", "power", "power_by", "sinh", "split_exponent", "tanh"),
 ]
 
 
@@ -35,15 +36,15 @@ def _float64(bits: ir.Value) -> ir.Value:
     return arith.bitcast(ir.F64Type.get(), bits)
 
 
-def exp(code: ScalarCode, x: ir.Value) -> ir.Value:
-    """Exp in f64 by its series on |r| <= ln 2 / 2."""
+def exp(code: ScalarCode, x: ir.Value, low: ir.Value | None = None) -> ir.Value:
+    """Exp in f64 by its series on |r| <= ln 2 / 2; of x + low, where that is given."""
     clamped = arith.minnumf(arith.maxnumf(x, code.like(x, -746.0)), code.like(x, 710.0))
     rounded = code.fma(clamped, code.like(x, 1 / log(2)), code.like(x, _ROUND64))
     n = arith.subf(rounded, code.like(x, _ROUND64))
     r = clamped
     for part in _LN2_PARTS:
         r = code.fma(n, code.like(x, -part), r)
-    return arith.select(_compare("UNO", x, x), x, _scaled_exp(code, r, rounded))
+    return arith.select(_compare("UNO", x, x), x, _scaled_exp(code, r, rounded, low))
 
 
 def exp2(code: ScalarCode, x: ir.Value) -> ir.Value:
@@ -55,9 +56,12 @@ def exp2(code: ScalarCode, x: ir.Value) -> ir.Value:
     return arith.select(_compare("UNO", x, x), x, value)
 
 
-def _scaled_exp(code: ScalarCode, r: ir.Value, rounded: ir.Value) -> ir.Value:
+def _scaled_exp(
+    code: ScalarCode, r: ir.Value, rounded: ir.Value, low: ir.Value | None = None
+) -> ir.Value:
     """Exp(r) 2^n in two factors, as 2^n alone may overflow; n stands in low bits."""
     value = polynomial(code, _EXP, r)
+    value = value if low is None else code.fma(value, low, value)
     exponent = arith.subi(_bits64(rounded), _bits64(code.like(r, _ROUND64)))
     half = arith.shrsi(exponent, code.like(exponent, 1))
     for part in (half, arith.subi(exponent, half)):
@@ -66,8 +70,8 @@ def _scaled_exp(code: ScalarCode, r: ir.Value, rounded: ir.Value) -> ir.Value:
     return value
 
 
-def logarithm(code: ScalarCode, x: ir.Value) -> ir.Value:
-    """Natural logarithm in f64: x = 2^e m, log m = 2 artanh(s), s = (m - 1) / (m + 1)."""
+def split_exponent(code: ScalarCode, x: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """(m, e) with x = m 2^e, sqrt(1/2) <= m < sqrt(2), of finite x > 0."""
     tiny = _compare("OLT", x, code.like(x, 2.0**-1022))
     scaled = arith.select(tiny, arith.mulf(x, code.like(x, 2.0**54)), x)
     bits = _bits64(scaled)
@@ -75,7 +79,12 @@ def logarithm(code: ScalarCode, x: ir.Value) -> ir.Value:
     exponent = arith.shrsi(shifted, code.like(bits, 52))
     m = _float64(arith.subi(bits, arith.shli(exponent, code.like(bits, 52))))
     e = arith.sitofp(x.type, exponent)
-    e = arith.select(tiny, arith.subf(e, code.like(x, 54.0)), e)
+    return m, arith.select(tiny, arith.subf(e, code.like(x, 54.0)), e)
+
+
+def logarithm(code: ScalarCode, x: ir.Value) -> ir.Value:
+    """Natural logarithm in f64: x = 2^e m, log m = 2 artanh(s), s = (m - 1) / (m + 1)."""
+    m, e = split_exponent(code, x)
     one = code.like(x, 1.0)
     f = arith.subf(m, one)
     s = arith.divf(f, arith.addf(m, one))
@@ -225,9 +234,16 @@ def atan2(code: ScalarCode, y: ir.Value, x: ir.Value) -> ir.Value:
 
 
 def power(code: ScalarCode, x: ir.Value, y: ir.Value) -> ir.Value:
-    """x^y = exp(y log|x|), negative where x is and y is odd; cases as in C99, annex F."""
+    """x^y of f32 numbers: exp(y log|x|) loses ten bits at most."""
+    return power_by(code, x, y, lambda size: exp(code, arith.mulf(y, logarithm(code, size))))
+
+
+def power_by(
+    code: ScalarCode, x: ir.Value, y: ir.Value, of_size: Callable[[ir.Value], ir.Value]
+) -> ir.Value:
+    """x^y by way of |x|^y, negative where x is and y is odd; cases as in C99, annex F."""
     size, one, zero = code.absolute(x), code.like(x, 1.0), code.like(x, 0.0)
-    value = exp(code, arith.mulf(y, logarithm(code, size)))
+    value = of_size(size)
     value = arith.select(_compare("OEQ", size, one), one, value)
     half = arith.mulf(y, code.like(x, 0.5))
     whole = _compare("OEQ", code.intrinsic("llvm.trunc", x.type, [y]), y)

@@ -1,18 +1,18 @@
 """Scalar functions of a GPU thread, without libdevice: hardware instructions and polynomials.
 
 f32: `ex2.approx` on the reduced argument for exponentials, the shared polynomials for what is
-frequent; f64, and what is rare in f32, is computed in f64 (`double_functions`, `angles`).
+frequent; what is rare in f32 is computed in f64 (`double_functions`, `angles`), as is f64, whose
+angles, powers and erf need more care (`double_angles`, `double_power`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from math import log
 
-from diagc.errors import UnsupportedError
 from diagc.mlir import arith, ir, scf
 from diagc.targets.elementwise import approximations
 from diagc.targets.elementwise.approximations import LN2_HIGH, LN2_LOW, LOG2_E, ROUND
 from diagc.targets.elementwise.code import Rule, ScalarCode
-from diagc.targets.nvptx import angles
+from diagc.targets.nvptx import angles, double_angles, double_power
 from diagc.targets.nvptx import double_functions as double
 
 __all__ = ["RULES"]
@@ -126,7 +126,7 @@ Function = Callable[[ScalarCode, ir.Value], ir.Value]
 
 F32: Mapping[str, Function] = {**approximations.F32_FUNCTIONS, "math.exp": exp}
 
-# computed in f64; those in `PRECISE` are within 5 units of the last place there, too
+# computed in f64; those in `PRECISE` serve f32, too
 PRECISE: Mapping[str, Function] = {
     "math.exp": double.exp,
     "math.exp2": double.exp2,
@@ -151,6 +151,13 @@ ANGLES: Mapping[str, Function] = {
     "math.cos": lambda code, x: angles.sine(code, x, 1),
     "math.tan": angles.tangent,
 }
+DOUBLE: Mapping[str, Function] = {
+    **PRECISE,
+    "math.sin": lambda code, x: double_angles.sine(code, x, 0),
+    "math.cos": lambda code, x: double_angles.sine(code, x, 1),
+    "math.tan": double_angles.tangent,
+    "math.erf": double_power.erf,
+}
 
 
 def _scaled_logarithm(code: ScalarCode, x: ir.Value, base: int) -> ir.Value:
@@ -160,9 +167,7 @@ def _scaled_logarithm(code: ScalarCode, x: ir.Value, base: int) -> ir.Value:
 def _function(code: ScalarCode, op: ir.Operation, operands: Values) -> ir.Value:
     (x,) = operands
     if _is_double(x):
-        if op.name not in PRECISE:
-            raise _too_rough(op)
-        return PRECISE[op.name](code, x)
+        return DOUBLE[op.name](code, x)
     if op.name == "math.exp" and "diag.nonpositive" in op.attributes:
         return exp_nonpositive(code, x)
     if op.name in F32:
@@ -171,18 +176,14 @@ def _function(code: ScalarCode, op: ir.Operation, operands: Values) -> ir.Value:
     return arith.truncf(code.f32, table[op.name](code, arith.extf(ir.F64Type.get(), x)))
 
 
-def _too_rough(op: ir.Operation) -> UnsupportedError:
-    return UnsupportedError(op.name, reason="in f64 on a GPU", location=op.location)
-
-
-def _of_two(function: Callable[..., ir.Value]) -> Rule:
-    """A function of two f32 numbers by way of f64."""
+def _of_two(precise: Callable[..., ir.Value], rough: Callable[..., ir.Value]) -> Rule:
+    """A function of two numbers: of f64, or of f32 by way of f64."""
 
     def emit(code: ScalarCode, op: ir.Operation, operands: Values) -> ir.Value:
-        if _is_double(operands[0]):
-            raise _too_rough(op)
         wide = [_widened(x) for x in operands]
-        return arith.truncf(code.f32, function(code, *wide))
+        if _is_double(operands[0]):
+            return precise(code, *wide)
+        return arith.truncf(code.f32, rough(code, *wide))
 
     return emit
 
@@ -190,12 +191,22 @@ def _of_two(function: Callable[..., ir.Value]) -> Rule:
 def _widened(x: ir.Value) -> ir.Value:
     f64 = ir.F64Type.get()
     is_integer = isinstance(x.type, ir.IntegerType)
+    if _is_double(x):
+        return x
     return arith.sitofp(f64, x) if is_integer else arith.extf(f64, x)
 
 
 def remainder(code: ScalarCode, x: ir.Value, y: ir.Value) -> ir.Value:
-    """The remainder of f32 numbers in f64, exact: quotients are taken off 26 bits at a time."""
+    """The remainder, exact: quotients are taken off 26 bits at a time.
+
+    q is the quotient, rounded to nearest and cut to 26 bits. Where rounding lifts it to the next
+    such number, x - q y is negative and tiny, and one unit of q is given back; all is a multiple of
+    that unit times the last place of y, and fits 53 bits.
+    """
     size, step = code.absolute(x), code.absolute(y)
+    steps = [step]
+    for power in (1000, 500):  # divisors that keep the quotient finite
+        steps.append(arith.mulf(steps[-1], code.like(x, 2.0**power)))
     loop = scf.WhileOp([x.type], [size])
     before = loop.before.blocks.append(x.type)
     with ir.InsertionPoint(before):
@@ -204,16 +215,28 @@ def remainder(code: ScalarCode, x: ir.Value, y: ir.Value) -> ir.Value:
     after = loop.after.blocks.append(x.type)
     with ir.InsertionPoint(after):
         (rest,) = after.arguments
-        quotient = code.intrinsic("llvm.trunc", x.type, [arith.divf(rest, step)])
-        bits = arith.bitcast(ir.IntegerType.get_signless(64), quotient)
-        quotient = arith.bitcast(x.type, arith.andi(bits, code.like(bits, -(1 << 27))))
-        scf.yield_([code.fma(arith.negf(quotient), step, rest)])
+        divisor = step
+        for larger in steps[1:]:
+            divisor = arith.select(_compare("OGE", rest, larger), larger, divisor)
+        scf.yield_([_less_some_quotient(code, rest, divisor)])
     value = code.copysign(loop.results[0], x)
     # an infinite x or a y of 0 have no remainder; what is smaller than y is its own
     infinite = _compare("OEQ", size, code.like(x, float("inf")))
     undefined = arith.ori(infinite, _compare("OEQ", step, code.like(x, 0.0)))
     value = arith.select(undefined, code.like(x, float("nan")), value)
     return arith.select(_compare("UNO", x, y), arith.addf(x, y), value)
+
+
+def _less_some_quotient(code: ScalarCode, rest: ir.Value, step: ir.Value) -> ir.Value:
+    i64 = ir.IntegerType.get_signless(64)
+    quotient = code.intrinsic("llvm.trunc", rest.type, [arith.divf(rest, step)])
+    bits = arith.bitcast(i64, quotient)
+    quotient = arith.bitcast(rest.type, arith.andi(bits, code.like(bits, -(1 << 27))))
+    left = code.fma(arith.negf(quotient), step, rest)
+    power = arith.bitcast(rest.type, arith.andi(bits, code.like(bits, 0x7FF << 52)))
+    unit = arith.maxnumf(arith.mulf(power, code.like(rest, 2.0**-25)), code.like(rest, 1.0))
+    given_back = code.fma(unit, step, left)
+    return arith.select(_compare("OLT", left, code.like(rest, 0.0)), given_back, left)
 
 
 RULES: Mapping[str, Rule] = {
@@ -227,9 +250,9 @@ RULES: Mapping[str, Rule] = {
     "math.roundeven": _intrinsic("llvm.rint"),
     "math.round": _round,
     "math.isinf": _is_infinite,
-    "math.powf": _of_two(double.power),
-    "math.fpowi": _of_two(double.power),
-    "math.atan2": _of_two(double.atan2),
-    "arith.remf": _of_two(remainder),
-    **dict.fromkeys((*F32, *PRECISE, *ANGLES), _function),
+    "math.powf": _of_two(double_power.power, double.power),
+    "math.fpowi": _of_two(double_power.power, double.power),
+    "math.atan2": _of_two(double.atan2, double.atan2),
+    "arith.remf": _of_two(remainder, remainder),
+    **dict.fromkeys((*F32, *DOUBLE), _function),
 }

@@ -1,9 +1,12 @@
 """A kernel function in, a compiled GPU kernel out: through the cache, or through LLVM and ptxas."""
 
+import binascii
+import gc
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
-from functools import cache, cached_property
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from weakref import WeakValueDictionary
@@ -19,7 +22,12 @@ from diagc.runtime.gpu_kernel import GpuKernel
 from diagc.targets.nvptx.arch import GpuArch, parse_arch
 from diagc.targets.nvptx.codegen import start_worker
 from diagc.targets.nvptx.lowering import GpuModule, build_modules
-from diagc.targets.nvptx.pipeline import CompiledModule, Observer, compile_module
+from diagc.targets.nvptx.pipeline import (
+    CompiledModule,
+    NvvmModule,
+    Observer,
+    compile_module,
+)
 from diagc.targets.nvptx.ptxas import find_tool
 
 __all__ = [
@@ -32,7 +40,7 @@ __all__ = [
 ]
 
 # Part of every cache key: raise it when the code generator makes other code from the same kernel.
-CODE_VERSION = 6
+CODE_VERSION = 7
 
 
 class LoadedKernel(CudaKernel):
@@ -40,41 +48,39 @@ class LoadedKernel(CudaKernel):
 
     Args:
         kernel: what is launched.
-        texts: packed: `llvm`, LLVM IR as llvmlite reads it, and `nvvm`, the module before
-            translation, in MLIR's syntax.
+        nvvm: what its PTX was made from.
         key: in the cache.
         cache: "hit" or "miss".
         form: its number among `build_modules`.
     """
 
     def __init__(
-        self, kernel: GpuKernel, texts: Mapping[str, str], key: str, cache: str, form: int
+        self, kernel: GpuKernel, nvvm: NvvmModule, key: str, cache: str, form: int
     ) -> None:
         """Keep the code; no GPU is needed before the first launch."""
         super().__init__(kernel)
-        self._texts = texts
+        self._nvvm = nvvm
         self.key = key
         self.cache = cache
         self.form = form
 
-    @cached_property
+    @property
     def llvm_text(self) -> str:
-        """LLVM IR that the PTX was made from."""
-        return _unpacked(self._texts["llvm"])
+        """LLVM IR that the PTX was made from, with locations."""
+        return self._nvvm.llvm_text
 
-    @cached_property
+    @property
     def nvvm_text(self) -> str:
         """The module that the LLVM IR was made from."""
-        return _unpacked(self._texts["nvvm"])
+        return self._nvvm.nvvm_text
 
 
-# A megabyte of text for a kernel would take most of the time that it takes to read one.
-def _packed(text: str) -> str:
-    return b64encode(zlib.compress(text.encode(), 1)).decode()
+def _packed(nvvm: NvvmModule) -> str:
+    return b64encode(zlib.compress(nvvm.bytecode, 1)).decode()
 
 
-def _unpacked(text: str) -> str:
-    return zlib.decompress(b64decode(text)).decode()
+def _unpacked(text: str) -> NvvmModule:
+    return NvvmModule(zlib.decompress(b64decode(text)))
 
 
 # Kernels in use, by key: programs of one process share them.
@@ -95,14 +101,16 @@ def lower_kernel(
         UnsupportedError: an op that the target cannot lower.
         LoweringError: LLVM or ptxas refuses the code, or a block has too little memory.
     """
-    arch = _arch(options or current())
-    key = cache_key(kernel_key(kernel), _target_text(arch), _versions())
+    options = options or current()
+    arch, tf32 = _arch(options), _is_tf32(options)
+    key = cache_key(kernel_key(kernel), _target_text(options), _versions())
     if observe is None:
         found = load_kernel(key)
         if found is not None:
             return found
     start_worker()  # gets ready while the kernel is lowered
-    form, built, compiled = compile_kernel(kernel, arch, observe)
+    with _no_collection():
+        form, built, compiled = compile_kernel(kernel, arch, observe, tf32=tf32)
     made = GpuKernel(
         built.signature,
         built.launches,
@@ -111,21 +119,34 @@ def lower_kernel(
         compiled.ptx,
         compiled.cubin,
     )
-    texts = {"llvm": _packed(compiled.llvm_text), "nvvm": _packed(compiled.nvvm_text)}
-    default_cache().put(key, made.to_json().encode(), {"texts": texts, "form": form})
-    loaded = _LOADED[key] = LoadedKernel(made, texts, key, "miss", form)
+    metadata = {"nvvm": _packed(compiled.nvvm), "form": form}
+    default_cache().put(key, made.to_json().encode(), metadata)
+    loaded = _LOADED[key] = LoadedKernel(made, compiled.nvvm, key, "miss", form)
     return loaded
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Pause Python's search for cycles: thousands of new ops would start some, 70 ms each."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def compile_kernel(
-    kernel: ir.Operation, arch: GpuArch, observe: Observer | None = None
+    kernel: ir.Operation, arch: GpuArch, observe: Observer | None = None, *, tf32: bool = False
 ) -> tuple[int, GpuModule, CompiledModule]:
     """The first form of a kernel whose registers do not spill, with its number.
 
     Where all of them do, or no ptxas tells, it is the first of all.
     """
     made: list[tuple[GpuModule, CompiledModule]] = []
-    for built in build_modules(kernel, arch):
+    for built in build_modules(kernel, arch, tf32=tf32):
         made.append((built, compile_module(built.module)))
         if not any(used.spills for used in made[-1][1].resources.values()):
             break
@@ -133,7 +154,7 @@ def compile_kernel(
         del made[1:]
     form = len(made) - 1
     if observe is not None:
-        built = next(islice(build_modules(kernel, arch), form, None))
+        built = next(islice(build_modules(kernel, arch, tf32=tf32), form, None))
         return form, built, compile_module(built.module, observe)
     return form, *made[-1]
 
@@ -148,18 +169,18 @@ def load_kernel(key: str) -> LoadedKernel | None:
         return None
     try:
         kernel = GpuKernel.from_json(entry.payload.decode(errors="replace"))
-        texts, form = entry.metadata["texts"], int(entry.metadata["form"])
-    except (CacheError, KeyError) as error:
+        nvvm, form = _unpacked(entry.metadata["nvvm"]), int(entry.metadata["form"])
+    except (CacheError, KeyError, zlib.error, binascii.Error) as error:
         logger("cache").warning("removed a cache entry that cannot be read: %s", error)
         default_cache().remove(key)
         return None
-    loaded = _LOADED[key] = LoadedKernel(kernel, texts, key, "hit", form)
+    loaded = _LOADED[key] = LoadedKernel(kernel, nvvm, key, "hit", form)
     return loaded
 
 
 def text_key(text: str) -> str:
     """The cache key of a text that code for the architecture in force is made from."""
-    return cache_key(text, _target_text(_arch(current())), _versions())
+    return cache_key(text, _target_text(current()), _versions())
 
 
 def _arch(options: CompileOptions) -> GpuArch:
@@ -167,9 +188,14 @@ def _arch(options: CompileOptions) -> GpuArch:
     return parse_arch(arch if name == "nvptx" else "")
 
 
-def _target_text(arch: GpuArch) -> str:
+def _is_tf32(options: CompileOptions) -> bool:
+    return options.float32_matmul_precision != "highest"
+
+
+def _target_text(options: CompileOptions) -> str:
     """A kernel without a cubin is compiled again where there is an assembler."""
-    return f"{arch.name} {arch.features} {'ptxas' if find_tool() else 'ptx'}"
+    arch, assembler = _arch(options), "ptxas" if find_tool() else "ptx"
+    return f"{arch.name} {arch.features} {assembler} {'tf32' if _is_tf32(options) else 'f32'}"
 
 
 @cache

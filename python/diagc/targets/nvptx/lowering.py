@@ -23,15 +23,22 @@ class GpuModule:
     workspaces: tuple[Workspace, ...] = ()
 
 
-def build_module(kernel: ir.Operation, arch: GpuArch) -> GpuModule:
+def build_module(kernel: ir.Operation, arch: GpuArch, *, tf32: bool = False) -> GpuModule:
     """The first of `build_modules`."""
-    return next(build_modules(kernel, arch))
+    return next(build_modules(kernel, arch, tf32=tf32))
 
 
-def build_modules(kernel: ir.Operation, arch: GpuArch) -> Iterator[GpuModule]:
+def build_modules(
+    kernel: ir.Operation, arch: GpuArch, *, tf32: bool = False
+) -> Iterator[GpuModule]:
     """Modules of upstream ops that hold the kernel, the best first.
 
     They have other tile sizes; a kernel that does not fit into tiles has one module, of threads.
+
+    Args:
+        kernel: a `diag.kernel` function.
+        arch: what it is compiled for.
+        tf32: whether tensor cores may round f32 to tf32.
 
     Raises:
         UnsupportedError: an op that has no rule.
@@ -42,7 +49,7 @@ def build_modules(kernel: ir.Operation, arch: GpuArch) -> Iterator[GpuModule]:
 
     fits = False
     try:
-        for schedule in tile_schedules(kernel, arch):
+        for schedule in tile_schedules(kernel, arch, tf32=tf32):
             yield lower_tiles(kernel, arch, schedule=schedule)
             fits = True
     except UnsupportedError as error:

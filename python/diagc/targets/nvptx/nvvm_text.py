@@ -10,7 +10,7 @@ Besides floating-point literals (`diagc.targets.llvm_text`):
 
 import re
 
-from diagc.targets.llvm_text import to_llvmlite
+from diagc.targets.llvm_text import edit_lines, to_llvmlite
 
 __all__ = ["to_nvptx_llvm"]
 
@@ -22,26 +22,26 @@ _ATTRIBUTE = re.compile(
 _ASM_CALL = re.compile(r"^\s*(?:%[\w.]+ = )?(?:tail )?call .* asm (?:sideeffect )?\"")
 _END_OF_CALL = re.compile(r"\)(?P<tail>(?: #\d+)?(?:, ![\w.]+ !\d+)*)$")
 _GROUP = re.compile(r"#\d+")
+_GROUP_LINE = re.compile(r"\nattributes (?P<group>#\d+) .*")
 
 
 def to_nvptx_llvm(text: str) -> str:
     """Respell a module as the older LLVM wants it."""
-    lines = [_line(line) for line in to_llvmlite(text).split("\n")]
-    used = set(_GROUP.findall("\n".join(x for x in lines if not x.startswith("attributes "))))
-    return "\n".join(line for line in lines if _is_used(line, used))
+    text = edit_lines(to_llvmlite(text), ["declare "], _declaration)
+    text = edit_lines(text, [" asm "], _asm_call)
+    used = set(_GROUP.findall(_GROUP_LINE.sub("", text)))
+    return _GROUP_LINE.sub(lambda match: match[0] if match["group"] in used else "", text)
 
 
-def _is_used(line: str, groups: set[str]) -> bool:
-    return not line.startswith("attributes #") or line.split()[1] in groups
-
-
-def _line(line: str) -> str:
+def _declaration(line: str) -> str:
     declaration = _DECLARATION.match(line)
-    if declaration is not None:
-        return _bare(declaration)
-    if _ASM_CALL.match(line):
-        return _END_OF_CALL.sub(r") convergent nounwind\g<tail>", line)
-    return line
+    return line if declaration is None else _bare(declaration)
+
+
+def _asm_call(line: str) -> str:
+    if not _ASM_CALL.match(line):
+        return line
+    return _END_OF_CALL.sub(r") convergent nounwind\g<tail>", line)
 
 
 def _bare(declaration: re.Match[str]) -> str:

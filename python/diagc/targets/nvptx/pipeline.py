@@ -10,9 +10,11 @@ same in the llvm and nvvm dialects.
 
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
+from io import BytesIO
 
+from diagc.context import make_context
 from diagc.errors import LoweringError
 from diagc.mlir import ir, llvm, passmanager
 from diagc.targets.nvptx.arch import GpuArch, parse_arch
@@ -25,6 +27,7 @@ __all__ = [
     "SHARED_MEMORY",
     "STAGES",
     "CompiledModule",
+    "NvvmModule",
     "Observer",
     "attach_arch",
     "compile_module",
@@ -47,8 +50,8 @@ SHARED_MEMORY = (
 Observer = Callable[[str, Callable[[], str]], None]
 
 LOWERING = (
-    "canonicalize",
-    "cse",
+    "cse",  # first: a third of the operations go
+    "canonicalize{region-simplify=disabled}",
     "convert-scf-to-cf",
     # natural alignment of vectors: one store of 16 bytes instead of eight of 2
     "convert-vector-to-llvm{use-vector-alignment=1}",
@@ -57,11 +60,8 @@ LOWERING = (
     "convert-math-to-llvm",
     "convert-ub-to-llvm",
     "convert-gpu-to-nvvm{use-bare-ptr-memref-call-conv=1}",
-    "canonicalize",
-    "cse",
     "convert-nvvm-to-llvm",
     "reconcile-unrealized-casts",
-    "canonicalize",
     "cse",
 )
 """Upstream passes from `gpu` to `nvvm`, run on the gpu.module."""
@@ -73,20 +73,43 @@ _WITH_LOCATIONS = (
 
 
 @dataclass(frozen=True)
+class NvvmModule:
+    """A module before its translation to LLVM IR, kept so that texts are made when asked for.
+
+    A kernel's texts take 0.1 s to write, its bytecode 4 ms.
+
+    Args:
+        bytecode: MLIR's, with locations.
+    """
+
+    bytecode: bytes
+
+    @cached_property
+    def nvvm_text(self) -> str:
+        """In MLIR's syntax."""
+        with make_context():
+            return str(ir.Module.parse(self.bytecode))
+
+    @cached_property
+    def llvm_text(self) -> str:
+        """LLVM IR with locations, as llvmlite's LLVM and the simulator read it."""
+        with make_context():
+            return translate(ir.Module.parse(self.bytecode), locations=True)
+
+
+@dataclass(frozen=True)
 class CompiledModule:
     """A module for one architecture.
 
     Args:
-        nvvm_text: the module before translation to LLVM IR, in MLIR's syntax.
-        llvm_text: LLVM IR with locations, as llvmlite's LLVM and the simulator read it.
+        nvvm: the module before translation to LLVM IR.
         ptx: its assembly.
         cubin: None where there is no ptxas.
         resources: of each function by name; empty where there is no ptxas.
         seconds: time of each step: "lower", "translate", "codegen", "assemble".
     """
 
-    nvvm_text: str
-    llvm_text: str
+    nvvm: NvvmModule
     ptx: str
     cubin: bytes | None
     resources: Mapping[str, Resources]
@@ -137,15 +160,17 @@ def lower_to_nvvm(module: ir.Module, *, verify: bool = False) -> None:
         manager.run(module.operation)
     except ir.MLIRError as error:
         raise LoweringError(f"the kernel cannot be lowered to NVVM: {error}") from None
-    module.operation.walk(_annotate_loop)
+    _annotate_loops(module)
 
 
-def _annotate_loop(op: ir.Operation) -> ir.WalkResult:
+def _annotate_loops(module: ir.Module) -> None:
     """Make a branch's annotation of its loop a property; conversions leave it an attribute."""
-    if op.name == "llvm.br" and "llvm.loop_annotation" in op.attributes:
-        op.attributes["loop_annotation"] = op.attributes["llvm.loop_annotation"]
-        del op.attributes["llvm.loop_annotation"]
-    return ir.WalkResult.ADVANCE
+    for function in gpu_module_of(module).regions[0].blocks[0].operations:
+        for block in (block for region in function.regions for block in region.blocks):
+            op = block.operations[len(block.operations) - 1].operation
+            if op.name == "llvm.br" and "llvm.loop_annotation" in op.attributes:
+                op.attributes["loop_annotation"] = op.attributes["llvm.loop_annotation"]
+                del op.attributes["llvm.loop_annotation"]
 
 
 def translate(module: ir.Module, *, locations: bool = False) -> str:
@@ -211,12 +236,8 @@ def compile_module(
     text = translate(module)
     lap()
     observe("llvmir", lambda: text)
-    with ThreadPoolExecutor(1) as pool:  # the worker is another process: texts are made meanwhile
-        made = pool.submit(to_ptx, text, arch.name, arch.features)
-        nvvm_text = str(module)
-        # without locations above: debug information would go into the PTX
-        llvm_text = translate(module, locations=True)
-        ptx = made.result()
+    # without locations: debug information would go into the PTX
+    ptx = to_ptx(text, arch.name, arch.features)
     lap()
     observe("ptx", lambda: ptx)
     assembled = assemble(ptx, arch.name)
@@ -226,7 +247,13 @@ def compile_module(
     names = ("lower", "translate", "codegen", "assemble")
     seconds = {name: clock[i + 1] - clock[i] for i, name in enumerate(names)}
     resources = {} if assembled is None else assembled.resources
-    return CompiledModule(nvvm_text, llvm_text, ptx, cubin, resources, seconds)
+    return CompiledModule(_kept(module), ptx, cubin, resources, seconds)
+
+
+def _kept(module: ir.Module) -> NvvmModule:
+    file = BytesIO()
+    module.operation.write_bytecode(file)
+    return NvvmModule(file.getvalue())
 
 
 def _sass(cubin: bytes | None) -> str:

@@ -16,21 +16,22 @@ __all__ = ["predict_traffic"]
 def predict_traffic(
     kernel: ir.Operation, loaded: LoadedKernel, sizes: Mapping[str, int]
 ) -> Traffic | None:
-    """What one call of a kernel reads and writes; None for a kernel that is not made of tiles.
+    """What one call of a kernel reads and writes; None where that cannot be told.
 
     Args:
         kernel: the function that it was compiled from.
         loaded: what it became.
         sizes: of the axes that are open, by label.
     """
+    from diagc.targets.nvptx.threads.traffic import thread_traffic
     from diagc.targets.nvptx.tiles.plan import make_plan
     from diagc.targets.nvptx.tiles.schedule import candidates
     from diagc.targets.nvptx.tiles.traffic import tile_traffic
 
+    arch = parse_arch(loaded.kernel.arch)
     try:
         plan = make_plan(kernel, kernel_signature(kernel))
-        schedules = candidates(plan, parse_arch(loaded.kernel.arch))
-        schedule = next(islice(schedules, loaded.form, None), None)
+        schedule = next(islice(candidates(plan, arch), loaded.form, None), None)
     except UnsupportedError:
-        return None
+        return thread_traffic(kernel, arch, sizes)
     return None if schedule is None else tile_traffic(plan, schedule, sizes)

@@ -51,9 +51,10 @@ def compile_text(text: str, cpu: str, features: str) -> str:
     if unknown:
         version = ".".join(map(str, binding.llvm_version_info))
         raise RuntimeError(f"LLVM {version} has no intrinsic {', '.join(unknown)}")
-    # 3: with less, ptxas serialises asynchronous products
+    # 0 would serialise asynchronous products; 3 adds global value numbering, which takes a fifth of
+    # the time and finds nothing after MLIR's cse
     machine = binding.Target.from_triple(_TRIPLE).create_target_machine(
-        cpu=cpu, features=features, opt=3
+        cpu=cpu, features=features, opt=2
     )
     module.data_layout = str(machine.target_data)
     # 0: LLVM's middle end undoes immediate offsets of addresses (920 instead of 808 instructions
@@ -77,6 +78,9 @@ def _unknown_intrinsics(module: binding.ModuleRef) -> list[str]:
 
 def main() -> None:
     """Answer frames until stdin ends."""
+    # it starts anew after each change: half of the time of a kernel with many branches, for less
+    # than half a per cent of its instructions, which are as often more as they are fewer
+    binding.set_option("diagc", "-disable-cgp")
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
     while (request := read_frame(sys.stdin.buffer)) is not None:

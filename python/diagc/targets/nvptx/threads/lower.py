@@ -32,7 +32,7 @@ from diagc.targets.nvptx.threads.splits import (
 )
 from diagc.targets.nvptx.threads.wires import GlobalWire
 
-__all__ = ["lower_threads"]
+__all__ = ["lower_threads", "stride_labels"]
 
 MODULE, SYMBOL = "kernels", "kernel"
 
@@ -176,7 +176,7 @@ class _Emitter:
         pointer = ir.Type.parse("!llvm.ptr<1>")
         count = len(self.signature.wires) + self.scratch[1]
         sizes = [axis for axis in self.signature.axes if axis.size is None]
-        strides = [x for wire in self.signature.wires for x in _stride_labels(wire)]
+        strides = [x for wire in self.signature.wires for x in stride_labels(wire)]
         return [pointer] * count + [self.code.i32] * len(sizes) + [self.code.i64] * len(strides)
 
     def _read_parameters(
@@ -190,7 +190,7 @@ class _Emitter:
         found: list[GlobalWire] = []
         values = [*diag.function_body(self.kernel).arguments, *self._returned()]
         for wire, pointer, value in zip(wires, pointers, values, strict=True):
-            strides: dict[str, Index] = {x: rest.pop(0) for x in _stride_labels(wire)}
+            strides: dict[str, Index] = {x: rest.pop(0) for x in stride_labels(wire)}
             for label in wire.labels:
                 strides.setdefault(label, 1)
             # results may have other names for the axes than the signature gives them
@@ -361,6 +361,6 @@ def _shared_pointer() -> ir.Value:
     return op.results[0]
 
 
-def _stride_labels(wire: Wire) -> tuple[str, ...]:
+def stride_labels(wire: Wire) -> tuple[str, ...]:
     """Axes whose strides are parameters."""
     return wire.labels[:-1] if wire.unit_stride else wire.labels

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Arena", "lay_out"]
 
+_FLOATS = ("f16", "bf16", "f32")
+
 _SCRATCH_BYTES = 128
 """For sums over the warps of a block."""
 
@@ -22,27 +24,52 @@ class Arena:
     """The shared memory of a block: a place for every staged argument, in bytes.
 
     `stage` is the distance from one stage of the streamed tiles to the next, `scratch` the place
-    of a few numbers.
+    of a few numbers. `results` has the places of results that leave through shared memory, by
+    number; these are stored last.
     """
 
     tiles: Mapping[Staged, SharedTile]
     stage: int
     scratch: int
     size: int
+    results: Mapping[int, int]
 
 
 def lay_out(plan: Plan, schedule: "TileSchedule") -> Arena:
-    """Tiles that stay come first, then the stages of those that stream."""
+    """Tiles that stay come first, then the stages of those that stream.
+
+    A result takes the place of the last stages. Where they are too small, it takes that of all
+    tiles, but for one of several results: the later ones may yet be made of tiles that stay.
+    """
     fixed = [staged for staged in plan.staged if staged.streamed is None]
     streamed = [staged for staged in plan.staged if staged.streamed is not None]
     stage = sum(_tile(plan, schedule, staged, 0, 0).size for staged in streamed)
     tiles: dict[Staged, SharedTile] = {}
     offset = _SCRATCH_BYTES
+    wide = _wide_results(plan, schedule)
     for staged in (*fixed, *streamed):
         distance = 0 if staged.streamed is None else stage
         tiles[staged] = _tile(plan, schedule, staged, offset, distance)
         offset += tiles[staged].size
-    return Arena(tiles, stage, 0, offset + stage * (schedule.stages - 1))
+    first = _SCRATCH_BYTES + sum(tiles[staged].size for staged in fixed)
+    end, largest = offset + stage * (schedule.stages - 1), max(wide.values(), default=0)
+    if len(wide) == 1 and first + largest > end:
+        first = _SCRATCH_BYTES
+    place = max(first, end - largest)
+    return Arena(tiles, stage, 0, max(end, place + largest), dict.fromkeys(wide, place))
+
+
+def _wide_results(plan: Plan, schedule: "TileSchedule") -> dict[int, int]:
+    """Sizes in bytes of the results that leave through shared memory: floats, rows, columns."""
+    found = {}
+    for number, wire in enumerate(plan.signature.results):
+        local = [label for label in wire.labels if label not in plan.grid]
+        if wire.dtype in _FLOATS and plan.row in local and len(local) == 2:
+            (column,) = (label for label in local if label != plan.row)
+            width = _extent(plan, schedule, column, None)
+            tile = SharedTile(0, schedule.rows, width, DTYPES[wire.dtype])
+            found[number] = tile.size
+    return found
 
 
 def _tile(

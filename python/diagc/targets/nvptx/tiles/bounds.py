@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from diagc.algebra.bound_values import bound_value
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
-from diagc.targets.bound_values import bound_value
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.reductions import over_block
@@ -94,6 +94,8 @@ def chunk_bounds(
     last = code.ceil_div(high, chunk)
     if wanted is not None:
         last = arith.select(wanted, code.index(last), code.index(first))
+        # it seldom runs: one loop with masks, half of the code
+        return Bounds(first, first, last, size)
     full = code.max(code.min(code.div(whole, chunk), last), first)
     if isinstance(size, int) and "diag.upper" not in op.attributes and size % chunk == 0:
         full = last

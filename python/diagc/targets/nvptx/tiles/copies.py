@@ -6,12 +6,13 @@ are finished by the same wait and barrier.
 """
 
 from dataclasses import dataclass, field
+from math import gcd
 
 from diagc.mlir import arith, ir
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.frame import Frame, Span
 from diagc.targets.nvptx.tiles.memory import Memory
-from diagc.targets.nvptx.tiles.shared_memory import swizzle
+from diagc.targets.nvptx.tiles.shared_memory import chunk_offset, swizzle
 from diagc.targets.nvptx.tiles.shared_tile import CHUNK_BYTES, SharedTile
 
 __all__ = ["TileCopy"]
@@ -114,10 +115,7 @@ class TileCopy:
         code, target = self.frame.code, self.target
         period = further % 8
         near = code.add(line, period)
-        low = code.bit_xor(code.bit_and(chunk, target.mask), swizzle(code, target, near))
-        high = code.sub(chunk, code.bit_and(chunk, target.mask))
-        place = code.mul(code.add(low, high), CHUNK_BYTES)
-        place = code.add(code.add(place, code.mul(near, target.pitch)), stage)
+        place = code.add(chunk_offset(code, target, near, chunk), stage)
         pointer = code.address(self.frame.smem, place)
         return code.address(pointer, target.offset + (further - period) * target.pitch)
 
@@ -136,50 +134,75 @@ class TileCopy:
 
     # -- element by element ------------------------------------------------------------------------
     def _one_by_one(self, stage: Index, lines: Span, inner: Span) -> None:
-        """Some loads at a time are under way; what does not exist is read elsewhere, and is 0."""
-        code, target = self.frame.code, self.target
-        count, threads = target.lines * target.width, self.frame.schedule.threads
-        together = next(n for n in (2, 1) if n == 1 or count % (n * threads) == 0)
+        """A thread has a column, or some; it goes down the lines with some loads under way."""
+        code, width, threads = self.frame.code, self.target.width, self.frame.schedule.threads
+        across = gcd(width, threads)
+        line, first = code.div(self.frame.thread, across), code.rem(self.frame.thread, across)
 
-        def copy(number: Index, _carried: list[ir.Value]) -> list[ir.Value]:
-            first = code.add(number, self.frame.thread)
-            indices = [code.add(first, threads * i) for i in range(together)]
-            if count % threads:
-                code.when(code.less(first, count), lambda: self._move(stage, indices, lines, inner))
-            else:
-                self._move(stage, indices, lines, inner)
+        def down(column: Index, _carried: list[ir.Value]) -> list[ir.Value]:
+            start = (line, code.add(first, column))
+            _Column(self, stage, start, lines, inner).copy(threads // across)
             return []
 
-        code.loop(0, count, threads * together, [], copy)
+        if across == width:
+            down(0, [])
+        else:
+            code.loop(0, width, across, [], down)
 
-    def _move(self, stage: Index, indices: list[Index], lines: Span, inner: Span) -> None:
-        code, width, size = self.frame.code, self.target.width, self.target.element_bytes
-        places = [(code.div(index, width), code.rem(index, width)) for index in indices]
-        values = [self._element(place, lines, inner) for place in places]
-        for place, value in zip(places, values, strict=True):
-            code.store(value, self._element_place(stage, *place), size)
 
-    def _element(self, place: tuple[Index, Index], lines: Span, inner: Span) -> ir.Value:
-        code, size = self.frame.code, self.target.element_bytes
-        at = (code.add(lines.base, place[0]), code.add(inner.base, place[1]))
-        exists = arith.andi(code.less(at[0], lines.size), code.less(at[1], inner.size))
-        offset = arith.addi(
-            self.source.offset(self.lines, at[0]), self.source.offset(self.inner, at[1])
-        )
-        offset = arith.select(exists, offset, code.scalar(code.i64, 0))
-        type_ = ir.IntegerType.get_signless(8 * size)
-        value = code.load(type_, code.address(self.source.base, offset), size)
-        return arith.select(exists, value, code.scalar(type_, 0))
+class _Column:
+    """Copies a column from a line on; what does not exist is read elsewhere, and is 0."""
 
-    def _element_place(self, stage: Index, line: Index, column: Index) -> ir.Value:
-        code, target = self.frame.code, self.target
+    def __init__(
+        self, tile: TileCopy, stage: Index, start: tuple[Index, Index], lines: Span, inner: Span
+    ) -> None:
+        """Emit what is the same in all lines."""
+        code, target = tile.frame.code, tile.target
+        self.tile, self.lines, (self.line, column) = tile, lines, start
+        position = code.add(inner.base, column)
+        self.exists = code.less(position, inner.size)
+        self.offset = tile.source.offset(tile.inner, position)
         chunk = code.div(column, target.chunk_elements)
-        low = code.bit_xor(code.bit_and(chunk, target.mask), swizzle(code, target, line))
-        high = code.sub(chunk, code.bit_and(chunk, target.mask))
+        self.swizzled = code.bit_and(chunk, target.mask)
         byte = code.mul(code.rem(column, target.chunk_elements), target.element_bytes)
-        place = code.add(code.mul(code.add(low, high), CHUNK_BYTES), byte)
-        place = code.add(code.add(place, code.mul(line, target.pitch)), stage)
-        return code.address(code.address(self.frame.smem, place), target.offset)
+        byte = code.add(byte, code.mul(code.sub(chunk, self.swizzled), CHUNK_BYTES))
+        place = code.address(tile.frame.smem, code.add(byte, stage))
+        self.place = code.address(place, target.offset)
+
+    def copy(self, step: int) -> None:
+        """One in every `step` lines."""
+        code, count = self.tile.frame.code, self.tile.target.lines
+        together = next(n for n in (2, 1) if n == 1 or count % (n * step) == 0)
+
+        def some(number: Index, _carried: list[ir.Value]) -> list[ir.Value]:
+            first = code.add(self.line, number)
+            lines = [code.add(first, step * i) for i in range(together)]
+            if count % step:
+                code.when(code.less(first, count), lambda: self._move(lines))
+            else:
+                self._move(lines)
+            return []
+
+        code.loop(0, count, step * together, [], some)
+
+    def _move(self, lines: list[Index]) -> None:
+        code, target = self.tile.frame.code, self.tile.target
+        values = [self._element(line) for line in lines]
+        for line, value in zip(lines, values, strict=True):
+            low = code.bit_xor(self.swizzled, swizzle(code, target, line))
+            place = code.add(code.mul(low, CHUNK_BYTES), code.mul(line, target.pitch))
+            code.store(value, code.address(self.place, place), target.element_bytes)
+
+    def _element(self, line: Index) -> ir.Value:
+        code, source = self.tile.frame.code, self.tile.source
+        at = code.add(self.lines.base, line)
+        exists = arith.andi(self.exists, code.less(at, self.lines.size))
+        offset = arith.addi(source.offset(self.tile.lines, at), self.offset)
+        offset = arith.select(exists, offset, code.scalar(code.i64, 0))
+        size = self.tile.target.element_bytes
+        type_ = ir.IntegerType.get_signless(8 * size)
+        value = code.load(type_, code.address(source.base, offset), size)
+        return arith.select(exists, value, code.scalar(type_, 0))
 
 
 def _covered(span: Span) -> bool:

@@ -35,6 +35,20 @@ class Emitter(GpuScalarCode):
         self._no_wrap = ir.Attribute.parse(_NO_WRAP)
         self._rolled = ir.Attribute.parse(_ROLLED)
         self._scopes = [Scope()]
+        self._constants: dict[tuple[ir.Type, str], ir.Value] = {}
+
+    # -- constants -----------------------------------------------------------------------------
+    def scalar(self, type_: ir.Type, value: float) -> ir.Value:
+        """A scalar constant of any element type; each is written once, in the outermost scope."""
+        key = type_, repr(value)  # tells -0.0 from 0.0
+        if key not in self._constants:
+            with self.within(self._scopes[0]):
+                self._constants[key] = super().scalar(type_, value)
+        return self._constants[key]
+
+    def index(self, value: Index) -> ir.Value:
+        """An i32 value; an int becomes a constant."""
+        return self.scalar(self.i32, value) if isinstance(value, int) else value
 
     # -- scopes --------------------------------------------------------------------------------
     @property

@@ -37,7 +37,9 @@ class Code(Emitter):
         self._cached = parse("#nvvm<load_cache_modifier cg>")
         self._butterfly = parse("#nvvm<shfl_kind bfly>")
         self._any = parse("#nvvm<vote_sync_kind any>")
-        self._contract = parse("#arith.fastmath<contract>")
+        self.contract = parse("#arith.fastmath<contract>")
+        self._positions = [ir.DenseI64ArrayAttr.get([i]) for i in range(4)]
+        self._pairs = {kind: ir.Type.parse(f"vector<2x{kind}>") for kind in ("bf16", "f16")}
         self._shapes = {k: parse(f"#nvvm.shape<m = 16, n = 8, k = {k}>") for k in (8, 16)}
         self._types = {t: parse(f"#nvvm.mma_type<{t}>") for t in ("bf16", "f16", "tf32")}
 
@@ -128,7 +130,7 @@ class Code(Emitter):
         return [self._extract(self.f32, found, i) for i in range(4)]
 
     def _extract(self, type_: ir.Type, struct: ir.Value, position: int) -> ir.Value:
-        return llvm.extractvalue(type_, struct, ir.DenseI64ArrayAttr.get([position]))
+        return llvm.extractvalue(type_, struct, self._positions[position])
 
     # -- lanes ---------------------------------------------------------------------------------
     def exchange(self, value: ir.Value, distance: int) -> ir.Value:
@@ -148,7 +150,7 @@ class Code(Emitter):
 
     def pair_type(self, kind: str) -> ir.Type:
         """Two 16-bit floats."""
-        return ir.Type.parse(f"vector<2x{kind}>")
+        return self._pairs[kind]
 
     def pack(self, kind: str, low: ir.Value, high: ir.Value) -> ir.Value:
         """Two f32 rounded to bf16 or f16, in an i32."""

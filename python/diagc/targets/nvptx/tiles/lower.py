@@ -33,13 +33,15 @@ _EMPTY = (
 )
 
 
-def tile_schedules(kernel: ir.Operation, arch: GpuArch) -> Iterator[TileSchedule]:
+def tile_schedules(
+    kernel: ir.Operation, arch: GpuArch, *, tf32: bool = False
+) -> Iterator[TileSchedule]:
     """Tile sizes for a kernel, the best first.
 
     Raises:
         UnsupportedError: the kernel does not fit into tiles; the reason says what and where.
     """
-    return candidates(make_plan(kernel, kernel_signature(kernel)), arch)
+    return candidates(make_plan(kernel, kernel_signature(kernel)), arch, tf32=tf32)
 
 
 def lower_tiles(
@@ -234,8 +236,10 @@ class _Block:
             staging.start_fixed()
         results = region.run(body)
         targets = memories[len(self.function.signature.args) :]
-        for value, target in zip(results, targets, strict=True):
-            store_tile(self.frame, region.tile(value), target)
+        places = self.function.arena.results
+        for number in sorted(range(len(results)), key=lambda x: x in places):
+            tile = region.tile(results[number])
+            store_tile(self.frame, tile, targets[number], places.get(number))
 
     def _stream(self, workspace: ir.Value) -> StreamLowering:
         if not self.function.is_join:

@@ -45,13 +45,16 @@ class ColumnOperand(Protocol):
 
 @dataclass(frozen=True)
 class RegisterRows:
-    """Rows held as a tile, `kind` bf16, f16 or tf32; `rounded` to one part, if need be."""
+    """Rows held as a tile, `kind` bf16, f16 or tf32.
+
+    One part is the nearest number of tf32, or the number itself where it is known to be `exact`.
+    """
 
     frame: Frame
     tile: Tile
     kind: str
     parts: int = 1
-    rounded: bool = False
+    exact: bool = False
 
     def words(self, step: int, block: int) -> list[Words]:
         """Pairs of two groups of columns; of f32, both elements of a pair are words."""
@@ -60,8 +63,8 @@ class RegisterRows:
             return [[self.tile.word(self.kind, slot) for slot in slots]]
         slots = [Slot(block, half, step, pair) for pair in (0, 1) for half in (0, 1)]
         numbers = [self.tile.at(slot) for slot in slots]
-        if self.rounded:
-            return [[self.frame.code.tf32_nearest(number) for number in numbers]]
+        if self.exact:
+            return [[self.frame.code.bitcast(self.frame.code.i32, number) for number in numbers]]
         return split(self.frame, numbers, self.parts)
 
 
@@ -167,6 +170,8 @@ def _load_pair(view: SharedView, kind: str, line: int, chunk: int) -> tuple[ir.V
 
 
 def split(frame: Frame, numbers: Sequence[ir.Value], parts: int) -> list[Words]:
-    """The words of f32 numbers, by part."""
+    """The words of f32 numbers, by part; one part is the nearest number of tf32."""
+    if parts == 1:
+        return [[frame.code.tf32_nearest(number) for number in numbers]]
     by_number = [frame.code.tf32_parts(number, parts) for number in numbers]
     return [[words[part] for words in by_number] for part in range(parts)]

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from diagc.dialects import diag
 from diagc.mlir import arith, ir
 from diagc.targets.nvptx.tiles.contraction import Contraction
 from diagc.targets.nvptx.tiles.layouts import Slot, Tile
@@ -58,7 +59,7 @@ class _Operands:
     def _widened(self, columns: SharedColumns) -> Contraction:
         """In tf32, of which both operands have the digits and f32's range."""
         tile = self._masked(self.region.tile(self.product.rows))
-        rows = RegisterRows(self.frame, tile, "tf32", rounded=True)
+        rows = RegisterRows(self.frame, tile, "tf32")
         wide = WidenedColumns(columns, self.columns.dtype)
         return Contraction(self.frame, rows, wide, self.product.column, self.depth // 8, "tf32")
 
@@ -81,7 +82,8 @@ class _Operands:
             return SharedRows(self.frame, view, True, self._parts(self._dtype), paired)
         tile = self._masked(self.region.tile(rows))
         exact = isinstance(place, Memory) and place.dtype != "f32"
-        return RegisterRows(self.frame, tile, self.kind, 1 if exact else self._parts("f32"))
+        parts = 1 if exact else self._parts("f32")
+        return RegisterRows(self.frame, tile, self.kind, parts, exact)
 
     @property
     def _dtype(self) -> str:
@@ -134,8 +136,11 @@ class _Operands:
 
     # -- both ------------------------------------------------------------------------------------
     def _parts(self, dtype: str) -> int:
-        """Numbers of 16 bits are numbers of tf32."""
-        return 2 if dtype == "f32" and not self.frame.schedule.tf32 else 1
+        """Numbers of 16 bits are numbers of tf32; products of f32 by f32 may be rounded to it."""
+        operands = (self.product.rows, self.product.columns)
+        both = all(str(diag.element_type(operand)) == "f32" for operand in operands)
+        rounds = both and self.frame.schedule.tf32
+        return 2 if dtype == "f32" and not rounds else 1
 
     def _inner_label(self, staged: Staged, value: ir.Value) -> str:
         """The label of a value that goes along the lines of its tile."""

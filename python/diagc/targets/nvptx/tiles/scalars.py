@@ -40,7 +40,7 @@ def emit_scalar(code: Code, op: ir.Operation, operands: Sequence[Scalar]) -> Sca
         return _exp(code, values[0])
     found = emit_scalar_op(code, op, values)
     if op.name in _FUSIBLE:
-        found.owner.attributes["fastmath"] = ir.Attribute.parse("#arith.fastmath<contract>")
+        found.owner.attributes["fastmath"] = code.contract
     return found
 
 

@@ -29,7 +29,7 @@ class TileSchedule:
         blocks_per_sm: how many blocks one multiprocessor should take, for the limit of registers.
         split: positions of the streamed axis that a block visits at most, 0 for all.
         resident: registers that an operand of rows may take while a stream runs.
-        tf32: whether f32 operands are rounded to tf32; else products are exact to 22 bits.
+        tf32: whether products of f32 by f32 round to tf32; others are exact to 22 bits.
     """
 
     row_blocks: int = 1
@@ -76,8 +76,8 @@ def choose_schedule(plan: "Plan", arch: GpuArch) -> TileSchedule:
     return next(candidates(plan, arch))
 
 
-def candidates(plan: "Plan", arch: GpuArch) -> Iterator[TileSchedule]:
-    """All schedules that fit, the best first.
+def candidates(plan: "Plan", arch: GpuArch, *, tf32: bool = False) -> Iterator[TileSchedule]:
+    """All schedules that fit, the best first; `tf32` as in `TileSchedule`.
 
     Raises:
         UnsupportedError: none does.
@@ -87,7 +87,7 @@ def candidates(plan: "Plan", arch: GpuArch) -> Iterator[TileSchedule]:
         registers = _registers(plan, row_blocks, chunk)
         if registers > _MOST_REGISTERS:
             continue
-        schedule = TileSchedule(row_blocks, warps, chunk)
+        schedule = TileSchedule(row_blocks, warps, chunk, tf32=tf32)
         found = _by_occupancy(plan, schedule, registers, arch)
         if found is not None:
             fits = True

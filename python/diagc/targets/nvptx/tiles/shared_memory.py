@@ -8,7 +8,7 @@ from diagc.targets.nvptx.tiles.emitter import Emitter, Index
 from diagc.targets.nvptx.tiles.frame import Frame
 from diagc.targets.nvptx.tiles.shared_tile import CHUNK_BYTES, SharedTile
 
-__all__ = ["PLACES", "LanePlace", "SharedView", "swizzle"]
+__all__ = ["PLACES", "LanePlace", "SharedView", "chunk_offset", "swizzle"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,14 @@ class SharedView:
 def swizzle(code: Emitter, tile: SharedTile, line: Index) -> Index:
     """What the chunks of a line are changed by."""
     return code.bit_and(code.div(line, 1 << tile.shift), tile.mask)
+
+
+def chunk_offset(code: Emitter, tile: SharedTile, line: Index, chunk: Index) -> Index:
+    """Bytes from the beginning of a tile to a chunk of a line."""
+    swizzled = code.bit_and(chunk, tile.mask)
+    low = code.bit_xor(swizzled, swizzle(code, tile, line))
+    place = code.mul(code.add(low, code.sub(chunk, swizzled)), CHUNK_BYTES)
+    return code.add(place, code.mul(line, tile.pitch))
 
 
 # ---- the places of lanes -----------------------------------------------------------------------

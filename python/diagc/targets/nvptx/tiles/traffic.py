@@ -26,7 +26,7 @@ from diagc.targets.nvptx.tiles.reads import Reads, find_reads
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.shared_tile import CHUNK_BYTES
 
-__all__ = ["tile_traffic"]
+__all__ = ["tile_traffic", "visited_chunks"]
 
 
 def tile_traffic(
@@ -40,10 +40,23 @@ def tile_traffic(
         sizes: of the axes that are open, by label.
         rare: whether streams with a condition run.
     """
-    static = {label: size for label, size in plan.sizes.items() if size != diag.DYNAMIC}
     with plan.kernel.context, ir.Location.unknown():
-        count = _Count(plan, schedule, {**sizes, **static}, Code(), rare)
+        count = _Count(plan, schedule, _all_sizes(plan, sizes), Code(), rare)
         return count.shared_stream() if schedule.split else count.whole()
+
+
+def visited_chunks(plan: Plan, schedule: TileSchedule, sizes: Mapping[str, int]) -> list[list[int]]:
+    """Chunks that every kind of block visits, a list for each stream that always runs."""
+    streams = [op for op in plan.streams() if not len(op.operands)]
+    with plan.kernel.context, ir.Location.unknown():
+        count = _Count(plan, schedule, _all_sizes(plan, sizes), Code(), rare=False)
+        bounds = [[count.chunks(place, op) for place in count.places] for op in streams]
+    return [[last - first for first, last in found] for found in bounds]
+
+
+def _all_sizes(plan: Plan, sizes: Mapping[str, int]) -> dict[str, int]:
+    static = {label: size for label, size in plan.sizes.items() if size != diag.DYNAMIC}
+    return {**sizes, **static}
 
 
 @dataclass(frozen=True)
@@ -71,7 +84,7 @@ class _Count:
     sizes: Mapping[str, int]
     code: Code
     rare: bool
-    _places: list[_Place] = field(default_factory=list)
+    places: list[_Place] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Blocks differ by their rows, and by positions of the grid that bounds depend on."""
@@ -84,7 +97,7 @@ class _Count:
             for at in product(*(range(self.sizes[label]) for label in bound)):
                 position = dict(zip(bound, at, strict=True))
                 common = self.code, self.schedule, plan.row, self.sizes
-                self._places.append(_Place(*common, position, base, alike * count))
+                self.places.append(_Place(*common, position, base, alike * count))
 
     def _bases(self, *, depend: bool) -> list[tuple[int, int]]:
         """First rows of blocks; where bounds do not depend on rows, all but the last are alike."""
@@ -100,10 +113,10 @@ class _Count:
         reads = find_reads(self.plan, (0, 1, 3))
         fixed = [staged for staged in self.plan.staged if staged.streamed is None]
         read = 0
-        for place in self._places:
+        for place in self.places:
             read += place.count * self._once(place, fixed, reads)
             for number, op in enumerate(self.plan.streams()):
-                chunks = self._chunks(place, op)
+                chunks = self.chunks(place, op)
                 read += place.count * self._streamed(place, number, reads, *chunks)
         return Traffic(read, self._results())
 
@@ -116,9 +129,9 @@ class _Count:
         states = 4 * part_elements(self.plan, schedule.warps, schedule.row_blocks)
         fixed = [staged for staged in self.plan.staged if staged.streamed is None]
         read = blocks = 0
-        for place in self._places:
+        for place in self.places:
             blocks += place.count
-            low, high = self._chunks(place, op)
+            low, high = self.chunks(place, op)
             for part in range(parts):
                 start = part * schedule.split // schedule.chunk
                 end = start + schedule.split // schedule.chunk
@@ -152,7 +165,7 @@ class _Count:
             for region in (0, 3)
         )
 
-    def _chunks(self, place: _Place, op: ir.Operation) -> tuple[int, int]:
+    def chunks(self, place: _Place, op: ir.Operation) -> tuple[int, int]:
         """The first chunk that a block visits, and the first that it does not."""
         axis = ir.StringAttr(op.attributes["axis"]).value
         bounds = chunk_bounds(place, op, axis)

@@ -1,6 +1,6 @@
 """Time that each kernel of a program takes, measured inside of runs of the whole program."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
@@ -28,10 +28,14 @@ class KernelTime:
     Args:
         seconds: of all launches of the kernel in a run, each waited for.
         share: of the time of the same run, 0 to 1.
+        launches: in a run.
+        sizes: of the axes of its signature at the first launch.
     """
 
     seconds: float
     share: float
+    launches: int
+    sizes: Mapping[str, int]
 
 
 class _TimedKernel(PlannedKernel[Any]):
@@ -41,11 +45,15 @@ class _TimedKernel(PlannedKernel[Any]):
         super().__init__(kernel.signature)
         self.kernel = kernel
         self.seconds = 0.0
+        self.launches = 0
+        self.sizes: Mapping[str, int] = {}
         self._device = device
 
     def make_plan(self, args: Sequence[ArrayInfo], outs: Sequence[ArrayInfo] = ()) -> Any:
         """As the kernel does."""
-        return self.kernel.make_plan(args, outs)
+        plan = self.kernel.make_plan(args, outs)
+        self.sizes = self.sizes or plan.sizes
+        return plan
 
     def launch(self, plan: Any, pointers: Sequence[int]) -> None:
         """Launch, and wait for it."""
@@ -54,6 +62,7 @@ class _TimedKernel(PlannedKernel[Any]):
         self.kernel.launch(plan, pointers)
         _wait(self._device)
         self.seconds += perf_counter() - start
+        self.launches += 1
 
 
 def _wait(device: str) -> None:
@@ -61,12 +70,20 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def time_kernels(program: "Program", inputs: Sequence[torch.Tensor]) -> list[KernelTime | None]:
+def time_kernels(
+    program: "Program",
+    inputs: Sequence[torch.Tensor],
+    *,
+    least: int = _MIN_ROUNDS,
+    budget: float = _TIME_BUDGET_SECONDS,
+) -> list[KernelTime | None]:
     """Time every kernel of a program; None for one that is interpreted.
 
     Args:
         program: compiled.
         inputs: of the program.
+        least: runs that are timed in any case.
+        budget: seconds after which no further run is begun.
     """
     from diagc.runtime.program import Program
 
@@ -80,31 +97,38 @@ def time_kernels(program: "Program", inputs: Sequence[torch.Tensor]) -> list[Ker
     )
     timed = [kernel for kernel in kernels if isinstance(kernel, _TimedKernel)]
     observed(inputs)  # lays the program out
-    rounds = _rounds(observed, inputs, timed)
+    rounds = _rounds(observed, inputs, timed, least, budget)
     return [
-        _medians(rounds, timed.index(kernel)) if isinstance(kernel, _TimedKernel) else None
+        _medians(rounds, timed.index(kernel), kernel) if isinstance(kernel, _TimedKernel) else None
         for kernel in kernels
     ]
 
 
 def _rounds(
-    program: "Program", inputs: Sequence[torch.Tensor], kernels: Sequence[_TimedKernel]
+    program: "Program",
+    inputs: Sequence[torch.Tensor],
+    kernels: Sequence[_TimedKernel],
+    least: int,
+    budget: float,
 ) -> list[tuple[float, list[float]]]:
     """Seconds of the program and of each kernel, run by run."""
     found: list[tuple[float, list[float]]] = []
     begun = perf_counter()
     while len(found) < _MAX_ROUNDS:
         for kernel in kernels:
-            kernel.seconds = 0.0
+            kernel.seconds, kernel.launches = 0.0, 0
         start = perf_counter()
         program(inputs)
         _wait(program.device)
         found.append((perf_counter() - start, [kernel.seconds for kernel in kernels]))
-        if len(found) >= _MIN_ROUNDS and perf_counter() - begun > _TIME_BUDGET_SECONDS:
+        if len(found) >= least and perf_counter() - begun > budget:
             break
     return found
 
 
-def _medians(rounds: Sequence[tuple[float, list[float]]], number: int) -> KernelTime:
+def _medians(
+    rounds: Sequence[tuple[float, list[float]]], number: int, kernel: _TimedKernel
+) -> KernelTime:
     seconds = [parts[number] for _, parts in rounds]
-    return KernelTime(median(seconds), median(parts[number] / whole for whole, parts in rounds))
+    share = median(parts[number] / whole for whole, parts in rounds)
+    return KernelTime(median(seconds), share, max(kernel.launches, 1), kernel.sizes)

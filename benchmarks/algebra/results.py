@@ -1,0 +1,135 @@
+"""The table's files, one pair per group, and the judgement over all of them."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness import results_directory, save_json
+
+from .measure import COMPILED, EAGER, OURS, Entry
+from .rows import Row
+
+__all__ = ["judge", "read", "write"]
+
+FASTER_SHARE, LEAST_EAGER = 0.8, 0.9
+
+
+def _name(group: str) -> str:
+    return f"algebra_{group}"
+
+
+def read(rows: Sequence[Row], group: str) -> list[Entry]:
+    """What was measured last, of those rows and shapes of a group that there still are."""
+    paths = sorted(results_directory().glob(f"*-{_name(group)}.json"))
+    if not paths:
+        return []
+    stored = json.loads(paths[-1].read_text(encoding="utf-8"))["entries"]
+    entries = [Entry(**entry) for entry in stored]
+    return [entry for key in _keys(rows, group) for entry in entries if _key(entry) == key]
+
+
+def _keys(rows: Sequence[Row], group: str) -> list[Any]:
+    return [(row.name, shape) for row in rows if row.group == group for shape in row.shapes]
+
+
+def _key(entry: Entry) -> Any:
+    return entry.row, entry.shape
+
+
+def write(
+    rows: Sequence[Row], group: str, new: Sequence[Entry], arguments: Mapping[str, Any]
+) -> Path:
+    """Write a group's JSON and markdown; what was not measured again is kept.
+
+    Returns:
+        the path of the markdown.
+    """
+    found = {str(_key(entry)): entry for entry in [*read(rows, group), *new]}
+    entries = [found[str(key)] for key in _keys(rows, group) if str(key) in found]
+    save_json(_name(group), {"entries": [asdict(entry) for entry in entries]}, arguments)
+    path = results_directory() / f"{_name(group)}.md"
+    path.write_text(_markdown(group, entries), encoding="utf-8")
+    return path
+
+
+def judge(rows: Sequence[Row], entries: Sequence[Entry]) -> list[str]:
+    """What misses the gate, in words.
+
+    The gate: every row is correct at every shape, four of five are faster than torch.compile at
+    every shape, none is slower than 0.9 x eager at any.
+    """
+    by_row = {row.name: [e for e in entries if e.row == row.name] for row in rows}
+    missed = [f"{name}: not measured" for name, found in by_row.items() if not found]
+    missed += [f"{_title(e)}: {e.failure or _error(e)}" for e in entries if not e.correct]
+    slow = [e for e in entries if e.failure is None and not e.reaches(EAGER, LEAST_EAGER)]
+    missed += [f"{_title(e)}: {e.ratios[EAGER][0]:.2f} x eager" for e in slow]
+    faster = sum(_is_faster(found) for found in by_row.values())
+    if faster < FASTER_SHARE * len(by_row):
+        missed.append(f"{faster} of {len(by_row)} rows are faster than {COMPILED}")
+    return missed
+
+
+def _is_faster(found: Sequence[Entry]) -> bool:
+    return bool(found) and all(entry.reaches(COMPILED, 1.0) for entry in found)
+
+
+def _error(entry: Entry) -> str:
+    return f"error {entry.errors[OURS]:.1e}, allowed {entry.tolerance:.1e}"
+
+
+def _title(entry: Entry) -> str:
+    return f"{entry.row} ({_sizes(entry)})"
+
+
+def _sizes(entry: Entry) -> str:
+    return " ".join(f"{name}={size}" for name, size in entry.shape.items())
+
+
+# ---- markdown ------------------------------------------------------------------------------------
+
+COLUMNS = (
+    "row", "shape", "derived", "kernels", "left to torch", "error", "error of torch", "ms",
+    "x eager", "x torch.compile",
+)  # fmt: skip
+
+
+def _markdown(group: str, entries: Sequence[Entry]) -> str:
+    lines = [
+        f"# {group}",
+        "",
+        "Made by `python benchmarks/algebra_table.py`. Errors are the largest difference from",
+        "float64 over its largest value; times are medians of interleaved rounds; ratios are above",
+        "1 where diagc is faster, with quartiles over rounds.",
+        "",
+        _line(COLUMNS),
+        _line(["---"] * len(COLUMNS)),
+        *(_line(_cells(entry)) for entry in entries),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cells(entry: Entry) -> list[str]:
+    start = [entry.row, _sizes(entry)]
+    if entry.failure is not None:
+        return [*start, "no", entry.failure.splitlines()[0], *[""] * (len(COLUMNS) - 4)]
+    return [
+        *start,
+        "yes" if entry.derived else "no",
+        ", ".join(entry.kernels),
+        ", ".join(entry.outside),
+        f"{entry.errors[OURS]:.1e}" + ("" if entry.correct else " **wrong**"),
+        f"{entry.errors[EAGER]:.1e}",
+        f"{entry.milliseconds[OURS]:.2f}",
+        *(_ratio(entry.ratios[peer]) for peer in (EAGER, COMPILED)),
+    ]
+
+
+def _ratio(ratio: tuple[float, float, float]) -> str:
+    middle, low, high = ratio
+    return f"{middle:.2f} ({low:.2f} .. {high:.2f})"

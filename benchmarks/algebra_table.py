@@ -1,0 +1,101 @@
+"""The table of what streams or fuses: for each row and shape what was derived, errors and times.
+
+    python benchmarks/algebra_table.py --rows 'softmax|l2' --gate
+
+Rows stand in `algebra/`, one file per group; results go to `results/<device>/`, one JSON and one
+markdown table per group. Rows that are not measured keep their last results.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from algebra import attention, contractions, norms
+from algebra.measure import OURS, Entry, measure_row
+from algebra.results import judge, read, write
+from algebra.rows import Row
+from torch._inductor.cpu_vec_isa import pick_vec_isa
+
+ROWS: Sequence[Row] = (*attention.ROWS, *norms.ROWS, *contractions.ROWS)
+GROUPS = ("attention", "norms", "contractions")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rows", default="", help="rows whose name matches this expression")
+    parser.add_argument("--group", choices=GROUPS, help="rows of this group only")
+    parser.add_argument("--stored", action="store_true", help="measure nothing, judge the results")
+    parser.add_argument("--gate", action="store_true", help="exit with 1 when the gate is missed")
+    parser.add_argument("--json", metavar="FILE", help="write what was measured, or judged, there")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds, at least")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-save", action="store_true", help="leave the results as they are")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure the rows that are asked for; gives the exit status."""
+    args = _arguments()
+    torch.set_num_threads(args.threads)
+    if not args.stored and not pick_vec_isa():
+        # its probe of the compiler may fail on a loaded machine: the peer would be a crippled one
+        sys.exit("torch.compile found no vector instructions in this process; run it again")
+    rows = [row for row in ROWS if _wanted(row, args)]
+    entries = _stored(rows) if args.stored else _measured(rows, args)
+    if args.json:
+        text = json.dumps([asdict(entry) for entry in entries], indent=1)
+        Path(args.json).write_text(text + "\n", encoding="utf-8")
+    missed = judge(rows, entries)
+    for text in missed:
+        print(f"MISSED: {text}")
+    return 1 if args.gate and missed else 0
+
+
+def _wanted(row: Row, args: argparse.Namespace) -> bool:
+    return args.group in (None, row.group) and re.search(args.rows, row.name) is not None
+
+
+def _stored(rows: Sequence[Row]) -> list[Entry]:
+    return [entry for group in GROUPS for entry in read(rows, group)]
+
+
+def _measured(rows: Sequence[Row], args: argparse.Namespace) -> list[Entry]:
+    """Measure; each group's results are written as soon as its rows are done."""
+    entries = []
+    for group in GROUPS:
+        found = [_measure(row, args) for row in rows if row.group == group]
+        new = [entry for several in found for entry in several]
+        if new and not args.no_save:
+            print(f"written to {write(ROWS, group, new, vars(args))}")
+        entries += new
+    return entries
+
+
+def _measure(row: Row, args: argparse.Namespace) -> list[Entry]:
+    entries = []
+    for shape in row.shapes:
+        entries.append(measure_row(row, shape, args.seed, args.rounds))
+        _print(entries[-1])
+    return entries
+
+
+def _print(entry: Entry) -> None:
+    print(entry.row, dict(entry.shape), "" if entry.derived else "NOT DERIVED", sep="  ")
+    if entry.failure is not None:
+        print(f"  {entry.failure}")
+        return
+    print(f"  kernels {', '.join(entry.kernels)}; left to torch: {', '.join(entry.outside) or '-'}")
+    for name, time in entry.milliseconds.items():
+        ratio = f"  ratio {entry.ratios[name][0]:6.2f}" if name != OURS else " " * 14
+        print(f"  {name:14} {time:10.3f} ms  {ratio}  error {entry.errors[name]:.1e}")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Witnesses of refusals: numbers that show that a law does not hold."""
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from random import Random
+
+from diagc.algebra.counterexamples import modelled
+from diagc.algebra.expressions import Expr, evaluate, symbols
+from diagc.algebra.finite_rank import MOST_SUMS
+from diagc.algebra.laws import cases
+from diagc.algebra.numeric_rank import singular_values
+
+__all__ = ["rank_witness", "shift_witness"]
+
+_TRIES = 40
+
+
+def rank_witness(phi: Expr, statistics: Sequence[str], elements: Collection[str]) -> str:
+    """The singular values of the summand at random points: `of rank up to 6: singular values ...`.
+
+    Args:
+        phi: the summand.
+        statistics: names of the symbols that change.
+        elements: names of the symbols that vary along the streamed axis.
+    """
+    spectra = [
+        singular_values(modelled(case), statistics, set(elements) & symbols(case))
+        for case in cases(phi)
+    ]
+    values = max(spectra, key=lambda s: s[MOST_SUMS] / s[0] if len(s) > MOST_SUMS and s[0] else 0.0)
+    shown = ", ".join(f"{value:.1e}" for value in values[: MOST_SUMS + 3])
+    return f" of rank up to {MOST_SUMS}: singular values of [phi(x_i, s_j)] are {shown}"
+
+
+def shift_witness(phi: Expr, statistics: Sequence[str], elements: Collection[str]) -> str:
+    """Two elements that a move of the statistics moves differently."""
+    rng = Random(1)
+    names = sorted(symbols(phi))
+    for case in cases(modelled(phi)):
+        for _ in range(_TRIES):
+            old, other = ({name: rng.uniform(-3.0, 3.0) for name in names} for _ in range(2))
+            moved = {name: rng.uniform(-3.0, 3.0) for name in statistics}
+            second = {**old, **{name: other[name] for name in elements if name in other}}
+            steps = [evaluate(case, {**v, **moved}) - evaluate(case, v) for v in (old, second)]
+            if all(map(math.isfinite, steps)) and abs(steps[0] - steps[1]) > 1e-6:
+                at = ", ".join(_shown(old, statistics)), ", ".join(_shown(moved, statistics))
+                return (
+                    f"positions: from statistics {at[0]} to {at[1]}, one element moves by "
+                    f"{steps[0]:.4g} and another by {steps[1]:.4g}"
+                )
+    return "positions"
+
+
+def _shown(values: dict[str, float], names: Sequence[str]) -> Iterator[str]:
+    for name in names:
+        yield f"{values[name]:.4g}"

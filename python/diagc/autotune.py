@@ -1,0 +1,186 @@
+"""Measures the few schedules of each kernel that are estimated to be fast, and keeps the fastest.
+
+The model ranks and prunes, measurement picks. What was picked is kept in the cache under the
+kernel's text with its sizes rounded to powers of two, the description of the device and the
+processor, so that the next program with such a kernel is not measured again.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from diagc.cost import UNKNOWN_BATCH, UNKNOWN_SIZE, Device
+from diagc.cost.device_file import device_text
+from diagc.debug import logger
+from diagc.dialects import diag
+from diagc.errors import TargetError
+from diagc.mlir import ir
+from diagc.passes.generalize_kernels import kernel_text
+from diagc.passes.kernel_axes import analyze_kernel
+from diagc.passes.schedule_candidates import ranked_schedules
+from diagc.passes.schedules import SCHEDULE, Schedule, schedule_from
+from diagc.runtime.cache import default_cache
+
+if TYPE_CHECKING:
+    from diagc.runtime.program import Program
+
+__all__ = ["MOST_CANDIDATES", "Tuner"]
+
+MOST_CANDIDATES = 6
+"""Schedules of a kernel that are measured, the one that the model prefers among them."""
+
+_TURNS, _RUNS, _SECONDS = 4, 2, 0.1
+"""How often each program is timed, and for how many runs and seconds at least each time."""
+
+_GAIN = 0.97
+"""Another schedule is taken only if it needs less than this of the preferred one's time."""
+
+Build = Callable[[ir.Module], "Program"]
+Key = Callable[[str], str]
+
+
+@dataclass
+class Tuner:
+    """Chooses schedules for all kernels of a module at the stage `kernels`.
+
+    Args:
+        build: compiles a module from that stage on to a program; kernels keep their schedules.
+        key: makes a cache key of a text, for this machine.
+        device: that ranks.
+    """
+
+    build: Build
+    key: Key
+    device: Device
+
+    def tune(self, module: ir.Module) -> None:
+        """Give every kernel without a schedule the one that is kept for it, or that wins now.
+
+        Raises:
+            TargetError: the device is a GPU, whose tiles are not schedules.
+        """
+        if self.device.kind != "cpu":
+            raise TargetError(
+                "autotuning measures schedules of kernels for a CPU",
+                found=f"the device '{self.device.name}'",
+                remedy="leave it out: the cost model chooses the tiles of a GPU",
+            )
+        found = [op for op in diag.functions(module) if diag.is_kernel(op)]
+        kernels = {_symbol(op): op for op in found if SCHEDULE not in op.attributes}
+        open_ones = {}
+        for name, kernel in kernels.items():
+            kept = self._kept(kernel)
+            if kept is None:
+                open_ones[name] = kernel
+            else:
+                _set(kernel, kept)
+        if open_ones:
+            self._measure(module, open_ones)
+
+    # -- measuring -------------------------------------------------------------------------------
+    def _measure(self, module: ir.Module, kernels: Mapping[str, ir.Operation]) -> None:
+        candidates = {
+            name: ranked_schedules(kernel, self.device)[:MOST_CANDIDATES]
+            for name, kernel in kernels.items()
+        }
+        programs = [
+            self._variant(module, {n: s[min(number, len(s) - 1)] for n, s in candidates.items()})
+            for number in range(max(map(len, candidates.values())))
+        ]
+        times = {name: [float("inf")] * len(programs) for name in kernels}
+        for _ in range(_TURNS):  # in turns, so that a slow spell of the machine hits all alike
+            for number, (program, names) in enumerate(programs):
+                for name, seconds in _times(program, names).items():
+                    if name in times:
+                        times[name][number] = min(times[name][number], seconds)
+        for name, kernel in kernels.items():
+            best = _fastest(times[name][: len(candidates[name])])
+            schedule = candidates[name][best]
+            for other, seconds in zip(candidates[name], times[name], strict=False):
+                logger("autotune").info("%s: %.3f ms with %s", name, seconds * 1e3, other)
+            self._keep(kernel, schedule)  # under the text of the kernel without a schedule
+            _set(kernel, schedule)
+
+    def _variant(
+        self, module: ir.Module, chosen: Mapping[str, Schedule]
+    ) -> "tuple[Program, list[tuple[str, int]]]":
+        """A program with such schedules, and which of its kernels came of which of the module's."""
+        variant = ir.Module.parse(str(module.operation.get_asm(enable_debug_info=True)))
+        for op in diag.functions(variant):
+            if _symbol(op) in chosen:
+                _set(op, chosen[_symbol(op)])
+        before = _callees(variant)
+        program = self.build(variant)
+        numbers = {kernel.name: number for number, kernel in enumerate(program.report.kernels)}
+        after = [numbers[name] for name in _callees(variant)]
+        return program, list(zip(before, after, strict=True))
+
+    # -- what is kept ----------------------------------------------------------------------------
+    def _key(self, kernel: ir.Operation) -> str:
+        text = shape_class(kernel_text(kernel))
+        return self.key("\n".join(("autotune", device_text(self.device, ""), text)))
+
+    def _kept(self, kernel: ir.Operation) -> Schedule | None:
+        """The schedule of an entry; one that cannot be read, or does not fit, is removed."""
+        key = self._key(kernel)
+        entry = default_cache().get(key)
+        if entry is None:
+            return None
+        try:
+            schedule = schedule_from(json.loads(entry.payload))
+            known = set(dict(analyze_kernel(kernel).sizes))
+            if not set(schedule.axes) <= known:
+                raise ValueError(f"it names the axes {schedule.axes}")
+            return schedule
+        except (ValueError, TypeError, KeyError) as error:
+            logger("cache").warning("removed a schedule that cannot be used: %s", error)
+            default_cache().remove(key)
+            return None
+
+    def _keep(self, kernel: ir.Operation, schedule: Schedule) -> None:
+        payload = json.dumps(asdict(schedule)).encode()
+        default_cache().put(self._key(kernel), payload, {"kind": "schedule"})
+
+
+def _times(program: "Program", names: Sequence[tuple[str, int]]) -> dict[str, float]:
+    """Seconds of a launch of each kernel."""
+    from diagc.runtime.kernel_times import time_kernels  # torch
+    from diagc.runtime.usual_inputs import usual_inputs
+
+    inputs = usual_inputs(program, UNKNOWN_SIZE, UNKNOWN_BATCH)
+    found = time_kernels(program, inputs, least=_RUNS, budget=_SECONDS)
+    times = {name: found[number] for name, number in names}
+    return {name: time.seconds / time.launches for name, time in times.items() if time is not None}
+
+
+_SIZE = re.compile(r"(?<=[<x])\d+(?=x)")
+
+
+def shape_class(text: str) -> str:
+    """A kernel's text with every size rounded up to a power of two."""
+    return _SIZE.sub(lambda size: str(1 << max(int(size[0]) - 1, 0).bit_length()), text)
+
+
+def _fastest(times: Sequence[float]) -> int:
+    """The number of the least time, the first if no other gains enough over it."""
+    best = min(range(len(times)), key=times.__getitem__)
+    return best if times[best] < _GAIN * times[0] else 0
+
+
+def _symbol(op: ir.Operation) -> str:
+    return str(ir.StringAttr(op.attributes["sym_name"]).value)
+
+
+def _set(kernel: ir.Operation, schedule: Schedule) -> None:
+    with kernel.context:
+        kernel.attributes[SCHEDULE] = schedule.to_attr()
+
+
+def _callees(module: ir.Module) -> list[str]:
+    """Kernels in the order of their calls."""
+    ops = [op for function in diag.functions(module) for op in diag.walk_ops(function.regions[0])]
+    kernels = {_symbol(op) for op in diag.functions(module) if diag.is_kernel(op)}
+    names = [str(op.attributes["callee"].value) for op in ops if op.name == "func.call"]
+    return [name for name in names if name in kernels]

@@ -1,0 +1,143 @@
+"""Attention of HuggingFace models through diagc: `attn_implementation="diagc"`.
+
+>>> from diagc.integrations.transformers import register
+>>> register()
+>>> model = AutoModel.from_pretrained(name, attn_implementation="diagc")        # doctest: +SKIP
+
+"diagc" is softmax attention; "diagc_spherical" divides the scores of a query by their L2 norm
+instead (arXiv 2505.09326), so that weights keep their signs: for models that are trained with it.
+"""
+
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
+
+from diagc.api import CompiledFunction, compile
+from diagc.errors import UnsupportedError
+
+__all__ = ["NAMES", "register"]
+
+NAMES = ("diagc", "diagc_spherical")
+"""What `attn_implementation` takes after `register()`."""
+
+
+def register() -> None:
+    """Make the implementations known to transformers; doing it again changes nothing.
+
+    Masks are boolean, or absent where the model is causal without padding, as for "sdpa". A model
+    in training with attention dropout is refused. Any length, batch and number of heads is served
+    by the same kernels; so `generate()` compiles for the prompt, and for the tokens after it.
+    """
+    for name in NAMES:
+        AttentionInterface.register(name, partial(_forward, name))
+        AttentionMaskInterface.register(name, sdpa_mask)
+
+
+def _forward(
+    name: str,
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    position_bias: Tensor | None = None,
+    softcap: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """What transformers calls: queries `b h n d`, keys and values `b k m d`; gives `b n h d`.
+
+    Raises:
+        UnsupportedError: dropout is on, or there are attention sinks.
+    """
+    for what, given in (("attention dropout", dropout), ("attention sinks", kwargs.get("s_aux"))):
+        if given is not None and given != 0.0:
+            raise UnsupportedError(what, remedy='use attn_implementation="sdpa" or "eager"')
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+    causal = bool(causal) and attention_mask is None and query.shape[2] > 1
+    scale = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
+    bias = position_bias
+    if attention_mask is not None and attention_mask.dtype != torch.bool:
+        bias = attention_mask if bias is None else bias + attention_mask
+        attention_mask = None
+    result = _compiled(name)(query, key, value, attention_mask, bias, scale, causal, softcap)
+    return result, None
+
+
+@cache
+def _compiled(name: str) -> CompiledFunction:
+    return compile({"diagc": softmax_attention, "diagc_spherical": spherical_attention}[name])
+
+
+def softmax_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    keep: Tensor | None,
+    bias: Tensor | None,
+    scale: float,
+    causal: bool,
+    softcap: float | None,
+) -> Tensor:
+    """Attention of grouped heads; `keep` says which keys a query sees."""
+    scores, kept = _scores(query, key, keep, bias, scale, causal, softcap)
+    if kept is not None:
+        scores = scores.masked_fill(~kept, float("-inf"))
+    return _values(torch.softmax(scores, -1), value)
+
+
+def spherical_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    keep: Tensor | None,
+    bias: Tensor | None,
+    scale: float,
+    causal: bool,
+    softcap: float | None,
+) -> Tensor:
+    """The same with scores over their L2 norm; keys that a query does not see score 0."""
+    scores, kept = _scores(query, key, keep, bias, scale, causal, softcap)
+    if kept is not None:
+        scores = scores.masked_fill(~kept, 0.0)
+    norm = torch.linalg.vector_norm(scores, dim=-1, keepdim=True)
+    return _values(scores / norm, value)
+
+
+def _scores(
+    query: Tensor,
+    key: Tensor,
+    keep: Tensor | None,
+    bias: Tensor | None,
+    scale: float,
+    causal: bool,
+    softcap: float | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Scores `b k r n m`, r query heads for one of keys, and which of them count."""
+    heads = key.shape[1]
+    grouped = query.unflatten(1, (heads, query.shape[1] // heads))
+    scores = torch.einsum("bkrnd,bkmd->bkrnm", grouped, key) * scale
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    if bias is not None:
+        scores = scores + _grouped(bias, heads)
+    if causal:
+        n, m = (torch.arange(x.shape[2], device=x.device) for x in (query, key))
+        return scores, n[:, None] >= m[None, :]
+    return scores, None if keep is None else _grouped(keep, heads)
+
+
+def _grouped(mask: Tensor, heads: int) -> Tensor:
+    """A mask or bias `b h n m`, of all heads or of 1, over grouped heads."""
+    return mask.unsqueeze(1) if mask.shape[1] == 1 else mask.unflatten(1, (heads, -1))
+
+
+def _values(weights: Tensor, value: Tensor) -> Tensor:
+    out = torch.einsum("bkrnm,bkmd->bnkrd", weights, value)
+    return out.flatten(2, 3)

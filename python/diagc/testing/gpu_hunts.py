@@ -1,0 +1,273 @@
+"""Mutants of every class of GPU kernels: which there are, and how the simulator fares.
+
+`python -m diagc.testing.gpu_hunts` judges all (five minutes on two cores) and prints tables;
+`python -m diagc.testing.gpu_hunts gram map` those of some classes. Each kernel runs on several
+inputs: tails on all axes, arrays that begin between multiples of 16 bytes, sizes that tiles divide,
+and sizes of a few.
+"""
+
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from diagc.mlir import ir
+from diagc.runtime.gpu_kernel import GpuKernel
+from diagc.runtime.numpy_launch import call_numpy
+from diagc.simulator import SimulatedKernel, SimulatorOptions
+from diagc.targets.nvptx.arch import parse_arch
+from diagc.targets.nvptx.lowering import GpuModule
+from diagc.targets.nvptx.pipeline import lower_to_nvvm, translate
+from diagc.targets.nvptx.threads.lower import lower_threads
+from diagc.targets.nvptx.tiles.schedule import TileSchedule
+from diagc.testing.gpu_mutants import (
+    BOUND,
+    SWIZZLE,
+    SYNC,
+    Mutant,
+    Outcome,
+    Runner,
+    Verdict,
+    hunt,
+    table,
+)
+from diagc.testing.tile_kernels import (
+    Placement,
+    kernels_of,
+    loaded,
+    place,
+    random_inputs,
+    stored,
+    translate_tiles,
+)
+
+__all__ = ["HUNTS", "Hunt", "explain", "main", "verdicts"]
+
+Sizes = Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Hunt:
+    """One kernel.
+
+    Args:
+        text: the diagram.
+        sizes: of open axes, by the first letter of their labels; one run each, and one more of the
+            first two with arrays that begin one element after a multiple of 16 bytes. Every second
+            one, and those, have NaN between lines.
+        tiles: None for a kernel on threads.
+        number: of the kernel among those that the diagram becomes.
+        tolerance: of results, for mutants that change nothing but the order of sums.
+    """
+
+    text: str
+    sizes: tuple[Sizes, ...]
+    tiles: TileSchedule | None = None
+    number: int = 0
+    tolerance: float = 1e-3
+
+    def lower(self) -> tuple[GpuModule, str]:
+        """The kernel and its LLVM IR."""
+        _module, kernels = kernels_of(self.text)
+        kernel = kernels[self.number]
+        if self.tiles is not None:
+            return translate_tiles(kernel, self.tiles)
+        with kernel.context, ir.Location.unknown():
+            built = lower_threads(kernel, parse_arch("sm_80"))
+            lower_to_nvvm(built.module)
+            return built, translate(built.module)
+
+    def runs(self, built: GpuModule) -> Iterator[Runner]:
+        """One for each size and placement."""
+        for number, sizes in enumerate(self.sizes):
+            yield _runner(built, sizes, Placement(gap=8 * (number % 2)))
+        for sizes in self.sizes[:2]:
+            yield _runner(built, sizes, Placement(offset=1, gap=1))
+
+
+def _runner(built: GpuModule, sizes: Sizes, placement: Placement) -> Runner:
+    signature = built.signature
+    kernel = GpuKernel(signature, built.launches, built.workspaces, "sm_80", "")
+    arrays = []
+    for wire, values in zip(signature.args, random_inputs(signature, sizes), strict=True):
+        array = place(values.shape, wire, placement)
+        array[...] = stored(values, wire.dtype)
+        arrays.append(array.view(np.bool_) if wire.dtype == "i1" else array)
+
+    def run(text: str) -> Outcome:
+        simulated = SimulatedKernel(kernel, text, SimulatorOptions(step_limit=20000))
+        results = zip(call_numpy(simulated, arrays), signature.results, strict=True)
+        return Outcome([loaded(a, wire.dtype) for a, wire in results], simulated.reports[-1])
+
+    return run
+
+
+def _attention(dtype: str, normaliser: str, mask: str, d: int = 32) -> str:
+    return f"""axis h, q, x, d = {d}
+diagram attention(Q: h q d {dtype}, K: h x d {dtype}, V: h x d {dtype}) {{
+  S: h q x f32 = Q . K over d
+  P = {normaliser}(S * 0.125) along x where ({mask})
+  O: h q d {dtype} = P . V over x
+  return O
+}}
+"""
+
+
+STATISTICS = """axis h, q, x, d = 32
+diagram two(Q: h q d bf16, K: h x d bf16, V: h x d bf16) {
+  S: h q x f32 = Q . K over d
+  Z = sum(abs(S)) over x
+  O: h q d f32 = S . V over x
+  return O / Z, Z
+}
+"""
+SPHERICAL = """axis h, q, x, d = 32
+diagram spherical(Q: h q d bf16, K: h x d bf16, V: h x d bf16) {
+  S: h q x f32 = Q . K over d
+  P = l2(S) along x
+  O: h q d bf16 = P . V over x
+  return O
+}
+"""
+DECODE = """axis b, g = 2, r = 4, x, d = 32
+diagram decode(Q: b g r d bf16, K: b g x d bf16, V: b g x d bf16) {
+  S: b g r x f32 = Q . K over d
+  P = softmax(S * 0.125) along x
+  O: b g r d bf16 = P . V over x
+  return O
+}
+"""
+BIASED = """axis h, q, x, d = 32
+diagram biased(Q: h q d f16, K: h x d f16, V: h x d f16, B: q x f32, M: h x i1) {
+  S: h q x f32 = Q . K over d
+  P = softmax(S * 0.125 + B) along x where (M)
+  O: h q d f16 = P . V over x
+  return O
+}
+"""
+
+
+def _simple(parameters: str, body: str) -> str:
+    return f"axis n, m, f = 768, h = 33, d = 64\ndiagram test({parameters}) {{\n  {body}\n}}\n"
+
+
+# rows and keys: tiles of 32 and of 16, with tails in every quarter, and with none; where there are
+# more rows than keys, causal masks leave the last key to the bounds
+TILED = tuple(
+    {"g": 1 + (rows == 41), "l": rows, "s": keys}
+    for rows, keys in (
+        *((41, 87), (52, 93), (64, 96), (1, 5), (9, 16), (87, 41), (32, 132)),
+        *((64, 34), (64, 37), (64, 44), (64, 47), (96, 96), (64, 64)),
+    )
+)
+SHARED = tuple({"g": 1 + keys % 2, "s": keys} for keys in (87, 93, 96, 5, 64, 138))
+# by threads of a warp and elements of a vector: tails that end at each of the places of a thread
+FLAT = tuple(
+    {"g": 1 + size % 5, "l": size, "s": size}
+    for size in (45, 13, 77, 109, 141, 173, 205, 237, 100, 256, 1000, 2050)
+)
+SMALL = TileSchedule(warps=2, chunk=16)
+
+HUNTS: Mapping[str, Hunt] = {
+    "streamed": Hunt(_attention("bf16", "softmax", "q >= x"), TILED, SMALL),
+    "streamed, three stages": Hunt(
+        _attention("f16", "softmax", "q + 46 >= x", d=40),
+        TILED,
+        TileSchedule(warps=2, chunk=16, stages=3),
+    ),
+    "streamed, window": Hunt(_attention("bf16", "l2", "(q >= x) and (q - x < 20)"), TILED, SMALL),
+    "streamed, bias and condition": Hunt(BIASED, TILED, SMALL),
+    "statistics": Hunt(STATISTICS, TILED, SMALL),
+    "f32": Hunt(_attention("f32", "l1", "q >= x", d=40), TILED, SMALL),
+    "tf32": Hunt(
+        _attention("f32", "l1", "q >= x"),
+        TILED,
+        TileSchedule(warps=2, chunk=16, tf32=True),
+    ),
+    "gram": Hunt(SPHERICAL, TILED, SMALL, tolerance=1e-2),
+    "apply": Hunt(SPHERICAL, TILED, SMALL, number=1),
+    "split and combine": Hunt(
+        DECODE,
+        SHARED,
+        TileSchedule(warps=1, chunk=16, split=32),
+    ),
+    "map": Hunt(_simple("X: n m, Y: m", "return X * Y + 1"), FLAT),
+    "reduce rows": Hunt(_simple("X: n m", "return sum(X) over m, max(X) over m"), FLAT),
+    "reduce columns": Hunt(_simple("X: n m", "return sum(X) over n"), FLAT),
+    "reindex": Hunt(_simple("X: n f", "return X[f = 2 * d + 5] * 2 + 1"), FLAT),
+    "transpose": Hunt(_simple("X: n m, Y: m n", "Z: n m = X * 2 + Y\n  return Z"), FLAT),
+    "norm": Hunt(_simple("X: n f, W: f", "return (layer(X) along f eps 1e-5) * W"), FLAT),
+    "norm of odd rows": Hunt(_simple("X: n h", "return softmax(X) along h"), FLAT),
+    "norm, statistics": Hunt(_simple("X: n m", "return softmax(X) along m"), FLAT),
+    "norm, apply": Hunt(_simple("X: n m", "return softmax(X) along m"), FLAT, number=1),
+    "stream on threads": Hunt(
+        _attention("f32", "softmax", "q >= x"),
+        tuple(
+            {"g": 1, "l": rows, "s": keys}
+            for rows, keys in ((21, 150), (16, 128), (1, 5), (200, 20), (70, 64))
+        ),
+    ),
+}
+
+
+HARMLESS = (
+    (
+        r"icmp slt i32 %, (512|768|1024|1536): ",
+        "one more turn of a loop that copies a tile: into memory that is written again",
+    ),
+    (
+        r"icmp slt i32 %, (4096|8192|12288|16384): ",
+        "one stage more than there are, in the place of rows, which are in registers by then",
+    ),
+    (r"icmp slt i32 %, (6|12): ", "lanes beyond a line write zeros between lines"),
+    (r"icmp slt i32 %, 40: ", "columns beyond a line, which are cut a second time"),
+    (r"smax.i32\(i32 %, i32 0\): ", "only lanes that copy nothing have numbers below 0"),
+    (
+        r"icmp sgt i32 %, 1: |icmp slt i32 %, %: ",
+        "a chunk or a key more, which is masked or zero",
+    ),
+    (r"smin.i32\(i32 %, i32 %\): ", "the end of a range that is cut again, or is empty"),
+    (
+        r"barrier.cta|cp.async.wait",
+        "before memory that is used once, or before what the first turn of a loop waits for",
+    ),
+    (r"cp.async.commit", "of a group that nothing waits for by itself"),
+    (r"bar.warp.sync", "before a barrier of the block"),
+)
+"""By pattern of a mutant that nothing tells from the kernel: why it gives the same results."""
+
+
+def explain(mutant: Mutant) -> str | None:
+    """Why a survivor does no harm, if that is known."""
+    return next((why for op, why in HARMLESS if re.search(op, mutant.pattern)), None)
+
+
+def verdicts(
+    name: str,
+    areas: Sequence[str] = (SYNC, SWIZZLE, BOUND),
+    sample: tuple[int, int] | None = None,
+) -> list[Verdict]:
+    """Judge the mutants of a class; see `gpu_mutants.hunt`."""
+    found = HUNTS[name]
+    built, text = found.lower()
+    runs = list(found.runs(built))
+    return hunt(text, runs, tolerance=found.tolerance, areas=areas, sample=sample)
+
+
+def main(names: Sequence[str]) -> int:
+    """Judge classes, all if none is named."""
+    chosen = list(names) or list(HUNTS)
+    together: list[Verdict] = []
+    with ProcessPoolExecutor(2) as pool:
+        for name, found in zip(chosen, pool.map(verdicts, chosen), strict=True):
+            print(f"{name}\n{table(found, explain)}\n", flush=True)
+            together += found
+    print(f"all\n{table(together, explain)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

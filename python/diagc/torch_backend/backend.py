@@ -1,0 +1,127 @@
+"""The backend itself: a graph goes in, a callable comes out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+from weakref import WeakValueDictionary
+
+from torch import fx
+
+from diagc.api import CompiledFunction
+from diagc.errors import DiagcError
+from diagc.torch_backend.graph import aten_graph
+from diagc.torch_backend.options import BackendOptions, read_options
+from diagc.torch_backend.regions import Region, find_regions
+from diagc.torch_backend.report import GraphReport, RegionReport, calls_of, count_calls, record
+from diagc.torch_backend.rest import run_rest
+from diagc.torch_backend.splice import Cut, cut_out, replace_region
+from diagc.torch_backend.stretches import Stretch, stretches
+
+__all__ = ["diagc"]
+
+
+def diagc(
+    module: fx.GraphModule,
+    example_inputs: Sequence[Any],
+    *,
+    mode: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Callable[..., Any]:
+    """Backend "diagc" of torch.compile.
+
+    Args:
+        module: Dynamo's graph.
+        example_inputs: fake values of its placeholders.
+        mode: Inductor's, for what stays in torch: None, "reduce-overhead", "max-autotune", ….
+        options: `rest` ("inductor" or "eager"), `take` ("streams" or "all"), and the fields of
+            `diagc.CompileOptions`, such as `target` and `reassociate`.
+
+    Raises:
+        UserError: an unknown mode or option. What cannot be compiled stays in torch.
+    """
+    chosen = read_options(mode, options)
+    report = GraphReport()
+    try:
+        taken = _take_regions(module, example_inputs, chosen, report)
+    except Exception as error:
+        # whatever it is, the model runs: Dynamo's own graph goes on untouched
+        report.reasons.append(f"the whole graph: {_reason(error)}")
+        taken = None
+    record(report)
+    run = run_rest(taken or module, example_inputs, chosen)
+    return _Compiled(run, [region.compiled for region in report.regions])
+
+
+class _Compiled:
+    """Runs a graph, and keeps the functions alive that it calls by their keys."""
+
+    def __init__(self, run: Callable[..., Any], functions: list[CompiledFunction]) -> None:
+        self._run = run
+        self.functions = functions
+
+    def __call__(self, *args: Any) -> Any:
+        return self._run(*args)
+
+
+def _take_regions(
+    module: fx.GraphModule, inputs: Sequence[Any], options: BackendOptions, report: GraphReport
+) -> fx.GraphModule | None:
+    """The graph with calls of compiled functions in it; None when there is no region."""
+    traced = aten_graph(module, inputs)
+    for stretch in stretches(traced.graph):
+        for region in _regions(stretch, options, report):
+            _take(traced, region, options, report)
+    if not report.regions:
+        report.left = count_calls(traced.graph.nodes)
+        return None
+    traced.graph.eliminate_dead_code()
+    traced.recompile()
+    report.left = count_calls(traced.graph.nodes)
+    return traced
+
+
+def _regions(stretch: Stretch, options: BackendOptions, report: GraphReport) -> list[Region]:
+    try:
+        return find_regions(stretch, options)
+    except DiagcError as error:
+        calls = calls_of(stretch.nodes)
+        report.reasons.append(f"{calls[0]} to {calls[-1]}: {_reason(error)}")
+        return []
+
+
+def _take(
+    traced: fx.GraphModule, region: Region, options: BackendOptions, report: GraphReport
+) -> None:
+    """Compile a region and call it in the graph; if that fails, it stays in torch."""
+    calls = calls_of(region.nodes)
+    try:
+        cut = cut_out(region)
+        compiled = _compiled(cut, options)
+        replace_region(traced.graph, cut, str(compiled.key))
+        report.regions.append(RegionReport(calls, compiled))
+    except DiagcError as error:
+        report.reasons.append(f"{', '.join(calls)}: {_reason(error)}")
+
+
+_COMPILED: "WeakValueDictionary[str, CompiledFunction]" = WeakValueDictionary()
+
+
+def _compiled(cut: Cut, options: BackendOptions) -> CompiledFunction:
+    """A compiled function for a region; equal regions share one.
+
+    Its key is made of what it computes, so that graphs that call it may be cached on disk.
+    """
+    values = [node.meta["val"] for node in cut.inputs]
+    kinds = [(tuple(map(str, v.shape)), v.dtype, str(v.device)) for v in values]
+    text = f"{cut.module.code}\n{kinds}\n{options.compile}"
+    key = f"region_{sha256(text.encode()).hexdigest()[:16]}"
+    compiled = _COMPILED.get(key)
+    if compiled is None:
+        compiled = CompiledFunction(cut.module, options.compile, None, "fx", key=key)
+        compiled.prepare_like(values)
+        _COMPILED[key] = compiled
+    return compiled
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__

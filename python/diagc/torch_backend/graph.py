@@ -1,0 +1,63 @@
+"""From Dynamo's graph to un-decomposed ATen, before autograd."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import fx
+from torch._guards import TracingContext, tracing
+from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from diagc.errors import UnsupportedError
+from diagc.frontend.torch import decompositions
+
+__all__ = ["KIND", "aten_graph", "fake_mode_of"]
+
+KIND = "diagc_kind"
+"""Key of what a placeholder holds: "param" or "user", as `frontend.torch.aten.Input` has it."""
+
+# torch's own kernel is better than the maps that it would become
+_KEPT_WHOLE = ("aten.batch_norm.default",)
+
+
+def aten_graph(module: fx.GraphModule, inputs: Sequence[Any]) -> fx.GraphModule:
+    """The same program as ATen calls with one placeholder each for `inputs`.
+
+    Every node's `meta["val"]` tells its fake value. Views are normalised by the front end's table;
+    all ops with structure are whole.
+
+    Raises:
+        UnsupportedError: autocast is on, whose casts this level does not show.
+    """
+    if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
+        raise UnsupportedError("autocast", reason="its casts are made below the level of ATen")
+    values = [node.meta["example_value"] for node in _placeholders(module)]
+    mode = fake_mode_of(values)
+    # the interpreter carries places in the user's code over to the new nodes
+    with mode, tracing(TracingContext(mode)), fx.traceback.preserve_node_meta():
+        trace = make_fx(
+            fx.Interpreter(module).run,
+            decomposition_table=_table(),
+            pre_dispatch=True,
+            _allow_non_fake_inputs=True,
+        )
+        traced: fx.GraphModule = trace(*values)
+    for value, node in zip(values, _placeholders(traced), strict=True):
+        node.meta[KIND] = "param" if isinstance(value, torch.nn.Parameter) else "user"
+    return traced
+
+
+def _placeholders(module: fx.GraphModule) -> list[fx.Node]:
+    return [node for node in module.graph.nodes if node.op == "placeholder"]
+
+
+def fake_mode_of(values: Sequence[Any]) -> FakeTensorMode:
+    """The mode that Dynamo's own values live in; a fresh one when there are none."""
+    modes = (value.fake_mode for value in values if hasattr(value, "fake_mode"))
+    return next(modes, None) or FakeTensorMode(allow_non_fake_inputs=True)
+
+
+def _table() -> dict[Any, Callable[..., Any]]:
+    table = decompositions.table()
+    return {op: rule for op, rule in table.items() if str(op) not in _KEPT_WHOLE}

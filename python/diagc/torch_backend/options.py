@@ -1,0 +1,52 @@
+"""What `torch.compile(…, backend="diagc", mode=…, options={…})` takes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from diagc.errors import UserError
+from diagc.options import CompileOptions
+
+__all__ = ["BackendOptions", "read_options"]
+
+RESTS = ("inductor", "eager")
+TAKES = ("streams", "all")
+
+
+@dataclass(frozen=True)
+class BackendOptions:
+    """Options of the backend itself; all others are those of `diagc.CompileOptions`.
+
+    Args:
+        rest: who runs what diagc does not take: "inductor", or "eager".
+        take: "streams" for regions that stream an axis, "all" for every kernel that more than one
+            call goes into (default when the rest is eager).
+        mode: as torch.compile has it, for Inductor.
+        compile: of the compiler.
+    """
+
+    rest: str = "inductor"
+    take: str = "streams"
+    mode: str | None = None
+    compile: CompileOptions = field(default_factory=CompileOptions)
+
+
+def read_options(mode: str | None, options: Mapping[str, Any] | None) -> BackendOptions:
+    """Check what the user gave.
+
+    Raises:
+        UserError: an unknown option, or an unknown value of `rest` or `take`.
+    """
+    given = dict(options or {})
+    rest = str(given.pop("rest", "inductor"))
+    take = str(given.pop("take", "streams" if rest == "inductor" else "all"))
+    for name, value, known in (("rest", rest, RESTS), ("take", take, TAKES)):
+        if value not in known:
+            expected = " or ".join(known)
+            raise UserError(f"unknown value of option '{name}'", expected=expected, found=value)
+    names = {known.name for known in fields(CompileOptions)}
+    for name in given:
+        if name not in names:
+            expected = ", ".join(["rest", "take", *sorted(names)])
+            raise UserError("unknown option of backend 'diagc'", expected=expected, found=name)
+    return BackendOptions(rest, take, mode, replace(CompileOptions(), **given))

@@ -1,0 +1,118 @@
+"""Which calls of a graph are computed together: the compiler's own passes say so.
+
+A stretch is raised with the number of a call for its place in the source, and taken to the stage
+`kernels`. The places that the ops of a unit come from are the calls of its region.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from diagc.compiler import run_pipeline
+from diagc.frontend.torch.importer import import_program
+from diagc.mlir import ir
+from diagc.options import use
+from diagc.torch_backend.options import BackendOptions
+from diagc.torch_backend.stretches import Stretch, is_item, is_number, read
+from diagc.torch_backend.units import Unit, linear_places, units
+
+__all__ = ["Region", "find_regions"]
+
+# calls that only look at their operand in another way: they are cheap to make again
+_VIEWS = frozenset(
+    f"aten.{name}"
+    for name in (
+        *("view", "reshape", "_unsafe_view", "transpose", "permute", "t", "mT", "unsqueeze"),
+        *("squeeze", "expand", "select", "slice", "contiguous", "flatten", "unflatten", "alias"),
+        *("movedim", "swapaxes", "expand_as", "view_as", "detach", "clone", "numpy_T"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class Region:
+    """Calls that are computed together.
+
+    Args:
+        kernels: their names in the whole program.
+        nodes: in the order of the graph; some may be needed outside too, and then stay there.
+        results: the nodes that others read.
+    """
+
+    kernels: tuple[str, ...]
+    nodes: tuple[fx.Node, ...]
+    results: tuple[fx.Node, ...]
+
+
+def find_regions(stretch: Stretch, options: BackendOptions) -> list[Region]:
+    """The regions of a stretch, in order of their last calls.
+
+    Raises:
+        DiagcError: the stretch cannot be raised.
+    """
+    results = stretch.results()
+    if not results:
+        return []
+    spec = pytree.tree_structure(tuple(range(len(results))))
+    with use(options.compile):
+        module = import_program(read(stretch), spec).module
+        with module.context, ir.Location.unknown():
+            run_pipeline(module, options.compile, "kernels")
+            found, linear = units(module), linear_places(module)
+    uses = Counter(number for unit in found for number in unit.places)
+    taken = [unit for unit in found if _is_wanted(unit, options)]
+    regions = [_region(unit, stretch, uses, linear) for unit in taken]
+    position = {node: i for i, node in enumerate(stretch.nodes)}
+    return sorted((r for r in regions if r.results), key=lambda r: position[r.nodes[-1]])
+
+
+def _is_wanted(unit: Unit, options: BackendOptions) -> bool:
+    """Whether a unit does what torch does not: it streams, or computes in another order."""
+    fuses = bool(unit.kernels) and len(unit.places) > 1
+    return unit.streams or unit.mixed or (options.take == "all" and fuses)
+
+
+def _region(
+    unit: Unit, stretch: Stretch, uses: Mapping[int, int], linear: AbstractSet[int]
+) -> Region:
+    """Close a unit's calls under paths between them, and add the views that they read.
+
+    A call of which a part is the product of a linear layer (and a kernel adds the bias) stays
+    outside. What others read of a call that went into this unit alone is a result of it; a call
+    that went elsewhere too is made there again.
+    """
+    core = _hull({stretch.nodes[number] for number in unit.places - linear}, stretch.nodes)
+    inside = {node for node in core if not is_number(node)}
+    inside |= {user for node in inside for user in node.users if is_item(user)}
+    results = []
+    for number, node in enumerate(stretch.nodes):
+        shared = uses[number] > 1 and set(node.users) & inside
+        if node in inside and set(node.users) - inside and not shared:
+            results.append(node)
+    for node in reversed(stretch.nodes):
+        if set(node.users) & inside and _is_view(node):
+            inside.add(node)
+    nodes = tuple(node for node in stretch.nodes if node in inside)
+    return Region(unit.kernels, nodes, tuple(results))
+
+
+def _hull(seeds: set[fx.Node], nodes: Sequence[fx.Node]) -> set[fx.Node]:
+    """The seeds and what stands on paths between them."""
+    after, before = set(seeds), set(seeds)
+    for node in nodes:
+        if any(source in after for source in node.all_input_nodes):
+            after.add(node)
+    for node in reversed(nodes):
+        if any(user in before for user in node.users):
+            before.add(node)
+    return after & before
+
+
+def _is_view(node: fx.Node) -> bool:
+    packet = ".".join(str(node.target).split(".")[:2])
+    return isinstance(node.target, torch._ops.OpOverload) and packet in _VIEWS

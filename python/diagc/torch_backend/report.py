@@ -1,0 +1,108 @@
+"""What became of a graph: the regions that were taken, and what stayed in torch and why."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from torch import fx
+
+from diagc.debug import logger
+from diagc.frontend.torch.from_fx import node_location
+from diagc.torch_backend.stretches import is_number
+
+if TYPE_CHECKING:
+    from diagc.api import CompiledFunction
+
+__all__ = ["GraphReport", "RegionReport", "calls_of", "collecting", "record"]
+
+
+@dataclass(frozen=True)
+class RegionReport:
+    """A region that runs as kernels of ours.
+
+    Args:
+        calls: what it replaces, `softmax.int at model.py:12:8`.
+        compiled: runs it; tells kernels, streams and laws.
+    """
+
+    calls: tuple[str, ...]
+    compiled: "CompiledFunction"
+
+    def text(self) -> str:
+        """A few lines: calls, kernels, streams."""
+        lines = [f"  taken: {', '.join(self.calls)}"]
+        for kernel in self.compiled.kernels:
+            laws = "; ".join(kernel.streams) or "no stream"
+            lines.append(f"    kernel {kernel.name} ({kernel.target}): {laws}")
+        return "\n".join(lines)
+
+
+@dataclass
+class GraphReport:
+    """One graph of Dynamo's.
+
+    Args:
+        regions: that were taken.
+        left: numbers of ATen calls that stayed in torch, by op.
+        reasons: why something that might have been taken was not.
+    """
+
+    regions: list[RegionReport] = field(default_factory=list)
+    left: Counter[str] = field(default_factory=Counter)
+    reasons: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        """For people."""
+        left = ", ".join(f"{op} x{n}" if n > 1 else op for op, n in self.left.most_common())
+        return "\n".join(
+            [
+                f"{len(self.regions)} regions are kernels of diagc",
+                *(region.text() for region in self.regions),
+                *(f"  not taken: {reason}" for reason in self.reasons),
+                f"  in torch: {left or 'nothing'}",
+            ]
+        )
+
+
+def calls_of(nodes: Iterable[fx.Node]) -> tuple[str, ...]:
+    """Ops and places of the user's code."""
+    found = []
+    for node in nodes:
+        if not is_number(node):
+            place = node_location(node)
+            found.append(f"{_short(node)} at {place}" if place else _short(node))
+    return tuple(dict.fromkeys(found))
+
+
+def count_calls(nodes: Iterable[fx.Node]) -> Counter[str]:
+    """ATen calls by op."""
+    calls = (node for node in nodes if node.op == "call_function" and not is_number(node))
+    return Counter(_short(node) for node in calls if "getitem" not in str(node.target))
+
+
+def _short(node: fx.Node) -> str:
+    return str(node.target).removeprefix("aten.").removesuffix(".default")
+
+
+_COLLECTORS: list[list[GraphReport]] = []
+
+
+@contextmanager
+def collecting() -> Iterator[list[GraphReport]]:
+    """Reports of all graphs that are compiled within."""
+    found: list[GraphReport] = []
+    _COLLECTORS.append(found)
+    try:
+        yield found
+    finally:
+        _COLLECTORS.remove(found)
+
+
+def record(report: GraphReport) -> None:
+    """Log a report (`DIAGC_LOG=info`), and give it to who collects."""
+    log = logger("torch_backend")
+    log.info("%s", report.text())
+    for collector in _COLLECTORS:
+        collector.append(report)

@@ -1,0 +1,115 @@
+"""Put a call of a compiled function in the place of a region."""
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+
+from diagc.errors import UnsupportedError
+from diagc.torch_backend.regions import Region
+from diagc.torch_backend.stretches import is_number, is_random
+
+__all__ = ["Cut", "cut_out", "replace_region"]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A region as a module of its own.
+
+    Args:
+        module: takes the values of `inputs`, gives the region's results: one, or a tuple.
+        inputs: tensors of the graph around it.
+        region: what was cut out; it still stands in the graph.
+    """
+
+    module: fx.GraphModule
+    inputs: tuple[fx.Node, ...]
+    region: Region
+
+
+def cut_out(region: Region) -> Cut:
+    """Copy a region; sizes that it computes with are read off its inputs.
+
+    Raises:
+        UnsupportedError: a size that no input has, or a call that draws random numbers.
+    """
+    random = [node for node in region.nodes if is_random(node)]
+    if random:
+        raise UnsupportedError(str(random[0].target), reason="draws random numbers in a region")
+    inside = set(region.nodes)
+    sources = dict.fromkeys(s for node in region.nodes for s in node.all_input_nodes)
+    inputs = tuple(s for s in sources if s not in inside and not is_number(s))
+    copier = _Copier(inputs)
+    for node in region.nodes:
+        copier.copy(node)
+    results = tuple(copier.twins[node] for node in region.results)
+    copier.graph.output(results[0] if len(results) == 1 else results)
+    module = fx.GraphModule(torch.nn.Module(), copier.graph)
+    return Cut(module, inputs, region)
+
+
+class _Copier:
+    """Copies nodes under names that depend on their targets alone, so that equal regions agree."""
+
+    def __init__(self, inputs: Sequence[fx.Node]) -> None:
+        self.graph = fx.Graph()
+        self.inputs = inputs
+        self.twins = {n: self.graph.placeholder(f"x{i}") for i, n in enumerate(inputs)}
+        for node, twin in self.twins.items():
+            twin.meta["val"] = node.meta.get("val")
+
+    def copy(self, node: fx.Node) -> fx.Node:
+        args = fx.map_arg(node.args, self._twin)
+        kwargs = fx.map_arg(node.kwargs, self._twin)
+        self.twins[node] = made = self.graph.call_function(node.target, args, kwargs)  # type: ignore[arg-type]
+        made.meta.update({k: v for k, v in node.meta.items() if k in ("val", "stack_trace")})
+        return made
+
+    def _twin(self, node: fx.Node) -> fx.Node:
+        if node not in self.twins:
+            self.twins[node] = self._size(node)
+        return self.twins[node]
+
+    def _size(self, node: fx.Node) -> fx.Node:
+        value = node.meta["val"]
+        for source in self.inputs:
+            shape = getattr(source.meta.get("val"), "shape", ())
+            for dim, size in enumerate(shape):
+                if _same_size(size, value):
+                    args = (self.twins[source], dim)
+                    return self.graph.call_function(torch.ops.aten.sym_size.int, args)
+        if node.op != "call_function" or not all(map(is_number, node.all_input_nodes)):
+            raise UnsupportedError("a region", reason=f"no input of it has the size {value}")
+        return self.copy(node)
+
+
+def _same_size(left: Any, right: Any) -> bool:
+    symbolic = isinstance(left, torch.SymInt) and isinstance(right, torch.SymInt)
+    return symbolic and bool(left.node.expr == right.node.expr)
+
+
+def replace_region(graph: fx.Graph, cut: Cut, key: str) -> None:
+    """Let others read the results of the compiled function `key` in place of the region's.
+
+    Raises:
+        UnsupportedError: something reads a result before all inputs are there.
+    """
+    position = {node: i for i, node in enumerate(graph.nodes)}
+    last = cut.region.nodes[-1]
+    users = {u for node in cut.region.results for u in node.users if u not in cut.region.nodes}
+    # not further down than it was: something may be written or switched there
+    place = min((*users, last.next), key=position.__getitem__)
+    late = [node for node in cut.inputs if position[node] >= position[place]]
+    if late:
+        reason = f"'{place.name}' reads a result before '{late[0].name}', an input, is computed"
+        raise UnsupportedError("a region", reason=reason)
+    with graph.inserting_before(place):
+        call = graph.call_function(torch.ops.diagc.call.default, (list(cut.inputs), key))
+        call.meta["val"] = [node.meta.get("val") for node in cut.region.results]
+        for number, node in enumerate(cut.region.results):
+            new = graph.call_function(operator.getitem, (call, number))
+            new.meta["val"] = call.meta["val"][number]
+            node.replace_all_uses_with(new, lambda user: user in users)

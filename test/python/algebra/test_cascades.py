@@ -1,0 +1,135 @@
+"""Cascades of reductions: what streams in one pass, what is refused and with which witness."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diagc.algebra.expressions import call, exp, symbol
+from diagc.compiler import run_pipeline
+from diagc.context import make_context
+from diagc.frontend.text import parse
+from diagc.mlir import ir
+from diagc.options import CompileOptions
+from diagc.targets import interp
+from diagc.testing.cascade_judge import rank, run_errors, verdict
+from diagc.testing.cascade_report import report
+from diagc.testing.random_cascades import Cascade, Step
+
+X, Y, M, S, Z, U = (symbol(name) for name in "XYMSZU")
+
+
+def test_random_cascades() -> None:
+    """A sample; `python -m diagc.testing.cascade_report 1000` judges them all."""
+    found = report(range(5000, 5100), run_every=4)
+    assert (found.legal, found.illegal) == (50, 50)
+    assert not found.wrong_accepts
+    assert len(found.wrong_refusals) <= 1
+    assert not found.without_witness
+    assert not found.mislabelled
+    assert not found.wrong_results
+
+
+def cascade(*steps: tuple[str, str | None, Any]) -> Cascade:
+    return Cascade(tuple(Step(*step) for step in steps), legal=True)
+
+
+WEIGHTED = (("M", "max", X), ("Z", "sum", exp(X - M)), ("U", "sum", exp(X - M) * Y))
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        # the variance of values under softmax weights: a factor and a binomial matrix together
+        (*WEIGHTED, ("S", None, U / Z), ("R", "sum", exp(X - M) * (Y - S) * (Y - S))),
+        # around a log-sum-exp, which grows with the row, but slowly
+        (*WEIGHTED[:2], ("S", None, M + call("log", Z)), ("R", "sum", (Y - S) * (Y - S))),
+        # two exponentials of different rates: a sum of its own for each
+        (("M", "max", X), ("R", "sum", exp(X - M) + exp((X - M) * 2.0) * Y)),
+        # x * exp(x): scalar and binomial
+        (("M", "max", X), ("R", "sum", exp(X - M) * (X - M) * (X - M))),
+        # no polynomial and no exponential: sums that do not move, weighed at the end
+        (("M", "mean", X), ("R", "sum", call("cos", Y - M) + call("tanh", M) * X)),
+        # three levels, the third around a statistic that is itself weighed
+        (
+            ("M", "max", X),
+            ("S", "mean", call("sin", Y + M)),
+            ("R", "sum", (X - S) * (X - S) * (X - S)),
+        ),
+    ],
+)
+def test_legal_cascades_stream_and_compute(steps: Any) -> None:
+    made = cascade(*steps)
+    found = verdict(made)
+    assert found.accepted, found.remarks
+    assert run_errors(made, seed=1) == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (
+            (("M", "mean", X), ("R", "sum", call("tanh", X - M))),
+            "tanh(a - z / n) changes with a statistic by no law of rank up to 6: singular values",
+        ),
+        (
+            (("M", "max", X), ("R", "sum", call("pow", X - M, 6.0))),
+            "by no law of rank up to 6: singular values of [phi(x_i, s_j)] are",
+        ),
+        (
+            (("M", "mean", X), ("R", "max", X * M)),
+            "by no shift that is the same for all positions: from statistics",
+        ),
+        (  # in range at the end, but not while the mean is still far from the largest element
+            (("M", "mean", X), ("R", "sum", exp(X - M))),
+            "leaves the range of floats, or loses all digits, before the statistic is final: "
+            "on the row [",
+        ),
+        (  # the maximum of other elements keeps nothing in range
+            (("M", "max", Y), ("R", "sum", exp(X - M))),
+            "leaves the range of floats, or loses all digits",
+        ),
+        (
+            (("M", "sum", X), ("S", None, 1.0 / M), ("R", "sum", (X - S) * X)),
+            "a statistic that it uses, 1 / z, may be infinite or no number at first",
+        ),
+    ],
+)
+def test_refusals_show_a_witness(steps: Any, message: str) -> None:
+    found = verdict(cascade(*steps))
+    assert not found.accepted
+    assert any(message in remark for remark in found.remarks), found.remarks
+
+
+def test_the_judge_knows_ranks() -> None:
+    assert rank(Step("R", "sum", (X - M) * (X - M))) == 3
+    assert rank(Step("R", "sum", exp(X - M))) == 1
+    assert rank(Step("R", "sum", call("cos", X - M))) == 2
+    assert rank(Step("R", "sum", (X - M) * (Y - S))) == 4
+    assert rank(Step("R", "sum", call("tanh", (X - M) * 0.01))) > 6
+
+
+def test_a_fully_masked_first_chunk_poisons_nothing() -> None:
+    text = (
+        "axis b = 2, x\n"
+        "diagram main(X: b x f64, Y: b x f64, K: b x i1) {\n"
+        "  A = where(K, X, -inf)\n  M = max(A) over x\n"
+        "  E = exp(A - M)\n  Z = sum(E) over x\n"
+        "  S = sum(E * Y) over x / Z\n"
+        "  R = sum(E * (Y - S) * (Y - S)) over x\n  return R\n}\n"
+    )
+    rng = np.random.default_rng(5)
+    x, y = rng.standard_normal((2, 2, 9))
+    keep = np.ones((2, 9), bool)
+    keep[:, :4] = False
+    weights = np.where(keep, np.exp(x - np.where(keep, x, -np.inf).max(1, keepdims=True)), 0.0)
+    mean = (weights * y).sum(1, keepdims=True) / weights.sum(1, keepdims=True)
+    with make_context(), ir.Location.unknown():
+        module = parse(text)
+
+        run_pipeline(module, CompileOptions(), "streams")
+        assert str(module).count('"diag.stream"') == 1
+        for chunk in (1, 3, 100):
+            for tree in (False, True):
+                (found,) = interp.evaluate(module, [x, y, keep], chunk=chunk, tree=tree)
+                np.testing.assert_allclose(found, (weights * (y - mean) ** 2).sum(1), rtol=1e-12)
