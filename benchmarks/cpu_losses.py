@@ -91,7 +91,8 @@ def _error(
         exact = function(x, *rest)
         return float((result - exact).abs().max() / exact.abs().max())
     parts = zip(x.split(256), rest[-1].split(256), strict=True)
-    exact = sum(function(part, *rest[:-1], labels) * len(part) for part, labels in parts) / len(x)
+    losses = [function(part, *rest[:-1], labels) * len(part) for part, labels in parts]
+    exact = torch.stack(losses).sum() / len(x)
     return float((result - exact).abs() / exact.abs())
 
 

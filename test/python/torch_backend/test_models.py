@@ -53,7 +53,8 @@ def test_model_in_inference(model: Model) -> None:
     with warnings.catch_warnings(), torch.no_grad(), collecting() as reports:
         warnings.simplefilter("ignore")
         options: dict[str, Any] = {"rest": "eager", "take": "streams"}
-        found = first(torch.compile(module, backend="diagc", options=options)(*args))
+        compiled: Any = torch.compile(module, backend="diagc", options=options)
+        found = first(compiled(*args))
         wanted = first(module(*args))
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
     if model.name != "transformer":  # torch's own fast path has fused kernels of its own

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-import mpmath  # type: ignore[import-untyped]
+import mpmath
 import numpy as np
 import pytest
 
