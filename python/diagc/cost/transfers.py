@@ -127,7 +127,8 @@ def _fused(moves: "_Moves", tasks: int) -> "_Moves":
     groups = dict(moves.decoration.groups)
     left = tasks
     for axis in reversed(list(groups)):
-        together = min(left, ceil(moves.accesses.extents.get(axis, 1) / groups[axis]))
+        extent = moves.accesses.extents.get(axis, 1)
+        together = max(min(left, ceil(extent / groups[axis])), 1)  # extents may be 0
         groups[axis] *= together
         left //= together
     fused = Decoration(groups, moves.decoration.chunks)
