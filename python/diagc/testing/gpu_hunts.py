@@ -217,7 +217,7 @@ HUNTS: Mapping[str, Hunt] = {
 
 HARMLESS = (
     (
-        r"icmp slt i32 %, (512|768|1024|1536): ",
+        r"icmp slt i32 %, (16|32|512|768|1024|1536): ",
         "one more turn of a loop that copies a tile: into memory that is written again",
     ),
     (
