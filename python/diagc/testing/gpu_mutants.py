@@ -213,23 +213,23 @@ class _Trial:
             by = ["bank conflicts"]
         if not by and _moves_more(outcome.report, self.clean.report):
             by = ["traffic"]
-        probe = not by and mutant.probe is not None
-        equivalent = probe and _never_equal(self.run(mutant.probe or ""), mutant)
-        return Verdict(mutant, tuple(by), named, equivalent)
+        return Verdict(mutant, tuple(by), named)
+
+    def shows_no_difference(self, mutant: Mutant) -> bool:
+        """Whether the probe finds that the change makes none in this run."""
+        return mutant.probe is not None and _never_equal(self.run(mutant.probe), mutant)
 
 
 def _judge(mutant: Mutant, trials: Sequence[_Trial]) -> Verdict:
-    verdicts = []
-    for trial in trials:
-        if mutant.line not in trial.reached:
-            continue
+    reaching = [trial for trial in trials if mutant.line in trial.reached]
+    for trial in reaching:
         verdict = trial.judge(mutant)
         if verdict.caught:
             return verdict
-        verdicts.append(verdict)
-    if not verdicts:
+    if not reaching:
         return Verdict(mutant, (), named=False, reached=False)
-    return Verdict(mutant, (), named=False, equivalent=all(v.equivalent for v in verdicts))
+    equivalent = all(trial.shows_no_difference(mutant) for trial in reaching)
+    return Verdict(mutant, (), named=False, equivalent=equivalent)
 
 
 def _moves_more(report: Report, clean: Report) -> bool:

@@ -1,13 +1,10 @@
 """How a GPU kernel's tiles cut it, as the cost model sees it."""
 
 from collections.abc import Mapping
-from itertools import islice
 
 from diagc.cost import Decoration
-from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 from diagc.targets.kernel_signature import kernel_signature
-from diagc.targets.nvptx.arch import parse_arch
 from diagc.targets.nvptx.kernel import LoadedKernel
 
 __all__ = ["decoration"]
@@ -23,14 +20,7 @@ def decoration(kernel: ir.Operation, loaded: LoadedKernel, sizes: Mapping[str, i
     """
     from diagc.targets.nvptx.tiles.decoration import tile_decoration
     from diagc.targets.nvptx.tiles.plan import make_plan
-    from diagc.targets.nvptx.tiles.schedule import candidates
 
-    try:
-        plan = make_plan(kernel, kernel_signature(kernel))
-        schedules = candidates(plan, parse_arch(loaded.kernel.arch))
-        schedule = next(islice(schedules, loaded.form, None), None)
-    except UnsupportedError:
-        schedule = None
-    if schedule is None:
+    if loaded.tiles is None:
         return Decoration({}, {}, tensor=False)
-    return tile_decoration(plan, schedule, sizes)
+    return tile_decoration(make_plan(kernel, kernel_signature(kernel)), loaded.tiles, sizes)

@@ -6,6 +6,7 @@ import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
@@ -29,6 +30,7 @@ from diagc.targets.nvptx.pipeline import (
     compile_module,
 )
 from diagc.targets.nvptx.ptxas import find_tool
+from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
 __all__ = [
     "CODE_VERSION",
@@ -40,7 +42,7 @@ __all__ = [
 ]
 
 # Part of every cache key: raise it when the code generator makes other code from the same kernel.
-CODE_VERSION = 7
+CODE_VERSION = 8
 
 
 class LoadedKernel(CudaKernel):
@@ -51,18 +53,23 @@ class LoadedKernel(CudaKernel):
         nvvm: what its PTX was made from.
         key: in the cache.
         cache: "hit" or "miss".
-        form: its number among `build_modules`.
+        tiles: the schedule of a kernel on tiles; None for one on threads.
     """
 
     def __init__(
-        self, kernel: GpuKernel, nvvm: NvvmModule, key: str, cache: str, form: int
+        self,
+        kernel: GpuKernel,
+        nvvm: NvvmModule,
+        key: str,
+        cache: str,
+        tiles: TileSchedule | None,
     ) -> None:
         """Keep the code; no GPU is needed before the first launch."""
         super().__init__(kernel)
         self._nvvm = nvvm
         self.key = key
         self.cache = cache
-        self.form = form
+        self.tiles = tiles
 
     @property
     def llvm_text(self) -> str:
@@ -110,7 +117,7 @@ def lower_kernel(
             return found
     start_worker()  # gets ready while the kernel is lowered
     with _no_collection():
-        form, built, compiled = compile_kernel(kernel, arch, observe, tf32=tf32)
+        built, compiled = compile_kernel(kernel, arch, observe, tf32=tf32)
     made = GpuKernel(
         built.signature,
         built.launches,
@@ -119,9 +126,9 @@ def lower_kernel(
         compiled.ptx,
         compiled.cubin,
     )
-    metadata = {"nvvm": _packed(compiled.nvvm), "form": form}
+    metadata = {"nvvm": _packed(compiled.nvvm), "tiles": built.tiles and asdict(built.tiles)}
     default_cache().put(key, made.to_json().encode(), metadata)
-    loaded = _LOADED[key] = LoadedKernel(made, compiled.nvvm, key, "miss", form)
+    loaded = _LOADED[key] = LoadedKernel(made, compiled.nvvm, key, "miss", built.tiles)
     return loaded
 
 
@@ -140,8 +147,8 @@ def _no_collection() -> Iterator[None]:
 
 def compile_kernel(
     kernel: ir.Operation, arch: GpuArch, observe: Observer | None = None, *, tf32: bool = False
-) -> tuple[int, GpuModule, CompiledModule]:
-    """The first form of a kernel whose registers do not spill, with its number.
+) -> tuple[GpuModule, CompiledModule]:
+    """The first form of a kernel whose registers do not spill.
 
     Where all of them do, or no ptxas tells, it is the first of all.
     """
@@ -155,8 +162,8 @@ def compile_kernel(
     form = len(made) - 1
     if observe is not None:
         built = next(islice(build_modules(kernel, arch, tf32=tf32), form, None))
-        return form, built, compile_module(built.module, observe)
-    return form, *made[-1]
+        return built, compile_module(built.module, observe)
+    return made[-1]
 
 
 def load_kernel(key: str) -> LoadedKernel | None:
@@ -169,12 +176,13 @@ def load_kernel(key: str) -> LoadedKernel | None:
         return None
     try:
         kernel = GpuKernel.from_json(entry.payload.decode(errors="replace"))
-        nvvm, form = _unpacked(entry.metadata["nvvm"]), int(entry.metadata["form"])
-    except (CacheError, KeyError, zlib.error, binascii.Error) as error:
+        nvvm, tiles = _unpacked(entry.metadata["nvvm"]), entry.metadata["tiles"]
+        schedule = None if tiles is None else TileSchedule(**tiles)
+    except (CacheError, KeyError, TypeError, zlib.error, binascii.Error) as error:
         logger("cache").warning("removed a cache entry that cannot be read: %s", error)
         default_cache().remove(key)
         return None
-    loaded = _LOADED[key] = LoadedKernel(kernel, nvvm, key, "hit", form)
+    loaded = _LOADED[key] = LoadedKernel(kernel, nvvm, key, "hit", schedule)
     return loaded
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from diagc.debug import logger
 from diagc.errors import UnsupportedError
@@ -10,17 +11,29 @@ from diagc.runtime.gpu_kernel import GpuLaunch, Workspace
 from diagc.runtime.signature import KernelSignature
 from diagc.targets.nvptx.arch import GpuArch
 
+if TYPE_CHECKING:
+    from diagc.targets.nvptx.tiles.schedule import TileSchedule
+
 __all__ = ["GpuModule", "build_module", "build_modules"]
 
 
 @dataclass(frozen=True)
 class GpuModule:
-    """A kernel as a module at stage `gpu`, with what it takes to launch it."""
+    """A kernel as a module at stage `gpu`, with what it takes to launch it.
+
+    Args:
+        module: holds one gpu.module.
+        signature: the kernel's interface.
+        launches: in order.
+        workspaces: that they share.
+        tiles: the schedule of a kernel on tiles; None for one on threads.
+    """
 
     module: ir.Module
     signature: KernelSignature
     launches: tuple[GpuLaunch, ...]
     workspaces: tuple[Workspace, ...] = ()
+    tiles: "TileSchedule | None" = None
 
 
 def build_module(kernel: ir.Operation, arch: GpuArch, *, tf32: bool = False) -> GpuModule:

@@ -1,10 +1,8 @@
 """The global memory traffic of a compiled kernel, predicted from its diagram and its schedule."""
 
 from collections.abc import Mapping
-from itertools import islice
 
 from diagc.cost import Traffic
-from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import parse_arch
@@ -25,13 +23,8 @@ def predict_traffic(
     """
     from diagc.targets.nvptx.threads.traffic import thread_traffic
     from diagc.targets.nvptx.tiles.plan import make_plan
-    from diagc.targets.nvptx.tiles.schedule import candidates
     from diagc.targets.nvptx.tiles.traffic import tile_traffic
 
-    arch = parse_arch(loaded.kernel.arch)
-    try:
-        plan = make_plan(kernel, kernel_signature(kernel))
-        schedule = next(islice(candidates(plan, arch), loaded.form, None), None)
-    except UnsupportedError:
-        return thread_traffic(kernel, arch, sizes)
-    return None if schedule is None else tile_traffic(plan, schedule, sizes)
+    if loaded.tiles is None:
+        return thread_traffic(kernel, parse_arch(loaded.kernel.arch), sizes)
+    return tile_traffic(make_plan(kernel, kernel_signature(kernel)), loaded.tiles, sizes)

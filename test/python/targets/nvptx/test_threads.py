@@ -103,12 +103,9 @@ def test_mixed_types(body: str, tolerance: float) -> None:
 
 
 def test_f64_is_exact_to_its_last_digits() -> None:
-    check(diagram("X: n m f64, Y: m f64", "return exp(X) * Y, log(1 + X * X), tanh(X)"), 1e-14)
-
-
-def test_what_f64_has_no_precise_code_for_is_refused() -> None:
-    both = agreement(diagram("X: n m f64", "return sin(X)"), target="nvptx")
-    assert ["'math.sin' is not supported yet: in f64" in why for why in both.fall_backs] == [True]
+    check(
+        diagram("X: n m f64, Y: m f64", "return exp(X) * Y, log(1 + X * X), tanh(X), sin(X)"), 1e-14
+    )
 
 
 @pytest.mark.parametrize("name", REDUCED_AXES)

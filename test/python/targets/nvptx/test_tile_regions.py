@@ -151,6 +151,22 @@ def test_what_does_not_fit_is_refused_with_the_reason(case: str) -> None:
         lower_tiles(kernels[0], parse_arch("sm_80"))
 
 
+@pytest.mark.parametrize("split", [0, 32])
+def test_sums_over_more_rows_than_a_block_has_are_refused(split: int) -> None:
+    _module, (gram, _apply) = kernels_of(spherical("bf16", d=48))
+    few = TileSchedule(warps=1, chunk=16, split=split)
+    with pytest.raises(UnsupportedError, match=r"of 48 rows.*blocks have 16") as caught:
+        lower_tiles(gram, parse_arch("sm_80"), schedule=few)
+    assert "warps" in str(caught.value.remedy)
+    assert error_of(gram, TileSchedule(warps=3, chunk=16, split=split), SIZES) < 4e-6
+
+
+def test_a_split_of_what_cannot_be_joined_is_refused() -> None:
+    _module, (_gram, apply) = kernels_of(spherical("bf16"))
+    with pytest.raises(UnsupportedError, match="splits the stream"):
+        lower_tiles(apply, parse_arch("sm_80"), schedule=TileSchedule(warps=2, chunk=16, split=32))
+
+
 @pytest.mark.parametrize("empty", ["h", "q", "x", "d"])
 def test_static_empty_axes_go_to_threads(empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DIAGC_CACHE", "0")

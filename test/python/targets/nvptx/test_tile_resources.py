@@ -40,7 +40,7 @@ def test_registers(dtype: str, d: int, e: int, normaliser: str, mask: str, arch:
     _module, kernels = kernels_of(head + body)
     for kernel in kernels:
         with kernel.context:
-            _form, built, compiled = compile_kernel(kernel, parse_arch(arch))
+            built, compiled = compile_kernel(kernel, parse_arch(arch))
         assert "mma.sync" in compiled.ptx
         for launch in built.launches:
             used = compiled.resources[launch.symbol]

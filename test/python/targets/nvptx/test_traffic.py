@@ -5,11 +5,16 @@ import torch
 
 import diagc
 from diagc.cost import Traffic
+from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 from diagc.targets.kernel_signature import kernel_signature
+from diagc.targets.nvptx.arch import parse_arch
+from diagc.targets.nvptx.kernel import lower_kernel
+from diagc.targets.nvptx.threads.traffic import thread_traffic
 from diagc.targets.nvptx.tiles.plan import make_plan
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.traffic import tile_traffic
+from diagc.targets.nvptx.traffic import predict_traffic
 from diagc.testing.tile_kernels import compile_tiles, kernels_of, random_inputs, run_tiles
 
 TOLERANCE = 0.02
@@ -191,6 +196,26 @@ def test_programs_are_predicted_as_they_are_counted() -> None:
     assert report.predicted.written == pytest.approx(written, rel=TOLERANCE)
     assert f"predicted       {report.predicted.read} B read" in str(report)
     assert "of global memory" in compiled.explain()
+
+
+def test_a_kernel_that_is_not_on_tiles_after_all_is_predicted_as_one_on_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_args: object, **_kwargs: object) -> None:
+        raise UnsupportedError("diag.map", reason="tiles: tested")
+
+    monkeypatch.setenv("DIAGC_CACHE", "0")
+    _module, (kernel,) = kernels_of(attention(mask="q >= x"))
+    arch, sizes = parse_arch("sm_80"), {"g0": 2, "l": 41, "s": 87}
+    with kernel.context:
+        tiles = predict_traffic(kernel, lower_kernel(kernel), sizes)
+        monkeypatch.setattr("diagc.targets.nvptx.tiles.lower.lower_tiles", refuse)
+        monkeypatch.setattr("diagc.targets.nvptx.kernel._LOADED", {})
+        loaded = lower_kernel(kernel)
+    assert loaded.tiles is None
+    threads = thread_traffic(kernel, arch, sizes)
+    assert tiles != threads
+    assert predict_traffic(kernel, loaded, sizes) == threads
 
 
 def test_prediction_needs_no_code() -> None:

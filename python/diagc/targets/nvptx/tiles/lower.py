@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from diagc.dialects import diag
+from diagc.errors import UnsupportedError
 from diagc.mlir import gpu, ir, llvm
 from diagc.runtime.gpu_kernel import Factor, GpuLaunch, Workspace
 from diagc.runtime.signature import KernelSignature
@@ -18,7 +19,7 @@ from diagc.targets.nvptx.tiles.epilogue import store_tile
 from diagc.targets.nvptx.tiles.frame import Frame, Span
 from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.memory import Memory
-from diagc.targets.nvptx.tiles.parts import part_elements
+from diagc.targets.nvptx.tiles.parts import part_elements, splittable
 from diagc.targets.nvptx.tiles.plan import Plan, make_plan
 from diagc.targets.nvptx.tiles.regions import Region, StreamLowering
 from diagc.targets.nvptx.tiles.schedule import TileSchedule, candidates, choose_schedule
@@ -59,25 +60,49 @@ def lower_tiles(
         schedule: tile sizes; chosen from the axes by default.
 
     Raises:
-        UnsupportedError: the kernel does not fit into tiles; the reason says what and where.
+        UnsupportedError: the kernel does not fit into tiles, it sums over more rows than a block
+            of the schedule has, or blocks cannot share its stream as the schedule says; the
+            reason says what and where.
     """
     signature = kernel_signature(kernel, symbol)
     plan = make_plan(kernel, signature)
     schedule = schedule or choose_schedule(plan, arch)
+    _check_fit(plan, schedule)
     arena = lay_out(plan, schedule)
     with kernel.context, kernel.location:
         module = ir.Module.parse(_EMPTY)
         attach_arch(module, arch)
         function = partial(_Function, module, plan, schedule, arena)
         if not schedule.split:
-            return GpuModule(module, signature, (function().emit(symbol),))
+            return GpuModule(module, signature, (function().emit(symbol),), (), schedule)
         launches = (
             function(is_part=True).emit(f"{symbol}_parts"),
             function(is_join=True).emit(f"{symbol}_join"),
         )
     elements = part_elements(plan, schedule.warps, schedule.row_blocks)
     size = (_parts(plan, schedule), *_blocks(plan, schedule), elements)
-    return GpuModule(module, signature, launches, (Workspace("f32", size),))
+    return GpuModule(module, signature, launches, (Workspace("f32", size),), schedule)
+
+
+def _check_fit(plan: Plan, schedule: TileSchedule) -> None:
+    """What blocks share must be one that they can: a stream with states; no sum over rows."""
+    if schedule.split and splittable(plan) is None:
+        raise UnsupportedError(
+            plan.kernel.name,
+            reason="tiles: the schedule splits the stream over blocks, and there is not one whose "
+            "states are f32 and can be joined",
+            remedy="choose split = 0, or leave the schedule to the compiler",
+            location=plan.kernel.location,
+        )
+    op, rows = plan.sum_over_rows, plan.sizes[plan.row]
+    if op is not None and rows > schedule.rows:
+        raise UnsupportedError(
+            op.name,
+            reason=f"tiles: it sums over the axis {plan.row} of {rows} rows, which one block must "
+            f"hold, and the schedule's blocks have {schedule.rows}",
+            remedy="choose more warps or row_blocks, or leave the schedule to the compiler",
+            location=op.location,
+        )
 
 
 def _blocks(plan: Plan, schedule: TileSchedule) -> tuple[Factor, ...]:

@@ -92,6 +92,15 @@ class Plan:
         """Labels that are not split by the grid."""
         return tuple(label for label in diag.labels(value) if label not in self.grid)
 
+    @property
+    def sum_over_rows(self) -> ir.Operation | None:
+        """An op that sums over rows, so that one block must hold all of them."""
+        for op in array_ops(self.kernel):
+            summed = op.name in ("diag.reduce", "diag.contract")
+            if summed and self.row in diag.strings(op.attributes["over"]):
+                return op
+        return None
+
     def streams(self) -> list[ir.Operation]:
         """All streams, in order."""
         return [op for op in array_ops(self.kernel) if op.name == "diag.stream"]

@@ -14,8 +14,9 @@ from diagc.targets.nvptx.tiles.operands import (
     SharedRows,
     WidenedColumns,
 )
-from diagc.targets.nvptx.tiles.plan import Product, Staged, stage_of, trace
+from diagc.targets.nvptx.tiles.plan import Product, Staged, read_wires, stage_of, trace
 from diagc.targets.nvptx.tiles.ranges import is_widened
+from diagc.targets.nvptx.tiles.shared_memory import SharedView
 
 if TYPE_CHECKING:
     from diagc.targets.nvptx.tiles.regions import Region
@@ -76,14 +77,29 @@ class _Operands:
             return SharedRows(self.frame, self.staging.view(staged), by_rows, parts, paired)
         staged = self._rewritten()
         if staged is not None:
-            with self.frame.code.within(self.frame.scope):
-                tile = self._masked(self.region.tile(rows))
-            view = self.staging.rewrite(staged, tile, self._dtype)
+            view = self._rewrite(staged)
             return SharedRows(self.frame, view, True, self._parts(self._dtype), paired)
         tile = self._masked(self.region.tile(rows))
         exact = isinstance(place, Memory) and place.dtype != "f32"
         parts = 1 if exact else self._parts("f32")
         return RegisterRows(self.frame, tile, self.kind, parts, exact)
+
+    def _rewrite(self, staged: Staged) -> SharedView:
+        """Map the rows in shared memory; in parts where all that has columns is what is mapped."""
+        rows, inner = self.product.rows, self.product.inner
+        op = rows.owner.operation
+        source = next(wire for wire in read_wires(op) if stage_of(self.plan, wire) == staged)
+        memory = self.region.places[source]
+        assert isinstance(memory, Memory), "what is staged is an argument"
+        others = [wire for wire in read_wires(op) if wire != source]
+        alone = not any(inner in diag.labels(wire) for wire in others)
+
+        def mapped(tile: Tile) -> Tile:
+            region = self.region.nested()
+            region.places[source] = tile
+            return self._masked(region.map(op))
+
+        return self.staging.rewrite(staged, memory, inner, mapped, in_parts=alone)
 
     @property
     def _dtype(self) -> str:

@@ -8,10 +8,10 @@ bits, and a constant: everything that a thread does not choose by its number is 
 
 from dataclasses import dataclass
 
-__all__ = ["CHUNK_BYTES", "SharedTile"]
+__all__ = ["CHUNK_BYTES", "ROW_BYTES", "SharedTile"]
 
 CHUNK_BYTES = 16
-_ROW_BYTES = 128  # all 32 banks
+ROW_BYTES = 128  # all 32 banks
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class SharedTile:
     def pitch(self) -> int:
         """Bytes of a line."""
         used = self.width * self.element_bytes
-        if used >= _ROW_BYTES:
-            return -(-used // _ROW_BYTES) * _ROW_BYTES
+        if used >= ROW_BYTES:
+            return -(-used // ROW_BYTES) * ROW_BYTES
         return max(1 << (used - 1).bit_length(), CHUNK_BYTES)
 
     @property
@@ -53,7 +53,7 @@ class SharedTile:
     @property
     def mask(self) -> int:
         """The bits of a chunk's number that are swizzled."""
-        return min(self.pitch, _ROW_BYTES) // CHUNK_BYTES - 1
+        return min(self.pitch, ROW_BYTES) // CHUNK_BYTES - 1
 
     @property
     def shift(self) -> int:

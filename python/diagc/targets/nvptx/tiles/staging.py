@@ -1,12 +1,12 @@
 """The tiles of a kernel in shared memory: where they are, when they are filled, who reads them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from diagc.mlir import ir
 from diagc.targets.nvptx.tiles.arena import Arena
 from diagc.targets.nvptx.tiles.copies import TileCopy
-from diagc.targets.nvptx.tiles.emitter import Index
+from diagc.targets.nvptx.tiles.emitter import Index, Scope
 from diagc.targets.nvptx.tiles.frame import Frame, Span
 from diagc.targets.nvptx.tiles.layouts import Slot, Tile
 from diagc.targets.nvptx.tiles.memory import Memory, register_type
@@ -14,6 +14,7 @@ from diagc.targets.nvptx.tiles.operands import SharedRows
 from diagc.targets.nvptx.tiles.plan import Plan, Staged
 from diagc.targets.nvptx.tiles.row_tiles import RowConditions, RowNumbers, RowWords
 from diagc.targets.nvptx.tiles.shared_memory import SharedView
+from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES
 
 __all__ = ["Staging"]
 
@@ -77,8 +78,12 @@ class Staging:
 
     def rows_tile(self, staged: Staged, memory: Memory, column: str) -> Tile:
         """A tile with rows as elements in registers; made where it is read, if it streams."""
-        view, code = self.view(staged), self.frame.code
-        scope = self.frame.scope if staged.streamed is None else code.scope
+        view = self.view(staged)
+        scope = self.frame.scope if staged.streamed is None else self.frame.code.scope
+        return self._elements(view, scope, memory, column)
+
+    def _elements(self, view: SharedView, scope: Scope, memory: Memory, column: str) -> Tile:
+        code = self.frame.code
         by_rows = memory.labels.index(column) > memory.labels.index(self.frame.row)
         element = register_type(self.frame, memory.dtype)
         if memory.dtype == "i1":
@@ -96,25 +101,60 @@ class Staging:
             words=(memory.dtype, words.word),
         )
 
-    def rewrite(self, staged: Staged, tile: Tile, dtype: str) -> SharedView:
-        """Put a tile in the place of the argument that it was made of; once."""
+    def rewrite(
+        self,
+        staged: Staged,
+        memory: Memory,
+        column: str,
+        mapped: Callable[[Tile], Tile],
+        *,
+        in_parts: bool,
+    ) -> SharedView:
+        """Put a map of an argument in the argument's place; once.
+
+        Args:
+            staged: the argument's tile: lines are rows.
+            memory: the argument.
+            column: its label besides that of rows.
+            mapped: makes the map's elements, of the same type, in the scope being written.
+            in_parts: whether columns may be mapped in a loop, 128 bytes at a time: less code.
+        """
         view = self.view(staged)
         if staged in self._rewritten:
             return view
         self._rewritten.add(staged)
         code, frame = self.frame.code, self.frame
+        span, size = frame.spans[column], view.tile.element_bytes
+        whole = span.size == span.extent and span.extent * size % ROW_BYTES == 0
+        parts = span.extent * size // ROW_BYTES if in_parts and whole else 1
+        extent = span.extent // parts
+
+        def part(number: Index, _carried: list[ir.Value]) -> list[ir.Value]:
+            frame.spans[column] = Span(code.mul(number, extent), extent, span.size, whole)
+            here = SharedView(frame, view.tile, code.mul(number, extent * size))
+            tile = mapped(self._elements(here, code.scope, memory, column))
+            self._replace(here, tile, memory.dtype)
+            return []
+
         with code.within(frame.scope):
-            columns = frame.columns(tile.column)
-            slots = [slot for slot in tile.slots(frame.blocks, columns) if slot.pair == 0]
-            values = [self._pair(tile, slot, dtype) for slot in slots]
-            # every lane has read what others overwrite
+            if parts == 1:
+                part(0, [])
+            else:
+                code.loop(0, parts, 1, [], part)
             code.sync_warp()
-            for slot, value in zip(slots, values, strict=True):
-                size = view.tile.element_bytes
-                line, chunk = 16 * slot.block + 8 * slot.half, slot.column * size // 2
-                code.store(value, view.at("pairs", line, chunk), 2 * size)
-            code.sync_warp()
+        frame.spans[column] = span
         return view
+
+    def _replace(self, view: SharedView, tile: Tile, dtype: str) -> None:
+        code, frame, size = self.frame.code, self.frame, view.tile.element_bytes
+        columns = frame.columns(tile.column)
+        slots = [slot for slot in tile.slots(frame.blocks, columns) if slot.pair == 0]
+        values = [self._pair(tile, slot, dtype) for slot in slots]
+        # every lane has read what others overwrite
+        code.sync_warp()
+        for slot, value in zip(slots, values, strict=True):
+            line, chunk = 16 * slot.block + 8 * slot.half, slot.column * size // 2
+            code.store(value, view.at("pairs", line, chunk), 2 * size)
 
     def _pair(self, tile: Tile, slot: Slot, dtype: str) -> ir.Value:
         if dtype != "f32":
