@@ -247,10 +247,20 @@ class StateDeriver:
         for name in used:
             raw = self._summands.raw(name)
             inner = [self._states[int(r[1:])] for r in symbols(raw) & set(results)]
-            if not laws.is_safe(raw, results, self.positive) or not all(map(_is_finite, inner)):
+            if not laws.is_safe(raw, results, self.positive) or not all(map(self._is_finite, inner)):
                 shown = self._texts.law(symbol(name))
                 text = f"a statistic that it uses, {shown}, may be infinite or no number at first"
                 raise Refusal(text, op)
+
+    def _is_finite(self, state: State) -> bool:
+        """Whether the value of a state is a number from the first chunk on."""
+        weights = () if state.further is None else state.further.form.weights
+        names = {name for weight in weights for name in symbols(weight)}
+        raws = {name: self._summands.raw(name) for name in names if name[0] == "s"}
+        results = [f"r{number}" for number in range(self._summands.count)]
+        return all(
+            laws.is_safe(substitute(weight, raws), results, self.positive) for weight in weights
+        )
 
     def _require_safe(self, op: ir.Operation, law: Expr, used: Sequence[str]) -> None:
         """A correction must be finite."""
@@ -347,12 +357,6 @@ class StateDeriver:
             if not _vanishes(law, name, empty):
                 law = select(equal(symbol(name), empty), 0.0, law)
         return law
-
-
-def _is_finite(state: State) -> bool:
-    """Whether the value of a state is a number from the first chunk on."""
-    weights = () if state.further is None else state.further.form.weights
-    return all(laws.is_safe(weight, symbols(weight)) for weight in weights)
 
 
 _SAMPLES = (-3.7, 0.0, 0.1, 91.0)
