@@ -15,7 +15,7 @@ from diagc.testing.random_cascades import random_cascade
 
 __all__ = ["Report", "report"]
 
-_WITNESSES = ("singular values", "on the row", "moves by", "seen twice")
+_WITNESSES = ("singular values", "on the row", "moves by", "seen twice", "is no number where")
 
 
 @dataclass

@@ -91,7 +91,8 @@ def test_legal_cascades_stream_and_compute(steps: Any) -> None:
         ),
         (
             (("M", "sum", X), ("S", None, 1.0 / M), ("R", "sum", (X - S) * X)),
-            "a statistic that it uses, 1 / z, may be infinite or no number at first",
+            "a statistic that it uses, 1 / z, may be infinite or no number at first: "
+            "it is no number where z = 0",
         ),
     ],
 )
