@@ -34,6 +34,7 @@ def cascade(*steps: tuple[str, str | None, Any]) -> Cascade:
     return Cascade(tuple(Step(*step) for step in steps), legal=True)
 
 
+LOG_Z = call("log", Z)
 WEIGHTED = (("M", "max", X), ("Z", "sum", exp(X - M)), ("U", "sum", exp(X - M) * Y))
 
 
@@ -50,6 +51,15 @@ WEIGHTED = (("M", "max", X), ("Z", "sum", exp(X - M)), ("U", "sum", exp(X - M) *
         (("M", "max", X), ("R", "sum", exp(X - M) * (X - M) * (X - M))),
         # no polynomial and no exponential: sums that do not move, weighed at the end
         (("M", "mean", X), ("R", "sum", call("cos", Y - M) + call("tanh", M) * X)),
+        # a logarithm within a product: three statistics, and a factor that stands twice
+        (*WEIGHTED[:2], ("R", "sum", exp((X - M - LOG_Z) * 0.5) * (X - M - LOG_Z) * (X - M - LOG_Z))),
+        # the same with one statistic, log-sum-exp: the logarithm is not split off
+        (
+            *WEIGHTED[:2],
+            ("S", None, M + LOG_Z),
+            ("U", "mean", exp((X - S) * 0.5) * (X - S) * (X - S)),
+            ("R", "sum", (Y - U) * (Y - U)),
+        ),
         # three levels, the third around a statistic that is itself weighed
         (
             ("M", "max", X),
