@@ -3,9 +3,10 @@
 With z the sum of e = exp(a) along the row, exp(a - log z) is e / z, and a - log z stands alone: the
 statistic z, which no stream could follow under an exponential, becomes a factor or a summand.
 
-Only whole differences keep a logarithm, and no term is split in one place only. Within a larger term, as in `exp(a - s) * (a - s)` with s
-the log-sum-exp c + log z, a split would leave a term of three statistics, c, z and log z, of which
-none keeps the term in range alone, where there was one: such a term stays as it is.
+Only whole differences keep a logarithm, and no term is split in one place only. Within a larger
+term, as in `exp(a - s) * (a - s)` with s the log-sum-exp c + log z, a split would leave a term of
+the statistics c and z where there was one, and what keeps it in range would be torn apart: such a
+term stays as it is.
 """
 
 from diagc.algebra.dataflow import carries, defining_op
