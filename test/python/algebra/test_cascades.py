@@ -21,7 +21,7 @@ X, Y, M, S, Z, U = (symbol(name) for name in "XYMSZU")
 
 def test_random_cascades() -> None:
     """A sample; `python -m diagc.testing.cascade_report 1000` judges them all."""
-    found = report(range(5000, 5100), run_every=4)
+    found = report(range(5000, 5100), numbers_every=4)
     assert (found.legal, found.illegal) == (50, 50)
     assert not found.wrong_accepts
     assert len(found.wrong_refusals) <= 1
@@ -52,7 +52,10 @@ WEIGHTED = (("M", "max", X), ("Z", "sum", exp(X - M)), ("U", "sum", exp(X - M) *
         # no polynomial and no exponential: sums that do not move, weighed at the end
         (("M", "mean", X), ("R", "sum", call("cos", Y - M) + call("tanh", M) * X)),
         # a logarithm within a product: three statistics, and a factor that stands twice
-        (*WEIGHTED[:2], ("R", "sum", exp((X - M - LOG_Z) * 0.5) * (X - M - LOG_Z) * (X - M - LOG_Z))),
+        (
+            *WEIGHTED[:2],
+            ("R", "sum", exp((X - M - LOG_Z) * 0.5) * (X - M - LOG_Z) * (X - M - LOG_Z)),
+        ),
         # the same with one statistic, log-sum-exp: the logarithm is not split off
         (
             *WEIGHTED[:2],
