@@ -97,6 +97,8 @@ class Rescaling:
         if op == "mul":
             return _sum_of_degrees(degrees[0], degrees[1]), Expr(op, args)
         if op == "div":
+            if degrees[1] and not self._is_row(expr.args[1]):
+                raise UnbalancedError("a division by an element, which may be 0 at the new scale")
             return _sum_of_degrees(degrees[0], -(degrees[1] or _ZERO)), Expr(op, args)
         return self._function(op, degrees, args)
 
@@ -113,6 +115,8 @@ class Rescaling:
             return _ZERO, finite + _times(self._log_scale, degree)
         if op == "pow" and degree and args[1].op == CONSTANT:
             power = Fraction(float(args[1].value or 0.0)).limit_denominator(1000)
+            if power < 0 and not self._is_row(expr.args[0]):
+                raise UnbalancedError("a division by an element, which may be 0 at the new scale")
             return degree * power, Expr(op, args)
         raise UnbalancedError(f"'{op}' of a term that depends on the scale")
 

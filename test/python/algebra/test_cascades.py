@@ -85,6 +85,10 @@ def test_legal_cascades_stream_and_compute(steps: Any) -> None:
             (("M", "mean", X), ("R", "sum", call("tanh", X - M))),
             "tanh(a - z / n) changes with a statistic by no law of rank up to 6: singular values",
         ),
+        (  # no scale is taken off an element that something is divided by
+            (("M", "min", X), ("R", "sum", (M - X) * Y + 1.0 / (exp(Y - M) + 1.0))),
+            "by no law of rank up to 6: singular values of [phi(x_i, s_j)] are",
+        ),
         (
             (("M", "max", X), ("R", "sum", call("pow", X - M, 6.0))),
             "by no law of rank up to 6: singular values of [phi(x_i, s_j)] are",
