@@ -205,7 +205,7 @@ def row_max_and_lse(
 # RUN:   | filecheck %s --check-prefix=ENTROPY
 # ENTROPY-LABEL: func.func public @main
 # ENTROPY: "diag.stream"
-# ENTROPY: axis = "m", law = ["m: maximum of a * 0.125", "z: sum of exp(a * 0.125 - m), corrected by exp(m - m')", "o: sum of exp(a * 0.125 - m) * b, corrected by exp(m - m')", "z2: sum of exp(a * 0.125 - m) * (a * 0.125 - m), corrected by 1 further sums and m' - m"]
+# ENTROPY: axis = "m", law = ["m: maximum of a * 0.125", "z: sum of exp(a * 0.125 - m), corrected by exp(m - m')", "o: sum of exp(a * 0.125 - m) * b, corrected by exp(m - m')", "z2: sum of exp(a * 0.125 - m) * (a * 0.125 - m), corrected by 1 further sum and exp(m - m'), m' - m"]
 # ENTROPY-NOT: "diag.stream"
 def entropy(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor, document: Tensor
