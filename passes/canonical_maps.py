@@ -214,7 +214,9 @@ def chunk_of_mask(op: ir.Operation) -> ir.Value | None:
     return copy.results[0]
 
 
-_SIMPLER = {"math.absf", "math.sqrt", "arith.maximumf", "arith.select", "arith.mulf"}
+_SIMPLER = {
+    *("math.absf", "math.sqrt", "arith.maximumf", "arith.select", "arith.mulf", "arith.divf")
+}
 """Ops that some identity of scalars starts from."""
 
 

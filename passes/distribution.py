@@ -75,9 +75,9 @@ class _Row:
     def split_factor(self, expr: Expr) -> list[_Share]:
         """A product with one sum of elements and statistics, all of one sign."""
         factors = list(_factors(expr))
-        for factor in factors:
+        for place, factor in enumerate(factors):
             parts = self._parts(factor)
-            others = [other for other in factors if other is not factor]
+            others = factors[:place] + factors[place + 1 :]  # an equal factor stays
             if parts is None or not others:
                 continue
             elements, statistic = parts
@@ -93,10 +93,10 @@ class _Row:
         summed = list(linear_terms(expr))
         elements = [t for t in summed if self._varies(t[1])]
         rest = [t for t in summed if t not in elements]
-        for term in rest:
+        for place, term in enumerate(rest):
             whole = sum_of([*elements, term])
             if whole is not None and own_maximum(whole, self._terms) is not None:
-                left = sum_of([t for t in rest if t != term])
+                left = sum_of(rest[:place] + rest[place + 1 :])
                 is_statistic = left is not None and self._is_statistic(left)
                 return (whole, left) if is_statistic and left is not None else None
         return None

@@ -2,6 +2,11 @@
 
 With z the sum of e = exp(a) along the row, exp(a - log z) is e / z, and a - log z stands alone: the
 statistic z, which no stream could follow under an exponential, becomes a factor or a summand.
+
+Only whole differences keep a logarithm, and no term is split in one place only. Within a larger
+term, as in `exp(a - s) * (a - s)` with s the log-sum-exp c + log z, a split would leave a term of
+the statistics c and z where there was one, and what keeps it in range would be torn apart: such a
+term stays as it is.
 """
 
 from diagc.algebra.dataflow import carries, defining_op
@@ -33,6 +38,11 @@ def split_logs(graph: Graph, terms: WireTerms) -> None:
             replace_map(op, new, terms)
 
 
+def _logs(expr: Expr) -> set[Expr]:
+    found = {expr} if expr.op == "log" else set()
+    return found.union(*map(_logs, expr.args))
+
+
 def replace_map(op: ir.Operation, expr: Expr, terms: WireTerms) -> None:
     """Put a map of another term in the place of map `op`; its wire keeps its symbol."""
     result = op.results[0]
@@ -54,7 +64,18 @@ class _Splitter:
         self._result = op.results[0]
 
     def split(self, expr: Expr) -> Expr:
-        """The term with every fitting logarithm split off."""
+        """The term with every fitting logarithm split off, or as it is where one would stay."""
+        new = self._split(expr)
+        stays = self._find(expr) is None and (_logs(new) - _logs(expr) or self._reads_logs(new))
+        return expr if stays else new
+
+    def _reads_logs(self, expr: Expr) -> bool:
+        """Whether a term reads a statistic that has a logarithm which can be split off."""
+        if expr.op == SYMBOL:
+            return self._opened(True, expr, False) != [(True, expr)]
+        return any(map(self._reads_logs, expr.args))
+
+    def _split(self, expr: Expr) -> Expr:
         if expr.op == "exp":
             found = self._find(expr.args[0], elements=True)
             if found is not None:
@@ -65,7 +86,7 @@ class _Splitter:
             found = self._find(expr)
             if found is not None and any(not negative for negative, _ in found[0]):
                 return _sum(found[0]) - log(found[1])
-        return Expr(expr.op, tuple(map(self.split, expr.args)), expr.value)
+        return Expr(expr.op, tuple(map(self._split, expr.args)), expr.value)
 
     def _find(self, expr: Expr, elements: bool = False) -> tuple[list[Term], Expr, Expr] | None:
         """What is left of a sum without `- log z`, z, and the summand of z, if that is its exp.

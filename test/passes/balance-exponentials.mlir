@@ -142,3 +142,45 @@ func.func @another_sum(%s: tensor<?x?xf32, ["q", "x"]>, %t: tensor<?x?xf32, ["q"
   }) : () -> tensor<?x?xf32, ["q", "x"]>
   return %p : tensor<?x?xf32, ["q", "x"]>
 }
+
+// -----
+
+// A logarithm that would stay within a product is not split off: log-sum-exp is one statistic.
+// CHECK-LABEL: func.func @within_a_product
+// CHECK: %[[Z:[0-9]+]] = "diag.reduce"({{.*}}) {kind = "add", over = ["x"]}
+// CHECK: %[[L:[0-9]+]] = "diag.map"() ({
+// CHECK: "diag.element"(%[[Z]])
+// CHECK: math.log
+// CHECK: "diag.map"() ({
+// CHECK-NOT: "diag.element"(%[[Z]])
+// CHECK: "diag.element"(%[[L]])
+// CHECK-NOT: math.log
+// CHECK: return
+func.func @within_a_product(%s: tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]> {
+  %m = "diag.reduce"(%s) {kind = "max", over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]>
+  %e = "diag.map"() ({
+    %0 = "diag.element"(%s) : (tensor<?x?xf32, ["q", "x"]>) -> f32
+    %1 = "diag.element"(%m) : (tensor<?xf32, ["q"]>) -> f32
+    %2 = arith.subf %0, %1 : f32
+    %3 = math.exp %2 : f32
+    "diag.yield"(%3) : (f32) -> ()
+  }) : () -> tensor<?x?xf32, ["q", "x"]>
+  %z = "diag.reduce"(%e) {kind = "add", over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]>
+  %l = "diag.map"() ({
+    %0 = "diag.element"(%m) : (tensor<?xf32, ["q"]>) -> f32
+    %1 = "diag.element"(%z) : (tensor<?xf32, ["q"]>) -> f32
+    %2 = math.log %1 : f32
+    %3 = arith.addf %0, %2 : f32
+    "diag.yield"(%3) : (f32) -> ()
+  }) : () -> tensor<?xf32, ["q"]>
+  %p = "diag.map"() ({
+    %0 = "diag.element"(%s) : (tensor<?x?xf32, ["q", "x"]>) -> f32
+    %1 = "diag.element"(%l) : (tensor<?xf32, ["q"]>) -> f32
+    %2 = arith.subf %0, %1 : f32
+    %3 = math.exp %2 : f32
+    %4 = arith.mulf %3, %2 : f32
+    "diag.yield"(%4) : (f32) -> ()
+  }) : () -> tensor<?x?xf32, ["q", "x"]>
+  %h = "diag.reduce"(%p) {kind = "add", over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]>
+  return %h : tensor<?xf32, ["q"]>
+}

@@ -97,8 +97,16 @@ class Rescaling:
         if op == "mul":
             return _sum_of_degrees(degrees[0], degrees[1]), Expr(op, args)
         if op == "div":
+            self._require_row(degrees[1], expr.args[1])
             return _sum_of_degrees(degrees[0], -(degrees[1] or _ZERO)), Expr(op, args)
+        if op == "pow" and degrees[0] and (_number(args[1]) or 0.0) < 0.0:
+            self._require_row(degrees[0], expr.args[0])
         return self._function(op, degrees, args)
+
+    def _require_row(self, degree: Degree, divisor: Expr) -> None:
+        """An element that something is divided by may be 0 at the new scale, as a sum is not."""
+        if degree and not self._is_row(divisor):
+            raise UnbalancedError("a division by an element that depends on the scale")
 
     def _function(
         self, op: str, degrees: tuple[Degree, ...], args: tuple[Expr, ...]
@@ -136,6 +144,10 @@ class Rescaling:
 
 
 _KEEPS_ZERO = ("add", "sub", "mul", "neg", "abs", "max", "min", "select", "sqrt")
+
+
+def _number(expr: Expr) -> float | None:
+    return float(expr.value or 0.0) if expr.op == CONSTANT else None
 
 
 def _sum_of_degrees(left: Degree, right: Degree) -> Degree:

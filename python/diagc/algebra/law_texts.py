@@ -81,6 +81,10 @@ class LawTexts:
         """A statistic, over states."""
         return show(readable(substitute(self._summands.raw(name), self._result_names(""))))
 
+    def result(self, name: str) -> str:
+        """The letter of the state of result `name`."""
+        return str(self._result_names("")[name].value)
+
     def _result_names(self, prime: str) -> dict[str, Expr]:
         names = (self._states[op] for op in self._results)
         return {f"r{number}": symbol(name + prime) for number, name in enumerate(names)}

@@ -8,8 +8,10 @@ max(x, -x)                  = |x|
 max(x, 0) + max(-x, 0)      = |x|
 select(not c, x, y)         = select(c, y, x)
 (x * 2) * 3                 = x * 6
+x / 4                       = x * 0.25, for powers of two, whose reciprocals are exact
 """
 
+import math
 from collections.abc import Callable
 
 from diagc.algebra.expressions import CONSTANT, Expr, absolute, call, constant, select
@@ -54,6 +56,18 @@ def _product(x: Expr, y: Expr) -> Expr | None:
     return None
 
 
+_LARGEST_EXPONENT = 14
+"""Of two, so that the reciprocal is a normal number in f16, too."""
+
+
+def _quotient(x: Expr, y: Expr) -> Expr | None:
+    if y.op != CONSTANT or x.op == CONSTANT or not isinstance(y.value, float):
+        return None
+    size, exponent = math.frexp(y.value)
+    exact = abs(size) == 0.5 and abs(exponent - 1) <= _LARGEST_EXPONENT
+    return simplified(x * (1.0 / y.value)) if exact else None
+
+
 def _sign(x: Expr) -> Expr:
     zero = constant(0.0)
     negative = select(call("lt", x, zero), -1.0, 0.0)
@@ -92,6 +106,7 @@ def _select(condition: Expr, x: Expr, y: Expr) -> Expr | None:
 _RULES: dict[str, Callable[..., Expr | None]] = {
     "abs": _absolute,
     "add": _sum,
+    "div": _quotient,
     "max": _maximum,
     "mul": _product,
     "select": _select,

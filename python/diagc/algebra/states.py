@@ -31,7 +31,7 @@ from diagc.algebra.law_texts import LawTexts
 from diagc.algebra.refusal import Refusal
 from diagc.algebra.replay import replay
 from diagc.algebra.summands import Summands, monoid_of
-from diagc.algebra.witnesses import rank_witness, shift_witness
+from diagc.algebra.witnesses import pole_witness, rank_witness, shift_witness
 from diagc.dialects import diag
 from diagc.mlir import ir
 
@@ -246,17 +246,28 @@ class StateDeriver:
         results = [f"r{number}" for number in range(self._summands.count)]
         for name in used:
             raw = self._summands.raw(name)
-            inner = [self._states[int(r[1:])] for r in symbols(raw) & set(results)]
-            if not laws.is_safe(raw, results, self.positive) or not all(map(_is_finite, inner)):
+            inner = [self._states[int(r[1:])] for r in sorted(symbols(raw) & set(results))]
+            for term in (raw, *(weight for state in inner for weight in self._weights(state))):
+                if laws.is_safe(term, results, self.positive):
+                    continue
                 shown = self._texts.law(symbol(name))
                 text = f"a statistic that it uses, {shown}, may be infinite or no number at first"
-                raise Refusal(text, op)
+                read = {r: self._texts.result(r) for r in symbols(term) & set(results)}
+                raise Refusal(text + pole_witness(term, read, self.positive), op)
+
+    def _weights(self, state: State) -> list[Expr]:
+        """By what the sums of a state count in its value, over results."""
+        weights = () if state.further is None else state.further.form.weights
+        names = {name for weight in weights for name in symbols(weight)}
+        raws = {name: self._summands.raw(name) for name in names if name[0] == "s"}
+        return [substitute(weight, raws) for weight in weights]
 
     def _require_safe(self, op: ir.Operation, law: Expr, used: Sequence[str]) -> None:
         """A correction must be finite."""
         if not laws.is_safe(law, used):
-            shown = self._texts.law(law)
-            raise Refusal(f"its correction {shown} divides by a statistic that may be 0", op)
+            read = {name: self._texts.law(symbol(name)) for name in symbols(law)}
+            text = f"its correction {self._texts.law(law)} divides by a statistic that may be 0"
+            raise Refusal(text + pole_witness(law, read), op)
 
     def _require_common(self, op: ir.Operation, law: Expr, used: Sequence[str]) -> None:
         """A correction must be the same wherever the reduction sums."""
@@ -347,12 +358,6 @@ class StateDeriver:
             if not _vanishes(law, name, empty):
                 law = select(equal(symbol(name), empty), 0.0, law)
         return law
-
-
-def _is_finite(state: State) -> bool:
-    """Whether the value of a state is a number from the first chunk on."""
-    weights = () if state.further is None else state.further.form.weights
-    return all(laws.is_safe(weight, symbols(weight)) for weight in weights)
 
 
 _SAMPLES = (-3.7, 0.0, 0.1, 91.0)

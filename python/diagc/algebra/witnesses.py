@@ -1,7 +1,8 @@
 """Witnesses of refusals: numbers that show that a law does not hold."""
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import product
 from random import Random
 
 from diagc.algebra.counterexamples import modelled
@@ -10,7 +11,7 @@ from diagc.algebra.finite_rank import MOST_SUMS
 from diagc.algebra.laws import cases
 from diagc.algebra.numeric_rank import singular_values
 
-__all__ = ["rank_witness", "shift_witness"]
+__all__ = ["pole_witness", "rank_witness", "shift_witness"]
 
 _TRIES = 40
 
@@ -49,6 +50,26 @@ def shift_witness(phi: Expr, statistics: Sequence[str], elements: Collection[str
                     f"{steps[0]:.4g} and another by {steps[1]:.4g}"
                 )
     return "positions"
+
+
+_TRIED, _TRIED_POSITIVE = (0.0, 1.0, -1.0), (0.5, 1.0, 2.0)
+
+
+def pole_witness(term: Expr, shown: Mapping[str, str], positive: Collection[str] = ()) -> str:
+    """A point at which a term is no number: `: it is no number where z = 0`; empty if none is seen.
+
+    Args:
+        term: the term.
+        shown: what people call its symbols; those that are missing are 1.
+        positive: symbols that are above 0.
+    """
+    term, names = modelled(term), sorted(symbols(term))
+    tried = [_TRIED_POSITIVE if n in positive else _TRIED if n in shown else (1.0,) for n in names]
+    for numbers in product(*tried):
+        if not math.isfinite(evaluate(term, dict(zip(names, numbers, strict=True)))):
+            pairs = [(shown[n], x) for n, x in zip(names, numbers, strict=True) if n in shown]
+            return ": it is no number where " + ", ".join(f"{n} = {x:g}" for n, x in pairs)
+    return ""
 
 
 def _shown(values: dict[str, float], names: Sequence[str]) -> Iterator[str]:

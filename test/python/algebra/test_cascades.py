@@ -21,7 +21,7 @@ X, Y, M, S, Z, U = (symbol(name) for name in "XYMSZU")
 
 def test_random_cascades() -> None:
     """A sample; `python -m diagc.testing.cascade_report 1000` judges them all."""
-    found = report(range(5000, 5100), run_every=4)
+    found = report(range(5000, 5100), numbers_every=4)
     assert (found.legal, found.illegal) == (50, 50)
     assert not found.wrong_accepts
     assert len(found.wrong_refusals) <= 1
@@ -34,6 +34,7 @@ def cascade(*steps: tuple[str, str | None, Any]) -> Cascade:
     return Cascade(tuple(Step(*step) for step in steps), legal=True)
 
 
+LOG_Z = call("log", Z)
 WEIGHTED = (("M", "max", X), ("Z", "sum", exp(X - M)), ("U", "sum", exp(X - M) * Y))
 
 
@@ -50,6 +51,18 @@ WEIGHTED = (("M", "max", X), ("Z", "sum", exp(X - M)), ("U", "sum", exp(X - M) *
         (("M", "max", X), ("R", "sum", exp(X - M) * (X - M) * (X - M))),
         # no polynomial and no exponential: sums that do not move, weighed at the end
         (("M", "mean", X), ("R", "sum", call("cos", Y - M) + call("tanh", M) * X)),
+        # a logarithm within a product: three statistics, and a factor that stands twice
+        (
+            *WEIGHTED[:2],
+            ("R", "sum", exp((X - M - LOG_Z) * 0.5) * (X - M - LOG_Z) * (X - M - LOG_Z)),
+        ),
+        # the same with one statistic, log-sum-exp: the logarithm is not split off
+        (
+            *WEIGHTED[:2],
+            ("S", None, M + LOG_Z),
+            ("U", "mean", exp((X - S) * 0.5) * (X - S) * (X - S)),
+            ("R", "sum", (Y - U) * (Y - U)),
+        ),
         # three levels, the third around a statistic that is itself weighed
         (
             ("M", "max", X),
@@ -72,6 +85,10 @@ def test_legal_cascades_stream_and_compute(steps: Any) -> None:
             (("M", "mean", X), ("R", "sum", call("tanh", X - M))),
             "tanh(a - z / n) changes with a statistic by no law of rank up to 6: singular values",
         ),
+        (  # no scale is taken off an element that something is divided by
+            (("M", "min", X), ("R", "sum", (M - X) * Y + 1.0 / (exp(Y - M) + 1.0))),
+            "by no law of rank up to 6: singular values of [phi(x_i, s_j)] are",
+        ),
         (
             (("M", "max", X), ("R", "sum", call("pow", X - M, 6.0))),
             "by no law of rank up to 6: singular values of [phi(x_i, s_j)] are",
@@ -91,7 +108,8 @@ def test_legal_cascades_stream_and_compute(steps: Any) -> None:
         ),
         (
             (("M", "sum", X), ("S", None, 1.0 / M), ("R", "sum", (X - S) * X)),
-            "a statistic that it uses, 1 / z, may be infinite or no number at first",
+            "a statistic that it uses, 1 / z, may be infinite or no number at first: "
+            "it is no number where z = 0",
         ),
     ],
 )
