@@ -113,7 +113,7 @@ class _Inverter:
         if step == 1 and not offset and (taken == size if static else label == axis):
             self._place(dim, self._axis(axis, size))
         elif step == -1 and static and taken == size and offset == size - 1:
-            self._place(dim, -self._axis(axis, size) + (size - 1))
+            self._place(dim, self._axis(axis, size) * -1 + (size - 1))
         elif step == 1 and static:
             self._place(dim, self._axis(label, taken))
             self._found.pads.append((label, axis, offset, size - offset - taken))

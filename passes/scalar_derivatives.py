@@ -120,6 +120,8 @@ def times(x: Expr, y: Expr) -> Expr:
 def _plus(x: Slope, y: Slope) -> Slope:
     if x is None or y is None:
         return y if x is None else x
+    if x == y:
+        return times(constant(2.0), x)
     if y.op == "neg":
         return x - y.args[0]
     return y - x.args[0] if x.op == "neg" else x + y
@@ -207,6 +209,11 @@ def _by_divisor(known: Derivatives, args: list[Expr], out: ir.Value) -> Expr:
     return -(ratio * ratio) if args[0] == _ONE else -(ratio / args[1])
 
 
+def _by_modulus(known: Derivatives, args: list[Expr], out: ir.Value) -> Expr:
+    """Minus the whole number of times that y goes into x."""
+    return (known.term(out) - args[0]) / args[1]
+
+
 def _by_base(base: Expr, power: Expr) -> Expr:
     if power.op == CONSTANT:
         lower = float(power.value or 0.0) - 1.0
@@ -230,6 +237,7 @@ _PARTIALS: dict[str, tuple[Partial, ...]] = {
     "arith.extf": (_number(1.0),),
     "arith.mulf": (_of(lambda x, y: y), _of(lambda x, y: x)),
     "arith.negf": (_number(-1.0),),
+    "arith.remf": (_number(1.0), _by_modulus),
     "arith.subf": (_number(1.0), _number(-1.0)),
     "arith.truncf": (_number(1.0),),
     "math.atan": (_of(lambda x: 1.0 / (x * x + 1.0)),),

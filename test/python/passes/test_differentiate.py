@@ -1,0 +1,361 @@
+"""The pass differentiate: every rule against torch.autograd and finite differences, in float64."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from diagc.frontend.builder import Diagram, Wire, fn
+from diagc.testing.gradients import Array, by_differences, gradients, random_cotangents
+
+Model = Callable[[Diagram], Sequence[Wire]]
+Formula = Callable[..., Any]
+SEED = 4711
+
+
+def text(model: Model) -> str:
+    with Diagram("main") as g:
+        g.output(*model(g))
+    return str(g.module.operation.get_asm(enable_debug_info=True))
+
+
+def elementwise(function: Callable[[Any], Any]) -> Model:
+    return lambda g: [function(g.input("X", "f64", n=4, c=5))]
+
+
+def binary(function: Callable[[Any, Any], Any]) -> Model:
+    """Y lacks an axis of X, so that it is broadcast."""
+    return lambda g: [function(g.input("X", "f64", n=4, c=5), g.input("Y", "f64", c=5))]
+
+
+def positive(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    return rng.uniform(0.3, 2.0, shape)
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    return rng.standard_normal(shape)
+
+
+def some_zeros(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """No zero in the first row, one in the second, several in the third."""
+    array = rng.uniform(0.5, 1.5, shape)
+    array[1, 2] = array[2, 0] = array[2, 3] = 0.0
+    return array
+
+
+def check(
+    model: Model, formula: Formula, shapes: Sequence[tuple[int, ...]], draw: Any = normal
+) -> None:
+    """Compare all gradients of a model with those of torch, and with differences."""
+    rng = np.random.default_rng()
+    source, inputs = text(model), [draw(rng, shape) for shape in shapes]
+    cotangents = random_cotangents(source, inputs, SEED)
+    found = gradients(source, inputs, cotangents)
+    tensors = [torch.tensor(array, requires_grad=True) for array in inputs]
+    results = formula(*tensors)
+    results = results if isinstance(results, tuple) else (results,)
+    given = [torch.tensor(array) for array in cotangents]
+    wanted = torch.autograd.grad(results, tensors, given, allow_unused=True)
+    for number, (mine, theirs) in enumerate(zip(found, wanted, strict=True)):
+        expected = np.zeros_like(inputs[number]) if theirs is None else theirs.numpy()
+        np.testing.assert_allclose(mine, expected, rtol=1e-9, atol=1e-11)
+    direction = [rng.standard_normal(shape) for shape in shapes]
+    slope = sum(float((mine * d).sum()) for mine, d in zip(found, direction, strict=True))
+    difference = by_differences(source, inputs, cotangents, direction)
+    np.testing.assert_allclose(slope, difference, rtol=1e-6, atol=1e-6)
+
+
+# ---- scalar functions --------------------------------------------------------------------------
+
+ONE: dict[str, tuple[Callable[[Any], Any], Formula, Any]] = {
+    "neg": (lambda x: -x, torch.neg, normal),
+    "abs": (abs, torch.abs, normal),
+    "exp": (fn.exp, torch.exp, normal),
+    "exp2": (fn.exp2, torch.exp2, normal),
+    "expm1": (fn.expm1, torch.expm1, normal),
+    "log": (fn.log, torch.log, positive),
+    "log1p": (fn.log1p, torch.log1p, positive),
+    "sqrt": (fn.sqrt, torch.sqrt, positive),
+    "rsqrt": (fn.rsqrt, torch.rsqrt, positive),
+    "tanh": (fn.tanh, torch.tanh, normal),
+    "erf": (fn.erf, torch.erf, normal),
+    "sin": (fn.sin, torch.sin, normal),
+    "cos": (fn.cos, torch.cos, normal),
+    "sigmoid": (fn.sigmoid, torch.sigmoid, normal),
+    "gelu": (fn.gelu, torch.nn.functional.gelu, normal),
+    "silu": (lambda x: x * fn.sigmoid(x), torch.nn.functional.silu, normal),
+    "relu": (fn.relu, torch.relu, normal),
+    "cube": (lambda x: x**3, lambda x: x**3, normal),
+    "power": (lambda x: x**1.7, lambda x: x**1.7, positive),
+    "reciprocal": (lambda x: 1.0 / x, torch.reciprocal, positive),
+    "twice": (lambda x: x * x + x, lambda x: x * x + x, normal),
+    "where": (
+        lambda x: fn.where(x > 0.5, x * x, -x),
+        lambda x: torch.where(x > 0.5, x * x, -x),
+        normal,
+    ),
+    "cast": (lambda x: x.cast("bf16").cast("f64") * 2.0, lambda x: x * 2.0, normal),
+}
+
+
+@pytest.mark.parametrize("name", ONE)
+def test_functions_of_one_wire(name: str) -> None:
+    function, formula, draw = ONE[name]
+    check(elementwise(function), formula, [(4, 5)], draw)
+
+
+TWO: dict[str, tuple[Callable[[Any, Any], Any], Formula, Any]] = {
+    "add": (lambda x, y: x + y, torch.add, normal),
+    "sub": (lambda x, y: x - y, torch.sub, normal),
+    "rem": (lambda x, y: x % y, torch.remainder, positive),
+    "mul": (lambda x, y: x * y, torch.mul, normal),
+    "div": (lambda x, y: x / y, torch.div, positive),
+    "max": (fn.max, torch.maximum, normal),
+    "min": (fn.min, torch.minimum, normal),
+    "pow": (lambda x, y: x**y, torch.pow, positive),
+    "only one": (lambda x, y: 0.0 * x + fn.exp(y), lambda x, y: 0.0 * x + y.exp(), normal),
+}
+
+
+@pytest.mark.parametrize("name", TWO)
+def test_functions_of_two_wires_one_broadcast(name: str) -> None:
+    function, formula, draw = TWO[name]
+    check(binary(function), formula, [(4, 5), (5,)], draw)
+
+
+def test_kinks_have_the_subgradients_of_torch() -> None:
+    x = np.array([[0.0, 0.0, 1.0, -1.0, 2.0]] * 4)
+    y = np.array([0.0, 1.0, 1.0, -1.0, 3.0])
+    pairs = [
+        (elementwise(abs), torch.abs, [x]),
+        (elementwise(fn.relu), torch.relu, [x]),
+        (binary(fn.max), torch.maximum, [x, y]),
+        (binary(fn.min), torch.minimum, [x, y]),
+    ]
+    for model, formula, inputs in pairs:
+        cotangents = random_cotangents(text(model), inputs, SEED)
+        tensors = [torch.tensor(array, requires_grad=True) for array in inputs]
+        wanted = torch.autograd.grad(formula(*tensors), tensors, torch.tensor(cotangents[0]))
+        for mine, theirs in zip(gradients(text(model), inputs, cotangents), wanted, strict=True):
+            np.testing.assert_allclose(mine, theirs.numpy())
+
+
+# ---- ops ---------------------------------------------------------------------------------------
+
+
+def two(g: Diagram) -> tuple[Wire, Wire]:
+    return g.input("A", "f64", b=2, n=3, c=4), g.input("B", "f64", b=2, c=4, m=5)
+
+
+OPS: dict[str, tuple[Model, Formula, list[tuple[int, ...]]]] = {
+    "contract": (
+        lambda g: [(lambda a, b: a.contract(b, "c"))(*two(g))],
+        lambda a, b: torch.einsum("bnc,bcm->bnm", a, b),
+        [(2, 3, 4), (2, 4, 5)],
+    ),
+    "contract over the batch too": (
+        lambda g: [(lambda a, b: a.contract(b, "b c"))(*two(g))],
+        lambda a, b: torch.einsum("bnc,bcm->nm", a, b),
+        [(2, 3, 4), (2, 4, 5)],
+    ),
+    "outer product": (
+        lambda g: [g.input("A", "f64", n=3).contract(g.input("B", "f64", m=5), "")],
+        lambda a, b: torch.einsum("n,m->nm", a, b),
+        [(3,), (5,)],
+    ),
+    "sum of a contraction": (
+        lambda g: [(lambda a, b: a.contract(b, "c").sum("m"))(*two(g))],
+        lambda a, b: torch.einsum("bnc,bcm->bn", a, b),
+        [(2, 3, 4), (2, 4, 5)],
+    ),
+    "a wire times itself": (
+        lambda g: [(lambda a: a.contract(a.relabel(n="m"), "c"))(g.input("A", "f64", n=3, c=4))],
+        lambda a: a @ a.T,
+        [(3, 4)],
+    ),
+    "sum of everything": (
+        lambda g: [fn.exp(g.input("A", "f64", n=3, c=4)).sum("n c")],
+        lambda a: a.exp().sum(),
+        [(3, 4)],
+    ),
+    "mean": (
+        lambda g: [g.input("A", "f64", n=3, c=4).mean("c") ** 2],
+        lambda a: a.mean(1) ** 2,
+        [(3, 4)],
+    ),
+    "max": (lambda g: [g.input("A", "f64", n=3, c=4).max("c")], lambda a: a.amax(1), [(3, 4)]),
+    "min": (lambda g: [g.input("A", "f64", n=3, c=4).min("n c")], lambda a: a.amin(), [(3, 4)]),
+    "two results": (
+        lambda g: [(lambda x: (x.sum("c"), x * x))(fn.sin(g.input("A", "f64", n=3, c=4)))][0],
+        lambda a: (a.sin().sum(1), a.sin() ** 2),
+        [(3, 4)],
+    ),
+    "an argument that nothing reads": (
+        lambda g: [(lambda a, b: a * 2.0)(g.input("A", "f64", n=3), g.input("B", "f64", c=4))],
+        lambda a, b: a * 2.0,
+        [(3,), (4,)],
+    ),
+    "a result that is an argument": (lambda g: [g.input("A", "f64", n=3)], lambda a: a * 1.0, [(3,)]),
+    "concat": (
+        lambda g: [g.input("A", "f64", n=3, c=4).concat(g.input("B", "f64", m=2, c=4), "n m", "k") ** 2],
+        lambda a, b: torch.cat([a, b]) ** 2,
+        [(3, 4), (2, 4)],
+    ),
+    "pad": (
+        lambda g: [g.input("A", "f64", n=3, c=4).pad("n", "k", 2, 1, 5.0) ** 2],
+        lambda a: torch.nn.functional.pad(a, (0, 0, 2, 1), value=5.0) ** 2,
+        [(3, 4)],
+    ),
+    "sum over a padded axis": (
+        lambda g: [g.input("A", "f64", n=3, c=4).pad("n", "k", 2, 1, 5.0).sum("k")],
+        lambda a: a.sum(0) + 15.0,
+        [(3, 4)],
+    ),
+    "positions": (
+        lambda g: [
+            (lambda a: fn.where(g.index("c") <= g.index("n"), a**2, 0.0))(
+                g.input("A", "f64", n=3, c=4)
+            )
+        ],
+        lambda a: (a.tril() ** 2).T,
+        [(3, 4)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_ops(name: str) -> None:
+    check(*OPS[name])
+
+
+def test_ties_of_a_maximum_share_the_cotangent() -> None:
+    x = np.array([[1.0, 1.0, 0.0, 1.0], [2.0, 0.0, 2.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
+    source = text(lambda g: [g.input("A", "f64", n=3, c=4).max("c")])
+    tensor = torch.tensor(x, requires_grad=True)
+    cotangents = random_cotangents(source, [x], SEED)
+    (wanted,) = torch.autograd.grad(tensor.amax(1), tensor, torch.tensor(cotangents[0]))
+    (found,) = gradients(source, [x], cotangents)
+    np.testing.assert_allclose(found, wanted.numpy())
+
+
+def test_a_product_of_elements_with_zeros() -> None:
+    shapes = [(3, 4)]
+    check(
+        lambda g: [g.input("A", "f64", n=3, c=4).reduce("prod", "c")],
+        lambda a: a.prod(1),
+        shapes,
+        some_zeros,
+    )
+
+
+VIEWS: dict[str, tuple[str, str, str, Formula, tuple[int, ...]]] = {
+    # result axes, their sizes, map, the same in torch, the shape of the source [n, m]
+    "transpose": ('["m", "n"]', "5x6", "(m, n) -> (n, m)", lambda x: x.T, (6, 5)),
+    "slice": ('["k", "m"]', "3x5", "(k, m) -> (k + 2, m)", lambda x: x[2:5], (6, 5)),
+    "flip": ('["k", "m"]', "6x5", "(k, m) -> (5 - k, m)", lambda x: x.flip(0), (6, 5)),
+    "one position": ('["m"]', "5", "(m) -> (4, m)", lambda x: x[4], (6, 5)),
+    "repeat": ('["r", "m", "n"]', "2x5x6", "(r, m, n) -> (n, m)", lambda x: x.T.expand(2, 5, 6), (6, 5)),
+    "split": ('["h", "d", "m"]', "2x3x5", "(h, d, m) -> (h * 3 + d, m)", lambda x: x.view(2, 3, 5), (6, 5)),
+    "merge": ('["k"]', "30", "(k) -> (k floordiv 5, k mod 5)", lambda x: x.reshape(30), (6, 5)),
+    "all": (
+        '["k", "h", "d"]',
+        "4x2x3",
+        "(k, h, d) -> (h * 3 + d, k + 1)",
+        lambda x: x[:, 1:].T.reshape(4, 2, 3),
+        (6, 5),
+    ),
+}
+
+
+def view(labels: str, sizes: str, map_: str, shape: tuple[int, ...]) -> str:
+    source = f'tensor<{shape[0]}x{shape[1]}xf64, ["n", "m"]>'
+    result = f"tensor<{sizes}xf64, {labels}>"
+    return f"""func.func @main(%x: {source}) -> {result} {{
+      %e = "diag.map"() ({{
+        %0 = "diag.element"(%x) : ({source}) -> f64
+        %1 = math.sin %0 : f64
+        "diag.yield"(%1) : (f64) -> ()
+      }}) : () -> {source}
+      %y = "diag.reindex"(%e) {{map = affine_map<{map_}>}} : ({source}) -> {result}
+      return %y : {result}
+    }}"""
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_that_can_be_undone(name: str) -> None:
+    labels, sizes, map_, formula, shape = VIEWS[name]
+    source = view(labels, sizes, map_, shape)
+    x = np.random.default_rng().standard_normal(shape)
+    cotangents = random_cotangents(source, [x], SEED)
+    tensor = torch.tensor(x, requires_grad=True)
+    (wanted,) = torch.autograd.grad(formula(tensor.sin()), tensor, torch.tensor(cotangents[0]))
+    (found,) = gradients(source, [x], cotangents)
+    np.testing.assert_allclose(found, wanted.numpy(), rtol=1e-12)
+
+
+# ---- whole models ------------------------------------------------------------------------------
+
+ROWS: dict[str, Callable[[Any], Any]] = {
+    "softmax": lambda s: s.softmax(-1),
+    "l2": lambda s: s / s.norm(dim=-1, keepdim=True),
+    "l1": lambda s: s / s.abs().sum(-1, keepdim=True),
+    "relu-sum": lambda s: s.relu() / s.relu().sum(-1, keepdim=True),
+    "sigmoid": torch.sigmoid,
+    "none": lambda s: s,
+    "rms": lambda s: s / (s**2).mean(-1, keepdim=True).sqrt(),
+    "layer": lambda s: torch.nn.functional.layer_norm(s, s.shape[-1:], eps=0.0),
+}
+SHAPES = [(2, 5, 4), (2, 7, 4), (2, 7, 3)]
+
+
+def attention(kind: str, masked: bool = False) -> Model:
+    def build(g: Diagram) -> Sequence[Wire]:
+        q, k = g.input("Q", "f64", h=2, q=5, d=4), g.input("K", "f64", h=2, x=7, d=4)
+        v = g.input("V", "f64", h=2, x=7, e=3)
+        keep = g.index("x") <= g.index("q") + 2 if masked else None
+        return [(q * 0.5).contract(k, "d").normalize(kind, "x", keep=keep).contract(v, "x")]
+
+    return build
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_attention(kind: str) -> None:
+    check(attention(kind), lambda q, k, v: ROWS[kind](q * 0.5 @ k.mT) @ v, SHAPES)
+
+
+def test_masked_attention() -> None:
+    keep = torch.ones(5, 7, dtype=torch.bool).tril(2)
+    check(
+        attention("softmax", masked=True),
+        lambda q, k, v: (q * 0.5 @ k.mT).masked_fill(~keep, -torch.inf).softmax(-1) @ v,
+        SHAPES,
+    )
+
+
+def test_rms_norm_and_linear() -> None:
+    def model(g: Diagram) -> Sequence[Wire]:
+        x, gain = g.input("X", "f64", n=5, c=6), g.input("g", "f64", c=6)
+        y = x.normalize("rms", "c", eps=1e-5) * gain
+        return [y.contract(g.input("W", "f64", c=6, f=4), "c")]
+
+    def formula(x: Any, gain: Any, w: Any) -> Any:
+        return torch.nn.functional.rms_norm(x, (6,), gain, 1e-5) @ w
+
+    check(model, formula, [(5, 6), (6,), (6, 4)])
+
+
+def cross_entropy(g: Diagram) -> Sequence[Wire]:
+    x, w = g.input("X", "f64", n=5, c=6), g.input("W", "f64", c=6, v=8)
+    y = x.contract(w, "c")
+    m = y.max("v")
+    lse = m + fn.log(fn.exp(y - m).sum("v"))
+    return [lse - (y * g.input("T", "f64", n=5, v=8)).sum("v")]
+
+
+def test_log_sum_exp_of_a_linear_layer() -> None:
+    def formula(x: Any, w: Any, t: Any) -> Any:
+        return (x @ w).logsumexp(-1) - (x @ w * t).sum(-1)
+
+    check(cross_entropy, formula, [(5, 6), (6, 8), (5, 8)])
