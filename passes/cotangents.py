@@ -13,7 +13,16 @@ from diagc.algebra.maps import cast, map_expr, statistic_type
 from diagc.dialects import diag
 from diagc.mlir import ir
 
-__all__ = ["Cotangents", "Parts", "Values", "axes_like", "broadcast", "in_order", "summed", "with_axes"]
+__all__ = [
+    "Cotangents",
+    "Parts",
+    "Values",
+    "axes_like",
+    "broadcast",
+    "in_order",
+    "summed",
+    "with_axes",
+]
 
 Values: TypeAlias = AbstractSet[ir.Value]
 Parts: TypeAlias = Iterator[tuple[ir.Value, ir.Value]]

@@ -15,14 +15,15 @@ After (arguments are the inputs and a cotangent for each float result, results a
       return %d_Q, %d_K
     }
 
-Each op has one rule (`adjoint_rules.py`, `adjoint_views.py`, `adjoint_maps.py`); forward values that
-a rule reads are computed again by the ops that are there. A cotangent may lack axes along which it
-is constant, so the adjoint of a sum is nothing at all. A maximum that cancels in every result (that
-of a safe softmax) is a constant (`algebra/shifts.py`). Option `wrt`: names of the arguments whose
+Each op has one rule (`adjoint_rules.py`, `adjoint_views.py`, `adjoint_maps.py`), which reads the
+forward values that are there. A cotangent may lack axes along which it is constant, so the adjoint
+of a sum is nothing at all. A maximum that cancels in every result (that of a safe softmax) is a
+constant (`algebra/shifts.py`). Option `wrt`: names of the arguments whose
 gradients are wanted (`diag.name`, else `arg0`, `arg1` ...); by default all that hold floats.
 
 Requires: normalisers are expanded, streams not derived; run on functions of one block. Kinks have
-the subgradients of torch: a maximum or minimum gives the same share to all hits, |x| and relu 0 at 0.
+the subgradients of torch: a maximum or minimum gives the same share to all hits, |x| and max(x, 0)
+have slope 0 at 0.
 
 Declines: nothing silently. It is an error where a cotangent would pass a stream, a call, a scalar
 function without a derivative, or a view whose adjoint is no view (`adjoint_views.py`).

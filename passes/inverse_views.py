@@ -131,7 +131,11 @@ class _Inverter:
                 raise NoInverseError(f'axis "{axis}" is no plain split (a window, or with gaps)')
             step *= self._sizes[dim]
         first = self._sizes[order[0]]
-        if offset or (first == diag.DYNAMIC) != (size == diag.DYNAMIC) or (first > 0 and step != size):
+        if (
+            offset
+            or (first == diag.DYNAMIC) != (size == diag.DYNAMIC)
+            or (first > 0 and step != size)
+        ):
             raise NoInverseError(f'only a part of axis "{axis}" is split')
         position = self._axis(axis, size)
         for dim in order:

@@ -7,8 +7,20 @@ import numpy as np
 import pytest
 import torch
 
+from diagc.compiler import run_pipeline
+from diagc.context import make_context
+from diagc.dialects import diag
+from diagc.errors import DiagcError
 from diagc.frontend.builder import Diagram, Wire, fn
-from diagc.testing.gradients import Array, by_differences, gradients, random_cotangents
+from diagc.mlir import ir
+from diagc.options import CompileOptions
+from diagc.testing.gradients import (
+    Array,
+    by_differences,
+    differentiated,
+    gradients,
+    random_cotangents,
+)
 
 Model = Callable[[Diagram], Sequence[Wire]]
 Formula = Callable[..., Any]
@@ -197,9 +209,15 @@ OPS: dict[str, tuple[Model, Formula, list[tuple[int, ...]]]] = {
         lambda a, b: a * 2.0,
         [(3,), (4,)],
     ),
-    "a result that is an argument": (lambda g: [g.input("A", "f64", n=3)], lambda a: a * 1.0, [(3,)]),
+    "a result that is an argument": (
+        lambda g: [g.input("A", "f64", n=3)],
+        lambda a: a * 1.0,
+        [(3,)],
+    ),
     "concat": (
-        lambda g: [g.input("A", "f64", n=3, c=4).concat(g.input("B", "f64", m=2, c=4), "n m", "k") ** 2],
+        lambda g: [
+            g.input("A", "f64", n=3, c=4).concat(g.input("B", "f64", m=2, c=4), "n m", "k") ** 2
+        ],
         lambda a, b: torch.cat([a, b]) ** 2,
         [(3, 4), (2, 4)],
     ),
@@ -256,8 +274,20 @@ VIEWS: dict[str, tuple[str, str, str, Formula, tuple[int, ...]]] = {
     "slice": ('["k", "m"]', "3x5", "(k, m) -> (k + 2, m)", lambda x: x[2:5], (6, 5)),
     "flip": ('["k", "m"]', "6x5", "(k, m) -> (5 - k, m)", lambda x: x.flip(0), (6, 5)),
     "one position": ('["m"]', "5", "(m) -> (4, m)", lambda x: x[4], (6, 5)),
-    "repeat": ('["r", "m", "n"]', "2x5x6", "(r, m, n) -> (n, m)", lambda x: x.T.expand(2, 5, 6), (6, 5)),
-    "split": ('["h", "d", "m"]', "2x3x5", "(h, d, m) -> (h * 3 + d, m)", lambda x: x.view(2, 3, 5), (6, 5)),
+    "repeat": (
+        '["r", "m", "n"]',
+        "2x5x6",
+        "(r, m, n) -> (n, m)",
+        lambda x: x.T.expand(2, 5, 6),
+        (6, 5),
+    ),
+    "split": (
+        '["h", "d", "m"]',
+        "2x3x5",
+        "(h, d, m) -> (h * 3 + d, m)",
+        lambda x: x.view(2, 3, 5),
+        (6, 5),
+    ),
     "merge": ('["k"]', "30", "(k) -> (k floordiv 5, k mod 5)", lambda x: x.reshape(30), (6, 5)),
     "all": (
         '["k", "h", "d"]',
@@ -359,3 +389,161 @@ def test_log_sum_exp_of_a_linear_layer() -> None:
         return (x @ w).logsumexp(-1) - (x @ w * t).sum(-1)
 
     check(cross_entropy, formula, [(5, 6), (6, 8), (5, 8)])
+
+
+def test_only_the_gradients_that_are_wanted() -> None:
+    source, rng = text(attention("softmax")), np.random.default_rng()
+    inputs = [rng.standard_normal(shape) for shape in SHAPES]
+    cotangents = random_cotangents(source, inputs, SEED)
+    dq, _, dv = gradients(source, inputs, cotangents)
+    found = gradients(source, inputs, cotangents, wrt=["V", "Q"])
+    assert len(found) == 2
+    np.testing.assert_allclose(found[0], dv)
+    np.testing.assert_allclose(found[1], dq)
+
+
+def test_the_gradient_of_a_gradient() -> None:
+    def model(g: Diagram) -> Sequence[Wire]:
+        x = g.input("X", "f64", n=3, c=4)
+        return [fn.exp(x).sum("c") * x.normalize("softmax", "c").max("c")]
+
+    def formula(x: Any) -> Any:
+        return x.exp().sum(1) * x.softmax(1).amax(1)
+
+    rng = np.random.default_rng()
+    x, d, u = (rng.standard_normal(shape) for shape in ((3, 4), (3,), (3, 4)))
+    with make_context(), ir.Location.unknown():
+        first = str(differentiated(text(model)))
+    found = gradients(first, [x, d], [u])
+    tensors = [torch.tensor(array, requires_grad=True) for array in (x, d)]
+    (dx,) = torch.autograd.grad(formula(tensors[0]), tensors[0], tensors[1], create_graph=True)
+    wanted = torch.autograd.grad(dx, tensors, torch.tensor(u))
+    for mine, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(mine, theirs.numpy(), rtol=1e-9, atol=1e-11)
+
+
+# ---- rows without mass, and shifts that cancel -------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["softmax", "l2", "l1", "relu-sum"])
+def test_rows_without_mass_have_no_gradient(kind: str) -> None:
+    """Such a row gives 0 whatever its elements are; 1 / 0 reaches no gradient."""
+
+    def model(g: Diagram) -> Sequence[Wire]:
+        x, keep = g.input("X", "f64", n=3, c=4), g.input("M", "i1", n=3, c=4)
+        return [x.normalize(kind, "c", keep=keep)]
+
+    x = np.random.default_rng().uniform(0.5, 1.0, (3, 4))
+    keep = np.array([[True, True, False, True], [False] * 4, [True] * 4])
+    (found,) = gradients(text(model), [x, keep], random_cotangents(text(model), [x, keep], SEED))
+    assert np.isfinite(found).all()
+    assert not found[1].any() and not found[0, 2]
+    assert found[0].any() and found[2].any()
+
+
+def names_after(model: Model) -> list[str]:
+    with make_context(), ir.Location.unknown():
+        module = differentiated(text(model))
+        return [op.name for op in diag.walk_ops(module.operation.regions[0])]
+
+
+def test_a_maximum_that_cancels_is_a_constant() -> None:
+    """The reductions are m, z and D; no sum sends a gradient to the maximum."""
+    assert names_after(attention("softmax")).count("diag.reduce") == 3
+    assert "arith.uitofp" not in names_after(cross_entropy)
+
+
+def test_a_maximum_that_shows_keeps_its_gradient() -> None:
+    def model(g: Diagram) -> Sequence[Wire]:
+        x = g.input("X", "f64", n=3, c=4)
+        return [fn.exp(x - x.max("c")).sum("c")]
+
+    check(model, lambda x: (x - x.amax(1, keepdim=True)).exp().sum(1), [(3, 4)])
+
+
+# ---- streams -----------------------------------------------------------------------------------
+
+# states of each stream, by axis
+STREAMS = {
+    "softmax": [("x", 3), ("x", 1), ("q", 2)],
+    "l2": [("x", 4), ("q", 2)],
+    "l1": [("x", 4), ("q", 2)],
+    "relu-sum": [("x", 2), ("x", 1), ("q", 2)],
+    "sigmoid": [("x", 1), ("q", 2)],
+    "rms": [("x", 5), ("q", 2)],
+    "layer": [("x", 7), ("x", 1), ("x", 1), ("q", 2)],
+}
+
+
+def open_attention(kind: str) -> Model:
+    def build(g: Diagram) -> Sequence[Wire]:
+        q, k = g.input("Q", q=None, d=4), g.input("K", x=None, d=4)
+        p = q.contract(k, "d").normalize(kind, "x")
+        return [p.contract(g.input("V", x=None, e=3), "x")]
+
+    return build
+
+
+def streams(module: ir.Module) -> list[tuple[str, int]]:
+    """Axis and number of states of each stream; nothing else may sum or multiply."""
+    run_pipeline(module, CompileOptions(), "streams", after="expanded")
+    top = [op.operation for op in diag.function_body(diag.functions(module)[0]).operations]
+    assert {op.name for op in top} <= {"diag.stream", "diag.map", "func.return"}
+    found = [op for op in top if op.name == "diag.stream"]
+    return [(s.attributes["axis"].value, len(s.regions[1].blocks[0].arguments)) for s in found]
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_the_backward_of_attention_streams(kind: str) -> None:
+    """No scores are stored; statistics and dQ stream over keys, dK and dV over queries."""
+    source, rng = text(open_attention(kind)), np.random.default_rng()
+    inputs = [rng.standard_normal(shape) for shape in ((9, 4), (17, 4), (17, 3))]
+    cotangents = random_cotangents(source, inputs, SEED)
+    wanted = gradients(source, inputs, cotangents)
+    found: list[tuple[str, int]] = []
+    result = gradients(source, inputs, cotangents, after=lambda m: found.extend(streams(m)))
+    assert found == STREAMS[kind]
+    for mine, plain in zip(result, wanted, strict=True):
+        np.testing.assert_allclose(mine, plain, rtol=1e-8, atol=1e-10)
+
+
+# ---- refusals ----------------------------------------------------------------------------------
+
+
+def refusal(source: str, wrt: Sequence[str] = ()) -> DiagcError:
+    with make_context(), ir.Location.unknown(), pytest.raises(DiagcError) as caught:
+        differentiated(source, wrt)
+    return caught.value
+
+
+REFUSED_VIEWS = {
+    "stride": ('["k", "m"]', "3x5", "(k, m) -> (k * 2, m)", 'axis "n" is read in steps of 2'),
+    "diagonal": ('["k"]', "5", "(k) -> (k, k)", 'axis "k" gives several positions (a diagonal)'),
+    "window": ('["k", "w", "m"]', "5x2x5", "(k, w, m) -> (k + w, m)", 'axis "n" is no plain split'),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_VIEWS)
+def test_views_that_need_a_scatter_are_refused(name: str) -> None:
+    labels, sizes, map_, reason = REFUSED_VIEWS[name]
+    error = refusal(view(labels, sizes, map_, (6, 5)))
+    assert "'diag.reindex' is not supported yet" in error.summary
+    assert reason in error.summary
+    assert error.location is not None and error.location.line == 7
+
+
+def test_streams_are_refused() -> None:
+    with make_context(), ir.Location.unknown():
+        module = ir.Module.parse(text(open_attention("softmax")))
+        run_pipeline(module, CompileOptions(), "streams")
+        source = str(module)
+    error = refusal(source)
+    assert "'diag.stream'" in error.summary
+    assert "before streams are derived" in error.summary
+
+
+def test_wrong_names_are_refused() -> None:
+    source = text(attention("softmax"))
+    assert "'Z' in option 'wrt' of pass 'differentiate' is no argument" in str(refusal(source, "Z"))
+    masked = text(lambda g: [fn.where(g.input("M", "i1", n=3), g.input("A", n=3), 0.0)])
+    assert "holds no floats, expected A, found 'M'" in str(refusal(masked, "M"))
