@@ -130,12 +130,7 @@ class _Inverter:
             if terms[dim] != step or (self._sizes[dim] == diag.DYNAMIC and dim != order[0]):
                 raise NoInverseError(f'axis "{axis}" is no plain split (a window, or with gaps)')
             step *= self._sizes[dim]
-        first = self._sizes[order[0]]
-        if (
-            offset
-            or (first == diag.DYNAMIC) != (size == diag.DYNAMIC)
-            or (first > 0 and step != size)
-        ):
+        if offset or not _same_size(self._sizes[order[0]], step, size):
             raise NoInverseError(f'only a part of axis "{axis}" is split')
         position = self._axis(axis, size)
         for dim in order:
@@ -157,10 +152,16 @@ class _Inverter:
                 raise NoInverseError(f'axis "{label}" is no plain merge')
             position = position + self._axis(axis, size) * step
             step *= size
-        last_size = self._source[ordered[-1][0]]
-        if (last_size == diag.DYNAMIC) != (total == diag.DYNAMIC) or (total > 0 and step != total):
+        if not _same_size(self._source[ordered[-1][0]], step, total):
             raise NoInverseError(f'axis "{label}" repeats or leaves out positions')
         self._place(dim, position)
+
+
+def _same_size(outermost: int, product: int, whole: int) -> bool:
+    """Whether digits make up a whole axis; a whole that is open has an outermost one that is."""
+    if diag.DYNAMIC in (outermost, whole):
+        return outermost == whole
+    return product == whole
 
 
 def _terms(expr: ir.AffineExpr) -> tuple[dict[int, int], int]:

@@ -90,7 +90,7 @@ def _of_op(
     if axes & set(reduced_axes(op)):
         raise _UnknownError
     if op.name == "diag.contract":
-        return _product(*read)
+        return _product(read[0], read[1])
     if op.name == "diag.reduce":
         kind = op.attributes["kind"].value
         if kind in ("max", "min") or (kind == "add" and not read[0].shift):
@@ -151,7 +151,7 @@ def _multiplied(expr: Expr, args: list[Dependence]) -> Dependence:
     for number, arg in zip(expr.args, reversed(args), strict=True):
         if number.op == CONSTANT and arg.shift:
             return Dependence(shift=arg.shift * float(number.value or 0.0))
-    return _product(*args)
+    return _product(args[0], args[1])
 
 
 def _divided(expr: Expr, args: list[Dependence]) -> Dependence:

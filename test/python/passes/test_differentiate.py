@@ -140,7 +140,7 @@ def test_functions_of_two_wires_one_broadcast(name: str) -> None:
 def test_kinks_have_the_subgradients_of_torch() -> None:
     x = np.array([[0.0, 0.0, 1.0, -1.0, 2.0]] * 4)
     y = np.array([0.0, 1.0, 1.0, -1.0, 3.0])
-    pairs = [
+    pairs: list[tuple[Model, Formula, list[Array]]] = [
         (elementwise(abs), torch.abs, [x]),
         (elementwise(fn.relu), torch.relu, [x]),
         (binary(fn.max), torch.maximum, [x, y]),
@@ -157,18 +157,23 @@ def test_kinks_have_the_subgradients_of_torch() -> None:
 # ---- ops ---------------------------------------------------------------------------------------
 
 
-def two(g: Diagram) -> tuple[Wire, Wire]:
-    return g.input("A", "f64", b=2, n=3, c=4), g.input("B", "f64", b=2, c=4, m=5)
+def product(over: str, total: str = "") -> Model:
+    def build(g: Diagram) -> Sequence[Wire]:
+        a, b = g.input("A", "f64", b=2, n=3, c=4), g.input("B", "f64", b=2, c=4, m=5)
+        y = a.contract(b, over)
+        return [y.sum(total) if total else y]
+
+    return build
 
 
 OPS: dict[str, tuple[Model, Formula, list[tuple[int, ...]]]] = {
     "contract": (
-        lambda g: [(lambda a, b: a.contract(b, "c"))(*two(g))],
+        product("c"),
         lambda a, b: torch.einsum("bnc,bcm->bnm", a, b),
         [(2, 3, 4), (2, 4, 5)],
     ),
     "contract over the batch too": (
-        lambda g: [(lambda a, b: a.contract(b, "b c"))(*two(g))],
+        product("b c"),
         lambda a, b: torch.einsum("bnc,bcm->nm", a, b),
         [(2, 3, 4), (2, 4, 5)],
     ),
@@ -178,7 +183,7 @@ OPS: dict[str, tuple[Model, Formula, list[tuple[int, ...]]]] = {
         [(3,), (5,)],
     ),
     "sum of a contraction": (
-        lambda g: [(lambda a, b: a.contract(b, "c").sum("m"))(*two(g))],
+        product("c", total="m"),
         lambda a, b: torch.einsum("bnc,bcm->bn", a, b),
         [(2, 3, 4), (2, 4, 5)],
     ),
@@ -268,39 +273,26 @@ def test_a_product_of_elements_with_zeros() -> None:
     )
 
 
-VIEWS: dict[str, tuple[str, str, str, Formula, tuple[int, ...]]] = {
-    # result axes, their sizes, map, the same in torch, the shape of the source [n, m]
-    "transpose": ('["m", "n"]', "5x6", "(m, n) -> (n, m)", lambda x: x.T, (6, 5)),
-    "slice": ('["k", "m"]', "3x5", "(k, m) -> (k + 2, m)", lambda x: x[2:5], (6, 5)),
-    "flip": ('["k", "m"]', "6x5", "(k, m) -> (5 - k, m)", lambda x: x.flip(0), (6, 5)),
-    "one position": ('["m"]', "5", "(m) -> (4, m)", lambda x: x[4], (6, 5)),
-    "repeat": (
-        '["r", "m", "n"]',
-        "2x5x6",
-        "(r, m, n) -> (n, m)",
-        lambda x: x.T.expand(2, 5, 6),
-        (6, 5),
-    ),
-    "split": (
-        '["h", "d", "m"]',
-        "2x3x5",
-        "(h, d, m) -> (h * 3 + d, m)",
-        lambda x: x.view(2, 3, 5),
-        (6, 5),
-    ),
-    "merge": ('["k"]', "30", "(k) -> (k floordiv 5, k mod 5)", lambda x: x.reshape(30), (6, 5)),
+VIEWS: dict[str, tuple[str, str, str, Formula]] = {
+    # axes of the result, their sizes, the map, the same in torch on a source of 6 n and 5 m
+    "transpose": ('["m", "n"]', "5x6", "(m, n) -> (n, m)", lambda x: x.T),
+    "slice": ('["k", "m"]', "3x5", "(k, m) -> (k + 2, m)", lambda x: x[2:5]),
+    "flip": ('["k", "m"]', "6x5", "(k, m) -> (5 - k, m)", lambda x: x.flip(0)),
+    "one position": ('["m"]', "5", "(m) -> (4, m)", lambda x: x[4]),
+    "repeat": ('["r", "m", "n"]', "2x5x6", "(r, m, n) -> (n, m)", lambda x: x.T.expand(2, 5, 6)),
+    "split": ('["h", "d", "m"]', "2x3x5", "(h, d, m) -> (h * 3 + d, m)", lambda x: x.view(2, 3, 5)),
+    "merge": ('["k"]', "30", "(k) -> (k floordiv 5, k mod 5)", lambda x: x.reshape(30)),
     "all": (
         '["k", "h", "d"]',
         "4x2x3",
         "(k, h, d) -> (h * 3 + d, k + 1)",
         lambda x: x[:, 1:].T.reshape(4, 2, 3),
-        (6, 5),
     ),
 }
 
 
-def view(labels: str, sizes: str, map_: str, shape: tuple[int, ...]) -> str:
-    source = f'tensor<{shape[0]}x{shape[1]}xf64, ["n", "m"]>'
+def view(labels: str, sizes: str, map_: str) -> str:
+    source = 'tensor<6x5xf64, ["n", "m"]>'
     result = f"tensor<{sizes}xf64, {labels}>"
     return f"""func.func @main(%x: {source}) -> {result} {{
       %e = "diag.map"() ({{
@@ -315,9 +307,9 @@ def view(labels: str, sizes: str, map_: str, shape: tuple[int, ...]) -> str:
 
 @pytest.mark.parametrize("name", VIEWS)
 def test_views_that_can_be_undone(name: str) -> None:
-    labels, sizes, map_, formula, shape = VIEWS[name]
-    source = view(labels, sizes, map_, shape)
-    x = np.random.default_rng().standard_normal(shape)
+    labels, sizes, map_, formula = VIEWS[name]
+    source = view(labels, sizes, map_)
+    x = np.random.default_rng().standard_normal((6, 5))
     cotangents = random_cotangents(source, [x], SEED)
     tensor = torch.tensor(x, requires_grad=True)
     (wanted,) = torch.autograd.grad(formula(tensor.sin()), tensor, torch.tensor(cotangents[0]))
@@ -437,8 +429,10 @@ def test_rows_without_mass_have_no_gradient(kind: str) -> None:
     keep = np.array([[True, True, False, True], [False] * 4, [True] * 4])
     (found,) = gradients(text(model), [x, keep], random_cotangents(text(model), [x, keep], SEED))
     assert np.isfinite(found).all()
-    assert not found[1].any() and not found[0, 2]
-    assert found[0].any() and found[2].any()
+    assert not found[1].any()
+    assert not found[0, 2]
+    assert found[0].any()
+    assert found[2].any()
 
 
 def names_after(model: Model) -> list[str]:
@@ -526,10 +520,11 @@ REFUSED_VIEWS = {
 @pytest.mark.parametrize("name", REFUSED_VIEWS)
 def test_views_that_need_a_scatter_are_refused(name: str) -> None:
     labels, sizes, map_, reason = REFUSED_VIEWS[name]
-    error = refusal(view(labels, sizes, map_, (6, 5)))
+    error = refusal(view(labels, sizes, map_))
     assert "'diag.reindex' is not supported yet" in error.summary
     assert reason in error.summary
-    assert error.location is not None and error.location.line == 7
+    assert error.location is not None
+    assert error.location.line == 7
 
 
 def test_streams_are_refused() -> None:
