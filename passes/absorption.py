@@ -172,22 +172,29 @@ def _outside(
 def _of_other_streams(
     graph: Graph, axis: str, reductions: Sequence[ir.Operation]
 ) -> set[ir.Operation]:
-    """Maps, and sums over another axis, that a later stream computes from what it repeats itself.
+    """Maps, sums and products that another stream computes from what it repeats itself.
 
-    Such as the sums over queries of attention's weights: their stream computes the scores again, so
-    that nobody stores them.
+    Such as, in attention's gradients, the statistics of a row and the sums over queries: each
+    stream computes the scores again, so that nobody stores them.
     """
-    later = graph.after(reductions)
+    woven = woven_axes(reductions)
     found: set[ir.Operation] = set()
-    for op in reversed(graph.in_order(later)):
+    for op in reversed(graph.ops):
         if op.name == "diag.map":
             users = graph.users(op.results[0])
             repeated = graph.carries(op.results[0], axis) and bool(users)
-            if repeated and all(user in found for user in users):
+            if repeated and all(user in found or user in reductions for user in users):
                 found.add(op)
-        elif op.name == "diag.reduce" and axis not in reduced_axes(op):
-            along = reduced_axes(op)
-            woven = len(along) == 1 and along[0] in woven_axes(reductions)
-            if woven and graph.carries(op.results[0], axis):
-                found.add(op)
+        elif op not in reductions and _streams_too(graph, op, axis, woven):
+            found.add(op)
     return found
+
+
+def _streams_too(graph: Graph, op: ir.Operation, axis: str, woven: set[str]) -> bool:
+    """Whether a sum or product runs over `axis` for the same tasks, or over the tasks' axis."""
+    along = reduced_axes(op)
+    if len(along) != 1 or is_library(op) or any(map(graph.from_parameters, op.operands)):
+        return False
+    if along == [axis]:
+        return bool(woven & set(graph.labels(op.results[0])))
+    return along[0] in woven and graph.carries(op.results[0], axis)
