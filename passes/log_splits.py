@@ -5,8 +5,8 @@ statistic z, which no stream could follow under an exponential, becomes a factor
 
 Only sums and differences of wires keep a logarithm, and no term is split in one place
 only. Within a larger term, as in `exp(a - s) * (a - s)` with s the log-sum-exp c + log z, a split
-would leave a term of the statistics c and z where there was one, and what keeps it in range would be torn apart: such a
-term stays as it is.
+would leave a term of the statistics c and z where there was one, and what keeps it in range
+would be torn apart: such a term stays as it is.
 """
 
 from diagc.algebra.dataflow import carries, defining_op
