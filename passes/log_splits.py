@@ -3,10 +3,10 @@
 With z the sum of e = exp(a) along the row, exp(a - log z) is e / z, and a - log z stands alone: the
 statistic z, which no stream could follow under an exponential, becomes a factor or a summand.
 
-Only whole differences keep a logarithm, and no term is split in one place only. Within a larger
-term, as in `exp(a - s) * (a - s)` with s the log-sum-exp c + log z, a split would leave a term of
-the statistics c and z where there was one, and what keeps it in range would be torn apart: such a
-term stays as it is.
+Only sums and differences of wires keep a logarithm, and no term is split in one place
+only. Within a larger term, as in `exp(a - s) * (a - s)` with s the log-sum-exp c + log z, a split
+would leave a term of the statistics c and z where there was one, and what keeps it in range
+would be torn apart: such a term stays as it is.
 """
 
 from diagc.algebra.dataflow import carries, defining_op
@@ -66,7 +66,8 @@ class _Splitter:
     def split(self, expr: Expr) -> Expr:
         """The term with every fitting logarithm split off, or as it is where one would stay."""
         new = self._split(expr)
-        stays = self._find(expr) is None and (_logs(new) - _logs(expr) or self._reads_logs(new))
+        linear = all(term.op in (SYMBOL, "log") for _, term in linear_terms(expr))
+        stays = not linear and (_logs(new) - _logs(expr) or self._reads_logs(new))
         return expr if stays else new
 
     def _reads_logs(self, expr: Expr) -> bool:
