@@ -7,9 +7,12 @@ import diagc
 from diagc.cost import Traffic
 from diagc.errors import UnsupportedError
 from diagc.mlir import ir
+from diagc.runtime.gpu_kernel import GpuKernel
 from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import parse_arch
-from diagc.targets.nvptx.kernel import lower_kernel
+from diagc.targets.nvptx.kernel import LoadedKernel
+from diagc.targets.nvptx.lowering import build_module
+from diagc.targets.nvptx.pipeline import NvvmModule
 from diagc.targets.nvptx.threads.traffic import thread_traffic
 from diagc.targets.nvptx.tiles.plan import make_plan
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
@@ -204,18 +207,19 @@ def test_a_kernel_that_is_not_on_tiles_after_all_is_predicted_as_one_on_threads(
     def refuse(*_args: object, **_kwargs: object) -> None:
         raise UnsupportedError("diag.map", reason="tiles: tested")
 
-    monkeypatch.setenv("DIAGC_CACHE", "0")
     _module, (kernel,) = kernels_of(attention(mask="q >= x"))
     arch, sizes = parse_arch("sm_80"), {"g0": 2, "l": 41, "s": 87}
+
+    def predicted() -> Traffic | None:
+        built = build_module(kernel, arch)
+        code = GpuKernel(built.signature, built.launches, built.workspaces, arch.name, "")
+        loaded = LoadedKernel(code, NvvmModule(b""), "", "miss", built.tiles)
+        return predict_traffic(kernel, loaded, sizes)
+
     with kernel.context:
-        tiles = predict_traffic(kernel, lower_kernel(kernel), sizes)
+        tiles = predicted()
         monkeypatch.setattr("diagc.targets.nvptx.tiles.lower.lower_tiles", refuse)
-        monkeypatch.setattr("diagc.targets.nvptx.kernel._LOADED", {})
-        loaded = lower_kernel(kernel)
-    assert loaded.tiles is None
-    threads = thread_traffic(kernel, arch, sizes)
-    assert tiles != threads
-    assert predict_traffic(kernel, loaded, sizes) == threads
+        assert predicted() == thread_traffic(kernel, arch, sizes) != tiles
 
 
 def test_prediction_needs_no_code() -> None:
