@@ -100,9 +100,9 @@ func.func private @tail_40(%q: tensor<2x40x64xf32, ["b", "q", "d"]>, %k: tensor<
 
 // Decoding: heads that share keys are rows of one task, with vectors along features.
 // CHECK-LABEL: func.func private @decode
-// CHECK-SAME: diag.schedule = {chunk = {x = 32 : i64}, grid = ["b", "g", "q"], mode = "features", rows = ["r"]}
+// CHECK-SAME: diag.schedule = {chunk = {x = 64 : i64}, grid = ["b", "g", "q"], mode = "features", rows = ["r"]}
 // NARROW-LABEL: func.func private @decode(
-// NARROW-SAME: chunk = {x = 16 : i64}
+// NARROW-SAME: chunk = {x = 48 : i64}
 func.func private @decode(%q: tensor<?x8x4x1x128xf32, ["b", "g", "r", "q", "d"]>, %k: tensor<?x8x?x128xf32, ["b", "g", "x", "d"]>, %v: tensor<?x8x?x128xf32, ["b", "g", "x", "e"]>) -> tensor<?x8x4x1x128xf32, ["b", "g", "r", "q", "e"]> attributes {diag.kernel} {
   %o = "diag.stream"() ({
     %zero = "diag.map"() ({
