@@ -16,7 +16,10 @@ from diagc.mlir import ir
 from diagc.passes.cloning import nested_ops
 from diagc.passes.library_products import is_library, is_library_product
 
-__all__ = ["LARGEST_DEPTH", "absorbable", "contraction_depth", "is_layer", "woven_axes"]
+__all__ = ["GRADIENT", "LARGEST_DEPTH", "absorbable", "contraction_depth", "is_layer", "woven_axes"]
+
+GRADIENT = "diag.gradient"
+"""Attribute of a function that the pass differentiate made."""
 
 LONGEST_STORED = 4096
 """What a layer with parameters gives is stored up to this size of the axis that is streamed."""
@@ -174,9 +177,13 @@ def _of_other_streams(
 ) -> set[ir.Operation]:
     """Maps, sums and products that another stream computes from what it repeats itself.
 
-    Such as, in attention's gradients, the statistics of a row and the sums over queries: each
-    stream computes the scores again, so that nobody stores them.
+    Such as the sums over queries of attention's weights: their stream computes the scores again, so
+    that nobody stores them. In gradients all sums and products are taken to stream, the statistics
+    of a row too; elsewhere one that does not would store the scores all the same, and statistics of
+    scores that were summed in another order would not fit them.
     """
+    if reductions[0].parent.attributes.get(GRADIENT) is None:
+        return _of_later_streams(graph, axis, reductions)
     woven = woven_axes(reductions)
     found: set[ir.Operation] = set()
     for op in reversed(graph.ops):
@@ -187,6 +194,25 @@ def _of_other_streams(
                 found.add(op)
         elif op not in reductions and _streams_too(graph, op, axis, woven):
             found.add(op)
+    return found
+
+
+def _of_later_streams(
+    graph: Graph, axis: str, reductions: Sequence[ir.Operation]
+) -> set[ir.Operation]:
+    """Maps, and sums over another axis, that a later stream computes from what it repeats."""
+    found: set[ir.Operation] = set()
+    for op in reversed(graph.in_order(graph.after(reductions))):
+        if op.name == "diag.map":
+            users = graph.users(op.results[0])
+            repeated = graph.carries(op.results[0], axis) and bool(users)
+            if repeated and all(user in found for user in users):
+                found.add(op)
+        elif op.name == "diag.reduce" and axis not in reduced_axes(op):
+            along = reduced_axes(op)
+            woven = len(along) == 1 and along[0] in woven_axes(reductions)
+            if woven and graph.carries(op.results[0], axis):
+                found.add(op)
     return found
 
 

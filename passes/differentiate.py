@@ -39,6 +39,7 @@ from diagc.algebra.shifts import cancelling_shifts
 from diagc.dialects import diag
 from diagc.errors import PassError, UnsupportedError
 from diagc.mlir import ir
+from diagc.passes.absorption import GRADIENT
 from diagc.passes.adjoint_rules import RULES
 from diagc.passes.adjoint_signature import Signature
 from diagc.passes.base import Pass
@@ -77,6 +78,7 @@ class DifferentiatePass(Pass):
             _backward(graph, active, cotangents)
             gradients = [_gradient(cotangents, argument) for argument in wanted]
         signature.give(gradients, wanted)
+        op.attributes[GRADIENT] = ir.UnitAttr.get()
         erase_dead_ops(op)
 
 
