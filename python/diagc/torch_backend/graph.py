@@ -7,7 +7,7 @@ import torch
 from torch import fx
 from torch._guards import TracingContext, tracing
 from torch._ops import HigherOrderOperator
-from torch._subclasses import FakeTensorMode
+from torch._subclasses import FakeTensor, FakeTensorMode
 from torch.amp.autocast_mode import _enter_autocast
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -50,6 +50,7 @@ def aten_graph(module: fx.GraphModule, inputs: Sequence[Any]) -> fx.GraphModule:
             _allow_non_fake_inputs=True,
         )
         traced: fx.GraphModule = trace(*values)
+    _check_constants(traced)
     for value, node in zip(values, _placeholders(traced), strict=True):
         node.meta[KIND] = "param" if isinstance(value, torch.nn.Parameter) else "user"
     return traced
@@ -63,6 +64,13 @@ def _check_calls(module: fx.GraphModule) -> None:
         if own or transform or node.target is _enter_autocast:
             reason = "it changes what other calls compute, or their gradients"
             raise UnsupportedError(f"call {node.name}", reason=reason)
+
+
+def _check_constants(traced: fx.GraphModule) -> None:
+    """Tracing does not follow some accesses, such as `.data`, and takes their values as given."""
+    for node in traced.graph.nodes:
+        if node.op == "get_attr" and isinstance(getattr(traced, node.target, None), FakeTensor):
+            raise UnsupportedError("access to a tensor", reason="it is hidden from tracing")
 
 
 def _placeholders(module: fx.GraphModule) -> list[fx.Node]:

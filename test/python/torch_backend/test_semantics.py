@@ -68,6 +68,16 @@ def write_into_input(q: Tensor, k: Tensor, v: Tensor) -> Any:
     return y, kt
 
 
+def data_of_a_result(q: Tensor, k: Tensor, v: Tensor) -> Any:
+    y = attention(q, k, v)
+    return y.data, y
+
+
+def test_data_of_a_result() -> None:
+    args = inputs()
+    assert_same(run(data_of_a_result, args)[0], data_of_a_result(*args))
+
+
 @pytest.mark.parametrize("function", [write_after_view, write_into_view, write_into_input])
 def test_writes_are_seen_through_views(function: Function) -> None:
     args = inputs()
