@@ -57,7 +57,7 @@ def _forward(
         UnsupportedError: dropout is on, or there are attention sinks.
     """
     for what, given in (("attention dropout", dropout), ("attention sinks", kwargs.get("s_aux"))):
-        if given is not None and given != 0.0:
+        if given is not None and (isinstance(given, Tensor) or given != 0.0):
             raise UnsupportedError(what, remedy='use attn_implementation="sdpa" or "eager"')
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     causal = bool(causal) and attention_mask is None and query.shape[2] > 1

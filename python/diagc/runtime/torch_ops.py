@@ -216,23 +216,72 @@ def _call_backward(
     key: str,
 ) -> list[torch.Tensor]:
     """Gradients of the tensors that need one, by running the function again."""
-    group = _group(key)
-    users, _ = _split(group, tensors)
     with torch._C._ForceDispatchKeyGuard(*_PLAIN_KEYS), torch.enable_grad():
-        leaves = [
-            tensor.detach().requires_grad_(need)
-            for tensor, need in zip(users, needed, strict=False)
-        ]
-        sources = [*leaves, *(source.get() for source in group.captured)]
-        wanted = [source for source, need in zip(sources, needed, strict=True) if need]
-        pairs = list(_differentiable_pairs(group, leaves, gradients))
-        found: Sequence[torch.Tensor | None] = [None] * len(wanted)
-        if pairs:
-            outputs, cotangents = zip(*pairs, strict=True)
-            found = torch.autograd.grad(outputs, wanted, cotangents, allow_unused=True)
+        wanted, found = _gradients(_group(key), tensors, gradients, needed, False)
     return [
         _dense(torch.zeros_like(t) if g is None else g) for t, g in zip(wanted, found, strict=True)
     ]
+
+
+def _gradients(
+    group: "Group",
+    tensors: Sequence[torch.Tensor],
+    gradients: Sequence[torch.Tensor | None],
+    needed: Sequence[bool],
+    again: bool,
+) -> tuple[list[torch.Tensor], Sequence[torch.Tensor | None]]:
+    """The tensors that need a gradient, as leaves, and theirs; `again`: can be differentiated."""
+    users, _ = _split(group, tensors)
+    leaves = [
+        tensor.detach().requires_grad_(need) for tensor, need in zip(users, needed, strict=False)
+    ]
+    sources = [*leaves, *(source.get() for source in group.captured)]
+    wanted = [source for source, need in zip(sources, needed, strict=True) if need]
+    pairs = list(_differentiable_pairs(group, leaves, gradients))
+    return wanted, _grad(pairs, wanted, again)
+
+
+def _grad(
+    pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], wanted: Sequence[torch.Tensor], again: bool
+) -> Sequence[torch.Tensor | None]:
+    """Gradients of outputs with their cotangents."""
+    if not pairs or not wanted:
+        return [None] * len(wanted)
+    outputs, cotangents = zip(*pairs, strict=True)
+    return torch.autograd.grad(outputs, wanted, cotangents, create_graph=again, allow_unused=True)
+
+
+def _setup_second(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    tensors, gradients, needed, ctx.key = inputs
+    ctx.needed = list(needed)
+    ctx.open = [g is not None and g.requires_grad for g in gradients]
+    ctx.save_for_backward(*tensors, *gradients)
+
+
+def _second_backward(ctx: Any, cotangents: Sequence[torch.Tensor | None]) -> tuple[Any, ...]:
+    """Second derivatives: the first ones are made again, so that they can be differentiated."""
+    if torch.is_grad_enabled():
+        raise UserError(
+            "third derivatives of a compiled function",
+            remedy="differentiate the function itself",
+        )
+    saved = list(ctx.saved_tensors)
+    tensors, given = saved[: len(ctx.needed)], saved[len(ctx.needed) :]
+    with torch.enable_grad():
+        gradients = [
+            None if g is None else g.detach().requires_grad_(need)
+            for g, need in zip(given, ctx.open, strict=True)
+        ]
+        wanted, first = _gradients(_group(ctx.key), tensors, gradients, ctx.needed, True)
+        pairs = [
+            (value, cotangent)
+            for value, cotangent in zip(first, cotangents, strict=True)
+            if value is not None and cotangent is not None and value.requires_grad
+        ]
+        opened = [g for g, need in zip(gradients, ctx.open, strict=True) if g is not None and need]
+        found = iter(_grad(pairs, [*wanted, *opened], False))
+    of_tensors = [next(found) if need else None for need in ctx.needed]
+    return of_tensors, [next(found) if need else None for need in ctx.open], None, None
 
 
 def _differentiable_pairs(
@@ -272,4 +321,7 @@ torch.library.register_fake("diagc::call", _fake_call, lib=_LIBRARY)
 torch.library.register_fake("diagc::call_backward", _fake_backward, lib=_LIBRARY)
 torch.library.register_autograd(
     "diagc::call", _backward, setup_context=_setup_context, lib=_LIBRARY
+)
+torch.library.register_autograd(
+    "diagc::call_backward", _second_backward, setup_context=_setup_second, lib=_LIBRARY
 )

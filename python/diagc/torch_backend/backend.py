@@ -3,10 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
-from weakref import WeakValueDictionary
 
+import torch
 from torch import fx
 
+from diagc import __version__
 from diagc.api import CompiledFunction
 from diagc.errors import DiagcError
 from diagc.torch_backend.graph import aten_graph
@@ -48,19 +49,7 @@ def diagc(
         report.reasons.append(f"the whole graph: {_reason(error)}")
         taken = None
     record(report)
-    run = run_rest(taken or module, example_inputs, chosen)
-    return _Compiled(run, [region.compiled for region in report.regions])
-
-
-class _Compiled:
-    """Runs a graph, and keeps the functions alive that it calls by their keys."""
-
-    def __init__(self, run: Callable[..., Any], functions: list[CompiledFunction]) -> None:
-        self._run = run
-        self.functions = functions
-
-    def __call__(self, *args: Any) -> Any:
-        return self._run(*args)
+    return run_rest(taken or module, example_inputs, chosen)
 
 
 def _take_regions(
@@ -103,7 +92,8 @@ def _take(
         report.reasons.append(f"{', '.join(calls)}: {_reason(error)}")
 
 
-_COMPILED: "WeakValueDictionary[str, CompiledFunction]" = WeakValueDictionary()
+# kept for good, as Inductor keeps its code: a backward graph may outlive Dynamo's forward graph
+_COMPILED: dict[str, CompiledFunction] = {}
 
 
 def _compiled(cut: Cut, options: BackendOptions) -> CompiledFunction:
@@ -113,7 +103,7 @@ def _compiled(cut: Cut, options: BackendOptions) -> CompiledFunction:
     """
     values = [node.meta["val"] for node in cut.inputs]
     kinds = [(tuple(map(str, v.shape)), v.dtype, str(v.device)) for v in values]
-    text = f"{cut.module.code}\n{kinds}\n{options.compile}"
+    text = f"{cut.module.code}\n{kinds}\n{options.compile}\n{__version__}\n{torch.__version__}"
     key = f"region_{sha256(text.encode()).hexdigest()[:16]}"
     compiled = _COMPILED.get(key)
     if compiled is None:

@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import fx
 from torch._guards import TracingContext, tracing
-from torch._subclasses import FakeTensorMode
+from torch._ops import HigherOrderOperator
+from torch._subclasses import FakeTensor, FakeTensorMode
+from torch.amp.autocast_mode import _enter_autocast
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from diagc.errors import UnsupportedError
@@ -16,6 +18,9 @@ __all__ = ["KIND", "aten_graph", "fake_mode_of"]
 
 KIND = "diagc_kind"
 """Key of what a placeholder holds: "param" or "user", as `frontend.torch.aten.Input` has it."""
+
+# higher-order ops that stay whole when they are traced
+_TRANSPARENT = ("cond",)
 
 # torch's own kernel is better than the maps that it would become
 _KEPT_WHOLE = ("aten.batch_norm.default",)
@@ -28,8 +33,10 @@ def aten_graph(module: fx.GraphModule, inputs: Sequence[Any]) -> fx.GraphModule:
     all ops with structure are whole.
 
     Raises:
-        UnsupportedError: autocast is on, whose casts this level does not show.
+        UnsupportedError: autocast is on, whose casts this level does not show; or a call has rules
+            of its own for gradients (an autograd.Function, a hook), or is of a transform.
     """
+    _check_calls(module)
     if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
         raise UnsupportedError("autocast", reason="its casts are made below the level of ATen")
     values = [node.meta["example_value"] for node in _placeholders(module)]
@@ -43,9 +50,27 @@ def aten_graph(module: fx.GraphModule, inputs: Sequence[Any]) -> fx.GraphModule:
             _allow_non_fake_inputs=True,
         )
         traced: fx.GraphModule = trace(*values)
+    _check_constants(traced)
     for value, node in zip(values, _placeholders(traced), strict=True):
         node.meta[KIND] = "param" if isinstance(value, torch.nn.Parameter) else "user"
     return traced
+
+
+def _check_calls(module: fx.GraphModule) -> None:
+    """Tracing looks into such calls, and would lose what they do to gradients."""
+    for node in module.graph.nodes:
+        own = isinstance(node.target, HigherOrderOperator) and str(node.target) not in _TRANSPARENT
+        transform = "functorch" in str(getattr(node.target, "__module__", ""))
+        if own or transform or node.target is _enter_autocast:
+            reason = "it changes what other calls compute, or their gradients"
+            raise UnsupportedError(f"call {node.name}", reason=reason)
+
+
+def _check_constants(traced: fx.GraphModule) -> None:
+    """Tracing does not follow some accesses, such as `.data`, and takes their values as given."""
+    for node in traced.graph.nodes:
+        if node.op == "get_attr" and isinstance(getattr(traced, node.target, None), FakeTensor):
+            raise UnsupportedError("access to a tensor", reason="it is hidden from tracing")
 
 
 def _placeholders(module: fx.GraphModule) -> list[fx.Node]:

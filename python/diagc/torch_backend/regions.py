@@ -41,12 +41,15 @@ class Region:
     Args:
         kernels: their names in the whole program.
         nodes: in the order of the graph; some may be needed outside too, and then stay there.
-        results: the nodes that others read.
+        results: the nodes that others read; none is a view.
+        views: nodes of the region that others read and that share memory with a result. They are
+            made from it again, for a write into one is seen in the other.
     """
 
     kernels: tuple[str, ...]
     nodes: tuple[fx.Node, ...]
     results: tuple[fx.Node, ...]
+    views: tuple[fx.Node, ...] = ()
 
 
 def find_regions(stretch: Stretch, options: BackendOptions) -> list[Region]:
@@ -89,16 +92,46 @@ def _region(
     core = _hull({stretch.nodes[number] for number in unit.places - linear}, stretch.nodes)
     inside = {node for node in core if not is_number(node)}
     inside |= {user for node in inside for user in node.users if is_item(user)}
-    results = []
-    for number, node in enumerate(stretch.nodes):
-        shared = uses[number] > 1 and set(node.users) & inside
-        if node in inside and set(node.users) - inside and not shared:
-            results.append(node)
+    shared = {
+        node
+        for number, node in enumerate(stretch.nodes)
+        if uses[number] > 1 and set(node.users) & inside
+    }
+    results, views = _results(stretch, inside, shared)
     for node in reversed(stretch.nodes):
         if set(node.users) & inside and _is_view(node):
             inside.add(node)
     nodes = tuple(node for node in stretch.nodes if node in inside)
-    return Region(unit.kernels, nodes, tuple(results))
+    return Region(unit.kernels, nodes, results, views)
+
+
+def _results(
+    stretch: Stretch, inside: AbstractSet[fx.Node], shared: AbstractSet[fx.Node]
+) -> tuple[tuple[fx.Node, ...], tuple[fx.Node, ...]]:
+    """What others read: results, and views of them. Views of inputs stay where they are."""
+    read = [n for n in stretch.nodes if n in inside - shared and set(n.users) - inside]
+    views: dict[fx.Node, None] = {}
+    bases: set[fx.Node] = set()
+    for node in read:
+        chain = [node]
+        while chain[-1] in inside and (base := _base(chain[-1])) is not None:
+            chain.append(base)
+        if chain[-1] in inside - shared:
+            bases.add(chain.pop())
+            views.update(dict.fromkeys(chain))
+    ordered = [node for node in stretch.nodes if node in bases or node in views]
+    return tuple(n for n in ordered if n in bases), tuple(n for n in ordered if n in views)
+
+
+def _base(node: fx.Node) -> fx.Node | None:
+    """The operand that a node's value shares memory with."""
+    memory = _memory(node)
+    return next((s for s in node.all_input_nodes if memory and _memory(s) == memory), None)
+
+
+def _memory(node: fx.Node) -> int | None:
+    value = node.meta.get("val")
+    return value.untyped_storage()._cdata if isinstance(value, torch.Tensor) else None
 
 
 def _hull(seeds: set[fx.Node], nodes: Sequence[fx.Node]) -> set[fx.Node]:

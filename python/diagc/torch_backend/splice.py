@@ -20,7 +20,8 @@ class Cut:
     """A region as a module of its own.
 
     Args:
-        module: takes the values of `inputs`, gives the region's results: one, or a tuple.
+        module: takes the values of `inputs`, gives the region's results: one, or a tuple; each
+            contiguous, with its dims as they were in memory.
         inputs: tensors of the graph around it.
         region: what was cut out; it still stands in the graph.
     """
@@ -45,7 +46,7 @@ def cut_out(region: Region) -> Cut:
     copier = _Copier(inputs)
     for node in region.nodes:
         copier.copy(node)
-    results = tuple(copier.twins[node] for node in region.results)
+    results = tuple(copier.result(node) for node in region.results)
     copier.graph.output(results[0] if len(results) == 1 else results)
     module = fx.GraphModule(torch.nn.Module(), copier.graph)
     return Cut(module, inputs, region)
@@ -67,6 +68,15 @@ class _Copier:
         self.twins[node] = made = self.graph.call_function(node.target, args, kwargs)  # type: ignore[arg-type]
         made.meta.update({k: v for k, v in node.meta.items() if k in ("val", "stack_trace")})
         return made
+
+    def result(self, node: fx.Node) -> fx.Node:
+        """What the region gives for a node: see `Cut`."""
+        twin, order = self.twins[node], _order(node)
+        if order == sorted(order):
+            return twin
+        twin = self.graph.call_function(torch.ops.aten.permute.default, (twin, order))
+        dense: dict[str, Any] = {"memory_format": torch.contiguous_format}
+        return self.graph.call_function(torch.ops.aten.clone.default, (twin,), dense)
 
     def _twin(self, node: fx.Node) -> fx.Node:
         if node not in self.twins:
@@ -97,19 +107,53 @@ def replace_region(graph: fx.Graph, cut: Cut, key: str) -> None:
     Raises:
         UnsupportedError: something reads a result before all inputs are there.
     """
+    region = cut.region
     position = {node: i for i, node in enumerate(graph.nodes)}
-    last = cut.region.nodes[-1]
-    users = {u for node in cut.region.results for u in node.users if u not in cut.region.nodes}
+    last = region.nodes[-1]
+    read = (*region.results, *region.views)
+    users = {u for node in read for u in node.users if u not in region.nodes}
     # not further down than it was: something may be written or switched there
     place = min((*users, last.next), key=position.__getitem__)
-    late = [node for node in cut.inputs if position[node] >= position[place]]
+    sources = {s for view in region.views for s in view.all_input_nodes if s not in read}
+    late = [node for node in (*cut.inputs, *sources) if position[node] >= position[place]]
     if late:
         reason = f"'{place.name}' reads a result before '{late[0].name}', an input, is computed"
         raise UnsupportedError("a region", reason=reason)
     with graph.inserting_before(place):
         call = graph.call_function(torch.ops.diagc.call.default, (list(cut.inputs), key))
-        call.meta["val"] = [node.meta.get("val") for node in cut.region.results]
-        for number, node in enumerate(cut.region.results):
-            new = graph.call_function(operator.getitem, (call, number))
-            new.meta["val"] = call.meta["val"][number]
-            node.replace_all_uses_with(new, lambda user: user in users)
+        new = {node: _pick(graph, call, i, node) for i, node in enumerate(region.results)}
+        call.meta["val"] = [made.meta["val"] for made in call.users]
+        for node in region.results:
+            new[node] = _ordered(graph, new[node], node)
+        for view in region.views:
+            new[view] = graph.node_copy(view, lambda node: new.get(node, node))
+    for node, made in new.items():
+        node.replace_all_uses_with(made, lambda user: user in users)
+
+
+def _pick(graph: fx.Graph, call: fx.Node, number: int, result: fx.Node) -> fx.Node:
+    made = graph.call_function(operator.getitem, (call, number))
+    made.meta["val"] = _value(result).permute(_order(result))
+    return made
+
+
+def _ordered(graph: fx.Graph, made: fx.Node, result: fx.Node) -> fx.Node:
+    """The result as it was: with its dims in their places, and with its strides."""
+    order = _order(result)
+    if order == sorted(order):
+        return made
+    back = [order.index(dim) for dim in range(len(order))]
+    twin = graph.call_function(torch.ops.aten.permute.default, (made, back))
+    twin.meta["val"] = result.meta["val"]
+    return twin
+
+
+def _order(node: fx.Node) -> list[int]:
+    """Dims from the slowest to the fastest in memory; a later view or write may count on it."""
+    strides = [s.node.hint if isinstance(s, torch.SymInt) else s for s in _value(node).stride()]
+    return sorted(range(len(strides)), key=lambda dim: -strides[dim])
+
+
+def _value(node: fx.Node) -> torch.Tensor:
+    value: torch.Tensor = node.meta["val"]
+    return value

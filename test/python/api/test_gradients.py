@@ -144,3 +144,31 @@ def test_export_keeps_the_op() -> None:
     assert "diagc.call.default" in str(exported.graph)
     expected = torch.relu(attention(*inputs))
     torch.testing.assert_close(exported.module()(*inputs), expected)
+
+
+def test_second_derivatives() -> None:
+    """Of tensors, of a captured weight, and beside terms of another kind."""
+    linear = nn.Linear(8, 8)
+
+    def function(q: Tensor, k: Tensor) -> Tensor:
+        return attention(linear(q), k, k)
+
+    def penalty(f: Callable[..., Tensor], inputs: list[Tensor]) -> tuple[Tensor, ...]:
+        q, k = inputs
+        loss = (f(f(q, k), k) ** 2).sum() + (q**3).sum()
+        first = torch.autograd.grad(loss, [q, linear.weight], create_graph=True)
+        squared = [(g**2).sum() for g in first]
+        return torch.autograd.grad(squared[0] + squared[1], [q, k, linear.weight])
+
+    inputs = leaves(True, True)
+    found, wanted = penalty(diagc.compile(function), inputs), penalty(function, inputs)
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * float(b.abs().max()))
+
+
+def test_third_derivatives_are_refused() -> None:
+    q, k, v = leaves(True, False, False)
+    compiled = diagc.compile(attention, q, k, v)
+    (first,) = torch.autograd.grad((compiled(q, k, v) ** 2).sum(), q, create_graph=True)
+    with pytest.raises(UserError, match="third derivatives"):
+        torch.autograd.grad((first**2).sum(), q, create_graph=True)

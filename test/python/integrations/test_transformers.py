@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from diagc.errors import UnsupportedError
-from diagc.integrations.transformers import NAMES, register
+from diagc.integrations.transformers import NAMES, _forward, register
 
 WIDTHS: dict[str, Any] = {
     "vocab_size": 100,
@@ -114,6 +114,12 @@ def test_spherical() -> None:
     torch.testing.assert_close(found, wanted.transpose(1, 2).float(), rtol=1e-4, atol=1e-5)
     tokens = torch.randint(2, 100, (1, 20))
     assert ours.generate(tokens, max_new_tokens=3, do_sample=False, pad_token_id=1).shape == (1, 23)
+
+
+def test_sinks_are_refused() -> None:
+    q, k, v = (torch.randn(1, 2, 4, 8) for _ in range(3))
+    with pytest.raises(UnsupportedError, match="attention sinks"):
+        _forward("diagc", torch.nn.Module(), q, k, v, None, s_aux=torch.zeros(2))
 
 
 def test_dropout_is_refused() -> None:
