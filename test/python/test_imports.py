@@ -58,7 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "api": COMPILER | {"drawings", "explain_page", "viz", "simulator", "torch_build"},
     "torch_backend": COMPILER | {"api"},
     "integrations": COMPILER | {"api"},
-    "testing": COMPILER | {"normalizers", "opt", "scalars", "simulator"},
+    "testing": COMPILER | {"driver", "normalizers", "opt", "scalars", "simulator"},
     "simulator": TARGETS,
     "arguments": set(),
     "opt": COMPILER | {"arguments", "testing"},
@@ -73,7 +73,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 HEAVY: dict[str, tuple[str, ...]] = {
     "torch": (
         *("frontend/torch/", "runtime/", "torch_backend/", "integrations/", "commands/"),
-        "testing/fake_cuda.py",
+        *("testing/fake_cuda.py", "testing/models.py"),
     ),
     "torch_mlir": ("mlir.py",),
     "mlir": ("mlir.py",),
