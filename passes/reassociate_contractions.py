@@ -130,7 +130,7 @@ def _cheapest_below(graph: Graph, op: ir.Operation) -> Chain | None:
     if op.name != "diag.contract":
         return None
     found = [chain for chain in chains_below(graph, op) if _saves_operations(chain, op)]
-    return min(found, key=lambda chain: chain.after / chain.before, default=None)
+    return min((c for c in found if c.before), key=lambda c: c.after / c.before, default=None)
 
 
 # ---- when it pays -------------------------------------------------------------------------------
