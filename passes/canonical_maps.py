@@ -270,6 +270,9 @@ def contract_product(op: ir.Operation) -> ir.Value | None:
         return None
     type_ = diag.element_type(op.results[0])
     over = diag.strings(op.attributes["over"])
+    shared = [{a for n in symbols(f) for a in diag.labels(terms.wires[n])} for f in groups]
+    if not all(set(over) <= labels for labels in shared):
+        return None
     left, right = (map_expr(factor, terms.wires, type_, loc=source.location) for factor in groups)
     order = diag.labels(op.results[0])
     return diag.contract(left, right, over, dtype=type_, order=order, loc=op.location)

@@ -21,7 +21,7 @@ CHECKS: dict[str, list[str]] = {
     "size": ["tools/size_report.py"],
     "types": ["-m", "mypy", *(name for name in TYPED if (ROOT / name).is_dir())],
     "lit": ["-c", "from lit.main import main; main()", "-sv", "--time-tests", "test"],
-    "pytest": ["-m", "pytest", "--durations=25", "-n", "2", "--dist", "worksteal"],
+    "pytest": ["-m", "pytest", "--durations=25"],
 }
 
 
