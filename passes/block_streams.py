@@ -102,7 +102,7 @@ def _block(stream: ir.Operation) -> None:
         outer, function = _make_function(stream, axis)
         operands = [*states, *(_opened(value, axis) for value in outer)]
         types = [value.type for value in states]
-        symbol = ir.FlatSymbolRefAttr.get(str(ir.StringAttr(function.attributes["sym_name"]).value))
+        symbol = ir.FlatSymbolRefAttr.get(diag.symbol_of(function))
         call = func.CallOp(types, symbol, operands)
         results = _inline(stream, _TAIL, list(call.results))
     done(stream, _told(axis, len(products)))

@@ -70,7 +70,7 @@ def generalize_kernels(module: ir.Operation) -> None:
         calls = _calls(functions)
         known: dict[str, ir.Operation] = {}
         for kernel in kernels:
-            callers = calls.get(_symbol(kernel), [])
+            callers = calls.get(diag.symbol_of(kernel), [])
             _generalize(kernel)
             first = known.setdefault(kernel_text(kernel), kernel)
             if first == kernel:
@@ -80,10 +80,6 @@ def generalize_kernels(module: ir.Operation) -> None:
                 kernel.erase()
             for call in callers:
                 _redirect(call, first)
-
-
-def _symbol(function: ir.Operation) -> str:
-    return ir.StringAttr(function.attributes["sym_name"]).value
 
 
 def _calls(functions: list[ir.Operation]) -> dict[str, list[ir.Operation]]:
@@ -203,7 +199,7 @@ def _redirect(call: ir.Operation, kernel: ir.Operation) -> None:
     type_ = ir.FunctionType(ir.TypeAttr(kernel.attributes["function_type"]).value)
     with ir.InsertionPoint(call), call.location:
         operands = [_cast(v, t) for v, t in zip(call.operands, type_.inputs, strict=True)]
-        callee = ir.FlatSymbolRefAttr.get(_symbol(kernel))
+        callee = ir.FlatSymbolRefAttr.get(diag.symbol_of(kernel))
         made = func.CallOp(type_.results, callee, operands)
         for old, new in zip(call.results, made.results, strict=True):
             old.replace_all_uses_with(_cast(new, old.type))

@@ -12,11 +12,13 @@ __all__ = [
     "KERNEL",
     "blocks_attr",
     "blocks_of",
+    "callee_of",
     "function_body",
     "functions",
     "is_blocks",
     "is_extern",
     "is_kernel",
+    "symbol_of",
     "verify_labels",
 ]
 
@@ -30,6 +32,16 @@ lead its arguments and are its results. Arguments with the axis are cut, all oth
 def functions(module: ir.Module) -> list[ir.Operation]:
     """All func.func ops of a module, in order."""
     return [op.operation for op in module.body.operations if op.operation.name == "func.func"]
+
+
+def symbol_of(function: ir.Operation) -> str:
+    """The name of a function."""
+    return str(ir.StringAttr(function.attributes["sym_name"]).value)
+
+
+def callee_of(call: ir.Operation) -> str:
+    """The name of the function that a `func.call` calls."""
+    return str(ir.FlatSymbolRefAttr(call.attributes["callee"]).value)
 
 
 def is_kernel(function: ir.Operation) -> bool:

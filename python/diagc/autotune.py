@@ -68,7 +68,7 @@ class Tuner:
                 remedy="leave it out: the cost model chooses the tiles of a GPU",
             )
         found = [op for op in diag.functions(module) if diag.is_kernel(op)]
-        kernels = {_symbol(op): op for op in found if SCHEDULE not in op.attributes}
+        kernels = {diag.symbol_of(op): op for op in found if SCHEDULE not in op.attributes}
         open_ones = {}
         for name, kernel in kernels.items():
             kept = self._kept(kernel)
@@ -109,8 +109,8 @@ class Tuner:
         """A program with such schedules, and which of its kernels came of which of the module's."""
         variant = ir.Module.parse(str(module.operation.get_asm(enable_debug_info=True)))
         for op in diag.functions(variant):
-            if _symbol(op) in chosen:
-                _set(op, chosen[_symbol(op)])
+            if diag.symbol_of(op) in chosen:
+                _set(op, chosen[diag.symbol_of(op)])
         before = _callees(variant)
         program = self.build(variant)
         numbers = {kernel.name: number for number, kernel in enumerate(program.report.kernels)}
@@ -169,10 +169,6 @@ def _fastest(times: Sequence[float]) -> int:
     return best if times[best] < _GAIN * times[0] else 0
 
 
-def _symbol(op: ir.Operation) -> str:
-    return str(ir.StringAttr(op.attributes["sym_name"]).value)
-
-
 def _set(kernel: ir.Operation, schedule: Schedule) -> None:
     with kernel.context:
         kernel.attributes[SCHEDULE] = schedule.to_attr()
@@ -181,6 +177,6 @@ def _set(kernel: ir.Operation, schedule: Schedule) -> None:
 def _callees(module: ir.Module) -> list[str]:
     """Kernels in the order of their calls."""
     ops = [op for function in diag.functions(module) for op in diag.walk_ops(function.regions[0])]
-    kernels = {_symbol(op) for op in diag.functions(module) if diag.is_kernel(op)}
-    names = [str(op.attributes["callee"].value) for op in ops if op.name == "func.call"]
+    kernels = {diag.symbol_of(op) for op in diag.functions(module) if diag.is_kernel(op)}
+    names = [diag.callee_of(op) for op in ops if op.name == "func.call"]
     return [name for name in names if name in kernels]

@@ -239,7 +239,7 @@ def find_entry(module: ir.Module) -> ir.Operation:
     """
     found = [op for op in diag.functions(module) if _is_entry(op)]
     if len(found) != 1:
-        names = ", ".join(_symbol(op) for op in found) or "none"
+        names = ", ".join(diag.symbol_of(op) for op in found) or "none"
         raise UserError("a module needs one public function", expected="one", found=names)
     return found[0]
 
@@ -248,10 +248,6 @@ def _is_entry(function: ir.Operation) -> bool:
     visibility = function.attributes.get("sym_visibility")
     public = visibility is None or ir.StringAttr(visibility).value == "public"
     return public and bool(len(function.regions[0].blocks)) and not diag.is_kernel(function)
-
-
-def _symbol(function: ir.Operation) -> str:
-    return str(ir.StringAttr(function.attributes["sym_name"]).value)
 
 
 def compile_module(
@@ -338,7 +334,7 @@ def _compile(
     clock = _Clock()
     with use(options), module.context, ir.Location.unknown():
         verify_module(module)
-        name = name or _symbol(find_entry(module))
+        name = name or diag.symbol_of(find_entry(module))
         if options.autotune:
             run_pipeline(module, options, _FORMED)
             _tune(module, target, options, externs)
@@ -418,7 +414,7 @@ def _lower_kernel(
 ) -> CompiledKernel:
     """Lower and load one kernel; what the target cannot lower is interpreted, and reported."""
     start = perf_counter()
-    name, fall_back = _symbol(function), None
+    name, fall_back = diag.symbol_of(function), None
     try:
         kernel = target.load().lower_kernel(function, options)
     except (UnsupportedError, LoweringError) as error:

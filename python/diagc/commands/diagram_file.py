@@ -44,7 +44,7 @@ def load_diagrams(path: Path, name: str | None) -> list[DiagramProgram]:
     text = read_text(str(path))
     parse_anew = partial(parse, text, str(path))
     module = parse_anew()
-    names = [_symbol(op) for op in _diagrams(module)]
+    names = [diag.symbol_of(op) for op in _diagrams(module)]
     if name is not None and name not in names:
         raise UserError(f"{path} has no diagram '{name}'", expected=f"one of {', '.join(names)}")
     chosen = names if name is None else [name]
@@ -71,7 +71,7 @@ def _only(parse: Callable[[], ir.Module], name: str) -> ir.Module:
     module = parse()
     with module.context:
         for op in _diagrams(module):
-            if _symbol(op) != name:
+            if diag.symbol_of(op) != name:
                 op.attributes["sym_visibility"] = ir.StringAttr.get("private")
         passmanager.PassManager.parse("builtin.module(symbol-dce)").run(module.operation)
     return module
@@ -79,10 +79,6 @@ def _only(parse: Callable[[], ir.Module], name: str) -> ir.Module:
 
 def _diagrams(module: ir.Module) -> list[ir.Operation]:
     return [op for op in diag.functions(module) if "sym_visibility" not in op.attributes]
-
-
-def _symbol(function: ir.Operation) -> str:
-    return str(ir.StringAttr(function.attributes["sym_name"]).value)
 
 
 def _random(

@@ -66,11 +66,11 @@ def program_report(
     Costs are told for a device, or not at all.
     """
     calls: dict[str, list[ir.Operation]] = {}
-    functions = {_symbol(op): op for op in diag.functions(module)}
+    functions = {diag.symbol_of(op): op for op in diag.functions(module)}
     host = [entry, *(op for op in functions.values() if diag.is_blocks(op))]
     for view in (view for function in host for view in diag.function_body(function).operations):
         if view.operation.name == "func.call":
-            calls.setdefault(_callee(view.operation), []).append(view.operation)
+            calls.setdefault(diag.callee_of(view.operation), []).append(view.operation)
     return Report(
         name,
         target,
@@ -110,16 +110,8 @@ def _kernel_report(
     )
 
 
-def _callee(call: ir.Operation) -> str:
-    return str(ir.FlatSymbolRefAttr(call.attributes["callee"]).value)
-
-
 def _scheduled(kernel: ir.Operation) -> bool:
     return "diag.schedule" in kernel.attributes
-
-
-def _symbol(function: ir.Operation) -> str:
-    return str(ir.StringAttr(function.attributes["sym_name"]).value)
 
 
 def _strings(op: ir.Operation, name: str) -> tuple[str, ...]:
@@ -286,7 +278,7 @@ def _reason(op: ir.Operation, functions: Mapping[str, ir.Operation]) -> tuple[st
         return op.name, "moves data, computes nothing"
     if op.name != "func.call":
         return None
-    callee = functions[_callee(op)]
+    callee = functions[diag.callee_of(op)]
     if not diag.is_extern(callee):
         return None
     reasons = _strings(callee, "diag.reason")

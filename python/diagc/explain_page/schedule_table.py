@@ -59,7 +59,7 @@ def _schedule(kernel: ir.Operation) -> KernelSchedule:
         AxisRow(label, sizes.get(label), *roles.get(label, ("inside a task", "whole")))
         for label in order
     ]
-    name = str(ir.StringAttr(kernel.attributes["sym_name"]).value)
+    name = diag.symbol_of(kernel)
     return KernelSchedule(name, rows, None if schedule is None else _resident(kernel, schedule))
 
 

@@ -11,7 +11,6 @@ __all__ = [
     "array_type",
     "nth_attributes",
     "one_type",
-    "symbol_of",
     "tensor_dims",
     "text_attribute",
 ]
@@ -20,11 +19,6 @@ __all__ = [
 def array_type(value: ir.Value) -> ArrayType:
     """Labels and element type of a wire."""
     return ArrayType(diag.labels(value), str(diag.element_type(value)))
-
-
-def symbol_of(function: ir.Operation) -> str:
-    """Name of a function."""
-    return str(ir.StringAttr(function.attributes["sym_name"]).value)
 
 
 def nth_attributes(function: ir.Operation, name: str, number: int) -> Mapping[str, Any]:

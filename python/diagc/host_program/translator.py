@@ -9,7 +9,6 @@ from diagc.errors import InternalError
 from diagc.host_program.attributes import (
     array_type,
     nth_attributes,
-    symbol_of,
     tensor_dims,
     text_attribute,
 )
@@ -51,7 +50,7 @@ class Translator:
         """Walk the function once."""
         module = self.entry.parent.operation
         self.functions = {
-            symbol_of(op.operation): op.operation
+            diag.symbol_of(op.operation): op.operation
             for op in module.regions[0].blocks[0].operations
             if op.operation.name == "func.func"
         }

@@ -43,7 +43,7 @@ class Unit:
 def units(module: ir.Module) -> list[Unit]:
     """All units, in the order of the entry function; products of linear layers are left out."""
     entry = find_entry(module)
-    functions = {_symbol(op): op for op in diag.functions(module)}
+    functions = {diag.symbol_of(op): op for op in diag.functions(module)}
     parts = [_part(op, functions) for op in _working(entry, functions)]
     graph = nx.Graph()
     graph.add_nodes_from(range(len(parts)))
@@ -70,7 +70,7 @@ class _Part:
 def _part(op: ir.Operation, functions: dict[str, ir.Operation]) -> _Part:
     kernel, ops = None, [op]
     if op.name == "func.call":
-        kernel = _callee(op)
+        kernel = diag.callee_of(op)
         ops = list(diag.walk_ops(functions[kernel].regions[0]))
     sums = _places([o for o in ops if o.name in _SUMS])
     return _Part(op, kernel, _places(ops), sums, any(o.name == "diag.stream" for o in ops))
@@ -89,7 +89,7 @@ def _working(entry: ir.Operation, functions: dict[str, ir.Operation]) -> Iterato
     """Calls of kernels and ops of the entry function that compute, but for linear layers."""
     for view in diag.function_body(entry).operations:
         op = view.operation
-        is_kernel = op.name == "func.call" and diag.is_kernel(functions[_callee(op)])
+        is_kernel = op.name == "func.call" and diag.is_kernel(functions[diag.callee_of(op)])
         if is_kernel or (op.name in _WORK and not _is_linear(op)):
             yield op
 
@@ -119,11 +119,3 @@ def _origin(value: ir.Value) -> ir.Value:
 def _places(ops: list[ir.Operation]) -> frozenset[int]:
     found = (SourceLocation.of(op.location) for op in ops)
     return frozenset(place.line - 1 for place in found if place is not None)
-
-
-def _symbol(function: ir.Operation) -> str:
-    return str(ir.StringAttr(function.attributes["sym_name"]).value)
-
-
-def _callee(call: ir.Operation) -> str:
-    return str(ir.FlatSymbolRefAttr(call.attributes["callee"]).value)

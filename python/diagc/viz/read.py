@@ -24,14 +24,14 @@ def read_picture(module: ir.Module, entry: ir.Operation) -> Picture:
         module: verified diag IR, at any stage of the pipeline.
         entry: the function.
     """
-    functions = {_symbol(op): op for op in diag.functions(module)}
+    functions = {diag.symbol_of(op): op for op in diag.functions(module)}
     has_kernels = any(diag.is_kernel(op) for op in functions.values())
     inside = diag.is_kernel(entry)
     level = Level.CHIP if inside else Level.MEMORY if has_kernels else Level.PLAIN
     reader = _Reader(functions)
     scope = Scope(reader.names, level, group_marks(entry) if inside else {})
     picture = scope.picture
-    picture.title = _symbol(entry)
+    picture.title = diag.symbol_of(entry)
     block = diag.function_body(entry)
     for number, argument in enumerate(block.arguments):
         array = scope.define(argument, _fact(entry, "arg_attrs", number))
@@ -44,10 +44,6 @@ def read_picture(module: ir.Module, entry: ir.Operation) -> Picture:
         )
         picture.operations.append(Operation(Kind.OUTPUT, [scope.use(value)], text=name))
     return picture
-
-
-def _symbol(function: ir.Operation) -> str:
-    return str(ir.StringAttr(function.attributes["sym_name"]).value)
 
 
 def _fact(function: ir.Operation, group: str, number: int) -> str:
@@ -120,7 +116,7 @@ class _Reader:
     # ---- frames ----------------------------------------------------------------------------
 
     def _call(self, op: ir.Operation, scope: Scope) -> None:
-        callee = self._functions[str(ir.FlatSymbolRefAttr(op.attributes["callee"]).value)]
+        callee = self._functions[diag.callee_of(op)]
         if diag.is_extern(callee):
             name = ir.StringAttr(callee.attributes[diag.EXTERN]).value
             call = outline(op, scope)
@@ -137,7 +133,7 @@ class _Reader:
         returned = list(block.operations)[-1].operation.operands
         inner.picture.outputs = [inner.use(value) for value in returned]
         outputs = [scope.define(value) for value in op.results]
-        text = f"kernel {_symbol(callee)}"
+        text = f"kernel {diag.symbol_of(callee)}"
         frame = Operation(Kind.FRAME, inputs, outputs, text, _schedule_text(callee))
         frame.inner = inner.picture
         scope.picture.operations.append(frame)

@@ -38,7 +38,7 @@ def _signature(kernel: ir.Operation) -> KernelSignature:
             label = names.get(label, label)
             sizes[label] = max(size, sizes.get(label, diag.DYNAMIC))
     axes = tuple(Axis(x, None if size == diag.DYNAMIC else size) for x, size in sizes.items())
-    symbol = str(ir.StringAttr(kernel.attributes["sym_name"]).value)
+    symbol = diag.symbol_of(kernel)
     return KernelSignature(symbol, args, results, axes)
 
 
