@@ -7,9 +7,10 @@ in integers (Payne and Hanek).
 from collections.abc import Sequence
 from math import factorial, pi
 
-from diagc.mlir import arith, ir, scf
+from diagc.mlir import arith, ir
 from diagc.targets.elementwise.approximations import polynomial
 from diagc.targets.elementwise.code import ScalarCode
+from diagc.targets.nvptx import quadrants
 
 __all__ = ["sine", "tangent"]
 
@@ -18,7 +19,6 @@ _SIN = tuple((-1) ** k / factorial(2 * k + 1) for k in range(8))
 _COS = tuple((-1) ** k / factorial(2 * k) for k in range(9))
 # pi/2 in three parts of 33 bits: x - n * part is exact for the first, whatever n
 _HALF_PI = (1.57079632673412561417e0, 6.07710050630396597660e-11, 2.02226624879595063154e-21)
-LARGEST = 2.0**27
 # 2/pi = 0.A2F9836E4E44..., 32 bits each
 _TWO_OVER_PI = (
     *(0xA2F9836E, 0x4E441529, 0xFC2757D1, 0xF534DDC0),
@@ -29,19 +29,13 @@ _TWO_OVER_PI = (
 def sine(code: ScalarCode, x: ir.Value, quarter: int) -> ir.Value:
     """Sine of x + quarter * pi/2; x is an f32 number in f64."""
     rest, quadrant = _reduced(code, x)
-    quadrant = arith.addi(quadrant, code.like(quadrant, quarter))
-    sin, cos = _of_rest(code, rest)
-    value = arith.select(_bit(code, quadrant, 1), cos, sin)
-    return arith.select(_bit(code, quadrant, 2), arith.negf(value), value)
+    return quadrants.sine(code, *_of_rest(code, rest), quadrant, quarter)
 
 
 def tangent(code: ScalarCode, x: ir.Value) -> ir.Value:
     """Tangent of an f32 number in f64."""
     rest, quadrant = _reduced(code, x)
-    sin, cos = _of_rest(code, rest)
-    odd = _bit(code, quadrant, 1)
-    top = arith.select(odd, arith.negf(cos), sin)
-    return arith.divf(top, arith.select(odd, sin, cos))
+    return quadrants.tangent(code, *_of_rest(code, rest), quadrant)
 
 
 def _of_rest(code: ScalarCode, rest: ir.Value) -> tuple[ir.Value, ir.Value]:
@@ -50,21 +44,10 @@ def _of_rest(code: ScalarCode, rest: ir.Value) -> tuple[ir.Value, ir.Value]:
     return sin, polynomial(code, _COS, square)
 
 
-def _bit(code: ScalarCode, bits: ir.Value, bit: int) -> ir.Value:
-    found = arith.andi(bits, code.like(bits, bit))
-    return arith.cmpi(arith.CmpIPredicate.ne, found, code.like(bits, 0))
-
-
 def _reduced(code: ScalarCode, x: ir.Value) -> tuple[ir.Value, ir.Value]:
     """(r, n) with x = r + n pi/2, |r| <= pi/4; n in 64 bits, right modulo 4. NaN for infinities."""
-    large = arith.cmpf(arith.CmpFPredicate.OGT, code.absolute(x), code.like(x, LARGEST))
-    i64 = ir.IntegerType.get_signless(64)
-    branch = scf.IfOp(large, [x.type, i64], has_else=True)
-    with ir.InsertionPoint(branch.then_block):
-        scf.yield_(list(_large(code, x)))
-    with ir.InsertionPoint(branch.else_block):
-        scf.yield_(list(_small(code, x)))
-    return branch.results[0], branch.results[1]
+    rest, quadrant = quadrants.reduced(code, x, _large, _small, 1)
+    return rest, quadrant
 
 
 def _small(code: ScalarCode, x: ir.Value) -> tuple[ir.Value, ir.Value]:

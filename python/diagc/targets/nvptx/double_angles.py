@@ -8,9 +8,10 @@ next to a multiple of pi/2.
 from collections.abc import Sequence
 from math import factorial, pi
 
-from diagc.mlir import arith, ir, scf
+from diagc.mlir import arith, ir
 from diagc.targets.elementwise.approximations import polynomial
 from diagc.targets.elementwise.code import ScalarCode
+from diagc.targets.nvptx import quadrants
 from diagc.targets.nvptx.pairs_of_doubles import Pair, product, sorted_sum, total
 
 __all__ = ["sine", "tangent"]
@@ -20,7 +21,6 @@ _ROUND = 6755399441055744.0  # 1.5 * 2^52: adding it rounds to an integer, in th
 _SIN = tuple((-1) ** k / factorial(2 * k + 1) for k in range(1, 9))
 _COS = tuple((-1) ** k / factorial(2 * k) for k in range(2, 10))
 _HALF_PI = (pi / 2, 6.123233995736766e-17, -1.4973849048591698e-33)
-LARGEST = 2.0**27
 # 64 zeros, as bits in front of the point are wanted too, and 2/pi, the most significant word first
 _TWO_OVER_PI = (
     0,
@@ -38,19 +38,13 @@ Words = Sequence[ir.Value]
 def sine(code: ScalarCode, x: ir.Value, quarter: int) -> ir.Value:
     """Sine of x + quarter * pi/2."""
     rest, quadrant = _reduced(code, x)
-    quadrant = arith.addi(quadrant, code.like(quadrant, quarter))
-    sin, cos = _of_rest(code, rest)
-    value = arith.select(_bit(code, quadrant, 1), cos, sin)
-    return arith.select(_bit(code, quadrant, 2), arith.negf(value), value)
+    return quadrants.sine(code, *_of_rest(code, rest), quadrant, quarter)
 
 
 def tangent(code: ScalarCode, x: ir.Value) -> ir.Value:
     """Tangent: the quotient of sine and cosine of the rest, or its negative inverse."""
     rest, quadrant = _reduced(code, x)
-    sin, cos = _of_rest(code, rest)
-    odd = _bit(code, quadrant, 1)
-    top = arith.select(odd, arith.negf(cos), sin)
-    return arith.divf(top, arith.select(odd, sin, cos))
+    return quadrants.tangent(code, *_of_rest(code, rest), quadrant)
 
 
 def _of_rest(code: ScalarCode, rest: Pair) -> tuple[ir.Value, ir.Value]:
@@ -74,21 +68,9 @@ def _equal(a: ir.Value, b: ir.Value) -> ir.Value:
     return arith.cmpf(arith.CmpFPredicate.OEQ, a, b)
 
 
-def _bit(code: ScalarCode, bits: ir.Value, bit: int) -> ir.Value:
-    found = arith.andi(bits, code.like(bits, bit))
-    return arith.cmpi(arith.CmpIPredicate.ne, found, code.like(bits, 0))
-
-
 def _reduced(code: ScalarCode, x: ir.Value) -> tuple[Pair, ir.Value]:
     """(r, n) with x = r + n pi/2, |r| <= pi/4; n in 64 bits, right modulo 4. NaN for infinities."""
-    large = arith.cmpf(arith.CmpFPredicate.OGT, code.absolute(x), code.like(x, LARGEST))
-    i64 = ir.IntegerType.get_signless(64)
-    branch = scf.IfOp(large, [x.type, x.type, i64], has_else=True)
-    with ir.InsertionPoint(branch.then_block):
-        scf.yield_(list(_large(code, x)))
-    with ir.InsertionPoint(branch.else_block):
-        scf.yield_(list(_small(code, x)))
-    high, low, quadrant = branch.results
+    high, low, quadrant = quadrants.reduced(code, x, _large, _small, 2)
     return Pair(high, low), quadrant
 
 
