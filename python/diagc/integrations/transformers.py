@@ -21,7 +21,8 @@ from diagc.errors import UnsupportedError
 
 __all__ = ["NAMES", "register"]
 
-NAMES = ("diagc", "diagc_spherical")
+SPHERICAL = "diagc_spherical"
+NAMES = ("diagc", SPHERICAL)
 """What `attn_implementation` takes after `register()`."""
 
 
@@ -66,16 +67,17 @@ def _forward(
     if attention_mask is not None and attention_mask.dtype != torch.bool:
         bias = attention_mask if bias is None else bias + attention_mask
         attention_mask = None
-    result = _compiled(name)(query, key, value, attention_mask, bias, scale, causal, softcap)
-    return result, None
+    spherical = name == SPHERICAL
+    operands = (query, key, value, attention_mask, bias)
+    return _compiled()(*operands, scale, causal, softcap, spherical), None
 
 
 @cache
-def _compiled(name: str) -> CompiledFunction:
-    return compile({"diagc": softmax_attention, "diagc_spherical": spherical_attention}[name])
+def _compiled() -> CompiledFunction:
+    return compile(attention)
 
 
-def softmax_attention(
+def attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -84,28 +86,17 @@ def softmax_attention(
     scale: float,
     causal: bool,
     softcap: float | None,
+    spherical: bool,
 ) -> Tensor:
-    """Attention of grouped heads; `keep` says which keys a query sees."""
+    """Attention of grouped heads; `keep` says which keys a query sees.
+
+    Weights are the softmax of the scores, or, `spherical`, the scores over their L2 norm.
+    """
     scores, kept = _scores(query, key, keep, bias, scale, causal, softcap)
     if kept is not None:
-        scores = scores.masked_fill(~kept, float("-inf"))
-    return _values(torch.softmax(scores, -1), value)
-
-
-def spherical_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    keep: Tensor | None,
-    bias: Tensor | None,
-    scale: float,
-    causal: bool,
-    softcap: float | None,
-) -> Tensor:
-    """The same with scores over their L2 norm; keys that a query does not see score 0."""
-    scores, kept = _scores(query, key, keep, bias, scale, causal, softcap)
-    if kept is not None:
-        scores = scores.masked_fill(~kept, 0.0)
+        scores = scores.masked_fill(~kept, 0.0 if spherical else float("-inf"))
+    if not spherical:
+        return _values(torch.softmax(scores, -1), value)
     norm = torch.linalg.vector_norm(scores, dim=-1, keepdim=True)
     return _values(scores / norm, value)
 
