@@ -15,8 +15,8 @@ _TYPES = {32: "float", 64: "double"}
 _READS = 8
 """Vectors that one turn of the reading loop loads, each added to a sum of its own."""
 
-_FMA = """
-define void @fma_{name}(i64 %turns, ptr %out) {{
+_LOOP = """
+define void @{name}({arguments}) {{
 entry:
   br label %loop
 loop:
@@ -31,23 +31,7 @@ exit:
   ret void
 }}
 """
-
-_READ = """
-define void @read(i64 %turns, ptr %in, i64 %mask, ptr %out) {{
-entry:
-  br label %loop
-loop:
-  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
-{phis}
-{body}
-  %next = add i64 %i, 1
-  %more = icmp slt i64 %next, %turns
-  br i1 %more, label %loop, label %exit
-exit:
-{stores}
-  ret void
-}}
-"""
+"""Adds to sums `%s0`... what the body makes `%n0`..., for so many `%turns`, and stores them."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +117,8 @@ class Probes:
             f"  %n{k} = {fma}({vector} %s{k}, {vector} {half}, {vector} {half})"
             for k in range(chains)
         )
-        stores = _stores(vector, chains, self.vector_bytes)
-        name = f"f{bits}_{chains}"
-        return _FMA.format(name=name, phis=_phis(vector, chains), body=body, stores=stores)
+        arguments = "i64 %turns, ptr %out"
+        return self._loop(f"fma_f{bits}_{chains}", arguments, vector, chains, body)
 
     def _read_text(self) -> str:
         vector, step = self._vector(32), _READS * self.vector_bytes
@@ -148,8 +131,17 @@ class Probes:
             lines.append(f"  %p{k} = getelementptr i8, ptr %base, i64 {k * self.vector_bytes}")
             lines.append(f"  %v{k} = load {vector}, ptr %p{k}, align 4")
             lines.append(f"  %n{k} = fadd {vector} %s{k}, %v{k}")
-        stores = _stores(vector, _READS, self.vector_bytes)
-        return _READ.format(phis=_phis(vector, _READS), body="\n".join(lines), stores=stores)
+        arguments = "i64 %turns, ptr %in, i64 %mask, ptr %out"
+        return self._loop("read", arguments, vector, _READS, "\n".join(lines))
+
+    def _loop(self, name: str, arguments: str, vector: str, sums: int, body: str) -> str:
+        return _LOOP.format(
+            name=name,
+            arguments=arguments,
+            phis=_phis(vector, sums),
+            body=body,
+            stores=_stores(vector, sums, self.vector_bytes),
+        )
 
 
 def _phis(vector: str, count: int) -> str:
