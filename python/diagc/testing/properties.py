@@ -41,7 +41,9 @@ def passes_keep_meaning(diagram: Diagram, seed: int) -> str | None:
     inputs = diagram.inputs(seed)
     with make_context(), ir.Location.unknown():
         expected = expect(diagram.parse(), inputs, ELEVEN_DIGITS)
-        for name in set(PASSES) - {"differentiate"}:  # which makes another function
+        for name in PASSES:
+            if name == "differentiate":  # makes another function
+                continue
             module = diagram.parse()
             complaint = _run(module, _alone(name)) or _compare(module, inputs, expected)
             if complaint is not None:

@@ -1,4 +1,4 @@
-"""`diagc.explain(model, *inputs)`: what the backend makes of a model, graph by graph."""
+"""`diagc.torch_backend.explain(model, *inputs)`: what the backend makes of a model, by graph."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -10,7 +10,7 @@ from torch import fx
 
 from diagc.debug import logger
 from diagc.frontend.torch.from_fx import node_location
-from diagc.torch_backend.stretches import is_number
+from diagc.torch_backend.stretches import is_item, is_number
 
 if TYPE_CHECKING:
     from diagc.api import CompiledFunction
@@ -79,7 +79,7 @@ def calls_of(nodes: Iterable[fx.Node]) -> tuple[str, ...]:
 def count_calls(nodes: Iterable[fx.Node]) -> Counter[str]:
     """ATen calls by op."""
     calls = (node for node in nodes if node.op == "call_function" and not is_number(node))
-    return Counter(_short(node) for node in calls if "getitem" not in str(node.target))
+    return Counter(_short(node) for node in calls if not is_item(node))
 
 
 def _short(node: fx.Node) -> str:
@@ -102,7 +102,6 @@ def collecting() -> Iterator[list[GraphReport]]:
 
 def record(report: GraphReport) -> None:
     """Log a report (`DIAGC_LOG=info`), and give it to who collects."""
-    log = logger("torch_backend")
-    log.info("%s", report.text())
+    logger("torch_backend").info("%s", report.text())
     for collector in _COLLECTORS:
         collector.append(report)
