@@ -1,6 +1,6 @@
 """Groups the reductions over one axis into streams, and decides which groups are worth one."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -175,18 +175,26 @@ def _shares(graph: Graph, axis: str, op: ir.Operation, group: Group) -> bool:
 
     A mask that several attentions share lacks their batch axes: it does not bring them together.
     """
-    mine = _sources(graph, axis, op)
-    theirs = {value for other in group.reductions for value in _sources(graph, axis, other)}
-    return any(
-        _covers(graph, value, axis, [op, *group.reductions]) for value in mine if value in theirs
-    )
+    together = [op, *group.reductions]
+    repeated = absorbable(graph, axis, together)
+    mine, *others = (_sources(graph, axis, each, repeated) for each in together)
+    theirs = set().union(*others)
+    return any(_covers(graph, value, axis, together) for value in mine if value in theirs)
 
 
-def _sources(graph: Graph, axis: str, op: ir.Operation) -> list[ir.Value]:
-    """The wires with the axis that a reduction reads, directly and through what pays to repeat."""
-    repeated = absorbable(graph, axis, [op])
-    reads = (value for other in (op, *repeated) for value in graph.reads[other])
-    return [value for value in reads if graph.carries(value, axis)]
+def _sources(
+    graph: Graph, axis: str, op: ir.Operation, repeated: Collection[ir.Operation]
+) -> list[ir.Value]:
+    """The wires with the axis that a reduction reads, directly and through what is repeated."""
+    found: dict[ir.Value, None] = {}
+    stack = [op]
+    while stack:
+        for value in graph.reads[stack.pop()]:
+            if graph.carries(value, axis) and value not in found:
+                found[value] = None
+                producer = defining_op(value)
+                stack.extend([producer] if producer in repeated else [])
+    return list(found)
 
 
 def _covers(graph: Graph, value: ir.Value, axis: str, reductions: Sequence[ir.Operation]) -> bool:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from diagc.testing.seed import SEED
+
 if TYPE_CHECKING:
     from diagc.testing.fake_cuda import FakeCuda
 
@@ -29,6 +31,10 @@ os.environ["DIAGC_REPRODUCER_DIR"] = str(_SCRATCH / "reproducers")
 _REPEAT = "DIAGC_TEST_SEED" in os.environ
 settings.register_profile("diagc", deadline=None, print_blob=not _REPEAT, derandomize=_REPEAT)
 settings.load_profile("diagc")
+
+
+def pytest_report_header() -> str:
+    return f"seed {SEED} (DIAGC_TEST_SEED={SEED} repeats this run)"
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,6 @@
 A run draws a fresh seed and prints it with a histogram; `DIAGC_TEST_SEED=<number>` repeats a run.
 """
 
-import os
-import secrets
 from collections import Counter
 from random import Random
 from typing import Any
@@ -15,6 +13,7 @@ import torch
 import diagc
 from diagc.runtime.calls import Group
 from diagc.runtime.specialization import Specialization
+from diagc.testing.seed import SEED
 
 Tensor = torch.Tensor
 
@@ -23,7 +22,6 @@ MOST_PROGRAMS = 40
 """Sizes of 1 are fixed, so each set of them is a program of its own; 8 are kept at a time."""
 
 DEPTH, VALUE = 16, 24
-SEED = int(os.environ.get("DIAGC_TEST_SEED") or secrets.randbelow(2**31))
 
 LENGTHS = (1, 2, 3, 5, 8, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 96, 100, 127, 128, 129)
 """Around the sizes of vectors and tiles, where loops end."""

@@ -5,14 +5,13 @@ A run draws a fresh seed and prints it; `DIAGC_TEST_SEED=<number>` repeats a run
 """
 
 import os
-import secrets
 from collections import Counter
 
 import pytest
 
 from diagc.testing.random_diagrams import Diagram, histogram
+from diagc.testing.seed import SEED
 
-SEED = int(os.environ.get("DIAGC_TEST_SEED") or secrets.randbelow(2**31))
 COUNT = int(os.environ.get("DIAGC_TEST_DIAGRAMS") or 200)
 
 

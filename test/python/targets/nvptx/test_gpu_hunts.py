@@ -4,14 +4,12 @@ A sample of each class; `python -m diagc.testing.gpu_hunts` judges all; docs/gpu
 that gave.
 """
 
-import os
-
 import pytest
 
 from diagc.testing.gpu_hunts import HUNTS, explain, verdicts
 from diagc.testing.gpu_mutants import BOUND, SWIZZLE, SYNC, table
+from diagc.testing.seed import SEED
 
-SEED = int(os.environ.get("DIAGC_TEST_SEED", "20261121"))
 SAMPLE = 16
 CAUGHT = 0.95
 
