@@ -44,7 +44,7 @@ def read_options(mode: str | None, options: Mapping[str, Any] | None) -> Backend
         if value not in known:
             expected = " or ".join(known)
             raise UserError(f"unknown value of option '{name}'", expected=expected, found=value)
-    names = {known.name for known in fields(CompileOptions)}
+    names = {known.name for known in fields(CompileOptions)} - {"wrt"}
     for name in given:
         if name not in names:
             expected = ", ".join(["rest", "take", *sorted(names)])
