@@ -43,7 +43,9 @@ class Build(Protocol):
     ) -> Specialization:
         """`tensors` are examples; `dynamic` says which sizes stay open."""
 
-    def gradients(self, specialization: Specialization, wanted: Sequence[int]) -> Program:
+    def gradients(
+        self, arguments: Arguments, specialization: Specialization, wanted: Sequence[int]
+    ) -> Program:
         """The program of `Backward`, for the inputs of these numbers."""
 
 
@@ -161,7 +163,7 @@ class Group:
     def _make_backward(self, specialization: Specialization, wanted: tuple[int, ...]) -> Backward:
         names = ", ".join(specialization.program.inputs[number].name for number in wanted)
         try:
-            program = self._build.gradients(specialization, wanted)
+            program = self._build.gradients(self.arguments, specialization, wanted)
         except DiagcError as error:
             reason = str(error).strip().split("\n")[0]
             logger("calls").info("gradients by %s are those of eager mode: %s", names, reason)

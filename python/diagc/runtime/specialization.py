@@ -13,6 +13,7 @@ from diagc.runtime.guards import holds
 from diagc.runtime.plan import Plan
 from diagc.runtime.program import Program
 from diagc.runtime.sizes import Sizes
+from diagc.runtime.torch_launch import TORCH_DTYPES
 
 __all__ = ["Backward", "ProgramResult", "Ready", "Specialization"]
 
@@ -84,6 +85,18 @@ class Specialization:
             tensors[s] if isinstance(s, int) else captured.get(s.identity, s.get(device))
             for s in self.sources
         ]
+
+    def example_tensors(self) -> tuple[torch.Tensor, ...]:
+        """Tensors without values, of the shapes and dtypes of the user's at the import."""
+        dtypes = {
+            source: TORCH_DTYPES[entry.type.dtype]
+            for source, entry in zip(self.sources, self.program.inputs, strict=True)
+            if isinstance(source, int)
+        }
+        return tuple(
+            torch.empty(shape, dtype=dtypes.get(number), device="meta")
+            for number, shape in enumerate(self.shapes)
+        )
 
     def admits(self, shapes: Sequence[Sizes]) -> bool:
         """Whether the function takes the same branches for tensors of these shapes."""
