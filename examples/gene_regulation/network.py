@@ -21,6 +21,7 @@ every steady state of the rules is one of the ODEs.
 
 import inspect
 from collections.abc import Callable
+from functools import cache
 from itertools import product
 
 import torch
@@ -76,6 +77,7 @@ CELL_TYPES = {
 }
 
 
+@cache
 def regulators(gene: str) -> tuple[str, ...]:
     """Give the genes that the rule of `gene` reads."""
     return tuple(inspect.signature(RULES[gene]).parameters)

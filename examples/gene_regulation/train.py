@@ -18,7 +18,7 @@ class Settings:
 
     steps: int = 2000
     cells: int = 128
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-2
 
 
 def compiled_by_diagc(model: nn.Module) -> Callable[[Tensor], Tensor]:
