@@ -142,7 +142,20 @@ def _view(scope: Scope, factor: _Factor, operand: Operand) -> Array:
     array = factor.array
     if operand.copy is not None:
         array = scope.planner.copy(array, factor.axes(operand.copy))
-    return array._replace(shape=operand.shape, strides=operand.strides)
+    return array._replace(shape=operand.shape, strides=_dense_ones(operand.shape, operand.strides))
+
+
+def _dense_ones(shape: tuple[int, int, int], strides: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Strides of a batch of matrices, those of axes of one position as in a dense matrix.
+
+    Such a stride says nothing, but torch copies a matrix of one row whose rows lie 0 apart.
+    """
+    batch, rows, columns = strides
+    if shape[2] == 1:
+        columns = 1
+    if shape[1] == 1:
+        rows = shape[2] if columns == 1 else 1
+    return batch, rows, columns
 
 
 def _outer_product(scope: Scope, lhs: _Factor, rhs: _Factor) -> Array:
