@@ -116,7 +116,7 @@ def trajectories(trial: Trial) -> Figure:
 def readouts(trials: Sequence[Trial]) -> Figure:
     """Means over trials of what was read; each matrix in units of its largest entry."""
     panels = [("ODEs", "jacobian"), ("linear", "jacobian")]
-    panels += [(model, name) for name in READOUTS for model in ("softmax", "spherical")]
+    panels += [(model, name) for model in ("softmax", "spherical") for name in READOUTS]
     figure, grid = plt.subplots(3, 3, figsize=(10, 10), layout="constrained")
     _matrix(grid[0, 0], edges().numpy(), "the network")
     for axes, (model, name) in zip(grid.flat[1:], panels, strict=True):
@@ -143,25 +143,29 @@ def _matrix(
 def results(trials: Sequence[Trial]) -> Figure:
     """Errors and agreements, a point for each seed."""
     names = experiments_of(trials)
-    panels: list[tuple[str, Callable[[Fit], float], str]] = [
-        ("error of dx/dt", lambda fit: fit.errors.derivative, "log"),
-        ("error of trajectories", lambda fit: fit.errors.path, "log"),
-        ("AUROC, jacobian", lambda fit: fit.agreements["jacobian"].auroc, "linear"),
-        ("AUPRC, jacobian", lambda fit: fit.agreements["jacobian"].auprc, "linear"),
-        ("right signs, jacobian", lambda fit: fit.agreements["jacobian"].signs, "linear"),
+    panels: list[tuple[str, Callable[[Fit], float]]] = [
+        ("error of dx/dt", lambda fit: fit.errors.derivative),
+        ("error of trajectories", lambda fit: fit.errors.path),
+        ("AUROC, jacobian", lambda fit: fit.agreements["jacobian"].auroc),
+        ("AUPRC, jacobian", lambda fit: fit.agreements["jacobian"].auprc),
+        ("right signs, jacobian", lambda fit: fit.agreements["jacobian"].signs),
     ]
     figure, grid = plt.subplots(
         len(names), len(panels), figsize=(14, 3.1 * len(names)), squeeze=False, layout="constrained"
     )
     for row, name in enumerate(names):
         own = [trial for trial in trials if trial.experiment == name]
-        for axes, (title, value, scale) in zip(grid[row], panels, strict=True):
+        for axes, (title, value) in zip(grid[row], panels, strict=True):
             for place, (model, colour) in enumerate(COLOURS.items()):
                 values = [value(trial.fits[model]) for trial in own]
                 shifts = place + np.linspace(-0.15, 0.15, len(values))
                 axes.plot(shifts, values, "o", color=colour, markersize=5)
             axes.set_xticks(range(len(COLOURS)), COLOURS, fontsize=8)
-            axes.set(title=title, yscale=scale, xlim=(-0.5, len(COLOURS) - 0.5))
+            axes.set(title=title, xlim=(-0.5, len(COLOURS) - 0.5))
+            if "error" in title:
+                axes.set_yscale("log")
+            else:
+                axes.set_ylim(0.4, 1.02)
         grid[row, 0].set_ylabel(name)
     return figure
 
@@ -175,8 +179,8 @@ def losses(trials: Sequence[Trial]) -> Figure:
     for axes, trial in zip(grid[0], shown, strict=True):
         for model in ("softmax", "spherical"):
             fit = trial.fits[model]
-            axes.plot(fit.losses, color=COLOURS[model], label=f"{model}, compiled", linewidth=2)
-            axes.plot(fit.eager_losses, color="black", linewidth=0.4)
+            axes.plot(fit.losses, color=COLOURS[model], label=f"{model}, compiled", linewidth=1.5)
+            axes.plot(fit.eager_losses, color="black", linewidth=0.25)
         axes.set(title=f"{trial.experiment}, seed {trial.seed}", xlabel="step", yscale="log")
         axes.legend(fontsize=8)
     grid[0, 0].set_ylabel("loss; eager in black")

@@ -16,7 +16,7 @@ __all__ = ["Settings", "compiled_by_diagc", "fit_linear", "train"]
 class Settings:
     """Of Adam with a cosine schedule, the same for both models."""
 
-    steps: int = 2000
+    steps: int = 1500
     cells: int = 128
     learning_rate: float = 1e-2
 
