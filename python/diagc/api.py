@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from diagc.errors import UserError
-from diagc.options import CompileOptions
+from diagc.options import CompileOptions, require_gpu_target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,6 +83,7 @@ def simulate(
         what the function returns (of a kernel a list of results), and the report.
 
     Raises:
+        UserError: it was compiled for another target.
         LaunchError: tensors that do not fit, or are not on the CPU.
         UnsupportedError: an instruction that the simulator has no model of.
         TargetError: there is no C++ compiler for the simulator's run time.
@@ -209,6 +210,7 @@ class CompiledFunction:
         """Run on CPU tensors, with kernels for a GPU in the simulator; see `diagc.simulate`."""
         from diagc.simulator.program import program_report, simulated_program
 
+        require_gpu_target(self.options)
         group, tensors = self._calls.group(args, kwargs)
         specialization = group.example(tensors)
         program = simulated_program(specialization.program, options)

@@ -9,7 +9,7 @@ from pathlib import Path
 from diagc import debug
 from diagc.errors import UserError
 
-__all__ = ["PRECISIONS", "CompileOptions", "current", "use"]
+__all__ = ["PRECISIONS", "CompileOptions", "current", "require_gpu_target", "use"]
 
 
 PRECISIONS = ("highest", "high", "medium")
@@ -80,3 +80,14 @@ def use(options: CompileOptions) -> Iterator[CompileOptions]:
         yield options
     finally:
         _CURRENT.reset(token)
+
+
+def require_gpu_target(options: CompileOptions) -> None:
+    """Refuse to simulate kernels of another target.
+
+    Raises:
+        UserError: the options' target makes no kernels for GPUs.
+    """
+    if options.target.partition(":")[0] != "nvptx":
+        message = "only kernels for GPUs can be simulated"
+        raise UserError(message, expected="the target nvptx", found=options.target)
