@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from diagc.explain.report import KernelReport, Report
+    from diagc.report.data import KernelReport, Report
     from diagc.runtime.program import Program
     from diagc.runtime.specialization import Specialization
     from diagc.simulator import Report as SimulatorReport

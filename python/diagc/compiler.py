@@ -16,7 +16,6 @@ from diagc.crash import reproducible
 from diagc.debug import logger
 from diagc.dialects import diag
 from diagc.errors import LoweringError, UnsupportedError, UserError
-from diagc.explain.collect import CompiledKernel, program_report
 from diagc.host_program import translate_entry
 from diagc.mlir import ir
 from diagc.options import CompileOptions, current, use
@@ -26,6 +25,7 @@ from diagc.passes.instrumentation import print_op
 from diagc.passes.pipeline import Pipeline
 from diagc.passes.verification import verify_module, verify_module_labels
 from diagc.program_cache import StoredProgram
+from diagc.report.collect import CompiledKernel, program_report
 from diagc.runtime.steps import HostProgram
 from diagc.targets import Target, get_target
 
