@@ -13,7 +13,7 @@ from diagc.errors import DiagcError
 from diagc.torch_backend.graph import aten_graph
 from diagc.torch_backend.options import BackendOptions, read_options
 from diagc.torch_backend.regions import Region, find_regions
-from diagc.torch_backend.report import GraphReport, RegionReport, calls_of, count_calls, record
+from diagc.torch_backend.report import GraphReport, RegionReport, calls_of, left_calls, record
 from diagc.torch_backend.rest import run_rest
 from diagc.torch_backend.splice import Cut, cut_out, replace_region
 from diagc.torch_backend.stretches import Stretch, stretches
@@ -61,11 +61,11 @@ def _take_regions(
         for region in _regions(stretch, options, report):
             _take(traced, region, options, report)
     if not report.regions:
-        report.left = count_calls(traced.graph.nodes)
+        report.left = left_calls(traced.graph.nodes)
         return None
     traced.graph.eliminate_dead_code()
     traced.recompile()
-    report.left = count_calls(traced.graph.nodes)
+    report.left = left_calls(traced.graph.nodes)
     return traced
 
 
