@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from diagc.report.data import KernelReport, Report
+    from diagc.runtime.calls import Check
     from diagc.runtime.program import Program
     from diagc.runtime.specialization import Specialization
     from diagc.simulator import Report as SimulatorReport
@@ -30,6 +31,7 @@ def compile(
     dynamic: bool | None = None,
     library: str = "torch",
     importer: str = "fx",
+    check: str | None = None,
     **options: Any,
 ) -> "CompiledFunction":
     """Compile a function of tensors.
@@ -47,6 +49,7 @@ def compile(
         dynamic: whether sizes are open: True for all, False for none, None for those that change.
         library: who computes lone matrix products: "torch", or "none" for kernels of our own.
         importer: how the function is read: "fx", or "torch-mlir" through its raw torch dialect.
+        check: "first-call" to compare the first call of every program with eager torch.
         options: fields of `diagc.CompileOptions`, such as `target`, `reassociate`, `validate`.
 
     Raises:
@@ -54,7 +57,8 @@ def compile(
         UnsupportedError: the function depends on values, or writes into its arguments.
         TargetError: no such target on this machine.
     """
-    compiled = CompiledFunction(function, _options(options, library), dynamic, importer)
+    chosen = _options(options, library)
+    compiled = CompiledFunction(function, chosen, dynamic, importer, check=check)
     if not isinstance(example_kwargs, Mapping | None):
         found = type(example_kwargs).__name__
         raise UserError("example_kwargs must be a dict", expected="names and values", found=found)
@@ -121,6 +125,19 @@ def _target(options: CompileOptions) -> str:
     return target_for(options.target, options.device)
 
 
+CHECKS = (None, "first-call")
+
+
+def _check(check: str | None, name: str, calls: Sequence[str]) -> "Check | None":
+    if check not in CHECKS:
+        raise UserError("unknown check", expected="None or 'first-call'", found=repr(check))
+    if check is None:
+        return None
+    from diagc.runtime.first_call import FirstCallCheck
+
+    return FirstCallCheck(name, tuple(calls))
+
+
 @dataclass(frozen=True)
 class KernelInfo:
     """One kernel of a compiled function.
@@ -165,11 +182,13 @@ class CompiledFunction:
         dynamic: bool | None,
         importer: str,
         key: str | None = None,
+        check: str | None = None,
+        calls: Sequence[str] = (),
     ) -> None:
         """Check the function; nothing is compiled yet.
 
         `key` says exactly what the function computes, for graphs with calls of it that are cached
-        on disk; None makes a unique one.
+        on disk; None makes a unique one. `calls` says what it stands for, when `check` complains.
         """
         from diagc.runtime.calls import Calls
         from diagc.torch_build import TorchBuild
@@ -185,12 +204,14 @@ class CompiledFunction:
         """What graphs call it by, if it was given."""
         self.__name__ = getattr(function, "__name__", type(function).__name__)
         build = TorchBuild(function, self.__name__, options, importer)
-        self._calls = Calls(function, build, self.__name__, dynamic, key)
+        judge = _check(check, key or self.__name__, calls)
+        self._calls = Calls(function, build, self.__name__, dynamic, key, judge)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run; compiles first when no program fits.
 
         Raises:
+            MismatchError: the call is checked, and differs from eager torch.
             LaunchError: a wrong number, rank, dtype or device of tensors.
         """
         return self._calls(args, kwargs)

@@ -6,6 +6,7 @@ kernel, and what is left of the entry function becomes the steps of a `Program`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from fnmatch import fnmatchcase
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from weakref import WeakSet
@@ -26,6 +27,7 @@ from diagc.passes.pipeline import Pipeline
 from diagc.passes.verification import verify_module, verify_module_labels
 from diagc.program_cache import StoredProgram
 from diagc.report.collect import CompiledKernel, program_report
+from diagc.report.data import SWITCHED_OFF
 from diagc.runtime.steps import HostProgram
 from diagc.targets import Target, get_target
 
@@ -297,7 +299,7 @@ def _program_key(module: ir.Module, target: Target, options: CompileOptions) -> 
         return None
     # not `pipeline_text`, which imports all passes
     passes = [*DIAG_STAGES, *((name, getattr(options, name)) for name in PASS_OPTIONS)]
-    passes += [("autotune", options.autotune), target.describe(options.device)]
+    passes += [("autotune", options.autotune), ("off", options.kernels_off), target.describe(options.device)]
     with use(options):
         found: str = text_key(program_cache.module_text(module, str(passes)))
     return found
@@ -416,6 +418,7 @@ def _lower_kernel(
     start = perf_counter()
     name, fall_back = diag.symbol_of(function), None
     try:
+        _refuse_off(name, options)
         kernel = target.load().lower_kernel(function, options)
     except (UnsupportedError, LoweringError) as error:
         fall_back = str(error)
@@ -425,6 +428,12 @@ def _lower_kernel(
     _SEEN.add(kernel)
     cache = "memory" if known else getattr(kernel, "cache", "none")
     return CompiledKernel(name, function, kernel, cache, perf_counter() - start, fall_back)
+
+
+def _refuse_off(name: str, options: CompileOptions) -> None:
+    for pattern in options.kernels_off:
+        if fnmatchcase(name, pattern):
+            raise LoweringError(f"{SWITCHED_OFF} ({pattern})")
 
 
 # Kernels that programs of this process use.

@@ -37,6 +37,8 @@ class CompileOptions:
     float32_matmul_precision: str = "highest"
     """Products of f32 on tensor cores, as torch names them: `highest` f32's digits, `high` and
     `medium` those of tf32 (relative error 2**-11 of each operand). Other code has f32's."""
+    kernels_off: tuple[str, ...] = field(default_factory=debug.KERNELS_OFF.get)
+    """Names of kernels that are not used, with `*` and `?`; the interpreter runs them, slowly."""
     validate: bool = field(default_factory=debug.VALIDATE.get)
     """Check every derived stream on random f64 data against the unstreamed meaning."""
     verify_each: bool = True

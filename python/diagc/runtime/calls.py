@@ -24,7 +24,7 @@ from diagc.runtime.torch_ops import (
     specialize_like,
 )
 
-__all__ = ["MAX_SPECIALIZATIONS", "Build", "Calls", "Group", "OpenDims"]
+__all__ = ["MAX_SPECIALIZATIONS", "Build", "Calls", "Check", "Group", "OpenDims"]
 
 MAX_SPECIALIZATIONS = 8
 """Programs kept for one kind of call; the one that met new sizes longest ago goes first."""
@@ -42,6 +42,20 @@ class Build(Protocol):
         """`tensors` are examples; `dynamic` says which sizes stay open."""
 
 
+class Check(Protocol):
+    """Judges the results of a program's first call."""
+
+    def __call__(
+        self,
+        function: Callable[..., Any],
+        call: tuple[tuple[Any, ...], Mapping[str, Any]],
+        results: Sequence[torch.Tensor],
+        pick: Callable[[Any], list[torch.Tensor]],
+        report: Any,
+    ) -> None:
+        """`results` are the program's; `pick` takes theirs out of what `function` gives."""
+
+
 class Group:
     """All programs for calls that differ in their tensors only.
 
@@ -52,6 +66,7 @@ class Group:
         dynamic: None to open the dims that have changed, True for all, False for none.
         name: of the function.
         key: says exactly what the function computes, for graphs that are cached on disk.
+        check: judges the first call of each program.
     """
 
     def __init__(
@@ -62,8 +77,10 @@ class Group:
         dynamic: bool | None,
         name: str,
         key: str | None = None,
+        check: Check | None = None,
     ) -> None:
         """Nothing is compiled yet."""
+        self._check = check
         self.function = function
         self.arguments = arguments
         self.specializations: list[Specialization] = []
@@ -115,6 +132,22 @@ class Group:
             specialization = self.specialize(tensors)
             inputs = specialization.inputs(tensors, captured)
             return Ready(specialization, inputs, specialization.program.prepare(inputs))
+
+    def run(
+        self, ready: Ready, tensors: Sequence[torch.Tensor], fresh: bool = False
+    ) -> list[torch.Tensor]:
+        """The program's results; `fresh`: none shares memory with anything.
+
+        Raises:
+            MismatchError: the first call is judged, and a result is wrong.
+        """
+        results = ready.run(fresh)
+        specialization = ready.specialization
+        if self._check is not None and not specialization.checked:
+            call, report = self.arguments.rebuild(tensors), specialization.program.report
+            self._check(self.function, call, results, specialization.results_of, report)
+            specialization.checked = True
+        return results
 
     def example(self, tensors: Sequence[torch.Tensor]) -> Specialization:
         """A program for tensors like these, which may be on another device than it runs on.
@@ -201,6 +234,7 @@ class Calls:
         name: for messages and keys.
         dynamic: None to open dims that change between calls, True for all, False for none.
         key: see `Group`; for a function of tensors alone.
+        check: see `Group`.
     """
 
     def __init__(
@@ -210,8 +244,10 @@ class Calls:
         name: str,
         dynamic: bool | None,
         key: str | None = None,
+        check: Check | None = None,
     ) -> None:
         """Nothing is compiled yet."""
+        self._check = check
         self._key = key
         self.function = function
         self.name = name
@@ -235,7 +271,8 @@ class Calls:
         key = key, getattr(self.function, "training", None)  # a module's mode changes what it does
         found = self._groups.get(key)
         if found is None:
-            made = Group(self.function, arguments, self._build, self._dynamic, self.name, self._key)
+            settings = (self._dynamic, self.name, self._key, self._check)
+            made = Group(self.function, arguments, self._build, *settings)
             found = self._groups.setdefault(key, made)
         return found, tensors
 
@@ -283,7 +320,7 @@ class Calls:
         self.latest = specialization = ready.specialization
         if is_grad_enabled() and any(tensor.requires_grad for tensor in ready.inputs):
             return call_through_op(group, specialization, tensors)
-        return specialization.value(ready.run())
+        return specialization.value(group.run(ready, tensors))
 
     def _call_aside(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """A call under torch's compilers, which trace this code, or in autocast."""

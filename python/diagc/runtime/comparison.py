@@ -2,8 +2,9 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -45,9 +46,14 @@ class Comparison:
     """`float64`, or why eager's own dtype had to serve."""
 
     @property
+    def allowed(self) -> float:
+        """The largest error that counts as right."""
+        return max(_ERROR_FACTOR * (self.eager_error or 0.0), self.floor)
+
+    @property
     def equal(self) -> bool:
         """Whether the compiled result is as good as eager's."""
-        return self.error <= max(_ERROR_FACTOR * (self.eager_error or 0.0), self.floor)
+        return self.error <= self.allowed
 
     def text(self) -> str:
         """Give one line."""
@@ -55,6 +61,11 @@ class Comparison:
         peer = "the reference" if self.eager_error is None else "eager"
         verdict = f"equal to {peer}" if self.equal else f"DIFFERS FROM {peer.upper()}"
         return f"max error {self.error:.2e}{eager}, against {self.reference}: {verdict}"
+
+
+def tensors_of(result: Any) -> list[torch.Tensor]:
+    """The tensors of a nested value, in order."""
+    return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
 
 
 def compare(
@@ -75,14 +86,26 @@ def compare_results(
     inputs: tuple[Any, ...],
     eager: list[torch.Tensor],
     ours: list[torch.Tensor],
+    kwargs: Mapping[str, Any] = MappingProxyType({}),
+    pick: Callable[[Any], list[torch.Tensor]] = tensors_of,
 ) -> Comparison:
-    """Compare results of `function` with its own, both against float64; it runs once more."""
+    """Compare results of `function` with its own, both against float64; it runs once more.
+
+    Args:
+        function: what was compiled.
+        inputs: positional arguments of the call.
+        eager: the function's tensors.
+        ours: the compiled program's.
+        kwargs: keyword arguments of the call.
+        pick: takes the tensors out of what the function gives.
+    """
     with torch.no_grad():
-        reference, kind = _reference(function, inputs, eager)
+        reference, kind = _reference(function, inputs, eager, kwargs, pick)
+    ulps = _LONE_ULPS if reference is eager else _ULPS  # nothing tells what eager is off by
     return Comparison(
         error=_largest(ours, reference),
         eager_error=_largest(eager, reference),
-        floor=max((_rounding_floor(tensor, _ULPS) for tensor in eager), default=0.0),
+        floor=max((_rounding_floor(tensor, ulps) for tensor in eager), default=0.0),
         reference=kind,
     )
 
@@ -123,11 +146,6 @@ def compare_with(reference: list[torch.Tensor], results: list[torch.Tensor]) -> 
     return Comparison(_largest(results, reference), None, floor, "float64")
 
 
-def tensors_of(result: Any) -> list[torch.Tensor]:
-    """The tensors of a nested value, in order."""
-    return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
-
-
 def _largest(actual: list[torch.Tensor], reference: list[torch.Tensor]) -> float:
     if len(actual) != len(reference):
         return math.inf
@@ -142,12 +160,17 @@ def _rounding_floor(result: torch.Tensor, ulps: int) -> float:
 
 
 def _reference(
-    function: Callable[..., Any], inputs: tuple[Any, ...], eager: list[torch.Tensor]
+    function: Callable[..., Any],
+    inputs: tuple[Any, ...],
+    eager: list[torch.Tensor],
+    kwargs: Mapping[str, Any],
+    pick: Callable[[Any], list[torch.Tensor]],
 ) -> tuple[list[torch.Tensor], str]:
     """Run `function` in float64; a program that insists on its own dtype is its own reference."""
     try:
         wide = _double(copy.deepcopy(function))
-        return tensors_of(wide(*pytree.tree_map(_double, inputs))), "float64"
+        args, named = pytree.tree_map(_double, (inputs, dict(kwargs)))
+        return pick(wide(*args, **named)), "float64"
     except (RuntimeError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         return eager, f"eager in its own dtype (float64 failed: {reason})"

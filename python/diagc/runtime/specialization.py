@@ -37,6 +37,7 @@ class Specialization:
         source_ir: text of the diag module.
         dynamic: whether some size is open.
         conditions: see `diagc.runtime.guards.holds`.
+        checked: whether results of it have been found right.
     """
 
     program: Program
@@ -47,6 +48,7 @@ class Specialization:
     source_ir: str
     dynamic: bool = False
     conditions: tuple[str, ...] = ()
+    checked: bool = False
 
     def __post_init__(self) -> None:
         """See what is plain: one result that is the value, inputs that are the user's tensors."""
@@ -88,6 +90,12 @@ class Specialization:
                 if not _fits([known[label] for label in group], size):
                     return False
         return True
+
+    def results_of(self, value: Any) -> list[torch.Tensor]:
+        """The program's results, from what the function returned."""
+        leaves = zip(self.outputs, pytree.tree_leaves(value), strict=True)
+        found = {item.index: leaf for item, leaf in leaves if isinstance(item, ProgramResult)}
+        return [found[index] for index in sorted(found)]
 
     def value(self, results: Sequence[torch.Tensor]) -> Any:
         """What the function returns, from the program's results."""

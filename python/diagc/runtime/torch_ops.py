@@ -17,6 +17,7 @@ from torch._C._functorch import peek_interpreter_stack
 from torch.utils import _pytree as pytree
 
 from diagc.errors import UserError
+from diagc.runtime.dispatch_keys import plain_dispatch
 from diagc.runtime.specialization import ProgramResult, Specialization
 
 if TYPE_CHECKING:
@@ -35,12 +36,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-# The dispatch keys of a thread that is in no op; read at import, when diagc is set up.
-_PLAIN_KEYS = (
-    torch._C._dispatch_tls_local_include_set(),
-    torch._C._dispatch_tls_local_exclude_set(),
-)
 
 _GROUPS: "WeakValueDictionary[str, Group]" = WeakValueDictionary()
 
@@ -115,7 +110,7 @@ def _call(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
     ready = group.find(users, captured)
     if ready is None:
         ready = _in_plain_thread(lambda: group.make(users, captured))
-    return ready.run(fresh=True)
+    return group.run(ready, users, fresh=True)
 
 
 def _split(
@@ -216,7 +211,7 @@ def _call_backward(
     key: str,
 ) -> list[torch.Tensor]:
     """Gradients of the tensors that need one, by running the function again."""
-    with torch._C._ForceDispatchKeyGuard(*_PLAIN_KEYS), torch.enable_grad():
+    with plain_dispatch(), torch.enable_grad():
         wanted, found = _gradients(_group(key), tensors, gradients, needed, False)
     return [
         _dense(torch.zeros_like(t) if g is None else g) for t, g in zip(wanted, found, strict=True)

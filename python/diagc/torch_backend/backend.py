@@ -34,8 +34,8 @@ def diagc(
         module: Dynamo's graph.
         example_inputs: fake values of its placeholders.
         mode: Inductor's, for what stays in torch: None, "reduce-overhead", "max-autotune", ….
-        options: `rest` ("inductor" or "eager"), `take` ("streams" or "all"), and the fields of
-            `diagc.CompileOptions`, such as `target` and `reassociate`.
+        options: `rest` ("inductor" or "eager"), `take` ("streams" or "all"), `check`
+            ("first-call"), and the fields of `diagc.CompileOptions`, such as `target`.
 
     Raises:
         UserError: an unknown mode or option. What cannot be compiled stays in torch.
@@ -85,7 +85,11 @@ def _take(
     calls = calls_of(region.nodes)
     try:
         cut = cut_out(region)
-        compiled = _compiled(cut, options)
+        compiled = _compiled(cut, calls, options)
+        off = [kernel.name for kernel in compiled.report.kernels if kernel.is_off]
+        if off:
+            report.reasons.append(f"{', '.join(calls)}: kernel {', '.join(off)} is switched off")
+            return
         replace_region(traced.graph, cut, str(compiled.key))
         report.regions.append(RegionReport(calls, compiled))
     except DiagcError as error:
@@ -96,18 +100,21 @@ def _take(
 _COMPILED: dict[str, CompiledFunction] = {}
 
 
-def _compiled(cut: Cut, options: BackendOptions) -> CompiledFunction:
+def _compiled(cut: Cut, calls: Sequence[str], options: BackendOptions) -> CompiledFunction:
     """A compiled function for a region; equal regions share one.
 
     Its key is made of what it computes, so that graphs that call it may be cached on disk.
     """
     values = [node.meta["val"] for node in cut.inputs]
     kinds = [(tuple(map(str, v.shape)), v.dtype, str(v.device)) for v in values]
-    text = f"{cut.module.code}\n{kinds}\n{options.compile}\n{__version__}\n{torch.__version__}"
+    text = f"{cut.module.code}\n{kinds}\n{options.compile}\n{options.check}\n"
+    text += f"{__version__}\n{torch.__version__}"
     key = f"region_{sha256(text.encode()).hexdigest()[:16]}"
     compiled = _COMPILED.get(key)
     if compiled is None:
-        compiled = CompiledFunction(cut.module, options.compile, None, "fx", key=key)
+        compiled = CompiledFunction(
+            cut.module, options.compile, None, "fx", key=key, check=options.check, calls=calls
+        )
         compiled.prepare_like(values)
         _COMPILED[key] = compiled
     return compiled
