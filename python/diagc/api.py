@@ -200,6 +200,8 @@ class CompiledFunction:
                 found=type(function).__name__,
             )
         self.options = options
+        self.function = function
+        """What was compiled."""
         self.key = key
         """What graphs call it by, if it was given."""
         self.__name__ = getattr(function, "__name__", type(function).__name__)

@@ -299,7 +299,11 @@ def _program_key(module: ir.Module, target: Target, options: CompileOptions) -> 
         return None
     # not `pipeline_text`, which imports all passes
     passes = [*DIAG_STAGES, *((name, getattr(options, name)) for name in PASS_OPTIONS)]
-    passes += [("autotune", options.autotune), ("off", options.kernels_off), target.describe(options.device)]
+    passes += [
+        ("autotune", options.autotune),
+        ("off", options.kernels_off),
+        target.describe(options.device),
+    ]
     with use(options):
         found: str = text_key(program_cache.module_text(module, str(passes)))
     return found

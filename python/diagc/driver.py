@@ -56,6 +56,10 @@ def _dispatch(args: argparse.Namespace) -> int:
         from diagc.commands.run import run
 
         return run(args, options)
+    if args.command == "bisect":
+        from diagc.commands.bisect import bisect
+
+        return bisect(args, options)
     from diagc.commands.inspect import compile_program, draw, explain
 
     commands = {"explain": explain, "compile": compile_program, "draw": draw}
@@ -93,6 +97,8 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_compile(commands)
     _add_explain(commands)
     _add_draw(commands)
+    text = "find the region, and the pass or kernel, that makes a program differ from eager torch"
+    _add_program_command(commands, "bisect", text)
     _add_targets(commands)
     commands.add_parser("opt", help="run passes over .mlir or .diag text; see diagc opt --help")
     return parser

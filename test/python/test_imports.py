@@ -63,7 +63,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "arguments": set(),
     "opt": COMPILER | {"arguments", "testing"},
     "commands": COMPILER
-    | {"drawings", "explain_page", "viz", "__init__", "normalizers", "simulator"},
+    | {"drawings", "explain_page", "viz", "__init__", "normalizers", "simulator"}
+    | {"api", "torch_backend"},
     "driver": {"__init__", "arguments", "commands", "opt", "targets"},
     "__init__": {"api"},
     "__main__": {"driver"},

@@ -55,14 +55,15 @@ class FirstCallCheck:
         logger("check").info("'%s' equals eager: %s", self.name, found.text())
 
     def _mismatch(self, found: Comparison, report: Any) -> MismatchError:
-        kernels = ", ".join(kernel.name for kernel in getattr(report, "kernels", ()))
+        kernels = ", ".join(kernel.name for kernel in report.kernels) or "none"
+        calls = [f"it stands for {call}" for call in self.calls]
         return MismatchError(
             f"'{self.name}' differs from eager torch",
             expected=f"an error up to {found.allowed:.2e}, against {found.reference}",
             found=f"{found.error:.2e}",
             remedy="'diagc bisect FILE:NAME' finds the pass or kernel at fault; "
             "DIAGC_KERNELS_OFF=KERNEL runs without one",
-            notes=(f"its kernels: {kernels or 'none'}", *(f"it stands for {c}" for c in self.calls)),
+            notes=(f"its kernels: {kernels}", *calls),
         )
 
 

@@ -7,6 +7,8 @@ under `enable_grad`, and differentiates that.
 
 import threading
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 from weakref import WeakValueDictionary
@@ -133,7 +135,9 @@ def _in_plain_thread(function: Callable[[], T]) -> T:
         except BaseException as error:
             errors.append(error)
 
-    thread = threading.Thread(target=run, name="diagc-compile")
+    # switches and options that the caller has overridden hold there too
+    inside = partial(copy_context().run, run)
+    thread = threading.Thread(target=inside, name="diagc-compile")
     thread.start()
     thread.join()
     if errors:

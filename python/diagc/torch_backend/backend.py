@@ -18,7 +18,7 @@ from diagc.torch_backend.rest import run_rest
 from diagc.torch_backend.splice import Cut, cut_out, replace_region
 from diagc.torch_backend.stretches import Stretch, stretches
 
-__all__ = ["diagc"]
+__all__ = ["diagc", "partition"]
 
 
 def diagc(
@@ -41,15 +41,29 @@ def diagc(
         UserError: an unknown mode or option. What cannot be compiled stays in torch.
     """
     chosen = read_options(mode, options)
+    graph, report = partition(module, example_inputs, chosen)
+    record(report)
+    return run_rest(graph, example_inputs, chosen)
+
+
+def partition(
+    module: fx.GraphModule, example_inputs: Sequence[Any], options: BackendOptions
+) -> tuple[fx.GraphModule, GraphReport]:
+    """A graph with calls of compiled functions for its regions, and what became of it.
+
+    Args:
+        module: Dynamo's graph.
+        example_inputs: fake values of its placeholders.
+        options: of the backend.
+    """
     report = GraphReport()
     try:
-        taken = _take_regions(module, example_inputs, chosen, report)
+        taken = _take_regions(module, example_inputs, options, report)
     except Exception as error:
         # whatever it is, the model runs: Dynamo's own graph goes on untouched
         report.reasons.append(f"the whole graph: {_reason(error)}")
         taken = None
-    record(report)
-    return run_rest(taken or module, example_inputs, chosen)
+    return taken or module, report
 
 
 def _take_regions(
