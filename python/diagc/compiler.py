@@ -16,7 +16,7 @@ from diagc.context import make_context
 from diagc.crash import reproducible
 from diagc.debug import logger
 from diagc.dialects import diag
-from diagc.errors import LoweringError, UnsupportedError, UserError
+from diagc.errors import LoweringError, TargetError, UnsupportedError, UserError
 from diagc.host_program import translate_entry
 from diagc.mlir import ir
 from diagc.options import CompileOptions, current, use
@@ -279,6 +279,9 @@ def compile_module(
     """
     chosen = get_target(target)
     options = replace(options or current(), target=chosen.spec)
+    if options.batch_invariant and chosen.name == "nvptx":
+        reason = "it splits streams by the number of blocks"
+        raise TargetError(f"target nvptx is not batch-invariant: {reason}", expected="target cpu")
     key = _program_key(module, chosen, options)
     stored = program_cache.read(key) if key else None
     if stored is not None:

@@ -37,6 +37,10 @@ class CompileOptions:
     float32_matmul_precision: str = "highest"
     """Products of f32 on tensor cores, as torch names them: `highest` f32's digits, `high` and
     `medium` those of tf32 (relative error 2**-11 of each operand). Other code has f32's."""
+    batch_invariant: bool = False
+    """What a row gives does not depend, to the bit, on how many rows there are: no products of the
+    framework's library, no reordering by cost, no tuning; targets that split streams are refused.
+    """
     kernels_off: tuple[str, ...] = field(default_factory=debug.KERNELS_OFF.get)
     """Names of kernels that are not used, with `*` and `?`; the interpreter runs them, slowly."""
     validate: bool = field(default_factory=debug.VALIDATE.get)
@@ -56,11 +60,19 @@ class CompileOptions:
         """Check what no pass does.
 
         Raises:
-            UserError: no such precision.
+            UserError: no such precision, or options that exclude each other.
         """
         if self.float32_matmul_precision not in PRECISIONS:
             expected, found = ", ".join(PRECISIONS), self.float32_matmul_precision
             raise UserError("no such float32_matmul_precision", expected=expected, found=found)
+        if self.batch_invariant:
+            self._choose_nothing_by_size()
+
+    def _choose_nothing_by_size(self) -> None:
+        if self.autotune:
+            raise UserError("autotune chooses by size, which batch_invariant excludes")
+        object.__setattr__(self, "library", "none")
+        object.__setattr__(self, "reassociate", "off")
 
 
 _CURRENT: ContextVar[CompileOptions | None] = ContextVar("diagc_options", default=None)
