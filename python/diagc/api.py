@@ -38,8 +38,10 @@ def compile(
 
     The result is called like the function. It compiles again when a call differs from all before in
     constants or structure of its arguments; a size that changes between calls is kept open from
-    then on. Weights of modules are read at every call, so they may be updated. Gradients are those
-    of the function itself, which the backward pass runs again in eager mode.
+    then on. Weights of modules are read at every call, so they may be updated. Gradients come from
+    kernels of a program of their own, which the first backward pass compiles; where there is none
+    (`explain()` says why) the function itself is run again, in eager mode. So are second
+    derivatives and forward mode.
 
     Args:
         function: a Python function or nn.Module over torch tensors, without side effects.
@@ -106,7 +108,7 @@ _LIBRARIES = {"torch": "auto", "none": "none"}
 
 
 def _options(values: Mapping[str, Any], library: str) -> CompileOptions:
-    known = CompileOptions.__dataclass_fields__
+    known = CompileOptions.__dataclass_fields__.keys() - {"wrt"}  # a function gives its results
     for name in values:
         if name not in known:
             expected = ", ".join(sorted({*known, "dynamic"}))

@@ -73,6 +73,8 @@ DIAG_STAGES = (
     Stage("canonical", ("canonicalize-diag",)),
     # normalisers become maps and reductions in their safe forms
     Stage("expanded", ("expand-normalizers", "canonicalize-diag")),
+    # only where gradients are asked for (option `wrt`): the results give way to them
+    Stage("differentiated", ("differentiate", "canonicalize-diag")),
     # exponentials stay in range however they are written, logs of sums become factors
     Stage("balanced", ("balance-exponentials", "canonicalize-diag")),
     # divisions leave contractions: they join the tail, where they are cheap
@@ -140,8 +142,10 @@ def pipeline_steps(
     steps: list[Step] = []
     begin = 0 if after is None else stage_names().index(after) + 1
     for stage in DIAG_STAGES[begin:]:
-        steps += [Step(stage.name, name, _nested(name, wanted)) for name in stage.passes]
-        if options.validate and stage.passes:
+        skipped = stage.name == _DIFFERENTIATED and not options.wrt
+        passes = () if skipped else stage.passes
+        steps += [Step(stage.name, name, _nested(name, wanted)) for name in passes]
+        if options.validate and passes:
             steps.append(Step(stage.name, VerifyLabelsPass.name, VerifyLabelsPass.name))
         if stage.name == last:
             break
@@ -167,8 +171,11 @@ def _nested(name: str, options: Mapping[str, Any]) -> str:
     return text if pass_class.anchor == "builtin.module" else f"{pass_class.anchor}({text})"
 
 
-PASS_OPTIONS = ("reassociate", "library", "empty_rows")
+PASS_OPTIONS = ("reassociate", "library", "empty_rows", "wrt")
 """Compile options that are options of passes too, under the same names."""
+
+_DIFFERENTIATED = "differentiated"
+"""The stage that is passed over where no gradients are asked for."""
 
 
 def run_pipeline(

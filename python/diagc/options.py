@@ -34,6 +34,9 @@ class CompileOptions:
     """Who computes lone contractions: the framework's library (`auto`), or kernels (`none`)."""
     empty_rows: str = "zero"
     """What a row gives that a normaliser has nothing of: `zero`, or what `eager` gives (NaN)."""
+    wrt: tuple[str, ...] = ()
+    """Names of arguments whose gradients are computed in place of the results, from cotangents of
+    the float results, which are further arguments; none: the results."""
     float32_matmul_precision: str = "highest"
     """Products of f32 on tensor cores, as torch names them: `highest` f32's digits, `high` and
     `medium` those of tf32 (relative error 2**-11 of each operand). Other code has f32's."""

@@ -14,11 +14,13 @@ from diagc.errors import DiagcError, UserError
 from diagc.runtime.arguments import Arguments, GroupKey, split_arguments
 from diagc.runtime.captured import CapturedTensor
 from diagc.runtime.guards import SizeMismatch, check_inputs
+from diagc.runtime.program import Program
 from diagc.runtime.repeat import Repeat
-from diagc.runtime.specialization import Ready, Specialization
+from diagc.runtime.specialization import Backward, Ready, Specialization
 from diagc.runtime.torch_ops import (
     call_through_op,
     in_autocast,
+    in_transform,
     must_dispatch,
     register_group,
     specialize_like,
@@ -40,6 +42,9 @@ class Build(Protocol):
         self, arguments: Arguments, tensors: Sequence[torch.Tensor], dynamic: OpenDims
     ) -> Specialization:
         """`tensors` are examples; `dynamic` says which sizes stay open."""
+
+    def gradients(self, specialization: Specialization, wanted: Sequence[int]) -> Program:
+        """The program of `Backward`, for the inputs of these numbers."""
 
 
 class Check(Protocol):
@@ -178,6 +183,25 @@ class Group:
                 self.specializations.pop()
             return specialization
 
+    def backward(self, specialization: Specialization, wanted: tuple[int, ...]) -> Backward:
+        """How to compute gradients by the inputs of these numbers; compiled at the first call."""
+        with self._lock:
+            if wanted not in specialization.backward:
+                made = self._make_backward(specialization, wanted)
+                specialization.backward[wanted] = made
+            return specialization.backward[wanted]
+
+    def _make_backward(self, specialization: Specialization, wanted: tuple[int, ...]) -> Backward:
+        names = ", ".join(specialization.program.inputs[number].name for number in wanted)
+        try:
+            program = self._build.gradients(specialization, wanted)
+        except DiagcError as error:
+            reason = str(error).strip().split("\n")[0]
+            logger("calls").info("gradients by %s are those of eager mode: %s", names, reason)
+            return Backward(None, reason)
+        logger("calls").info("gradients by %s have a program of their own", names)
+        return Backward(program)
+
     def _compile(self, tensors: Sequence[torch.Tensor], dynamic: OpenDims) -> Specialization:
         if dynamic:
             try:
@@ -309,6 +333,9 @@ class Calls:
                 return self._run(group, ready, args)
         group, tensors = self.group(args, kwargs)
         if must_dispatch(tensors):
+            if in_transform():
+                logger("calls").info("%s runs in eager mode under a transform", self.name)
+                return self.function(*args, **kwargs)
             return self._call_traced(group, tensors)
         ready = group.find(tensors) or group.make(tensors)
         if group.arguments.plain:

@@ -50,7 +50,7 @@ def read_options(mode: str | None, options: Mapping[str, Any] | None) -> Backend
     check = given.pop("check", None)
     if check not in CHECKS:
         raise UserError("unknown check", expected="None or 'first-call'", found=repr(check))
-    names = {known.name for known in fields(CompileOptions)}
+    names = {known.name for known in fields(CompileOptions)} - {"wrt"}
     for name in given:
         if name not in names:
             expected = ", ".join(["rest", "take", "check", *sorted(names)])
