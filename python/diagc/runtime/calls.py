@@ -1,9 +1,11 @@
 """Calls of a compiled function: finds the program that fits, compiles another when none does."""
 
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import torch
 from torch import is_grad_enabled
@@ -97,6 +99,7 @@ class Group:
         self._dynamic = dynamic
         self._seen: list[tuple[tuple[int, ...], ...]] = []
         self._lock = threading.RLock()
+        _ALL.add(self)
 
     def find(
         self,
@@ -242,6 +245,21 @@ class Group:
             if isinstance(source, CapturedTensor):
                 known.setdefault(source.identity, source)
         self.captured = tuple(known.values())
+
+    def renew_lock(self) -> None:
+        """In a forked process, whose threads do not include the one that may have held it."""
+        self._lock = threading.RLock()
+
+
+_ALL: "WeakSet[Group]" = WeakSet()
+
+
+def _renew_locks() -> None:
+    for group in _ALL:
+        group.renew_lock()
+
+
+os.register_at_fork(after_in_child=_renew_locks)
 
 
 def _shapes(tensors: Sequence[torch.Tensor]) -> tuple[tuple[int, ...], ...]:

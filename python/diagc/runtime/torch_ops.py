@@ -22,6 +22,7 @@ from diagc.runtime.eager_gradients import differentiate, eager_gradients, split_
 from diagc.runtime.plain_thread import in_plain_thread
 from diagc.runtime.program_gradients import program_gradients
 from diagc.runtime.specialization import Specialization
+from diagc.runtime.transforms import call_composition, refuse_tangents
 
 if TYPE_CHECKING:
     from diagc.runtime.calls import Group
@@ -117,8 +118,14 @@ def _group(key: str) -> "Group":
     return _GROUPS[key]
 
 
+def _call_transformed(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
+    """Under a transform of `torch.func`, which then sees the single operations."""
+    return call_composition(_group(key), tensors)
+
+
 def _call(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
     group = _group(key)
+    refuse_tangents(tensors)
     users, captured = split_tensors(group, tensors)
     ready = group.find(users, captured)
     if ready is None:
@@ -256,6 +263,7 @@ def _fake_backward(
     ]
 
 
+_LIBRARY.impl("call", _call_transformed, "FuncTorchDynamicLayerFrontMode")
 for _device in ("CPU", "CUDA"):
     _LIBRARY.impl("call", _call, _device)
     _LIBRARY.impl("call_backward", _call_backward, _device)
