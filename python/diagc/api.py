@@ -256,8 +256,19 @@ class CompiledFunction:
     @property
     def report(self) -> "Report":
         """What the compiler did, as data."""
-        report: Report = self.program.report
-        return report
+        from diagc.explain.report import GradientReport
+
+        current = self._current
+        inputs = current.program.inputs
+        gradients = [
+            GradientReport(
+                tuple(inputs[number].name for number in wanted),
+                made.program.report if made.program else None,
+                made.reason,
+            )
+            for wanted, made in current.backward.items()
+        ]
+        return replace(current.program.report, gradients=gradients)
 
     @property
     def source_ir(self) -> str:

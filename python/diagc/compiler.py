@@ -73,12 +73,13 @@ DIAG_STAGES = (
     Stage("canonical", ("canonicalize-diag",)),
     # normalisers become maps and reductions in their safe forms
     Stage("expanded", ("expand-normalizers", "canonicalize-diag")),
-    # only where gradients are asked for (option `wrt`): the results give way to them
-    Stage("differentiated", ("differentiate", "canonicalize-diag")),
     # exponentials stay in range however they are written, logs of sums become factors
     Stage("balanced", ("balance-exponentials", "canonicalize-diag")),
     # divisions leave contractions: they join the tail, where they are cheap
     Stage("fused", ("fuse-normalization", "canonicalize-diag")),
+    # only where gradients are asked for (option `wrt`): the results give way to them; first chains
+    # get their cheap order, for derivatives of a short chain are short chains
+    Stage("differentiated", ("reassociate-contractions", "differentiate", "canonicalize-diag")),
     # before streams are derived: a chain that is cheap another way round needs none
     Stage("reassociated", ("reassociate-contractions", "canonicalize-diag")),
     # scales leave streams once it is known which operand does not stream
@@ -139,6 +140,7 @@ def pipeline_steps(
     wanted = {name: getattr(options, name) for name in PASS_OPTIONS}
     target = get_target(options.target)
     wanted.update({"device": _schedule_device(target, options), **target.pass_options()})
+    wanted["wide_squares"] = bool(options.wrt)
     steps: list[Step] = []
     begin = 0 if after is None else stage_names().index(after) + 1
     for stage in DIAG_STAGES[begin:]:

@@ -6,6 +6,7 @@ from typing import Any
 
 __all__ = [
     "EstimateReport",
+    "GradientReport",
     "KernelReport",
     "LevelReport",
     "Note",
@@ -165,6 +166,7 @@ class Report:
         done: rewrites.
         declined: rewrites that were not made, with reasons.
         seconds: time of each stage of the compilation.
+        gradients: by those inputs that a backward pass has asked for.
     """
 
     name: str
@@ -174,6 +176,7 @@ class Report:
     done: list[Note] = field(default_factory=list)
     declined: list[Note] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    gradients: "list[GradientReport]" = field(default_factory=list)
 
     @property
     def fall_back(self) -> bool:
@@ -183,3 +186,18 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """Give a dictionary of plain data, for `json.dumps`."""
         return {"version": 1, **asdict(self), "fall_back": self.fall_back}
+
+
+@dataclass(frozen=True)
+class GradientReport:
+    """How gradients are computed.
+
+    Args:
+        by: names of the inputs.
+        report: of the program that computes them; None where the function runs in eager mode.
+        reason: why it does.
+    """
+
+    by: tuple[str, ...]
+    report: Report | None
+    reason: str = ""
