@@ -256,7 +256,7 @@ class CompiledFunction:
     @property
     def report(self) -> "Report":
         """What the compiler did, as data."""
-        from diagc.explain.report import GradientReport
+        from diagc.report.data import GradientReport
 
         current = self._current
         inputs = current.program.inputs

@@ -76,6 +76,7 @@ class TorchBuild:
             source,
             dynamic=bool(dynamic),
             conditions=imported.conditions,
+            random=any(extern.is_random for extern in imported.externs.values()),
         )
 
     def gradients(self, specialization: "Specialization", wanted: Sequence[int]) -> "Program":

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Protocol
 from weakref import WeakSet
@@ -14,7 +15,7 @@ from torch.compiler import is_compiling
 from diagc.debug import logger
 from diagc.errors import DiagcError, UserError
 from diagc.runtime.arguments import Arguments, GroupKey, split_arguments
-from diagc.runtime.captured import CapturedTensor
+from diagc.runtime.captured import CapturedTensor, visible_modules
 from diagc.runtime.guards import SizeMismatch, check_inputs
 from diagc.runtime.program import Program
 from diagc.runtime.repeat import Repeat
@@ -310,13 +311,21 @@ class Calls:
     ) -> tuple[Group, Sequence[torch.Tensor]]:
         """The programs for calls like this, and its tensors."""
         tensors, key, arguments = split_arguments(args, kwargs)
-        key = key, getattr(self.function, "training", None)  # a module's mode changes what it does
+        key = key, self._modes()
         found = self._groups.get(key)
         if found is None:
             settings = (self._dynamic, self.name, self._key, self._check)
             made = Group(self.function, arguments, self._build, *settings)
             found = self._groups.setdefault(key, made)
         return found, tensors
+
+    def _modes(self) -> tuple[bool, ...]:
+        """Whether each module that the function sees is in training, which changes what it does."""
+        return tuple([module.training for module in self._modules])
+
+    @cached_property
+    def _modules(self) -> list[torch.nn.Module]:
+        return [m for root in visible_modules(self.function) for m in root.modules()]
 
     def prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Compile for calls like this one, without running anything.
@@ -346,7 +355,7 @@ class Calls:
             return self._call_aside(args, kwargs)
         if self._repeat is not None:  # a call like the last one is run with few steps
             repeat, group = self._repeat
-            ready = repeat.ready(args, kwargs, getattr(self.function, "training", None))
+            ready = repeat.ready(args, kwargs, self._modes())
             if ready is not None:
                 return self._run(group, ready, args)
         group, tensors = self.group(args, kwargs)
@@ -357,13 +366,15 @@ class Calls:
             return self._call_traced(group, tensors)
         ready = group.find(tensors) or group.make(tensors)
         if group.arguments.plain:
-            training = getattr(self.function, "training", None)
-            self._repeat = Repeat(len(args), training, ready), group
+            self._repeat = Repeat(len(args), self._modes(), ready), group
         return self._run(group, ready, tensors)
 
     def _run(self, group: Group, ready: Ready, tensors: Sequence[torch.Tensor]) -> Any:
         self.latest = specialization = ready.specialization
         if is_grad_enabled() and any(tensor.requires_grad for tensor in ready.inputs):
+            if specialization.random:
+                args, kwargs = group.arguments.rebuild(tensors)
+                return self.function(*args, **kwargs)
             return call_through_op(group, specialization, tensors)
         return specialization.value(group.run(ready, tensors))
 

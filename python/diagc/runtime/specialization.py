@@ -51,6 +51,7 @@ class Specialization:
         source_ir: text of the diag module.
         dynamic: whether some size is open.
         conditions: see `diagc.runtime.guards.holds`.
+        random: whether it draws random numbers, which a backward pass would draw anew.
         checked: whether results of it have been found right.
         backward: by the numbers of the inputs whose gradients are wanted; made when first needed.
     """
@@ -63,6 +64,7 @@ class Specialization:
     source_ir: str
     dynamic: bool = False
     conditions: tuple[str, ...] = ()
+    random: bool = False
     checked: bool = False
     backward: dict[tuple[int, ...], Backward] = field(default_factory=dict)
 

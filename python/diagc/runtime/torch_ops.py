@@ -188,6 +188,11 @@ def _setup_context(ctx: Any, inputs: tuple[list[torch.Tensor], str], output: Any
     tensors, ctx.key = inputs
     ctx.group = _GROUPS.get(ctx.key)  # it lives as long as the backward pass may come
     ctx.needed = [tensor.requires_grad for tensor in tensors]
+    if any(s.random for s in _group(ctx.key).specializations):
+        raise UserError(
+            "gradients of a compiled function that draws random numbers, in a graph",
+            remedy="leave dropout outside of it, or switch it off",
+        )
     ctx.save_for_backward(*tensors)
 
 
