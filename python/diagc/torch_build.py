@@ -4,12 +4,15 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from diagc.compiler import compile_module
+from diagc.context import make_context
 from diagc.crash import reproducible
+from diagc.errors import UnsupportedError
+from diagc.mlir import ir
 from diagc.options import CompileOptions
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from diagc.runtime.arguments import Arguments
     from diagc.runtime.calls import OpenDims
     from diagc.runtime.captured import CapturedTensor
+    from diagc.runtime.program import Program
     from diagc.runtime.specialization import Specialization
 
 __all__ = ["TorchBuild"]
@@ -72,7 +76,29 @@ class TorchBuild:
             source,
             dynamic=bool(dynamic),
             conditions=imported.conditions,
+            random=any(extern.is_random for extern in imported.externs.values()),
         )
+
+    def gradients(self, specialization: "Specialization", wanted: Sequence[int]) -> "Program":
+        """Differentiate the imported module, and compile; see `diagc.runtime.calls.Build`.
+
+        Raises:
+            UnsupportedError: an op has no derivative, or a kernel is not code of the target.
+            PassError: names of arguments that are not unique.
+        """
+        names = tuple(specialization.program.inputs[number].name for number in wanted)
+        with make_context(), ir.Location.unknown():
+            program = compile_module(
+                ir.Module.parse(specialization.source_ir),
+                self.options.target,
+                replace(self.options, wrt=names),
+                externs=specialization.program.externs,
+                name=f"gradients of {self.name}",
+            )
+        if program.report.fall_back:
+            reasons = (kernel.fall_back for kernel in program.report.kernels if kernel.fall_back)
+            raise UnsupportedError("a kernel of the gradients", reason=next(reasons))
+        return program
 
     def _import(
         self, arguments: "Arguments", tensors: Sequence[Any], dynamic: Any

@@ -14,7 +14,26 @@ from diagc.frontend.torch.from_fx import from_fx
 from diagc.frontend.torch.recorder import LOCATION
 from diagc.torch_backend.graph import KIND
 
-__all__ = ["Stretch", "is_item", "is_number", "is_pure", "is_random", "read", "stretches"]
+__all__ = [
+    "Stretch",
+    "is_item",
+    "is_number",
+    "is_pure",
+    "is_random",
+    "is_view",
+    "read",
+    "stretches",
+]
+
+# calls that only look at their operand in another way: they are cheap to make again
+_VIEWS = frozenset(
+    f"aten.{name}"
+    for name in (
+        *("view", "reshape", "_unsafe_view", "transpose", "permute", "t", "mT", "unsqueeze"),
+        *("squeeze", "expand", "select", "slice", "contiguous", "flatten", "unflatten", "alias"),
+        *("movedim", "swapaxes", "expand_as", "view_as", "detach", "clone", "numpy_T"),
+    )
+)
 
 _FILE = "<graph>"
 """In place of a file, where a line is the number of a node."""
@@ -69,6 +88,12 @@ def is_random(node: fx.Node) -> bool:
     given = bind_schema(target, node.args, node.kwargs)
     rates = [given[name] for name in ("p", "dropout_p") if name in given]
     return not rates or (rates[0] != 0 and bool(given.get("train", True)))
+
+
+def is_view(node: fx.Node) -> bool:
+    """Whether a call only looks at its operand in another way, or copies it."""
+    packet = ".".join(str(node.target).split(".")[:2])
+    return isinstance(node.target, torch._ops.OpOverload) and packet in _VIEWS
 
 
 def is_item(node: fx.Node) -> bool:

@@ -61,5 +61,5 @@ def test_what_is_no_gpu_kernel_is_refused() -> None:
 def test_what_is_compiled_for_the_cpu_is_refused(inputs: list[torch.Tensor]) -> None:
     """Its report would have no findings, for there is nothing to find them in."""
     compiled = diagc.compile(scaled_softmax, target="cpu")
-    with pytest.raises(UserError, match="only kernels for GPUs .* found cpu"):
+    with pytest.raises(UserError, match=r"only kernels for GPUs .* found cpu"):
         diagc.simulate(compiled, *inputs)
