@@ -253,14 +253,14 @@ class CompiledFunction:
     @property
     def program(self) -> "Program":
         """The program that was compiled or used last."""
-        return self._current.program
+        return self.latest.program
 
     @property
     def report(self) -> "Report":
         """What the compiler did, as data."""
         from diagc.report.data import GradientReport
 
-        current = self._current
+        current = self.latest
         inputs = current.program.inputs
         gradients = [
             GradientReport(
@@ -275,7 +275,7 @@ class CompiledFunction:
     @property
     def source_ir(self) -> str:
         """The diag module as it was imported."""
-        return self._current.source_ir
+        return self.latest.source_ir
 
     @property
     def kernels(self) -> tuple[KernelInfo, ...]:
@@ -358,7 +358,7 @@ class CompiledFunction:
         from diagc.runtime.package.writer import of_specialization, save
         from diagc.targets import get_target
 
-        current = self._current
+        current = self.latest
         group = next(g for g in self._calls.groups if current in g.specializations)
         names: Iterable[str] = (
             () if with_weights else getattr(self._calls.function, "state_dict", dict)()
@@ -372,7 +372,12 @@ class CompiledFunction:
         )
 
     @property
-    def _current(self) -> "Specialization":
+    def latest(self) -> "Specialization":
+        """The program that was compiled or used last, and where its inputs come from.
+
+        Raises:
+            UserError: nothing has been compiled yet.
+        """
         if self._calls.latest is not None:
             return self._calls.latest
         raise UserError(
