@@ -16,9 +16,10 @@ _NAME = re.compile(r"%[\w.]+")
 
 
 def accumulator_names(lines: Iterable[str]) -> Mapping[str, frozenset[str]]:
-    """By function, the float values that come from wgmma, its fences and waits, also through phis."""
+    """By function, floats that come from wgmma, its fences and waits, also through phis."""
     found: dict[str, frozenset[str]] = {}
-    function, body = "", []
+    function = ""
+    body: list[str] = []
     for line in lines:
         define = _DEFINE.match(line)
         if define is not None:
@@ -31,7 +32,7 @@ def accumulator_names(lines: Iterable[str]) -> Mapping[str, frozenset[str]]:
 
 
 def uses(body: str, names: frozenset[str]) -> list[str]:
-    """The accumulators that an instruction uses as numbers; a phi, wgmma and its waits may have them."""
+    """Accumulators that an instruction uses as numbers; phis, wgmma and its waits may have them."""
     if not names or body.startswith("phi ") or "wgmma." in body:
         return []
     return [name for name in dict.fromkeys(_NAME.findall(body)) if name in names]

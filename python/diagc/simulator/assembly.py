@@ -67,7 +67,7 @@ _ADDS, _REGISTERS, _TRANSPOSED_A, _TRANSPOSED_B, _BF16 = (1 << bit for bit in ra
 
 
 def _product(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
-    """The operands, without outputs, are accumulators if there are any, A, and the descriptor of B."""
+    """Operands are accumulators, if there are any, A, and the descriptor of B."""
     n, registers = int(match["n"]), match["rows"].startswith("{")
     first, *second = [part.strip() for part in match["transposed"].split(",")]
     tails = ("0", first) if registers else (first, *second)
@@ -128,8 +128,9 @@ _TRY_WAIT = r"mbarrier\.try_wait\.parity\.shared(?:::cta)?\.b64"
 _RULES: tuple[tuple[str, Rule], ...] = (
     (
         r"\{ ?\.reg \.pred p; setp\.ne\.b32 p, (?P<adds>[01]), 0; "
-        r"wgmma\.mma_async\.sync\.aligned\.m64n(?P<n>\d+)k16\.f32\.(?P<type>bf16|f16)\.(?P=type) "
-        r"\{[^}]*\}, (?P<rows>\{[^}]*\}|\$\d+), \$\d+, p, 1, 1, (?P<transposed>[01](?:, [01])?); ?\}",
+        r"wgmma\.mma_async\.sync\.aligned\.m64n(?P<n>\d+)k16\.f32"
+        r"\.(?P<type>bf16|f16)\.(?P=type) \{[^}]*\}, (?P<rows>\{[^}]*\}|\$\d+), \$\d+, "
+        r"p, 1, 1, (?P<transposed>[01](?:, [01])?); ?\}",
         _product,
     ),
     (r"wgmma\.(?P<wait>wait)_group\.sync\.aligned (?P<groups>\d+);?", _tied),

@@ -26,9 +26,9 @@ _BY_OPCODE = {
     ),
 }
 _BY_INTRINSIC = (
-    (r"nvvm\.(?:mma|wgmma)\b.*", "tensor"),
+    (r"nvvm\.mma\b.*", "tensor"),
     (r"nvvm\.(?:ldmatrix|stmatrix|cp\.async\.c|cp\.async\.bulk\.tensor).*", "lsu"),
-    (r"nvvm\.(?:cp\.async|bar|membar|mbarrier|fence).*", "barrier"),
+    (r"nvvm\.(?:cp\.async|bar|membar|mbarrier|fence|wgmma|setmaxnreg).*", "barrier"),
     (r"nvvm\.(?:shfl|vote|match|redux|elect).*", "warp"),
     (r"nvvm\.\w+\.approx.*|(?:exp2?|log2?|sqrt|sin|cos|tanh)\..*", "mufu"),
     (r"nvvm\.(?:ff2|f2).*", "convert"),
