@@ -71,7 +71,8 @@ def load(tensor_map: str, to: int, at: Sequence[int], mbarrier: int = 0) -> str:
     coordinates = ", ".join(f"i32 {x}" for x in at)
     return (
         f"  call void @llvm.nvvm.cp.async.bulk.tensor.g2s.cta.tile.{len(at)}d"
-        f"({SHARED} {place(to)}, {SHARED} {place(mbarrier)}, ptr {tensor_map}, {coordinates}, i64 0, i1 false)"
+        f"({SHARED} {place(to)}, {SHARED} {place(mbarrier)}, "
+        f"ptr {tensor_map}, {coordinates}, i64 0, i1 false)"
     )
 
 
