@@ -6,7 +6,8 @@ Every launch takes the same parameters, in this order:
 2. for every workspace: a 64-bit pointer;
 3. for every axis of the signature whose size is None: the size, i32;
 4. for every wire, for every label in order: the stride in elements, i64; the last label of a wire
-   with `unit_stride` has none.
+   with `unit_stride` has none;
+5. for every tensor map: its 128 bytes, by value.
 
 `i1` is a byte that holds 0 or 1, `index` is i64. A pointer is aligned to its element only; kernels
 ask at run time whether it is aligned to more. Sizes are below 2**31 - 2**20, so that no
@@ -32,6 +33,7 @@ __all__ = [
     "Factor",
     "GpuKernel",
     "GpuLaunch",
+    "TensorMap",
     "Workspace",
     "element_count",
     "grid_of",
@@ -44,6 +46,7 @@ Factor: TypeAlias = int | str | tuple[str, int]
 
 GRID_LIMITS = (2**31 - 1, 65535, 65535)
 MAX_THREADS = 1024
+MAX_DIMENSIONS, MAX_BOX, SWIZZLES = 5, 256, (0, 32, 64, 128)
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,28 @@ class Workspace:
 
 
 @dataclass(frozen=True)
+class TensorMap:
+    """A description of an argument by which a GPU copies boxes of it, `cuTensorMapEncodeTiled`.
+
+    Args:
+        wire: number of the argument; its last axis is the innermost dimension.
+        box: positions along each axis that a copy takes.
+        swizzle: bytes of a line in shared memory whose chunks are swizzled: 0, 32, 64 or 128.
+    """
+
+    wire: int
+    box: tuple[int, ...]
+    swizzle: int
+
+    def __post_init__(self) -> None:
+        """Check what the driver would refuse, whatever the array."""
+        object.__setattr__(self, "box", tuple(self.box))
+        right = 1 <= len(self.box) <= MAX_DIMENSIONS and all(1 <= n <= MAX_BOX for n in self.box)
+        if not right or self.swizzle not in SWIZZLES or self.wire < 0:
+            raise InternalError(f"a tensor map is malformed: {self}")
+
+
+@dataclass(frozen=True)
 class GpuKernel:
     """One kernel for one architecture; hashable, and the same after `from_json(to_json())`.
 
@@ -107,6 +132,7 @@ class GpuKernel:
         arch: such as "sm_80".
         ptx: text of the module that holds all launches.
         cubin: the same, assembled for `arch`; None where no assembler was at hand.
+        tensor_maps: in the order of the parameters.
     """
 
     signature: KernelSignature
@@ -115,11 +141,13 @@ class GpuKernel:
     arch: str
     ptx: str
     cubin: bytes | None = None
+    tensor_maps: tuple[TensorMap, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that there is a launch, and that every factor names an axis of the signature."""
         object.__setattr__(self, "launches", tuple(self.launches))
         object.__setattr__(self, "workspaces", tuple(self.workspaces))
+        object.__setattr__(self, "tensor_maps", tuple(self.tensor_maps))
         if not self.launches:
             raise InternalError(f"kernel '{self.signature.symbol}' has no launch")
         products = [entry for launch in self.launches for entry in launch.grid]
@@ -128,6 +156,10 @@ class GpuKernel:
         unknown = {label for entry in products for label in _labels(entry)} - known
         if unknown:
             raise InternalError(f"grids of '{self.signature.symbol}' name {sorted(unknown)}")
+        for item in self.tensor_maps:
+            wires = self.signature.args
+            if item.wire >= len(wires) or len(item.box) != len(wires[item.wire].labels):
+                raise InternalError(f"'{self.signature.symbol}' has the wrong tensor map {item}")
 
     @cached_property
     def dynamic_axes(self) -> tuple[str, ...]:
@@ -152,6 +184,7 @@ class GpuKernel:
             "workspaces": [vars(workspace) for workspace in self.workspaces],
             "arch": self.arch,
             "ptx": self.ptx,
+            "tensor_maps": [vars(item) for item in self.tensor_maps],
             "cubin": None if self.cubin is None else b64encode(self.cubin).decode(),
         }
         return json.dumps(fields, sort_keys=True)
@@ -246,4 +279,5 @@ def _read(fields: Mapping[str, Any]) -> GpuKernel:
         str(fields["arch"]),
         str(fields["ptx"]),
         cubin,
+        tuple(TensorMap(**item) for item in fields.get("tensor_maps", ())),
     )

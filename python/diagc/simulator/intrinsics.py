@@ -97,7 +97,9 @@ def load_result(emitter: Emitter, call: Call) -> None:
 
 
 def address(emitter: Emitter, pointer: Operand) -> Operand:
-    """A pointer of any address space as i64."""
+    """A pointer of any address space, or an address of shared memory in an i32, as i64."""
+    if pointer.type == "i32":
+        return emitter.value("i64", f"zext {pointer.text} to i64")
     return emitter.value("i64", f"ptrtoint {pointer.text} to i64")
 
 

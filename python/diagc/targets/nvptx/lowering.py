@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from diagc.debug import logger
 from diagc.errors import UnsupportedError
 from diagc.mlir import ir
-from diagc.runtime.gpu_kernel import GpuLaunch, Workspace
+from diagc.runtime.gpu_kernel import GpuLaunch, TensorMap, Workspace
 from diagc.runtime.signature import KernelSignature
 from diagc.targets.nvptx.arch import GpuArch
 
@@ -26,7 +26,8 @@ class GpuModule:
         signature: the kernel's interface.
         launches: in order.
         workspaces: that they share.
-        tiles: the schedule of a kernel on tiles; None for one on threads.
+        tiles: the schedule of a kernel on tiles or warpgroups; None for one on threads.
+        tensor_maps: that all launches take, in order.
     """
 
     module: ir.Module
@@ -34,6 +35,7 @@ class GpuModule:
     launches: tuple[GpuLaunch, ...]
     workspaces: tuple[Workspace, ...] = ()
     tiles: "TileSchedule | None" = None
+    tensor_maps: tuple[TensorMap, ...] = ()
 
 
 def build_module(kernel: ir.Operation, arch: GpuArch, *, tf32: bool = False) -> GpuModule:
