@@ -1,8 +1,8 @@
 """The instructions of sm_90a: wgmma, mbarriers, copies by tensor maps, registers of a warpgroup."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from diagc.mlir import arith, ir, llvm, nvvm
+from diagc.mlir import arith, ir, llvm, nvvm, scf
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.instructions import FULL_WARP, Code
 
@@ -43,6 +43,21 @@ class WarpgroupCode(Code):
     def barrier_of_all(self) -> None:
         """Wait for all threads of the block."""
         super().barrier()
+
+    def choose_values(
+        self,
+        condition: ir.Value,
+        first: Callable[[], Sequence[ir.Value]],
+        second: Callable[[], Sequence[ir.Value]],
+    ) -> list[ir.Value]:
+        """A branch with results, of the types that `second` gives; it is asked for them first."""
+        values = list(second())
+        branch = scf.IfOp(condition, [value.type for value in values], has_else=True)
+        with self.region(branch.operation, branch.then_block):
+            scf.yield_(list(first()))
+        with self.region(branch.operation, branch.else_block):
+            scf.yield_(values)
+        return list(branch.results)
 
     def uniform(self, value: Index) -> ir.Value:
         """A number that is the same in the whole warp, so that ptxas knows it."""
@@ -135,7 +150,7 @@ class WarpgroupCode(Code):
     def fence_products(
         self, sums: Sequence[ir.Value] = (), words: Sequence[ir.Value] = ()
     ) -> tuple[list[ir.Value], list[ir.Value]]:
-        """Registers are ready for products; those given are handed on, so that none moves behind."""
+        """Registers are ready for products; those given are handed on: none moves behind."""
         if not sums and not words:
             nvvm.WgmmaFenceAlignedOp()
             return [], []

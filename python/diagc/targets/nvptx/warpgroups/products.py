@@ -9,7 +9,7 @@ from diagc.targets.nvptx.tiles.frame import Frame
 from diagc.targets.nvptx.tiles.layouts import Slot, Tile
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.operands import RegisterRows, Words
-from diagc.targets.nvptx.tiles.plan import Product, Staged, read_wires, stage_of, trace
+from diagc.targets.nvptx.tiles.plan import Product, Staged, read_wires, stage_of
 from diagc.targets.nvptx.tiles.regions import Region
 from diagc.targets.nvptx.warpgroups.arena import PanelTile
 from diagc.targets.nvptx.warpgroups.fit import column_tile
@@ -20,7 +20,6 @@ __all__ = ["warpgroup_product"]
 
 _STEP_BYTES = 2 * DEPTH
 """Of a step along k, where lines go along k."""
-_EIGHT_LINES = 1024
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,11 @@ class WarpgroupProduct(Contraction):
             self._run([])
         return super().element(slot)
 
+    def issue_ahead(self) -> None:
+        """Start it for the next chunk, without a wait."""
+        staged = column_tile(self.staging.plan, self.product)
+        self.staging.add_ahead(staged, self._start([]))
+
     def _slots(self) -> list[Slot]:
         """In the order of the sums in registers."""
         groups = self.frame.columns(self.column)
@@ -75,16 +79,25 @@ class WarpgroupProduct(Contraction):
         ]
 
     def _run(self, sums: Words) -> None:
+        staged = column_tile(self.staging.plan, self.product)
+        sums = self.staging.wait_products(self._start(sums))
+        self.staging.release(staged)
+        self.keep(sums)
+
+    def keep(self, sums: Words) -> None:
+        """These are the sums."""
+        for number in range(0, len(sums), 4):
+            self._sums[0, number // 4] = sums[number : number + 4]
+
+    def _start(self, sums: Words) -> Words:
+        """Issue all steps, as a group."""
         code, staged = self.staging.code, column_tile(self.staging.plan, self.product)
         words = self._words()
         self.staging.wait_chunk(staged)
         sums, flat = code.fence_products(sums, [word for step in words for word in step])
         sums = self._issue(staged, sums, flat)
         code.commit_products()
-        sums = code.wait_products(0, sums)
-        self.staging.release(staged)
-        for number in range(0, len(sums), 4):
-            self._sums[0, number // 4] = sums[number : number + 4]
+        return sums
 
     def _words(self) -> list[Words]:
         """Rows in registers, all steps; packed before the fence."""
@@ -110,38 +123,41 @@ def warpgroup_product(region: Region, product: Product) -> Contraction:
     """The product, not emitted yet: rows from shared memory where they stand there."""
     staging, frame = region.staging, region.frame
     assert isinstance(staging, BulkStaging)
-    columns = region.places[product.columns]
-    assert isinstance(columns, Memory), "the plan refuses computed columns"
-    shared = _shared_rows(region, staging, product)
+    dtype = staging.memories[column_tile(region.plan, product).argument].dtype
+    shared = _shared_rows(region, staging, product, dtype)
     registers = None
     if shared is None:
         tile = _masked(frame, region.tile(product.rows), product.inner)
-        registers = RegisterRows(frame, tile, columns.dtype)
-    made: Contraction = WarpgroupProduct(
+        registers = RegisterRows(frame, tile, dtype)
+    made = WarpgroupProduct(
         *(frame, None, None),  # type: ignore[arg-type]
         column=product.column,
         steps=frame.spans[product.inner].extent // DEPTH,
-        kind=columns.dtype,
+        kind=dtype,
         product=product,
         staging=staging,
         shared_rows=shared,
         register_rows=registers,
     )
+    given = staging.given.get(product.op.results[0])
+    if given is not None:
+        made.keep(given)
     return made
 
 
-def _shared_rows(region: Region, staging: BulkStaging, product: Product) -> _SharedRows | None:
+def _shared_rows(
+    region: Region, staging: BulkStaging, product: Product, dtype: str
+) -> _SharedRows | None:
     """Rows that are an argument, or a map of one that takes its place."""
-    rows, columns = product.rows, region.places[product.columns]
+    rows = product.rows
     place = region.places[rows]
-    assert isinstance(columns, Memory)
     if isinstance(place, Memory):
         staged = stage_of(region.plan, rows)
     else:
         staged = region.plan.rewritten.get(rows)
     if staged is None or staged not in staging.arena.tiles or staged.lines != region.plan.row:
         return None
-    if staging.memories[staged.argument].dtype != columns.dtype:
+    if staging.memories[staged.argument].dtype != dtype:
         return None
     if isinstance(place, Memory):
         staging.wait_fixed()

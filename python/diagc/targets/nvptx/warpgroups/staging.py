@@ -33,7 +33,11 @@ class BulkStaging(Staging):
     """Tiles that another warp fills; `stage` is the number of a stage, `phase` its parity."""
 
     phase: Index = 0
+    given: dict[ir.Value, list[ir.Value]] = field(default_factory=dict)
+    """Sums of products of this chunk that were made in the one before it."""
+    _ahead: list[tuple[Staged, Index, list[ir.Value]]] = field(default_factory=list)
     _waited: set[Staged] = field(default_factory=set)
+    _landed: set[Staged] = field(default_factory=set)
     _used: dict[Staged, int] = field(default_factory=dict)
     _bases: dict[tuple[Staged, bool], ir.Value] = field(default_factory=dict)
 
@@ -78,25 +82,58 @@ class BulkStaging(Staging):
                 self._mbarrier(self.places.full(staged), self.stage), self.phase
             )
 
+    # -- products that run ahead -----------------------------------------------------------------
+    def add_ahead(self, staged: Staged, sums: list[ir.Value]) -> None:
+        """A product of the next chunk is under way."""
+        self._ahead.append((staged, self.stage, sums))
+
+    def wait_products(self, sums: list[ir.Value]) -> list[ir.Value]:
+        """Wait for all products; gives `sums`, and keeps those that run ahead for `take_ahead`."""
+        flat = [value for *_, values in self._ahead for value in values]
+        found = self.code.wait_products(0, [*sums, *flat])
+        for number, (staged, stage, values) in enumerate(self._ahead):
+            first = len(sums) + sum(len(x) for *_, x in self._ahead[:number])
+            values[:] = found[first : first + len(values)]
+            if staged not in self._landed:
+                self._arrive(staged, stage)
+                self._landed.add(staged)
+        return found[: len(sums)]
+
+    def take_ahead(self) -> list[ir.Value]:
+        """The sums of the products that run ahead; waits if nothing has waited for them."""
+        if any(staged not in self._landed for staged, *_ in self._ahead):
+            self.wait_products([])
+        found = [value for *_, values in self._ahead for value in values]
+        self._ahead.clear()
+        self._landed.clear()
+        return found
+
+    # -- stages ----------------------------------------------------------------------------------
     def release(self, staged: Staged) -> None:
         """A product has read a tile; after the last one it may be filled again."""
         self._used[staged] = self._used.get(staged, 0) + 1
-        products = self.plan.products.values()
-        if self._used[staged] == sum(column_tile(self.plan, p) == staged for p in products):
-            self._arrive(staged)
+        if self._used[staged] == self._wanted(staged):
+            self._arrive(staged, self.stage)
 
     def end_chunk(self) -> None:
         """Release what has not been read as often as it might have been."""
-        products = self.plan.products.values()
         for staged in self.places.streamed:
-            wanted = sum(column_tile(self.plan, product) == staged for product in products)
-            if self._used.get(staged, 0) < wanted:
+            if self._used.get(staged, 0) < self._wanted(staged):
                 self.wait_chunk(staged)
-                self._arrive(staged)
+                self._arrive(staged, self.stage)
+        self.given.clear()
 
-    def _arrive(self, staged: Staged) -> None:
+    def _wanted(self, staged: Staged) -> int:
+        """How many products of a chunk's body read a tile."""
+        products = self.plan.products.items()
+        return sum(
+            column_tile(self.plan, product) == staged and value not in self.given
+            for value, product in products
+        )
+
+    def _arrive(self, staged: Staged, stage: Index) -> None:
         """By one lane of every warp: each knows that its own products are over."""
-        place = self._mbarrier(self.places.empty(staged), self.stage)
+        place = self._mbarrier(self.places.empty(staged), stage)
         first = arith.cmpi(
             arith.CmpIPredicate.eq, self.code.index(self.frame.lane), self.code.index(0)
         )
