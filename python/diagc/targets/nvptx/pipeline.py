@@ -137,9 +137,8 @@ def gpu_module_of(module: ir.Module) -> ir.Operation:
 
 def empty_module() -> ir.Module:
     """A module with a gpu.module that declares shared memory; needs an ambient context."""
-    return ir.Module.parse(
-        f"module attributes {{gpu.container_module}} {{ gpu.module @kernels {{ {SHARED_MEMORY} }} }}"
-    )
+    holder = f"gpu.module @kernels {{ {SHARED_MEMORY} }}"
+    return ir.Module.parse(f"module attributes {{gpu.container_module}} {{ {holder} }}")
 
 
 def attach_arch(module: ir.Module, arch: GpuArch) -> None:

@@ -1,4 +1,4 @@
-"""Shared memory of a block of warpgroups: mbarriers, tiles that stay, rings of tiles that stream."""
+"""Shared memory of a block of warpgroups: mbarriers, tiles that stay, rings that stream."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

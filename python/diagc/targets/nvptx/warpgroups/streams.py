@@ -147,6 +147,7 @@ class _BulkLoop(StreamLoop):
         states = self._give(ahead, rest)
         self._issue(ahead, *further)
         self.staging.begin_chunk(stage, phase)
+        self._wait_others(ahead)
         found = self._body(bounds, number, states, full=full)
         return [*found, *self.staging.take_ahead(), *further]
 
@@ -157,6 +158,16 @@ class _BulkLoop(StreamLoop):
             made = warpgroup_product(self.region, product)
             assert isinstance(made, WarpgroupProduct)
             made.issue_ahead()
+
+    def _wait_others(self, ahead: Sequence[Product]) -> None:
+        """Wait for this chunk's tiles here, where they have come long ago.
+
+        The branch of the wait holds ptxas from issuing the products amid the arithmetic behind it.
+        """
+        read = {column_tile(self.region.plan, product) for product in ahead}
+        for staged in self.staging.places.streamed:
+            if staged not in read:
+                self.staging.wait_chunk(staged)
 
     def _give(self, ahead: Sequence[Product], rest: Sequence[ir.Value]) -> list[ir.Value]:
         """The sums that come last are those of this chunk's first products."""
