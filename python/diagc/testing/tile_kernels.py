@@ -158,7 +158,7 @@ def run_tiles(
         *(TensorMap(buffers[x.wire], x.box, swizzle=x.swizzle) for x in built.tensor_maps),
     ]
     reports: list[Report] = []
-    for launch in built.launches:
+    for launch in built.bulk_launches or built.launches:
         grid = grid_of(launch, sizes)
         if 0 in grid:
             continue

@@ -27,7 +27,8 @@ class GpuModule:
         launches: in order.
         workspaces: that they share.
         tiles: the schedule of a kernel on tiles or warpgroups; None for one on threads.
-        tensor_maps: that all launches take, in order.
+        tensor_maps: that `bulk_launches` take, in order.
+        bulk_launches: what runs where tensor maps can describe the arrays.
     """
 
     module: ir.Module
@@ -36,6 +37,7 @@ class GpuModule:
     workspaces: tuple[Workspace, ...] = ()
     tiles: "TileSchedule | None" = None
     tensor_maps: tuple[TensorMap, ...] = ()
+    bulk_launches: tuple[GpuLaunch, ...] = ()
 
 
 def build_module(kernel: ir.Operation, arch: GpuArch, *, tf32: bool = False) -> GpuModule:
@@ -64,6 +66,8 @@ def build_modules(
 
     fits = False
     try:
+        if arch.has_warpgroups:
+            yield from _with_warpgroups(kernel, arch)
         for schedule in tile_schedules(kernel, arch, tf32=tf32):
             yield lower_tiles(kernel, arch, schedule=schedule)
             fits = True
@@ -71,3 +75,24 @@ def build_modules(
         logger("nvptx").info("no tiles: %s", error.message)
     if not fits:
         yield lower_threads(kernel, arch)
+
+
+def _with_warpgroups(kernel: ir.Operation, arch: GpuArch) -> Iterator[GpuModule]:
+    """Forms on warpgroups, each with one on tiles beside it, for arrays that it does not take.
+
+    Raises:
+        UnsupportedError: tiles do not suit the kernel.
+    """
+    from diagc.targets.nvptx.tiles.lower import lower_tiles, tile_schedules
+    from diagc.targets.nvptx.warpgroups.lower import add_warpgroups, warpgroup_plan_schedules
+
+    tiles = list(tile_schedules(kernel, arch))
+    try:
+        groups = warpgroup_plan_schedules(kernel, arch)
+    except UnsupportedError as error:
+        logger("nvptx").info("no warpgroups: %s", error.message)
+        return
+    for group in groups:
+        for schedule in tiles:
+            built = lower_tiles(kernel, arch, schedule=schedule)
+            yield add_warpgroups(kernel, built, group)

@@ -60,8 +60,7 @@ class Region:
 
     def nested(self) -> "Region":
         """A region inside this one: it sees all values, and makes its own."""
-        copies = {"places": dict(self.places), "_contractions": dict(self._contractions)}
-        return replace(self, **copies)
+        return replace(self, places=dict(self.places), _contractions=dict(self._contractions))
 
     def run(self, block: ir.Block) -> list[ir.Value]:
         """Lower a block; gives what its yields or its return hand on."""

@@ -1,12 +1,13 @@
 """A kernel as a gpu.module of warpgroups: one that copies, two that compute."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from diagc.dialects import diag
 from diagc.errors import UnsupportedError
 from diagc.mlir import arith, ir
-from diagc.runtime.gpu_kernel import TensorMap
+from diagc.runtime.gpu_kernel import GpuLaunch, TensorMap
+from diagc.runtime.signature import KernelSignature
 from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.lowering import GpuModule
@@ -32,7 +33,7 @@ from diagc.targets.nvptx.warpgroups.schedule import (
 from diagc.targets.nvptx.warpgroups.staging import BulkStaging
 from diagc.targets.nvptx.warpgroups.streams import lower_bulk_stream
 
-__all__ = ["lower_warpgroups", "warpgroup_plan_schedules"]
+__all__ = ["add_warpgroups", "lower_warpgroups", "warpgroup_plan_schedules"]
 
 
 def warpgroup_plan_schedules(kernel: ir.Operation, arch: GpuArch) -> list[TileSchedule]:
@@ -41,8 +42,6 @@ def warpgroup_plan_schedules(kernel: ir.Operation, arch: GpuArch) -> list[TileSc
     Raises:
         UnsupportedError: neither tiles nor warpgroups suit the kernel; the reason says why.
     """
-    if not arch.has_warpgroups:
-        return []
     return list(warpgroup_schedules(make_plan(kernel, kernel_signature(kernel)), arch))
 
 
@@ -52,7 +51,7 @@ def lower_warpgroups(
     symbol: str = "kernel",
     schedule: TileSchedule | None = None,
 ) -> GpuModule:
-    """Lower a kernel function to warpgroups.
+    """Lower a kernel function to warpgroups alone.
 
     Args:
         kernel: a function of diag ops, with the attribute `diag.kernel`.
@@ -65,20 +64,44 @@ def lower_warpgroups(
             shared memory; the reason says what and where.
     """
     signature = kernel_signature(kernel, symbol)
-    plan = make_plan(kernel, signature)
-    check_fit(plan)
-    schedule = schedule or next(iter(warpgroup_schedules(plan, arch)), None)
-    if schedule is None or not arch.has_warpgroups:
+    schedules = [schedule] if schedule else warpgroup_plan_schedules(kernel, arch)
+    if not schedules or not arch.has_warpgroups:
         reason = f"warpgroups: no schedule fits {arch.name}"
         raise UnsupportedError(kernel.name, reason=reason, location=kernel.location)
-    streamed = streamed_tiles(plan)
-    arena = lay_out(plan, schedule, streamed)
     with kernel.context, kernel.location:
         module = empty_module()
         attach_arch(module, arch)
+    launch, maps = _emit(kernel, module, signature, symbol, schedules[0])
+    return GpuModule(module, signature, (launch,), (), schedules[0], maps)
+
+
+def add_warpgroups(kernel: ir.Operation, built: GpuModule, schedule: TileSchedule) -> GpuModule:
+    """Put a function on warpgroups beside those of a kernel on tiles.
+
+    Raises:
+        UnsupportedError: warpgroups do not suit the kernel; the reason says why and where.
+    """
+    symbol = f"{built.signature.symbol}{_SUFFIX}"
+    launch, maps = _emit(kernel, built.module, built.signature, symbol, schedule)
+    return replace(built, tiles=schedule, tensor_maps=maps, bulk_launches=(launch,))
+
+
+_SUFFIX = "_bulk"
+
+
+def _emit(
+    kernel: ir.Operation,
+    module: ir.Module,
+    signature: KernelSignature,
+    symbol: str,
+    schedule: TileSchedule,
+) -> tuple[GpuLaunch, tuple[TensorMap, ...]]:
+    plan = make_plan(kernel, signature)
+    check_fit(plan)
+    arena = lay_out(plan, schedule, streamed_tiles(plan))
+    with kernel.context, kernel.location:
         launch = _Function(module, plan, schedule, arena).emit(symbol)
-    maps = tuple(_tensor_map(plan, staged, arena) for staged in arena.tiles)
-    return GpuModule(module, signature, (launch,), (), schedule, maps)
+    return launch, tuple(_tensor_map(plan, staged, arena) for staged in arena.tiles)
 
 
 def _tensor_map(plan: Plan, staged: Staged, arena: BulkArena) -> TensorMap:
