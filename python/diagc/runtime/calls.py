@@ -1,9 +1,12 @@
 """Calls of a compiled function: finds the program that fits, compiles another when none does."""
 
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import torch
 from torch import is_grad_enabled
@@ -12,7 +15,7 @@ from torch.compiler import is_compiling
 from diagc.debug import logger
 from diagc.errors import DiagcError, UserError
 from diagc.runtime.arguments import Arguments, GroupKey, split_arguments
-from diagc.runtime.captured import CapturedTensor
+from diagc.runtime.captured import CapturedTensor, visible_modules
 from diagc.runtime.guards import SizeMismatch, check_inputs
 from diagc.runtime.program import Program
 from diagc.runtime.repeat import Repeat
@@ -26,7 +29,7 @@ from diagc.runtime.torch_ops import (
     specialize_like,
 )
 
-__all__ = ["MAX_SPECIALIZATIONS", "Build", "Calls", "Group", "OpenDims"]
+__all__ = ["MAX_SPECIALIZATIONS", "Build", "Calls", "Check", "Group", "OpenDims"]
 
 MAX_SPECIALIZATIONS = 8
 """Programs kept for one kind of call; the one that met new sizes longest ago goes first."""
@@ -49,6 +52,20 @@ class Build(Protocol):
         """The program of `Backward`, for the inputs of these numbers."""
 
 
+class Check(Protocol):
+    """Judges the results of a program's first call."""
+
+    def __call__(
+        self,
+        function: Callable[..., Any],
+        call: tuple[tuple[Any, ...], Mapping[str, Any]],
+        results: Sequence[torch.Tensor],
+        pick: Callable[[Any], list[torch.Tensor]],
+        report: Any,
+    ) -> None:
+        """`results` are the program's; `pick` takes theirs out of what `function` gives."""
+
+
 class Group:
     """All programs for calls that differ in their tensors only.
 
@@ -59,6 +76,7 @@ class Group:
         dynamic: None to open the dims that have changed, True for all, False for none.
         name: of the function.
         key: says exactly what the function computes, for graphs that are cached on disk.
+        check: judges the first call of each program.
     """
 
     def __init__(
@@ -69,8 +87,10 @@ class Group:
         dynamic: bool | None,
         name: str,
         key: str | None = None,
+        check: Check | None = None,
     ) -> None:
         """Nothing is compiled yet."""
+        self._check = check
         self.function = function
         self.arguments = arguments
         self.specializations: list[Specialization] = []
@@ -82,6 +102,7 @@ class Group:
         self._dynamic = dynamic
         self._seen: list[tuple[tuple[int, ...], ...]] = []
         self._lock = threading.RLock()
+        _ALL.add(self)
 
     def find(
         self,
@@ -122,6 +143,22 @@ class Group:
             specialization = self.specialize(tensors)
             inputs = specialization.inputs(tensors, captured)
             return Ready(specialization, inputs, specialization.program.prepare(inputs))
+
+    def run(
+        self, ready: Ready, tensors: Sequence[torch.Tensor], fresh: bool = False
+    ) -> list[torch.Tensor]:
+        """The program's results; `fresh`: none shares memory with anything.
+
+        Raises:
+            MismatchError: the first call is judged, and a result is wrong.
+        """
+        results = ready.run(fresh)
+        specialization = ready.specialization
+        if self._check is not None and not specialization.checked:
+            call, report = self.arguments.rebuild(tensors), specialization.program.report
+            self._check(self.function, call, results, specialization.results_of, report)
+            specialization.checked = True
+        return results
 
     def example(self, tensors: Sequence[torch.Tensor]) -> Specialization:
         """A program for tensors like these, which may be on another device than it runs on.
@@ -212,6 +249,21 @@ class Group:
                 known.setdefault(source.identity, source)
         self.captured = tuple(known.values())
 
+    def renew_lock(self) -> None:
+        """In a forked process, whose threads do not include the one that may have held it."""
+        self._lock = threading.RLock()
+
+
+_ALL: "WeakSet[Group]" = WeakSet()
+
+
+def _renew_locks() -> None:
+    for group in _ALL:
+        group.renew_lock()
+
+
+os.register_at_fork(after_in_child=_renew_locks)
+
 
 def _shapes(tensors: Sequence[torch.Tensor]) -> tuple[tuple[int, ...], ...]:
     """Shapes; () for a nested tensor, which has none and is refused later, by name."""
@@ -227,6 +279,7 @@ class Calls:
         name: for messages and keys.
         dynamic: None to open dims that change between calls, True for all, False for none.
         key: see `Group`; for a function of tensors alone.
+        check: see `Group`.
     """
 
     def __init__(
@@ -236,8 +289,10 @@ class Calls:
         name: str,
         dynamic: bool | None,
         key: str | None = None,
+        check: Check | None = None,
     ) -> None:
         """Nothing is compiled yet."""
+        self._check = check
         self._key = key
         self.function = function
         self.name = name
@@ -258,12 +313,21 @@ class Calls:
     ) -> tuple[Group, Sequence[torch.Tensor]]:
         """The programs for calls like this, and its tensors."""
         tensors, key, arguments = split_arguments(args, kwargs)
-        key = key, getattr(self.function, "training", None)  # a module's mode changes what it does
+        key = key, self._modes()
         found = self._groups.get(key)
         if found is None:
-            made = Group(self.function, arguments, self._build, self._dynamic, self.name, self._key)
+            settings = (self._dynamic, self.name, self._key, self._check)
+            made = Group(self.function, arguments, self._build, *settings)
             found = self._groups.setdefault(key, made)
         return found, tensors
+
+    def _modes(self) -> tuple[bool, ...]:
+        """Whether each module that the function sees is in training, which changes what it does."""
+        return tuple([module.training for module in self._modules])
+
+    @cached_property
+    def _modules(self) -> list[torch.nn.Module]:
+        return [m for root in visible_modules(self.function) for m in root.modules()]
 
     def prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Compile for calls like this one, without running anything.
@@ -293,7 +357,7 @@ class Calls:
             return self._call_aside(args, kwargs)
         if self._repeat is not None:  # a call like the last one is run with few steps
             repeat, group = self._repeat
-            ready = repeat.ready(args, kwargs, getattr(self.function, "training", None))
+            ready = repeat.ready(args, kwargs, self._modes())
             if ready is not None:
                 return self._run(group, ready, args)
         group, tensors = self.group(args, kwargs)
@@ -304,15 +368,17 @@ class Calls:
             return self._call_traced(group, tensors)
         ready = group.find(tensors) or group.make(tensors)
         if group.arguments.plain:
-            training = getattr(self.function, "training", None)
-            self._repeat = Repeat(len(args), training, ready), group
+            self._repeat = Repeat(len(args), self._modes(), ready), group
         return self._run(group, ready, tensors)
 
     def _run(self, group: Group, ready: Ready, tensors: Sequence[torch.Tensor]) -> Any:
         self.latest = specialization = ready.specialization
         if is_grad_enabled() and any(tensor.requires_grad for tensor in ready.inputs):
+            if specialization.random:
+                args, kwargs = group.arguments.rebuild(tensors)
+                return self.function(*args, **kwargs)
             return call_through_op(group, specialization, tensors)
-        return specialization.value(ready.run())
+        return specialization.value(group.run(ready, tensors))
 
     def _call_aside(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """A call under torch's compilers, which trace this code, or in autocast."""

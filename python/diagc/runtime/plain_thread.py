@@ -2,6 +2,8 @@
 
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
 from typing import TypeVar
 
 __all__ = ["in_plain_thread"]
@@ -20,7 +22,9 @@ def in_plain_thread(function: Callable[[], T]) -> T:
         except BaseException as error:
             errors.append(error)
 
-    thread = threading.Thread(target=run, name="diagc-compile")
+    # switches and options that the caller has overridden hold there too
+    inside = partial(copy_context().run, run)
+    thread = threading.Thread(target=inside, name="diagc-compile")
     thread.start()
     thread.join()
     if errors:

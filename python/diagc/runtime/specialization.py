@@ -52,6 +52,8 @@ class Specialization:
         source_ir: text of the diag module.
         dynamic: whether some size is open.
         conditions: see `diagc.runtime.guards.holds`.
+        random: whether it draws random numbers, which a backward pass would draw anew.
+        checked: whether results of it have been found right.
         backward: by the numbers of the inputs whose gradients are wanted; made when first needed.
     """
 
@@ -63,6 +65,8 @@ class Specialization:
     source_ir: str
     dynamic: bool = False
     conditions: tuple[str, ...] = ()
+    random: bool = False
+    checked: bool = False
     backward: dict[tuple[int, ...], Backward] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -117,6 +121,12 @@ class Specialization:
                 if not _fits([known[label] for label in group], size):
                     return False
         return True
+
+    def results_of(self, value: Any) -> list[torch.Tensor]:
+        """The program's results, from what the function returned."""
+        leaves = zip(self.outputs, pytree.tree_leaves(value), strict=True)
+        found = {item.index: leaf for item, leaf in leaves if isinstance(item, ProgramResult)}
+        return [found[index] for index in sorted(found)]
 
     def value(self, results: Sequence[torch.Tensor]) -> Any:
         """What the function returns, from the program's results."""

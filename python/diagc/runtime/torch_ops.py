@@ -17,10 +17,12 @@ from torch._C._functorch import TransformType, peek_interpreter_stack
 from torch.autograd import forward_ad
 
 from diagc.errors import UserError
+from diagc.runtime.dispatch_keys import plain_dispatch
 from diagc.runtime.eager_gradients import differentiate, eager_gradients, split_tensors
 from diagc.runtime.plain_thread import in_plain_thread
 from diagc.runtime.program_gradients import program_gradients
 from diagc.runtime.specialization import Specialization
+from diagc.runtime.transforms import call_composition, refuse_tangents
 
 if TYPE_CHECKING:
     from diagc.runtime.calls import Group
@@ -35,12 +37,6 @@ __all__ = [
     "register_group",
     "specialize_like",
 ]
-
-# The dispatch keys of a thread that is in no op; read at import, when diagc is set up.
-_PLAIN_KEYS = (
-    torch._C._dispatch_tls_local_include_set(),
-    torch._C._dispatch_tls_local_exclude_set(),
-)
 
 _GROUPS: "WeakValueDictionary[str, Group]" = WeakValueDictionary()
 
@@ -122,13 +118,19 @@ def _group(key: str) -> "Group":
     return _GROUPS[key]
 
 
+def _call_transformed(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
+    """Under a transform of `torch.func`, which then sees the single operations."""
+    return call_composition(_group(key), tensors)
+
+
 def _call(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
     group = _group(key)
+    refuse_tangents(tensors)
     users, captured = split_tensors(group, tensors)
     ready = group.find(users, captured)
     if ready is None:
         ready = in_plain_thread(lambda: group.make(users, captured))
-    return ready.run(fresh=True)
+    return group.run(ready, users, fresh=True)
 
 
 def _fake_call(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
@@ -186,6 +188,11 @@ def _setup_context(ctx: Any, inputs: tuple[list[torch.Tensor], str], output: Any
     tensors, ctx.key = inputs
     ctx.group = _GROUPS.get(ctx.key)  # it lives as long as the backward pass may come
     ctx.needed = [tensor.requires_grad for tensor in tensors]
+    if any(s.random for s in _group(ctx.key).specializations):
+        raise UserError(
+            "gradients of a compiled function that draws random numbers, in a graph",
+            remedy="leave dropout outside of it, or switch it off",
+        )
     ctx.save_for_backward(*tensors)
 
 
@@ -206,7 +213,7 @@ def _call_backward(
     own = program_gradients(group, tensors, gradients, needed)
     if own is not None:
         return [gradient.contiguous() for gradient in own]
-    with torch._C._ForceDispatchKeyGuard(*_PLAIN_KEYS), torch.enable_grad():
+    with plain_dispatch(), torch.enable_grad():
         wanted, found = eager_gradients(group, tensors, gradients, needed, False)
     return [
         _dense(torch.zeros_like(t) if g is None else g) for t, g in zip(wanted, found, strict=True)
@@ -261,6 +268,7 @@ def _fake_backward(
     ]
 
 
+_LIBRARY.impl("call", _call_transformed, "FuncTorchDynamicLayerFrontMode")
 for _device in ("CPU", "CUDA"):
     _LIBRARY.impl("call", _call, _device)
     _LIBRARY.impl("call_backward", _call_backward, _device)

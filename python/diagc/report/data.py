@@ -86,6 +86,10 @@ class EstimateReport:
     assumed: Mapping[str, int] = field(default_factory=dict)
 
 
+SWITCHED_OFF = "switched off by kernels_off or DIAGC_KERNELS_OFF"
+"""How the reason begins why a kernel is interpreted that the user switched off."""
+
+
 @dataclass
 class KernelReport:
     """One kernel.
@@ -126,6 +130,11 @@ class KernelReport:
     written_bytes: int | None = None
     estimate: EstimateReport | None = None
     measured_seconds: float | None = None
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the user switched it off."""
+        return self.fall_back is not None and self.fall_back.startswith(SWITCHED_OFF)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import chain
 
-from diagc.explain.report import (
+from diagc.report.data import (
     EstimateReport,
     GradientReport,
     KernelReport,
