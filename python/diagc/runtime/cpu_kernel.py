@@ -111,8 +111,26 @@ def _slots(signature: KernelSignature, plan: LaunchPlan) -> list[int]:
     return slots
 
 
+class _Process:
+    """What is known of this process; `is_fork`: it has its parent's memory, but not its threads."""
+
+    is_fork = False
+
+
+def _mark_fork() -> None:
+    _Process.is_fork = True
+
+
+os.register_at_fork(after_in_child=_mark_fork)
+
+
 def thread_count() -> int:
-    """Threads that torch uses when it is loaded, else the CPUs that this process may run on."""
+    """Threads that torch uses when it is loaded, else the CPUs that this process may run on.
+
+    One in a forked process: the pool's threads are the parent's, and OpenMP would wait for them.
+    """
+    if _Process.is_fork:
+        return 1
     torch = sys.modules.get("torch")
     if torch is not None:
         return int(torch.get_num_threads())

@@ -21,14 +21,14 @@ class Repeat:
 
     Args:
         count: of its tensors.
-        training: mode of the function, if it is a module.
+        modes: of the modules that the function sees.
         ready: what was run.
     """
 
-    def __init__(self, count: int, training: bool | None, ready: Ready) -> None:
+    def __init__(self, count: int, modes: tuple[bool, ...], ready: Ready) -> None:
         """Remember, but not the tensors."""
         self._count = count
-        self._training = training
+        self._modes = modes
         self._specialization = ready.specialization
         self._plan = ready.plan
         # the key of a plan takes five times as long; None: no size and no stride is open
@@ -37,10 +37,10 @@ class Repeat:
         )
 
     def ready(
-        self, args: Sequence[torch.Tensor], kwargs: Mapping[str, Any], training: bool | None
+        self, args: Sequence[torch.Tensor], kwargs: Mapping[str, Any], modes: tuple[bool, ...]
     ) -> Ready | None:
         """The same again for these arguments; None when they differ in more than their data."""
-        if kwargs or len(args) != self._count or training is not self._training:
+        if kwargs or len(args) != self._count or modes != self._modes:
             return None
         if not are_plain(args) or in_mode():
             return None
