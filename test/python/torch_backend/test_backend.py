@@ -339,16 +339,6 @@ def test_explanation() -> None:
     assert "relu: nothing fuses with it" in text
 
 
-def test_reason_of_a_rule_that_declined() -> None:
-    def dropped(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return torch.nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=0.5)
-
-    told = diagc.explain(dropped, *inputs())
-    assert told.regions == 0
-    assert "not taken: scaled_dot_product_attention at" in str(told)
-    assert "dropout of attention weights" in str(told)
-
-
 def test_explanation_of_nothing() -> None:
     with pytest.raises(UserError, match="nothing to explain"):
         diagc.explain(3)  # type: ignore[arg-type]
