@@ -339,6 +339,15 @@ def test_explanation() -> None:
     assert "relu: nothing fuses with it" in text
 
 
+def test_explanation_has_no_breaks_of_others() -> None:
+    def broken(x: Tensor) -> Tensor:
+        torch._dynamo.graph_break()
+        return x + 1
+
+    assert diagc.explain(broken, torch.ones(3)).breaks
+    assert not diagc.explain(torch.sin, torch.ones(3)).breaks
+
+
 def test_explanation_of_nothing() -> None:
     with pytest.raises(UserError, match="nothing to explain"):
         diagc.explain(3)  # type: ignore[arg-type]
