@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from diagc.normalizers import register_normalizer as register_normalizer
     from diagc.normalizers import unregister_normalizer as unregister_normalizer
     from diagc.options import CompileOptions as CompileOptions
+    from diagc.torch_backend.explain import explain as explain
 
 __all__ = [
     "CompileOptions",
@@ -28,6 +29,7 @@ __all__ = [
     "__version__",
     "compile",
     "derivation",
+    "explain",
     "gradient",
     "normalize",
     "register_normalizer",
@@ -44,6 +46,7 @@ _HOMES = {
     "DiagcError": ("diagc.errors", "DiagcError"),
     "compile": ("diagc.api", "compile"),
     "derivation": ("diagc.normalizers", "derive"),
+    "explain": ("diagc.torch_backend.explain", "explain"),
     "gradient": ("diagc.normalizers", "gradient"),
     "normalize": ("diagc.frontend.torch.normalize_function", "normalize"),
     "register_normalizer": ("diagc.normalizers", "register_normalizer"),

@@ -45,6 +45,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         target=_target(args.target, args.device),
         device=args.device,
         autotune=args.autotune,
+        batch_invariant=args.batch_invariant,
         importer=args.importer,
         reassociate=args.reassociate,
         library=args.library,
@@ -56,6 +57,10 @@ def _dispatch(args: argparse.Namespace) -> int:
         from diagc.commands.run import run
 
         return run(args, options)
+    if args.command == "bisect":
+        from diagc.commands.bisect import bisect
+
+        return bisect(args, options)
     from diagc.commands.inspect import compile_program, draw, explain
 
     commands = {"explain": explain, "compile": compile_program, "draw": draw}
@@ -93,6 +98,8 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_compile(commands)
     _add_explain(commands)
     _add_draw(commands)
+    text = "find the region, and the pass or kernel, that makes a program differ from eager torch"
+    _add_program_command(commands, "bisect", text)
     _add_targets(commands)
     commands.add_parser("opt", help="run passes over .mlir or .diag text; see diagc opt --help")
     return parser
@@ -120,6 +127,8 @@ def _add_program_command(commands: Subparsers, name: str, text: str) -> argparse
     text = "measure a few schedules of each kernel, and keep the fastest for next time"
     parser.add_argument("--autotune", action="store_true", help=text)
     choices = {"torch-mlir": "its raw torch dialect", "fx": "the operations as they run"}
+    text = "rows give the same bits however many there are"
+    parser.add_argument("--batch-invariant", action="store_true", help=text)
     _add_choice(parser, "--importer", choices, "what a Python program is read through")
     choices = {"auto": "by cost", "exact": "where rounding allows", "off": "never"}
     _add_choice(parser, "--reassociate", choices, "reorder chains of contractions")

@@ -21,7 +21,7 @@ TARGETS = PASSES | {"runtime", "targets"}
 COMPILER = TARGETS | {
     "autotune",
     "compiler",
-    "explain",
+    "report",
     "frontend",
     "host_program",
     "program_cache",
@@ -44,12 +44,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "frontend": IR | {"algebra", "runtime"},
     "runtime": set(),
     "targets": TARGETS,
-    "explain": TARGETS,
+    "report": TARGETS,
     "viz": IR | {"frontend", "algebra"},
     "drawings": COMPILER | {"viz"},
     "explain_page": COMPILER | {"viz", "drawings"},
     "host_program": TARGETS,
-    "program_cache": TARGETS | {"explain", "host_program"},
+    "program_cache": TARGETS | {"report", "host_program"},
     "compiler": COMPILER,
     "autotune": TARGETS,
     "scalars": IR | {"algebra"},
@@ -63,7 +63,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "arguments": set(),
     "opt": COMPILER | {"arguments", "testing"},
     "commands": COMPILER
-    | {"drawings", "explain_page", "viz", "__init__", "normalizers", "simulator"},
+    | {"drawings", "explain_page", "viz", "__init__", "normalizers", "simulator"}
+    | {"api", "torch_backend"},
     "driver": {"__init__", "arguments", "commands", "opt", "targets"},
     "__init__": {"api"},
     "__main__": {"driver"},

@@ -56,7 +56,7 @@ class Program:
         self.externs = dict(externs or {})
         self.float64 = float64
         self.device = device
-        self.report: Any = None  # explain.Report: what was done, from the compiler
+        self.report: Any = None  # report.Report: what was done, from the compiler
         layout = Layout(HostProgram(self.inputs, self.steps, self.outputs))
         self.types = layout.types
         self._layout = layout

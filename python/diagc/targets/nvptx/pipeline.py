@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
+from itertools import islice
 
 from diagc.context import make_context
 from diagc.errors import LoweringError
 from diagc.mlir import ir, llvm, passmanager
+from diagc.passes.cloning import nested_ops
 from diagc.targets.nvptx.arch import GpuArch, parse_arch
 from diagc.targets.nvptx.codegen import to_ptx
 from diagc.targets.nvptx.nvvm_text import to_nvptx_llvm
@@ -36,6 +38,7 @@ __all__ = [
     "gpu_module_of",
     "lower_to_nvvm",
     "module_arch",
+    "module_llvm",
     "module_ptx",
     "translate",
 ]
@@ -72,6 +75,9 @@ LOWERING = (
     "cse",
 )
 """Upstream passes from `gpu` to `nvvm`, run on the gpu.module."""
+
+_TRANSLATED = frozenset({"llvm", "nvvm"})
+"""Dialects of stage `nvvm`."""
 
 # locations are translated only inside of functions that have debug information
 _WITH_LOCATIONS = (
@@ -225,15 +231,36 @@ def translate(module: ir.Module, *, locations: bool = False) -> str:
     return to_nvptx_llvm(text)
 
 
-def module_ptx(module: ir.Module) -> str:
-    """PTX of a module at stage `nvvm`.
+def module_llvm(module: ir.Module) -> str:
+    """LLVM IR of a module that may be at any stage; only `nvvm` is taken.
 
     Raises:
-        LoweringError: no translation, or LLVM refuses it.
+        LoweringError: an operation of an earlier stage, or one that has no translation.
+    """
+    _check_translated(gpu_module_of(module))
+    return translate(module)
+
+
+def module_ptx(module: ir.Module) -> str:
+    """PTX of a module that may be at any stage; only `nvvm` is taken.
+
+    Raises:
+        LoweringError: as `module_llvm`, or LLVM refuses it.
         TargetError: no code is made for its architecture.
     """
     arch = module_arch(module)
-    return to_ptx(translate(module), arch.name, arch.features)
+    return to_ptx(module_llvm(module), arch.name, arch.features)
+
+
+def _check_translated(gpu_module: ir.Operation) -> None:
+    """Refuse what MLIR cannot translate: it would not say so, but end the process."""
+    for op in islice(nested_ops(gpu_module), 1, None):
+        if op.name.partition(".")[0] not in _TRANSLATED:
+            remedy = "run lower-gpu-to-nvvm first"
+            message, expected = "this operation has no translation to LLVM IR", "llvm or nvvm"
+            raise LoweringError(
+                message, location=op.location, expected=expected, found=op.name, remedy=remedy
+            )
 
 
 def compile_module(
