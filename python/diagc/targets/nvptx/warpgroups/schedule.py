@@ -18,7 +18,7 @@ _PANEL = 64  # elements of 16 bits
 
 # positions of a chunk and stages, the best first
 _SHAPES = ((128, 2), (112, 2), (96, 2), (64, 3), (64, 2))
-# of sums and words; with 204 ptxas 13 did not spill in softmax with d = 128, with 224 it did
+# of sums and words; ptxas 13 did not spill at 204 (d = 128, chunks of 112), at 224 it did
 _MOST_REGISTERS = 215
 
 
