@@ -3,7 +3,8 @@
     python benchmarks/algebra_table.py --rows 'softmax|l2' --gate
 
 Rows stand in `algebra/`, one file per group; results go to `results/<device>/`, one JSON and one
-markdown table per group. Rows that are not measured keep their last results.
+markdown table per group, with the number of threads. What is not measured, for rows or for another
+number of threads, keeps its last result.
 """
 
 import argparse
@@ -66,13 +67,12 @@ def _stored(rows: Sequence[Row]) -> list[Entry]:
 
 
 def _measured(rows: Sequence[Row], args: argparse.Namespace) -> list[Entry]:
-    """Measure; each group's results are written as soon as its rows are done."""
+    """Measure; the results are written as soon as a row is done."""
     entries = []
-    for group in GROUPS:
-        found = [_measure(row, args) for row in rows if row.group == group]
-        new = [entry for several in found for entry in several]
-        if new and not args.no_save:
-            print(f"written to {write(ROWS, group, new, vars(args))}")
+    for row in rows:
+        new = _measure(row, args)
+        if not args.no_save:
+            print(f"written to {write(ROWS, row.group, new, vars(args))}", flush=True)
         entries += new
     return entries
 

@@ -38,8 +38,10 @@ class Signature:
         """The arguments of these names, in that order; for no names all that hold floats.
 
         Raises:
-            PassError: no such argument, or one that holds no floats.
+            PassError: no such argument, one of several of that name, or one that holds no floats.
         """
+        if len(set(map(_name, self._inputs))) < len(self._inputs) and names:
+            raise PassError("arguments share a name, so that 'wrt' cannot tell them apart")
         arguments = {_name(f): a for f, a in zip(self._inputs, self._block.arguments, strict=True)}
         floats = {name: a for name, a in arguments.items() if _holds_floats(a)}
         for name in names:

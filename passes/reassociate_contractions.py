@@ -27,7 +27,8 @@ factors, squares, `select(keep, s, 0)` with a mask that one operand has the axes
 zeroed rows of that operand), or a causal one over static axes. Run on functions. Sums of products
 are in f32, in f64 for f64. A sum of squares needs a guard: that of `reassociation_guard.py` for
 scores of two wires, f64 for others (`wide_squares.py`); option `reassociate=exact` shortens only
-linear chains, `reassociate=off` nothing.
+linear chains, `reassociate=off` nothing. With option `wide-squares`
+f64 is the guard of all, for streams have no derivatives.
 
 Declines: an order that saves less than a third of the time of a linear chain, or of the operations
 of squares (dynamic axes count as long); an axis of squares shorter than the matrices that would
@@ -77,6 +78,7 @@ class ReassociateContractionsPass(Pass):
 
     name: ClassVar[str] = "reassociate-contractions"
     reassociate: str = "auto"
+    wide_squares: bool = False
 
     def run(self, op: ir.Operation) -> None:
         """Rewrite every chain of the function that gets cheaper, once."""
@@ -91,38 +93,36 @@ class ReassociateContractionsPass(Pass):
         for block in op.regions[0].blocks:
             left: int | None = len(list(block.operations))
             while left is not None:
-                left = _rewrite_one(op, block, left, with_squares=self.reassociate == "auto")
+                left = self._rewrite_one(op, block, left)
             choose_products(block)
 
+    def _rewrite_one(self, function: ir.Operation, block: ir.Block, left: int) -> int | None:
+        """Rewrite the last chain that gets cheaper among the first `left` ops of the block.
 
-def _rewrite_one(
-    function: ir.Operation, block: ir.Block, left: int, with_squares: bool
-) -> int | None:
-    """Rewrite the last chain that gets cheaper among the first `left` ops of the block.
-
-    Gives the number of ops before those that are known not to be in such a chain.
-    """
-    graph = Graph(block)
-    count = len(graph.ops)
-    for position in reversed(range(left)):
-        op = graph.ops[position]
-        chain = chain_above(graph, op) if is_sum(op) else None
-        if chain is not None and saves_time(chain):
-            _rewrite_linear(graph, chain)
-            return position  # the network is in its best order; searching it again may not end
-        masked = masked_chain(graph, op) if with_squares else None
-        if masked is not None:
-            if _rewrite_masked(function, graph, masked):
-                return position  # what is left are short sums
-            graph = Graph(block)
-            continue
-        chain = _cheapest_below(graph, op) if with_squares else None
-        if chain is not None:
-            last = graph.position[chain.roots[-1].op]
-            if _rewrite_squares(function, graph, chain, op):
-                return len(list(block.operations)) - (count - 1 - last)
-            graph = Graph(block)  # a remark changes the hash of its op
-    return None
+        Gives the number of ops before those that are known not to be in such a chain.
+        """
+        with_squares = self.reassociate == "auto"
+        graph = Graph(block)
+        count = len(graph.ops)
+        for position in reversed(range(left)):
+            op = graph.ops[position]
+            chain = chain_above(graph, op) if is_sum(op) else None
+            if chain is not None and saves_time(chain):
+                _rewrite_linear(graph, chain)
+                return position  # the network is in its best order; searching it again may not end
+            masked = masked_chain(graph, op) if with_squares else None
+            if masked is not None:
+                if _rewrite_masked(function, graph, masked):
+                    return position  # what is left are short sums
+                graph = Graph(block)
+                continue
+            chain = _cheapest_below(graph, op) if with_squares else None
+            if chain is not None:
+                last = graph.position[chain.roots[-1].op]
+                if _rewrite_squares(function, graph, chain, op, self.wide_squares):
+                    return len(list(block.operations)) - (count - 1 - last)
+                graph = Graph(block)  # a remark changes the hash of its op
+        return None
 
 
 def _cheapest_below(graph: Graph, op: ir.Operation) -> Chain | None:
@@ -188,13 +188,13 @@ def _rewrite_linear(graph: Graph, chain: Chain) -> None:
 
 
 def _rewrite_squares(
-    function: ir.Operation, graph: Graph, chain: Chain, contraction: ir.Operation
+    function: ir.Operation, graph: Graph, chain: Chain, contraction: ir.Operation, wide: bool
 ) -> bool:
     """Emit all roots of a contraction without it, guarded; whether that was possible."""
     if all(degree(root.network, contraction) < 2 for root in chain.roots):
         return False
     try:
-        build, guard = _guarded(graph, chain, contraction)
+        build, guard = _guarded(graph, chain, contraction, wide)
     except Refusal as refusal:
         declined(function, contraction, f"not contracted in another order: {refusal}")
         return False
@@ -228,7 +228,7 @@ def _rewrite_masked(function: ir.Operation, graph: Graph, chain: MaskedChain) ->
 
 
 def _guarded(
-    graph: Graph, chain: Chain, contraction: ir.Operation
+    graph: Graph, chain: Chain, contraction: ir.Operation, wide: bool
 ) -> tuple[Callable[[], list[ir.Value]], str]:
     """What emits the roots with a guard for their accuracy, and the guard in words.
 
@@ -237,7 +237,7 @@ def _guarded(
     Raises:
         Refusal: no guard is known.
     """
-    if _is_one_row(chain, contraction):
+    if not wide and _is_one_row(chain, contraction):
         scores = guarded_scores(chain, contraction)
         derivation = fallback(chain, scores, graph)
         build = partial(guarded_values, chain, scores, graph, derivation)

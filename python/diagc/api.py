@@ -5,14 +5,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from diagc.errors import UserError
-from diagc.options import CompileOptions, require_gpu_target
+from diagc.options import CompileOptions, option_names, require_gpu_target
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import torch
 
-    from diagc.explain.report import KernelReport, Report
+    from diagc.report.data import KernelReport, Report
+    from diagc.runtime.calls import Check
     from diagc.runtime.program import Program
     from diagc.runtime.specialization import Specialization
     from diagc.simulator import Report as SimulatorReport
@@ -30,14 +31,17 @@ def compile(
     dynamic: bool | None = None,
     library: str = "torch",
     importer: str = "fx",
+    check: str | None = None,
     **options: Any,
 ) -> "CompiledFunction":
     """Compile a function of tensors.
 
     The result is called like the function. It compiles again when a call differs from all before in
     constants or structure of its arguments; a size that changes between calls is kept open from
-    then on. Weights of modules are read at every call, so they may be updated. Gradients are those
-    of the function itself, which the backward pass runs again in eager mode.
+    then on. Weights of modules are read at every call, so they may be updated. Gradients come from
+    kernels of a program of their own, which the first backward pass compiles; where there is none
+    (`explain()` says why) the function itself is run again, in eager mode. So are second
+    derivatives and forward mode.
 
     Args:
         function: a Python function or nn.Module over torch tensors, without side effects.
@@ -47,6 +51,7 @@ def compile(
         dynamic: whether sizes are open: True for all, False for none, None for those that change.
         library: who computes lone matrix products: "torch", or "none" for kernels of our own.
         importer: how the function is read: "fx", or "torch-mlir" through its raw torch dialect.
+        check: "first-call" to compare the first call of every program with eager torch.
         options: fields of `diagc.CompileOptions`, such as `target`, `reassociate`, `validate`.
 
     Raises:
@@ -54,7 +59,8 @@ def compile(
         UnsupportedError: the function depends on values, or writes into its arguments.
         TargetError: no such target on this machine.
     """
-    compiled = CompiledFunction(function, _options(options, library), dynamic, importer)
+    chosen = _options(options, library)
+    compiled = CompiledFunction(function, chosen, dynamic, importer, check=check)
     if not isinstance(example_kwargs, Mapping | None):
         found = type(example_kwargs).__name__
         raise UserError("example_kwargs must be a dict", expected="names and values", found=found)
@@ -103,10 +109,10 @@ _LIBRARIES = {"torch": "auto", "none": "none"}
 
 
 def _options(values: Mapping[str, Any], library: str) -> CompileOptions:
-    known = CompileOptions.__dataclass_fields__
+    known = option_names()
     for name in values:
         if name not in known:
-            expected = ", ".join(sorted({*known, "dynamic"}))
+            expected = ", ".join(sorted([*known, "dynamic"]))
             raise UserError("unknown compile option", expected=expected, found=name)
     if library not in _LIBRARIES:
         raise UserError("unknown library", expected="torch or none", found=library)
@@ -120,6 +126,19 @@ def _target(options: CompileOptions) -> str:
     from diagc.targets import target_for
 
     return target_for(options.target, options.device)
+
+
+CHECKS = (None, "first-call")
+
+
+def _check(check: str | None, name: str, calls: Sequence[str]) -> "Check | None":
+    if check not in CHECKS:
+        raise UserError("unknown check", expected="None or 'first-call'", found=repr(check))
+    if check is None:
+        return None
+    from diagc.runtime.first_call import FirstCallCheck
+
+    return FirstCallCheck(name, tuple(calls))
 
 
 @dataclass(frozen=True)
@@ -166,11 +185,13 @@ class CompiledFunction:
         dynamic: bool | None,
         importer: str,
         key: str | None = None,
+        check: str | None = None,
+        calls: Sequence[str] = (),
     ) -> None:
         """Check the function; nothing is compiled yet.
 
         `key` says exactly what the function computes, for graphs with calls of it that are cached
-        on disk; None makes a unique one.
+        on disk; None makes a unique one. `calls` says what it stands for, when `check` complains.
         """
         from diagc.runtime.calls import Calls
         from diagc.torch_build import TorchBuild
@@ -182,16 +203,20 @@ class CompiledFunction:
                 found=type(function).__name__,
             )
         self.options = options
+        self.function = function
+        """What was compiled."""
         self.key = key
         """What graphs call it by, if it was given."""
         self.__name__ = getattr(function, "__name__", type(function).__name__)
         build = TorchBuild(function, self.__name__, options, importer)
-        self._calls = Calls(function, build, self.__name__, dynamic, key)
+        judge = _check(check, key or self.__name__, calls)
+        self._calls = Calls(function, build, self.__name__, dynamic, key, judge)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run; compiles first when no program fits.
 
         Raises:
+            MismatchError: the call is checked, and differs from eager torch.
             LaunchError: a wrong number, rank, dtype or device of tensors.
         """
         return self._calls(args, kwargs)
@@ -228,18 +253,29 @@ class CompiledFunction:
     @property
     def program(self) -> "Program":
         """The program that was compiled or used last."""
-        return self._current.program
+        return self.latest.program
 
     @property
     def report(self) -> "Report":
         """What the compiler did, as data."""
-        report: Report = self.program.report
-        return report
+        from diagc.report.data import GradientReport
+
+        current = self.latest
+        inputs = current.program.inputs
+        gradients = [
+            GradientReport(
+                tuple(inputs[number].name for number in wanted),
+                made.program.report if made.program else None,
+                made.reason,
+            )
+            for wanted, made in current.backward.items()
+        ]
+        return replace(current.program.report, gradients=gradients)
 
     @property
     def source_ir(self) -> str:
         """The diag module as it was imported."""
-        return self._current.source_ir
+        return self.latest.source_ir
 
     @property
     def kernels(self) -> tuple[KernelInfo, ...]:
@@ -322,7 +358,7 @@ class CompiledFunction:
         from diagc.runtime.package.writer import of_specialization, save
         from diagc.targets import get_target
 
-        current = self._current
+        current = self.latest
         group = next(g for g in self._calls.groups if current in g.specializations)
         names: Iterable[str] = (
             () if with_weights else getattr(self._calls.function, "state_dict", dict)()
@@ -336,7 +372,12 @@ class CompiledFunction:
         )
 
     @property
-    def _current(self) -> "Specialization":
+    def latest(self) -> "Specialization":
+        """The program that was compiled or used last, and where its inputs come from.
+
+        Raises:
+            UserError: nothing has been compiled yet.
+        """
         if self._calls.latest is not None:
             return self._calls.latest
         raise UserError(

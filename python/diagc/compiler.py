@@ -6,6 +6,7 @@ kernel, and what is left of the entry function becomes the steps of a `Program`.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from fnmatch import fnmatchcase
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 from weakref import WeakSet
@@ -15,8 +16,7 @@ from diagc.context import make_context
 from diagc.crash import reproducible
 from diagc.debug import logger
 from diagc.dialects import diag
-from diagc.errors import LoweringError, UnsupportedError, UserError
-from diagc.explain.collect import CompiledKernel, program_report
+from diagc.errors import LoweringError, TargetError, UnsupportedError, UserError
 from diagc.host_program import translate_entry
 from diagc.mlir import ir
 from diagc.options import CompileOptions, current, use
@@ -26,6 +26,8 @@ from diagc.passes.instrumentation import print_op
 from diagc.passes.pipeline import Pipeline
 from diagc.passes.verification import verify_module, verify_module_labels
 from diagc.program_cache import StoredProgram
+from diagc.report.collect import CompiledKernel, program_report
+from diagc.report.data import SWITCHED_OFF
 from diagc.runtime.steps import HostProgram
 from diagc.targets import Target, get_target
 
@@ -75,6 +77,9 @@ DIAG_STAGES = (
     Stage("balanced", ("balance-exponentials", "canonicalize-diag")),
     # divisions leave contractions: they join the tail, where they are cheap
     Stage("fused", ("fuse-normalization", "canonicalize-diag")),
+    # only where gradients are asked for (option `wrt`): the results give way to them; first chains
+    # get their cheap order, for derivatives of a short chain are short chains
+    Stage("differentiated", ("reassociate-contractions", "differentiate", "canonicalize-diag")),
     # before streams are derived: a chain that is cheap another way round needs none
     Stage("reassociated", ("reassociate-contractions", "canonicalize-diag")),
     # scales leave streams once it is known which operand does not stream
@@ -135,11 +140,14 @@ def pipeline_steps(
     wanted = {name: getattr(options, name) for name in PASS_OPTIONS}
     target = get_target(options.target)
     wanted.update({"device": _schedule_device(target, options), **target.pass_options()})
+    wanted["wide_squares"] = bool(options.wrt)
     steps: list[Step] = []
     begin = 0 if after is None else stage_names().index(after) + 1
     for stage in DIAG_STAGES[begin:]:
-        steps += [Step(stage.name, name, _nested(name, wanted)) for name in stage.passes]
-        if options.validate and stage.passes:
+        skipped = stage.name == _DIFFERENTIATED and not options.wrt
+        passes = () if skipped else stage.passes
+        steps += [Step(stage.name, name, _nested(name, wanted)) for name in passes]
+        if options.validate and passes:
             steps.append(Step(stage.name, VerifyLabelsPass.name, VerifyLabelsPass.name))
         if stage.name == last:
             break
@@ -165,8 +173,11 @@ def _nested(name: str, options: Mapping[str, Any]) -> str:
     return text if pass_class.anchor == "builtin.module" else f"{pass_class.anchor}({text})"
 
 
-PASS_OPTIONS = ("reassociate", "library", "empty_rows")
+PASS_OPTIONS = ("reassociate", "library", "empty_rows", "wrt")
 """Compile options that are options of passes too, under the same names."""
+
+_DIFFERENTIATED = "differentiated"
+"""The stage that is passed over where no gradients are asked for."""
 
 
 def run_pipeline(
@@ -277,6 +288,9 @@ def compile_module(
     """
     chosen = get_target(target)
     options = replace(options or current(), target=chosen.spec)
+    if options.batch_invariant and chosen.name == "nvptx":
+        reason = "it splits streams by the number of blocks"
+        raise TargetError(f"target nvptx is not batch-invariant: {reason}", expected="target cpu")
     key = _program_key(module, chosen, options)
     stored = program_cache.read(key) if key else None
     if stored is not None:
@@ -297,7 +311,11 @@ def _program_key(module: ir.Module, target: Target, options: CompileOptions) -> 
         return None
     # not `pipeline_text`, which imports all passes
     passes = [*DIAG_STAGES, *((name, getattr(options, name)) for name in PASS_OPTIONS)]
-    passes += [("autotune", options.autotune), target.describe(options.device)]
+    passes += [
+        ("autotune", options.autotune),
+        ("off", options.kernels_off),
+        target.describe(options.device),
+    ]
     with use(options):
         found: str = text_key(program_cache.module_text(module, str(passes)))
     return found
@@ -416,6 +434,7 @@ def _lower_kernel(
     start = perf_counter()
     name, fall_back = diag.symbol_of(function), None
     try:
+        _refuse_off(name, options)
         kernel = target.load().lower_kernel(function, options)
     except (UnsupportedError, LoweringError) as error:
         fall_back = str(error)
@@ -425,6 +444,12 @@ def _lower_kernel(
     _SEEN.add(kernel)
     cache = "memory" if known else getattr(kernel, "cache", "none")
     return CompiledKernel(name, function, kernel, cache, perf_counter() - start, fall_back)
+
+
+def _refuse_off(name: str, options: CompileOptions) -> None:
+    for pattern in options.kernels_off:
+        if fnmatchcase(name, pattern):
+            raise LoweringError(f"{SWITCHED_OFF} ({pattern})")
 
 
 # Kernels that programs of this process use.

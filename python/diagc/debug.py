@@ -23,6 +23,7 @@ __all__ = [
     "CACHE_DIR",
     "CPU_ISA",
     "DUMP_DIR",
+    "KERNELS_OFF",
     "LOG",
     "MLIR",
     "REPRODUCER_DIR",
@@ -105,6 +106,10 @@ def _path(text: str) -> Path:
     return Path(text).expanduser()
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def _default_cache_dir() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "diagc"
@@ -160,6 +165,12 @@ REPRODUCER_DIR = Switch(
     _path,
     "where the reproducer of an internal error is written; default the current directory",
 )
+KERNELS_OFF: Switch[tuple[str, ...]] = Switch(
+    "DIAGC_KERNELS_OFF",
+    tuple,
+    _names,
+    "names of kernels that are not used, as explain() tells them, with * and ?, after commas",
+)
 VALIDATE = Switch(
     "DIAGC_VALIDATE",
     lambda: False,
@@ -167,7 +178,7 @@ VALIDATE = Switch(
     "whether every derived stream is checked on random f64 data against the unstreamed form",
 )
 
-SWITCHES = (LOG, CACHE_DIR, CACHE, CPU_ISA, MLIR, DUMP_DIR, REPRODUCER_DIR, VALIDATE)
+SWITCHES = (LOG, CACHE_DIR, CACHE, CPU_ISA, MLIR, DUMP_DIR, REPRODUCER_DIR, KERNELS_OFF, VALIDATE)
 
 
 def logger(area: str) -> "logging.Logger":

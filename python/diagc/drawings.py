@@ -91,7 +91,8 @@ def steps_until(options: CompileOptions, after: str | None, before: str | None) 
         expected = f"a pass ({passes}) or a stage ({', '.join(stage_names())})"
         raise UserError("no such pass or stage", expected=expected, found=f"'{name}'")
     places = [n for n, step in enumerate(steps) if name in (step.name, step.stage)]
-    if not places:
-        return []  # the stage that the front end makes
+    if not places:  # a stage without passes: it is what the stages before have made
+        order = stage_names()
+        return [step for step in steps if order.index(step.stage) < order.index(name)]
     last = places[-1] if name in stage_names() else places[0]
     return steps[: last + 1] if after else steps[: places[0]]

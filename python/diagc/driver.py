@@ -45,6 +45,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         target=_target(args.target, args.device),
         device=args.device,
         autotune=args.autotune,
+        batch_invariant=args.batch_invariant,
         importer=args.importer,
         reassociate=args.reassociate,
         library=args.library,
@@ -56,9 +57,15 @@ def _dispatch(args: argparse.Namespace) -> int:
         from diagc.commands.run import run
 
         return run(args, options)
+    if args.command == "bisect":
+        from diagc.commands.bisect import bisect
+
+        return bisect(args, options)
     from diagc.commands.inspect import compile_program, draw, explain
 
-    commands = {"explain": explain, "compile": compile_program, "draw": draw}
+    from diagc.commands.importing import import_program
+
+    commands = {"import": import_program, "explain": explain, "compile": compile_program, "draw": draw}
     return commands[args.command](args, options)
 
 
@@ -90,9 +97,12 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"diagc {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
+    _add_import(commands)
     _add_compile(commands)
     _add_explain(commands)
     _add_draw(commands)
+    text = "find the region, and the pass or kernel, that makes a program differ from eager torch"
+    _add_program_command(commands, "bisect", text)
     _add_targets(commands)
     commands.add_parser("opt", help="run passes over .mlir or .diag text; see diagc opt --help")
     return parser
@@ -120,6 +130,8 @@ def _add_program_command(commands: Subparsers, name: str, text: str) -> argparse
     text = "measure a few schedules of each kernel, and keep the fastest for next time"
     parser.add_argument("--autotune", action="store_true", help=text)
     choices = {"torch-mlir": "its raw torch dialect", "fx": "the operations as they run"}
+    text = "rows give the same bits however many there are"
+    parser.add_argument("--batch-invariant", action="store_true", help=text)
     _add_choice(parser, "--importer", choices, "what a Python program is read through")
     choices = {"auto": "by cost", "exact": "where rounding allows", "off": "never"}
     _add_choice(parser, "--reassociate", choices, "reorder chains of contractions")
@@ -152,6 +164,20 @@ def _add_run(commands: Subparsers) -> None:
     parser.add_argument("--simulate", action="store_true", help=text)
 
 
+def _add_import(commands: Subparsers) -> None:
+    text = "write a Python program as a diagram, with its weights as arguments"
+    parser = _add_program_command(commands, "import", text)
+    text = "where it goes; default standard output"
+    parser.add_argument("-o", dest="output", default="-", metavar="FILE.mlir", help=text)
+    parser.add_argument("--dynamic", action="store_true", help="keep all sizes open that can be")
+    _add_weights(parser)
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    text = "write the weights to a file of safetensors, by name"
+    parser.add_argument("--weights", metavar="FILE.safetensors", help=text)
+
+
 def _add_compile(commands: Subparsers) -> None:
     text = "write a program as it is after a stage, or as a package that runs without a compiler"
     parser = _add_program_command(commands, "compile", text)
@@ -160,6 +186,7 @@ def _add_compile(commands: Subparsers) -> None:
     parser.add_argument("-o", dest="output", default="-", metavar="FILE", help=text)
     text = "put parameters into the package"
     parser.add_argument("--with-weights", action="store_true", help=text)
+    _add_weights(parser)
     text = "keep all sizes of the package open that can be"
     parser.add_argument("--dynamic", action="store_true", help=text)
 

@@ -182,6 +182,14 @@ class LaunchError(UserError):
     """Arguments that a compiled kernel does not accept: rank, dtype, sizes, device."""
 
 
+class MismatchError(DiagcError):
+    """A compiled program differs from eager torch by more than rounding: a bug of ours."""
+
+    def __str__(self) -> str:
+        """Give all facts: it is met in the middle of a program, as a traceback."""
+        return "\n".join([super().__str__(), *self._note_lines()])
+
+
 class PackageError(UserError):
     """A `.diagpkg` that is unreadable, damaged, or made for another machine."""
 

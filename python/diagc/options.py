@@ -3,13 +3,20 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from diagc import debug
 from diagc.errors import UserError
 
-__all__ = ["PRECISIONS", "CompileOptions", "current", "require_gpu_target", "use"]
+__all__ = [
+    "PRECISIONS",
+    "CompileOptions",
+    "current",
+    "option_names",
+    "require_gpu_target",
+    "use",
+]
 
 
 PRECISIONS = ("highest", "high", "medium")
@@ -34,9 +41,18 @@ class CompileOptions:
     """Who computes lone contractions: the framework's library (`auto`), or kernels (`none`)."""
     empty_rows: str = "zero"
     """What a row gives that a normaliser has nothing of: `zero`, or what `eager` gives (NaN)."""
+    wrt: tuple[str, ...] = ()
+    """Names of arguments whose gradients are computed in place of the results, from cotangents of
+    the float results, which are further arguments; none: the results."""
     float32_matmul_precision: str = "highest"
     """Products of f32 on tensor cores, as torch names them: `highest` f32's digits, `high` and
     `medium` those of tf32 (relative error 2**-11 of each operand). Other code has f32's."""
+    batch_invariant: bool = False
+    """What a row gives does not depend, to the bit, on how many rows there are: no products of the
+    framework's library, no reordering by cost, no tuning; targets that split streams are refused.
+    """
+    kernels_off: tuple[str, ...] = field(default_factory=debug.KERNELS_OFF.get)
+    """Names of kernels that are not used, with `*` and `?`; the interpreter runs them, slowly."""
     validate: bool = field(default_factory=debug.VALIDATE.get)
     """Check every derived stream on random f64 data against the unstreamed meaning."""
     verify_each: bool = True
@@ -54,11 +70,24 @@ class CompileOptions:
         """Check what no pass does.
 
         Raises:
-            UserError: no such precision.
+            UserError: no such precision, or options that exclude each other.
         """
         if self.float32_matmul_precision not in PRECISIONS:
             expected, found = ", ".join(PRECISIONS), self.float32_matmul_precision
             raise UserError("no such float32_matmul_precision", expected=expected, found=found)
+        if self.batch_invariant:
+            self._choose_nothing_by_size()
+
+    def _choose_nothing_by_size(self) -> None:
+        if self.autotune:
+            raise UserError("autotune chooses by size, which batch_invariant excludes")
+        object.__setattr__(self, "library", "none")
+        object.__setattr__(self, "reassociate", "off")
+
+
+def option_names() -> list[str]:
+    """The options that users may give for a function, which gives its own results, no gradients."""
+    return [option.name for option in fields(CompileOptions) if option.name != "wrt"]
 
 
 _CURRENT: ContextVar[CompileOptions | None] = ContextVar("diagc_options", default=None)

@@ -17,8 +17,8 @@ import diagc
 from diagc.algebra import normalizers
 from diagc.debug import logger
 from diagc.errors import CacheError
-from diagc.explain import report
 from diagc.mlir import ir
+from diagc.report import data
 from diagc.runtime import steps
 from diagc.runtime.cache import default_cache
 from diagc.runtime.plain_data import Codec, dataclasses_of
@@ -33,7 +33,7 @@ class StoredProgram:
 
     host: HostProgram
     kernels: tuple[str, ...]
-    report: report.Report
+    report: data.Report
 
 
 def module_text(module: ir.Module, pipeline: str) -> str:
@@ -63,7 +63,7 @@ def write(key: str, program: StoredProgram) -> None:
     default_cache().put(key, json.dumps(encode(program)).encode(), {"kind": "program"})
 
 
-_CODEC = Codec((StoredProgram, *dataclasses_of(steps), *dataclasses_of(report)))
+_CODEC = Codec((StoredProgram, *dataclasses_of(steps), *dataclasses_of(data)))
 encode, decode = _CODEC.encode, _CODEC.decode
 """See `Codec`."""
 

@@ -4,12 +4,15 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from diagc.compiler import compile_module
+from diagc.compiler import compile_module, find_entry
+from diagc.context import make_context
 from diagc.crash import reproducible
+from diagc.errors import UnsupportedError
+from diagc.mlir import ir
 from diagc.options import CompileOptions
 
 if TYPE_CHECKING:
@@ -17,9 +20,13 @@ if TYPE_CHECKING:
     from diagc.runtime.arguments import Arguments
     from diagc.runtime.calls import OpenDims
     from diagc.runtime.captured import CapturedTensor
+    from diagc.runtime.program import Program
     from diagc.runtime.specialization import Specialization
 
 __all__ = ["TorchBuild"]
+
+MOST_FIXED = 4
+"""Sets of feature sizes that get programs of their own."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class TorchBuild:
     name: str
     options: CompileOptions
     importer: str = "fx"
+    _fixed: set[Any] = field(default_factory=set, compare=False)
 
     def __call__(
         self, arguments: "Arguments", tensors: Sequence[Any], dynamic: "OpenDims"
@@ -47,12 +55,12 @@ class TorchBuild:
             UserError: the function fails on the examples.
             UnsupportedError: it cannot be imported, or sizes that must be equal stay open.
         """
-        from diagc.runtime.arguments import dynamic_shapes
+        from diagc.host_program.shards import sharded_axes
         from diagc.runtime.specialization import ProgramResult, Specialization
 
-        shapes = dynamic_shapes(dynamic, self._is_module(arguments))
-        imported = self._import(arguments, tensors, shapes)
+        imported = self._import_open(arguments, tensors, dynamic)
         source = str(imported.module.operation.get_asm(enable_debug_info=True))
+        axes = sharded_axes(find_entry(imported.module))
         program = compile_module(
             imported.module,
             self.options.target,
@@ -72,7 +80,84 @@ class TorchBuild:
             source,
             dynamic=bool(dynamic),
             conditions=imported.conditions,
+            random=any(extern.is_random for extern in imported.externs.values()),
+            axes=axes,
         )
+
+    def gradients(
+        self, arguments: "Arguments", specialization: "Specialization", wanted: Sequence[int]
+    ) -> "Program":
+        """Differentiate the imported module, and compile; see `diagc.runtime.calls.Build`.
+
+        Raises:
+            UnsupportedError: an op has no derivative, a kernel is not code of the target, or the
+                function has other gradients than the diagram.
+            PassError: names of arguments that are not unique.
+        """
+        self._check_gradients(arguments, specialization, wanted)
+        names = tuple(specialization.program.inputs[number].name for number in wanted)
+        with make_context(), ir.Location.unknown():
+            program = compile_module(
+                ir.Module.parse(specialization.source_ir),
+                self.options.target,
+                replace(self.options, wrt=names),
+                externs=specialization.program.externs,
+                name=f"gradients of {self.name}",
+            )
+        if program.report.fall_back:
+            reasons = (kernel.fall_back for kernel in program.report.kernels if kernel.fall_back)
+            raise UnsupportedError("a kernel of the gradients", reason=next(reasons))
+        return program
+
+    def _check_gradients(
+        self, arguments: "Arguments", specialization: "Specialization", wanted: Sequence[int]
+    ) -> None:
+        """See that autograd neither cuts nor replaces what flows to the wanted inputs.
+
+        Raises:
+            UnsupportedError: it does, or that cannot be seen.
+        """
+        from diagc.frontend.torch.gradient_stops import gradient_stops
+
+        if self._owners.has_hooks():
+            raise UnsupportedError("a module", reason="hooks change its gradients")
+        examples = specialization.example_tensors()
+        sources = [_identity(specialization.sources[number]) for number in wanted]
+        for entry, place in gradient_stops(self._callable(arguments), examples):
+            if entry.user_index is None:
+                found = self._owners.find(entry.tensor).identity
+            else:
+                found = entry.user_index
+            if found in sources:
+                reason = f"detach, no_grad or an autograd.Function stands behind '{entry.name}'"
+                raise UnsupportedError("a gradient", reason=reason, location=place)
+
+    def _import_open(
+        self, arguments: "Arguments", tensors: Sequence[Any], dynamic: "OpenDims"
+    ) -> "ImportedProgram":
+        """Import with open sizes, but for features of attention: they are fixed, so it streams.
+
+        A function whose features change at every call keeps them open after some programs.
+        """
+        from diagc.runtime.arguments import dynamic_shapes
+
+        is_module = self._is_module(arguments)
+        imported = self._import(arguments, tensors, dynamic_shapes(dynamic, is_module))
+        if not dynamic or len(self._fixed) >= MOST_FIXED:
+            return imported
+        from diagc.feature_sizes import without_features
+
+        every = [frozenset(range(tensor.dim())) for tensor in tensors]
+        open_dims = every if isinstance(dynamic, bool) else list(dynamic)
+        rest = without_features(imported, open_dims)
+        if rest == open_dims:
+            return imported
+        closed = [tuple(sorted(a - b)) for a, b in zip(open_dims, rest, strict=True)]
+        shapes = [tensor.shape for tensor in tensors]
+        self._fixed.add(
+            tuple((dims, *(s[d] for d in dims)) for s, dims in zip(shapes, closed, strict=True))
+        )
+        return self._import(arguments, tensors, dynamic_shapes(rest, is_module))
 
     def _import(
         self, arguments: "Arguments", tensors: Sequence[Any], dynamic: Any
@@ -114,6 +199,10 @@ class TorchBuild:
         from diagc.runtime.captured import Owners
 
         return Owners(self.function)
+
+
+def _identity(source: "int | CapturedTensor") -> object:
+    return source if isinstance(source, int) else source.identity
 
 
 @contextmanager

@@ -70,3 +70,19 @@ def registry() -> Iterator[None]:
     yield
     for name in set(NORMALIZERS) - BUILT_IN:
         unregister_normalizer(name)
+
+
+@pytest.fixture
+def regions_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Regions and kernels that were compiled before, or are compiled here, serve nobody else."""
+    import torch
+
+    from diagc import debug
+    from diagc.torch_backend import backend
+
+    torch._dynamo.reset()
+    monkeypatch.setattr(backend, "_COMPILED", {})
+    with debug.CACHE_DIR.override(tmp_path / "cache"):
+        yield
+    torch._dynamo.reset()
+    gc.collect()

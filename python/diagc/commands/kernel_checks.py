@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from diagc.commands.comparison import max_error
 from diagc.context import make_context
 from diagc.cost import kernel_cost
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.options import CompileOptions
+from diagc.runtime.comparison import max_error
 from diagc.runtime.host_kernel import HostKernel, host_array
 from diagc.runtime.planned_kernel import PlannedKernel
 from diagc.runtime.torch_launch import TORCH_DTYPES, call

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from diagc.context import make_context
 from diagc.dialects import diag
-from diagc.explain import EstimateReport
-from diagc.explain.collect import predicted
 from diagc.mlir import ir
 from diagc.options import CompileOptions
+from diagc.report import EstimateReport
+from diagc.report.collect import predicted
 from diagc.runtime.kernel_times import KernelTime
 from diagc.targets import get_target
 

@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from diagc.commands.comparison import Comparison, Timing, compare, compare_with, time_calls
 from diagc.commands.kernel_checks import MOST_OPERATIONS, KernelCheck, check_kernels
 from diagc.commands.kernel_estimates import estimate_kernels, with_measurements
 from diagc.commands.load import load_programs
 from diagc.commands.program import Compiled, DiagramProgram, Program, TorchProgram, require_device
 from diagc.commands.progress import progress
 from diagc.commands.simulated import SimulatedProgram
+from diagc.commands.timing import Timing, time_calls
 from diagc.options import CompileOptions, require_gpu_target
+from diagc.runtime.comparison import Comparison, compare, compare_with
 from diagc.runtime.kernel_times import KernelTime, time_kernels
 from diagc.targets import get_target
 

@@ -1,8 +1,8 @@
 """Explains a program in the form that is asked for; a page shows every rewrite in pictures."""
 
 from diagc.errors import UserError
-from diagc.explain import Report, render
 from diagc.options import CompileOptions
+from diagc.report import Report, render
 
 __all__ = ["FORMATS", "explain"]
 

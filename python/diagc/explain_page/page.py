@@ -9,13 +9,13 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from diagc import __version__
-from diagc.explain import KernelReport, LevelReport, Report
-from diagc.explain.text import si
 from diagc.explain_page.rewrites import tell
 from diagc.explain_page.schedule_table import KernelSchedule
 from diagc.explain_page.stories import PROPERTIES, story_of
 from diagc.files import relative_to_here
 from diagc.options import CompileOptions
+from diagc.report import KernelReport, LevelReport, Report
+from diagc.report.text import si
 from diagc.viz import Drawing
 from diagc.viz.svg import figure, style_sheet
 

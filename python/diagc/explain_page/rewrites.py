@@ -7,13 +7,13 @@ from diagc.compiler import Step, pipeline_steps
 from diagc.context import make_context
 from diagc.dialects import diag
 from diagc.drawings import draw_module
-from diagc.explain import Note, StreamReport
-from diagc.explain.collect import notes_of, stream_report
 from diagc.explain_page.schedule_table import KernelSchedule, schedules_of
 from diagc.mlir import ir
 from diagc.options import CompileOptions, use
 from diagc.passes.pipeline import Pipeline
 from diagc.passes.remarks import DONE
+from diagc.report import Note, StreamReport
+from diagc.report.collect import notes_of, stream_report
 from diagc.targets import get_target
 from diagc.viz import Drawing
 from diagc.viz.scene import Box, Shape

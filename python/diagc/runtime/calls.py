@@ -1,9 +1,12 @@
 """Calls of a compiled function: finds the program that fits, compiles another when none does."""
 
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import torch
 from torch import is_grad_enabled
@@ -12,19 +15,22 @@ from torch.compiler import is_compiling
 from diagc.debug import logger
 from diagc.errors import DiagcError, UserError
 from diagc.runtime.arguments import Arguments, GroupKey, split_arguments
-from diagc.runtime.captured import CapturedTensor
+from diagc.runtime.captured import CapturedTensor, visible_modules
 from diagc.runtime.guards import SizeMismatch, check_inputs
+from diagc.runtime.program import Program
 from diagc.runtime.repeat import Repeat
-from diagc.runtime.specialization import Ready, Specialization
+from diagc.runtime.sharding import call_sharded, is_sharded
+from diagc.runtime.specialization import Backward, Ready, Specialization
 from diagc.runtime.torch_ops import (
     call_through_op,
     in_autocast,
+    in_transform,
     must_dispatch,
     register_group,
     specialize_like,
 )
 
-__all__ = ["MAX_SPECIALIZATIONS", "Build", "Calls", "Group", "OpenDims"]
+__all__ = ["MAX_SPECIALIZATIONS", "Build", "Calls", "Check", "Group", "OpenDims"]
 
 MAX_SPECIALIZATIONS = 8
 """Programs kept for one kind of call; the one that met new sizes longest ago goes first."""
@@ -41,6 +47,25 @@ class Build(Protocol):
     ) -> Specialization:
         """`tensors` are examples; `dynamic` says which sizes stay open."""
 
+    def gradients(
+        self, arguments: Arguments, specialization: Specialization, wanted: Sequence[int]
+    ) -> Program:
+        """The program of `Backward`, for the inputs of these numbers."""
+
+
+class Check(Protocol):
+    """Judges the results of a program's first call."""
+
+    def __call__(
+        self,
+        function: Callable[..., Any],
+        call: tuple[tuple[Any, ...], Mapping[str, Any]],
+        results: Sequence[torch.Tensor],
+        pick: Callable[[Any], list[torch.Tensor]],
+        report: Any,
+    ) -> None:
+        """`results` are the program's; `pick` takes theirs out of what `function` gives."""
+
 
 class Group:
     """All programs for calls that differ in their tensors only.
@@ -52,6 +77,7 @@ class Group:
         dynamic: None to open the dims that have changed, True for all, False for none.
         name: of the function.
         key: says exactly what the function computes, for graphs that are cached on disk.
+        check: judges the first call of each program.
     """
 
     def __init__(
@@ -62,8 +88,10 @@ class Group:
         dynamic: bool | None,
         name: str,
         key: str | None = None,
+        check: Check | None = None,
     ) -> None:
         """Nothing is compiled yet."""
+        self._check = check
         self.function = function
         self.arguments = arguments
         self.specializations: list[Specialization] = []
@@ -74,7 +102,9 @@ class Group:
         self._build = build
         self._dynamic = dynamic
         self._seen: list[tuple[tuple[int, ...], ...]] = []
+        self._fixed: dict[tuple[tuple[int, ...], ...], Specialization] = {}
         self._lock = threading.RLock()
+        _ALL.add(self)
 
     def find(
         self,
@@ -116,6 +146,22 @@ class Group:
             inputs = specialization.inputs(tensors, captured)
             return Ready(specialization, inputs, specialization.program.prepare(inputs))
 
+    def run(
+        self, ready: Ready, tensors: Sequence[torch.Tensor], fresh: bool = False
+    ) -> list[torch.Tensor]:
+        """The program's results; `fresh`: none shares memory with anything.
+
+        Raises:
+            MismatchError: the first call is judged, and a result is wrong.
+        """
+        results = ready.run(fresh)
+        specialization = ready.specialization
+        if self._check is not None and not specialization.checked:
+            call, report = self.arguments.rebuild(tensors), specialization.program.report
+            self._check(self.function, call, results, specialization.results_of, report)
+            specialization.checked = True
+        return results
+
     def example(self, tensors: Sequence[torch.Tensor]) -> Specialization:
         """A program for tensors like these, which may be on another device than it runs on.
 
@@ -131,6 +177,14 @@ class Group:
                 program.prepare(inputs)
             return specialization
 
+    def fixed(self, tensors: Sequence[torch.Tensor]) -> Specialization:
+        """A program for just these sizes, which is not kept for calls."""
+        shapes = _shapes(tensors)
+        with self._lock:
+            if shapes not in self._fixed:
+                self._fixed[shapes] = self._build_checked(tensors, False)
+            return self._fixed[shapes]
+
     def specialize(
         self, tensors: Sequence[torch.Tensor], dynamic: OpenDims | None = None
     ) -> Specialization:
@@ -144,6 +198,25 @@ class Group:
             if len(self.specializations) > MAX_SPECIALIZATIONS:
                 self.specializations.pop()
             return specialization
+
+    def backward(self, specialization: Specialization, wanted: tuple[int, ...]) -> Backward:
+        """How to compute gradients by the inputs of these numbers; compiled at the first call."""
+        with self._lock:
+            if wanted not in specialization.backward:
+                made = self._make_backward(specialization, wanted)
+                specialization.backward[wanted] = made
+            return specialization.backward[wanted]
+
+    def _make_backward(self, specialization: Specialization, wanted: tuple[int, ...]) -> Backward:
+        names = ", ".join(specialization.program.inputs[number].name for number in wanted)
+        try:
+            program = self._build.gradients(self.arguments, specialization, wanted)
+        except DiagcError as error:
+            reason = str(error).strip().split("\n")[0]
+            logger("calls").info("gradients by %s are those of eager mode: %s", names, reason)
+            return Backward(None, reason)
+        logger("calls").info("gradients by %s have a program of their own", names)
+        return Backward(program)
 
     def _compile(self, tensors: Sequence[torch.Tensor], dynamic: OpenDims) -> Specialization:
         if dynamic:
@@ -186,6 +259,21 @@ class Group:
                 known.setdefault(source.identity, source)
         self.captured = tuple(known.values())
 
+    def renew_lock(self) -> None:
+        """In a forked process, whose threads do not include the one that may have held it."""
+        self._lock = threading.RLock()
+
+
+_ALL: "WeakSet[Group]" = WeakSet()
+
+
+def _renew_locks() -> None:
+    for group in _ALL:
+        group.renew_lock()
+
+
+os.register_at_fork(after_in_child=_renew_locks)
+
 
 def _shapes(tensors: Sequence[torch.Tensor]) -> tuple[tuple[int, ...], ...]:
     """Shapes; () for a nested tensor, which has none and is refused later, by name."""
@@ -201,6 +289,7 @@ class Calls:
         name: for messages and keys.
         dynamic: None to open dims that change between calls, True for all, False for none.
         key: see `Group`; for a function of tensors alone.
+        check: see `Group`.
     """
 
     def __init__(
@@ -210,8 +299,10 @@ class Calls:
         name: str,
         dynamic: bool | None,
         key: str | None = None,
+        check: Check | None = None,
     ) -> None:
         """Nothing is compiled yet."""
+        self._check = check
         self._key = key
         self.function = function
         self.name = name
@@ -232,12 +323,21 @@ class Calls:
     ) -> tuple[Group, Sequence[torch.Tensor]]:
         """The programs for calls like this, and its tensors."""
         tensors, key, arguments = split_arguments(args, kwargs)
-        key = key, getattr(self.function, "training", None)  # a module's mode changes what it does
+        key = key, self._modes()
         found = self._groups.get(key)
         if found is None:
-            made = Group(self.function, arguments, self._build, self._dynamic, self.name, self._key)
+            settings = (self._dynamic, self.name, self._key, self._check)
+            made = Group(self.function, arguments, self._build, *settings)
             found = self._groups.setdefault(key, made)
         return found, tensors
+
+    def _modes(self) -> tuple[bool, ...]:
+        """Whether each module that the function sees is in training, which changes what it does."""
+        return tuple([module.training for module in self._modules])
+
+    @cached_property
+    def _modules(self) -> list[torch.nn.Module]:
+        return [m for root in visible_modules(self.function) for m in root.modules()]
 
     def prepare(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Compile for calls like this one, without running anything.
@@ -267,23 +367,30 @@ class Calls:
             return self._call_aside(args, kwargs)
         if self._repeat is not None:  # a call like the last one is run with few steps
             repeat, group = self._repeat
-            ready = repeat.ready(args, kwargs, getattr(self.function, "training", None))
+            ready = repeat.ready(args, kwargs, self._modes())
             if ready is not None:
                 return self._run(group, ready, args)
         group, tensors = self.group(args, kwargs)
         if must_dispatch(tensors):
+            if in_transform():
+                logger("calls").info("%s runs in eager mode under a transform", self.name)
+                return self.function(*args, **kwargs)
+            if is_sharded(tensors):
+                return self._call_sharded(group, tensors)
             return self._call_traced(group, tensors)
         ready = group.find(tensors) or group.make(tensors)
         if group.arguments.plain:
-            training = getattr(self.function, "training", None)
-            self._repeat = Repeat(len(args), training, ready), group
+            self._repeat = Repeat(len(args), self._modes(), ready), group
         return self._run(group, ready, tensors)
 
     def _run(self, group: Group, ready: Ready, tensors: Sequence[torch.Tensor]) -> Any:
         self.latest = specialization = ready.specialization
         if is_grad_enabled() and any(tensor.requires_grad for tensor in ready.inputs):
+            if specialization.random:
+                args, kwargs = group.arguments.rebuild(tensors)
+                return self.function(*args, **kwargs)
             return call_through_op(group, specialization, tensors)
-        return specialization.value(ready.run())
+        return specialization.value(group.run(ready, tensors))
 
     def _call_aside(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """A call under torch's compilers, which trace this code, or in autocast."""
@@ -291,8 +398,29 @@ class Calls:
             return self.function(*args, **kwargs)  # it would compute in other dtypes than imported
         return self._call_traced(*self.group(args, kwargs))
 
+    def _call_sharded(self, group: Group, tensors: Sequence[torch.Tensor]) -> Any:
+        """A call with tensors that are distributed over processes."""
+        args, kwargs = group.arguments.rebuild(tensors)
+        weights = [p for module in self._modules for p in module.parameters(recurse=False)]
+        if is_sharded(weights) or any(weight.requires_grad for weight in weights):
+            logger("calls").info("%s runs in eager mode: its weights are shared", self.name)
+            return self.function(*args, **kwargs)
+
+        def run(local: Sequence[torch.Tensor]) -> Any:
+            group.example(local)  # in a mode nothing else would compile it
+            args, kwargs = group.arguments.rebuild(local)
+            return self(args, kwargs)
+
+        return call_sharded(group, tensors, run)
+
     def _call_traced(self, group: Group, tensors: Sequence[torch.Tensor]) -> Any:
         """Call the op, so that a tracer or mode sees it."""
+        if any(tensor.is_nested for tensor in tensors):
+            raise UserError(
+                f"{self.name} is called with a nested tensor",
+                expected="tensors with sizes",
+                remedy="diagc.packed_attention takes jagged ones; or pass .values() and .offsets()",
+            )
         if not group.specializations:
             raise UserError(
                 f"{self.name} is traced before it was compiled for such a call",

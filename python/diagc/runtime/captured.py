@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["CapturedTensor", "Owners"]
+__all__ = ["CapturedTensor", "Owners", "visible_modules"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,12 @@ class Owners:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         """Find the modules; they stay alive with this object."""
-        self._modules = list(_modules(function))
+        self._modules = list(visible_modules(function))
+
+    def has_hooks(self) -> bool:
+        """Whether a module changes gradients that pass it."""
+        modules = (module for root in self._modules for module in root.modules())
+        return any(m._backward_hooks or m._backward_pre_hooks for m in modules)
 
     def find(self, tensor: torch.Tensor) -> CapturedTensor:
         """Look for a tensor among the parameters and buffers of the modules."""
@@ -65,7 +70,8 @@ class Owners:
         return CapturedTensor(tensor)
 
 
-def _modules(function: Callable[..., Any]) -> Iterator[torch.nn.Module]:
+def visible_modules(function: Callable[..., Any]) -> Iterator[torch.nn.Module]:
+    """What a function is, is bound to, or sees in its closure and globals."""
     function = inspect.unwrap(function)
     seen = [function, getattr(function, "__self__", None)]
     code = getattr(function, "__code__", None)

@@ -93,7 +93,6 @@ class CpuKernel(PlannedKernel[CpuPlan]):
         except IndexError:
             block = _Block(plan.slots)
         slots = block.slots
-        slots[Slot.COUNTER] = 0
         wanted = thread_count() if threads is None else threads
         slots[Slot.THREADS] = min(wanted, self._max_threads)
         for slot, pointer in zip(self._pointer_slots, pointers):  # noqa: B905 (0.2 us)
@@ -112,8 +111,26 @@ def _slots(signature: KernelSignature, plan: LaunchPlan) -> list[int]:
     return slots
 
 
+class _Process:
+    """What is known of this process; `is_fork`: it has its parent's memory, but not its threads."""
+
+    is_fork = False
+
+
+def _mark_fork() -> None:
+    _Process.is_fork = True
+
+
+os.register_at_fork(after_in_child=_mark_fork)
+
+
 def thread_count() -> int:
-    """Threads that torch uses when it is loaded, else the CPUs that this process may run on."""
+    """Threads that torch uses when it is loaded, else the CPUs that this process may run on.
+
+    One in a forked process: the pool's threads are the parent's, and OpenMP would wait for them.
+    """
+    if _Process.is_fork:
+        return 1
     torch = sys.modules.get("torch")
     if torch is not None:
         return int(torch.get_num_threads())

@@ -56,7 +56,7 @@ class Program:
         self.externs = dict(externs or {})
         self.float64 = float64
         self.device = device
-        self.report: Any = None  # explain.Report: what was done, from the compiler
+        self.report: Any = None  # report.Report: what was done, from the compiler
         layout = Layout(HostProgram(self.inputs, self.steps, self.outputs))
         self.types = layout.types
         self._layout = layout
@@ -129,7 +129,8 @@ class Program:
         self, plan: Plan, tensors: Sequence[torch.Tensor], fresh: bool = False
     ) -> list[torch.Tensor]:
         """Run a plan on tensors that it is for; `fresh`: no result may be a view of anything."""
-        if plan.direct and not fresh and not self.float64:
+        records = torch.is_grad_enabled() and not plan.direct
+        if not records and not fresh and not self.float64:
             return plan.run(tensors)
         # below autograd: nothing is recorded, and views of parameters may be taken
         with torch._C._AutoDispatchBelowAutograd():

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch._C._dynamo.guards import TensorGuards
 
-from diagc.runtime.program import plan_key
 from diagc.runtime.specialization import Ready
 from diagc.runtime.torch_ops import are_plain, in_mode
 
@@ -21,29 +21,32 @@ class Repeat:
 
     Args:
         count: of its tensors.
-        training: mode of the function, if it is a module.
+        modes: of the modules that the function sees.
         ready: what was run.
     """
 
-    def __init__(self, count: int, training: bool | None, ready: Ready) -> None:
+    def __init__(self, count: int, modes: tuple[bool, ...], ready: Ready) -> None:
         """Remember, but not the tensors."""
         self._count = count
-        self._training = training
+        self._modes = modes
         self._specialization = ready.specialization
         self._plan = ready.plan
-        self._key = plan_key(ready.inputs)
+        # the key of a plan takes five times as long; None: no size and no stride is open
+        self._inputs = TensorGuards(
+            *ready.inputs, dynamic_dims_sizes=None, dynamic_dims_strides=None
+        )
 
     def ready(
-        self, args: Sequence[torch.Tensor], kwargs: Mapping[str, Any], training: bool | None
+        self, args: Sequence[torch.Tensor], kwargs: Mapping[str, Any], modes: tuple[bool, ...]
     ) -> Ready | None:
         """The same again for these arguments; None when they differ in more than their data."""
-        if kwargs or len(args) != self._count or training is not self._training:
+        if kwargs or len(args) != self._count or modes != self._modes:
             return None
         if not are_plain(args) or in_mode():
             return None
         try:
             inputs = self._specialization.inputs(args)
-            if plan_key(inputs) != self._key:
+            if not self._inputs.check(*inputs):
                 return None
         except (RuntimeError, AttributeError):  # no strides: sparse or nested; an emptied weight
             return None

@@ -1,7 +1,7 @@
 """A function compiled for one kind of call: a program, and where its inputs and outputs go."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -13,8 +13,9 @@ from diagc.runtime.guards import holds
 from diagc.runtime.plan import Plan
 from diagc.runtime.program import Program
 from diagc.runtime.sizes import Sizes
+from diagc.runtime.torch_launch import TORCH_DTYPES
 
-__all__ = ["ProgramResult", "Ready", "Specialization"]
+__all__ = ["Backward", "ProgramResult", "Ready", "ShardedAxis", "Specialization"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,33 @@ class ProgramResult:
     """Marks an output that is result number `index` of the program; others are constants."""
 
     index: int
+
+
+@dataclass(frozen=True)
+class Backward:
+    """How gradients by some inputs of a program are computed.
+
+    Args:
+        program: takes the inputs, and a cotangent for each result that holds floats; gives the
+            gradients. None where the function itself is run again.
+        reason: why there is none.
+    """
+
+    program: Program | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class ShardedAxis:
+    """An axis that may be cut into shards.
+
+    Args:
+        inputs: for each input of the program the dim of its tensor; None where it lacks the axis.
+        outputs: likewise of the results.
+    """
+
+    inputs: tuple[int | None, ...]
+    outputs: tuple[int | None, ...]
 
 
 @dataclass
@@ -37,6 +65,10 @@ class Specialization:
         source_ir: text of the diag module.
         dynamic: whether some size is open.
         conditions: see `diagc.runtime.guards.holds`.
+        random: whether it draws random numbers, which a backward pass would draw anew.
+        axes: that the function keeps apart, so that shards of them may be computed alone.
+        checked: whether results of it have been found right.
+        backward: by the numbers of the inputs whose gradients are wanted; made when first needed.
     """
 
     program: Program
@@ -47,6 +79,10 @@ class Specialization:
     source_ir: str
     dynamic: bool = False
     conditions: tuple[str, ...] = ()
+    random: bool = False
+    axes: tuple[ShardedAxis, ...] = ()
+    checked: bool = False
+    backward: dict[tuple[int, ...], Backward] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """See what is plain: one result that is the value, inputs that are the user's tensors."""
@@ -69,6 +105,18 @@ class Specialization:
             for s in self.sources
         ]
 
+    def example_tensors(self) -> tuple[torch.Tensor, ...]:
+        """Tensors without values, of the shapes and dtypes of the user's at the import."""
+        dtypes = {
+            source: TORCH_DTYPES[entry.type.dtype]
+            for source, entry in zip(self.sources, self.program.inputs, strict=True)
+            if isinstance(source, int)
+        }
+        return tuple(
+            torch.empty(shape, dtype=dtypes.get(number), device="meta")
+            for number, shape in enumerate(self.shapes)
+        )
+
     def admits(self, shapes: Sequence[Sizes]) -> bool:
         """Whether the function takes the same branches for tensors of these shapes."""
         return holds(self.conditions, shapes)
@@ -88,6 +136,12 @@ class Specialization:
                 if not _fits([known[label] for label in group], size):
                     return False
         return True
+
+    def results_of(self, value: Any) -> list[torch.Tensor]:
+        """The program's results, from what the function returned."""
+        leaves = zip(self.outputs, pytree.tree_leaves(value), strict=True)
+        found = {item.index: leaf for item, leaf in leaves if isinstance(item, ProgramResult)}
+        return [found[index] for index in sorted(found)]
 
     def value(self, results: Sequence[torch.Tensor]) -> Any:
         """What the function returns, from the program's results."""

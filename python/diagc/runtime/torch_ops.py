@@ -1,27 +1,30 @@
 """The door to torch's dispatcher: `torch.ops.diagc.call(tensors, key)`, with shapes and gradients.
 
 `key` names the calls of one compiled function that differ in their tensors only. The tensors are
-the user's, then the captured ones. The backward op runs the function itself again, in eager mode
-under `enable_grad`, and differentiates that.
+the user's, then the captured ones. The backward op runs the program of the gradients; where there
+is none, and for second derivatives, it runs the function itself again, in eager mode under
+`enable_grad`, and differentiates that.
 """
 
-import threading
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
 import torch
 from torch._C import _is_any_autocast_enabled, _len_torch_dispatch_stack
-from torch._C._functorch import peek_interpreter_stack
-from torch.utils import _pytree as pytree
+from torch._C._functorch import TransformType, peek_interpreter_stack
+from torch.autograd import forward_ad
 
 from diagc.errors import UserError
-from diagc.runtime.specialization import ProgramResult, Specialization
+from diagc.runtime.dispatch_keys import plain_dispatch
+from diagc.runtime.eager_gradients import differentiate, eager_gradients, split_tensors
+from diagc.runtime.plain_thread import in_plain_thread
+from diagc.runtime.program_gradients import program_gradients
+from diagc.runtime.specialization import Specialization
+from diagc.runtime.transforms import call_composition, refuse_tangents
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from diagc.runtime.calls import Group
 
 __all__ = [
@@ -29,18 +32,11 @@ __all__ = [
     "call_through_op",
     "in_autocast",
     "in_mode",
+    "in_transform",
     "must_dispatch",
     "register_group",
     "specialize_like",
 ]
-
-T = TypeVar("T")
-
-# The dispatch keys of a thread that is in no op; read at import, when diagc is set up.
-_PLAIN_KEYS = (
-    torch._C._dispatch_tls_local_include_set(),
-    torch._C._dispatch_tls_local_exclude_set(),
-)
 
 _GROUPS: "WeakValueDictionary[str, Group]" = WeakValueDictionary()
 
@@ -78,7 +74,20 @@ def must_dispatch(tensors: Sequence[torch.Tensor]) -> bool:
 
 def in_mode() -> bool:
     """Whether a mode or transform is in force, which every operation goes through."""
-    return _len_torch_dispatch_stack() > 0 or peek_interpreter_stack() is not None
+    return (
+        _len_torch_dispatch_stack() > 0
+        or peek_interpreter_stack() is not None
+        or forward_ad._current_level >= 0
+    )
+
+
+def in_transform() -> bool:
+    """Whether `torch.func` or forward mode sees the single operations of a function."""
+    level = peek_interpreter_stack()
+    return forward_ad._current_level >= 0 or (level is not None and level.key() in _TRANSFORMS)
+
+
+_TRANSFORMS = (TransformType.Grad, TransformType.Jvp, TransformType.Vmap)
 
 
 def are_plain(tensors: Sequence[torch.Tensor]) -> bool:
@@ -109,47 +118,25 @@ def _group(key: str) -> "Group":
     return _GROUPS[key]
 
 
+def _call_transformed(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
+    """Under a transform of `torch.func`, which then sees the single operations."""
+    return call_composition(_group(key), tensors)
+
+
 def _call(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
     group = _group(key)
-    users, captured = _split(group, tensors)
+    refuse_tangents(tensors)
+    users, captured = split_tensors(group, tensors)
     ready = group.find(users, captured)
     if ready is None:
-        ready = _in_plain_thread(lambda: group.make(users, captured))
-    return ready.run(fresh=True)
-
-
-def _split(
-    group: "Group", tensors: Sequence[torch.Tensor]
-) -> tuple[Sequence[torch.Tensor], dict[object, torch.Tensor]]:
-    sources = group.captured
-    users = len(tensors) - len(sources)
-    values = zip(sources, tensors[users:], strict=True)
-    return tensors[:users], {source.identity: tensor for source, tensor in values}
-
-
-def _in_plain_thread(function: Callable[[], T]) -> T:
-    """Import and compile where no dispatch key or mode of an op is in force."""
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(function())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="diagc-compile")
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
+        ready = in_plain_thread(lambda: group.make(users, captured))
+    return group.run(ready, users, fresh=True)
 
 
 def _fake_call(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
     """Results as the program gives them: dense, in the order of each output."""
     group = _group(key)
-    users, captured = _split(group, tensors)
+    users, captured = split_tensors(group, tensors)
     shapes = [tuple(tensor.shape) for tensor in users]
     fitting = [s for s in group.specializations if s.accepts(shapes)]
     specialization = fitting[0] if fitting else specialize_like(group, users)
@@ -180,7 +167,7 @@ def specialize_like(group: "Group", users: Sequence[torch.Tensor]) -> Specializa
         examples = [torch.zeros(shape, dtype=d, device=where) for shape, d, where in kinds]
         return group.specialize(examples, open_dims if any(open_dims) else None)
 
-    return _in_plain_thread(compile_examples)
+    return in_plain_thread(compile_examples)
 
 
 def _hint(size: Any) -> int:
@@ -199,7 +186,13 @@ def _empty(
 
 def _setup_context(ctx: Any, inputs: tuple[list[torch.Tensor], str], output: Any) -> None:
     tensors, ctx.key = inputs
+    ctx.group = _GROUPS.get(ctx.key)  # it lives as long as the backward pass may come
     ctx.needed = [tensor.requires_grad for tensor in tensors]
+    if any(s.random for s in _group(ctx.key).specializations):
+        raise UserError(
+            "gradients of a compiled function that draws random numbers, in a graph",
+            remedy="leave dropout outside of it, or switch it off",
+        )
     ctx.save_for_backward(*tensors)
 
 
@@ -215,44 +208,21 @@ def _call_backward(
     needed: list[bool],
     key: str,
 ) -> list[torch.Tensor]:
-    """Gradients of the tensors that need one, by running the function again."""
-    with torch._C._ForceDispatchKeyGuard(*_PLAIN_KEYS), torch.enable_grad():
-        wanted, found = _gradients(_group(key), tensors, gradients, needed, False)
+    """Gradients of the tensors that need one, each of its own memory."""
+    group = _group(key)
+    own = program_gradients(group, tensors, gradients, needed)
+    if own is not None:
+        return [gradient.contiguous() for gradient in own]
+    with plain_dispatch(), torch.enable_grad():
+        wanted, found = eager_gradients(group, tensors, gradients, needed, False)
     return [
         _dense(torch.zeros_like(t) if g is None else g) for t, g in zip(wanted, found, strict=True)
     ]
 
 
-def _gradients(
-    group: "Group",
-    tensors: Sequence[torch.Tensor],
-    gradients: Sequence[torch.Tensor | None],
-    needed: Sequence[bool],
-    again: bool,
-) -> tuple[list[torch.Tensor], Sequence[torch.Tensor | None]]:
-    """The tensors that need a gradient, as leaves, and theirs; `again`: can be differentiated."""
-    users, _ = _split(group, tensors)
-    leaves = [
-        tensor.detach().requires_grad_(need) for tensor, need in zip(users, needed, strict=False)
-    ]
-    sources = [*leaves, *(source.get() for source in group.captured)]
-    wanted = [source for source, need in zip(sources, needed, strict=True) if need]
-    pairs = list(_differentiable_pairs(group, leaves, gradients))
-    return wanted, _grad(pairs, wanted, again)
-
-
-def _grad(
-    pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], wanted: Sequence[torch.Tensor], again: bool
-) -> Sequence[torch.Tensor | None]:
-    """Gradients of outputs with their cotangents."""
-    if not pairs or not wanted:
-        return [None] * len(wanted)
-    outputs, cotangents = zip(*pairs, strict=True)
-    return torch.autograd.grad(outputs, wanted, cotangents, create_graph=again, allow_unused=True)
-
-
 def _setup_second(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     tensors, gradients, needed, ctx.key = inputs
+    ctx.group = _GROUPS.get(ctx.key)
     ctx.needed = list(needed)
     ctx.open = [g is not None and g.requires_grad for g in gradients]
     ctx.save_for_backward(*tensors, *gradients)
@@ -272,32 +242,16 @@ def _second_backward(ctx: Any, cotangents: Sequence[torch.Tensor | None]) -> tup
             None if g is None else g.detach().requires_grad_(need)
             for g, need in zip(given, ctx.open, strict=True)
         ]
-        wanted, first = _gradients(_group(ctx.key), tensors, gradients, ctx.needed, True)
+        wanted, first = eager_gradients(_group(ctx.key), tensors, gradients, ctx.needed, True)
         pairs = [
             (value, cotangent)
             for value, cotangent in zip(first, cotangents, strict=True)
             if value is not None and cotangent is not None and value.requires_grad
         ]
         opened = [g for g, need in zip(gradients, ctx.open, strict=True) if g is not None and need]
-        found = iter(_grad(pairs, [*wanted, *opened], False))
+        found = iter(differentiate(pairs, [*wanted, *opened], False))
     of_tensors = [next(found) if need else None for need in ctx.needed]
     return of_tensors, [next(found) if need else None for need in ctx.open], None, None
-
-
-def _differentiable_pairs(
-    group: "Group", leaves: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor | None]
-) -> "Iterator[tuple[torch.Tensor, torch.Tensor]]":
-    """Outputs of the function, run anew, with their gradients."""
-    args, kwargs = group.arguments.rebuild(leaves)
-    values = pytree.tree_leaves(group.function(*args, **kwargs))
-    seen: set[int] = set()
-    for value, item in zip(values, group.specializations[0].outputs, strict=True):
-        if not isinstance(item, ProgramResult) or item.index in seen:
-            continue
-        seen.add(item.index)
-        gradient = gradients[item.index]
-        if gradient is not None and value.requires_grad:
-            yield value, gradient
 
 
 def _dense(gradient: torch.Tensor) -> torch.Tensor:
@@ -314,6 +268,7 @@ def _fake_backward(
     ]
 
 
+_LIBRARY.impl("call", _call_transformed, "FuncTorchDynamicLayerFrontMode")
 for _device in ("CPU", "CUDA"):
     _LIBRARY.impl("call", _call, _device)
     _LIBRARY.impl("call_backward", _call_backward, _device)

@@ -17,7 +17,7 @@ from diagc.frontend.text import parse
 from diagc.mlir import ir
 from diagc.runtime.gpu_kernel import element_count, grid_of
 from diagc.runtime.signature import DTYPES, KernelSignature, Wire
-from diagc.simulator import Buffer, Report, SimulatorOptions, simulate
+from diagc.simulator import Buffer, Report, SimulatorOptions, TensorMap, simulate
 from diagc.targets import interp
 from diagc.targets.nvptx.arch import parse_arch
 from diagc.targets.nvptx.lowering import GpuModule
@@ -40,6 +40,7 @@ __all__ = [
     "random_inputs",
     "run_tiles",
     "stored",
+    "translate_module",
     "translate_tiles",
 ]
 
@@ -104,8 +105,14 @@ def translate_tiles(kernel: ir.Operation, schedule: TileSchedule) -> tuple[GpuMo
     """Lower a kernel to tiles, up to the LLVM IR that the simulator reads; no PTX is made."""
     with kernel.context, ir.Location.unknown():
         built = lower_tiles(kernel, parse_arch("sm_80"), schedule=schedule)
+    return built, translate_module(built)
+
+
+def translate_module(built: GpuModule) -> str:
+    """The LLVM IR of a lowered kernel, which becomes the stage `nvvm`."""
+    with built.module.context, ir.Location.unknown():
         lower_to_nvvm(built.module)
-        return built, translate(built.module)
+        return translate(built.module)
 
 
 def random_inputs(
@@ -151,13 +158,14 @@ def run_tiles(
         Buffer(array, wire.name, writable=number >= len(signature.args))
         for number, (array, wire) in enumerate(zip(arrays, signature.wires, strict=True))
     ]
-    parameters: list[Buffer | int] = [
+    parameters: list[Buffer | TensorMap | int] = [
         *buffers,
         *_scratch(built, sizes),
         *_numbers(signature, sizes, arrays),
+        *(TensorMap(buffers[x.wire], x.box, swizzle=x.swizzle) for x in built.tensor_maps),
     ]
     reports: list[Report] = []
-    for launch in built.launches:
+    for launch in built.bulk_launches or built.launches:
         grid = grid_of(launch, sizes)
         if 0 in grid:
             continue

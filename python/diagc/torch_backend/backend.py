@@ -10,15 +10,16 @@ from torch import fx
 from diagc import __version__
 from diagc.api import CompiledFunction
 from diagc.errors import DiagcError
+from diagc.torch_backend.fixed_sizes import fix_sizes
 from diagc.torch_backend.graph import aten_graph
 from diagc.torch_backend.options import BackendOptions, read_options
 from diagc.torch_backend.regions import Region, find_regions
-from diagc.torch_backend.report import GraphReport, RegionReport, calls_of, count_calls, record
+from diagc.torch_backend.report import GraphReport, RegionReport, calls_of, left_calls, record
 from diagc.torch_backend.rest import run_rest
 from diagc.torch_backend.splice import Cut, cut_out, replace_region
 from diagc.torch_backend.stretches import Stretch, stretches
 
-__all__ = ["diagc"]
+__all__ = ["diagc", "partition"]
 
 
 def diagc(
@@ -34,22 +35,36 @@ def diagc(
         module: Dynamo's graph.
         example_inputs: fake values of its placeholders.
         mode: Inductor's, for what stays in torch: None, "reduce-overhead", "max-autotune", ….
-        options: `rest` ("inductor" or "eager"), `take` ("streams" or "all"), and the fields of
-            `diagc.CompileOptions`, such as `target` and `reassociate`.
+        options: `rest` ("inductor" or "eager"), `take` ("streams" or "all"), `check`
+            ("first-call"), and the fields of `diagc.CompileOptions`, such as `target`.
 
     Raises:
         UserError: an unknown mode or option. What cannot be compiled stays in torch.
     """
     chosen = read_options(mode, options)
+    graph, report = partition(module, example_inputs, chosen)
+    record(report)
+    return run_rest(graph, example_inputs, chosen)
+
+
+def partition(
+    module: fx.GraphModule, example_inputs: Sequence[Any], options: BackendOptions
+) -> tuple[fx.GraphModule, GraphReport]:
+    """A graph with calls of compiled functions for its regions, and what became of it.
+
+    Args:
+        module: Dynamo's graph.
+        example_inputs: fake values of its placeholders.
+        options: of the backend.
+    """
     report = GraphReport()
     try:
-        taken = _take_regions(module, example_inputs, chosen, report)
+        taken = _take_regions(module, example_inputs, options, report)
     except Exception as error:
         # whatever it is, the model runs: Dynamo's own graph goes on untouched
         report.reasons.append(f"the whole graph: {_reason(error)}")
         taken = None
-    record(report)
-    return run_rest(taken or module, example_inputs, chosen)
+    return taken or module, report
 
 
 def _take_regions(
@@ -61,11 +76,11 @@ def _take_regions(
         for region in _regions(stretch, options, report):
             _take(traced, region, options, report)
     if not report.regions:
-        report.left = count_calls(traced.graph.nodes)
+        report.left = left_calls(traced.graph.nodes)
         return None
     traced.graph.eliminate_dead_code()
     traced.recompile()
-    report.left = count_calls(traced.graph.nodes)
+    report.left = left_calls(traced.graph.nodes)
     return traced
 
 
@@ -85,7 +100,12 @@ def _take(
     calls = calls_of(region.nodes)
     try:
         cut = cut_out(region)
-        compiled = _compiled(cut, options)
+        compiled = _compiled(cut, calls, options)
+        off = [kernel.name for kernel in compiled.report.kernels if kernel.is_off]
+        if off:
+            report.reasons.append(f"{', '.join(calls)}: kernel {', '.join(off)} is switched off")
+            return
+        fix_sizes(cut, compiled.latest)
         replace_region(traced.graph, cut, str(compiled.key))
         report.regions.append(RegionReport(calls, compiled))
     except DiagcError as error:
@@ -96,18 +116,21 @@ def _take(
 _COMPILED: dict[str, CompiledFunction] = {}
 
 
-def _compiled(cut: Cut, options: BackendOptions) -> CompiledFunction:
+def _compiled(cut: Cut, calls: Sequence[str], options: BackendOptions) -> CompiledFunction:
     """A compiled function for a region; equal regions share one.
 
     Its key is made of what it computes, so that graphs that call it may be cached on disk.
     """
     values = [node.meta["val"] for node in cut.inputs]
     kinds = [(tuple(map(str, v.shape)), v.dtype, str(v.device)) for v in values]
-    text = f"{cut.module.code}\n{kinds}\n{options.compile}\n{__version__}\n{torch.__version__}"
+    text = f"{cut.module.code}\n{kinds}\n{options.compile}\n{options.check}\n"
+    text += f"{__version__}\n{torch.__version__}"
     key = f"region_{sha256(text.encode()).hexdigest()[:16]}"
     compiled = _COMPILED.get(key)
     if compiled is None:
-        compiled = CompiledFunction(cut.module, options.compile, None, "fx", key=key)
+        compiled = CompiledFunction(
+            cut.module, options.compile, None, "fx", key=key, check=options.check, calls=calls
+        )
         compiled.prepare_like(values)
         _COMPILED[key] = compiled
     return compiled

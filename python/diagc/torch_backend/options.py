@@ -1,11 +1,12 @@
 """What `torch.compile(…, backend="diagc", mode=…, options={…})` takes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from diagc.api import CHECKS
 from diagc.errors import UserError
-from diagc.options import CompileOptions
+from diagc.options import CompileOptions, option_names
 
 __all__ = ["BackendOptions", "read_options"]
 
@@ -22,12 +23,14 @@ class BackendOptions:
         take: "streams" for regions that stream an axis, "all" for every kernel that more than one
             call goes into (default when the rest is eager).
         mode: as torch.compile has it, for Inductor.
+        check: "first-call" to compare the first call of every region with eager torch.
         compile: of the compiler.
     """
 
     rest: str = "inductor"
     take: str = "streams"
     mode: str | None = None
+    check: str | None = None
     compile: CompileOptions = field(default_factory=CompileOptions)
 
 
@@ -35,7 +38,7 @@ def read_options(mode: str | None, options: Mapping[str, Any] | None) -> Backend
     """Check what the user gave.
 
     Raises:
-        UserError: an unknown option, or an unknown value of `rest` or `take`.
+        UserError: an unknown option, or an unknown value of `rest`, `take` or `check`.
     """
     given = dict(options or {})
     rest = str(given.pop("rest", "inductor"))
@@ -44,9 +47,12 @@ def read_options(mode: str | None, options: Mapping[str, Any] | None) -> Backend
         if value not in known:
             expected = " or ".join(known)
             raise UserError(f"unknown value of option '{name}'", expected=expected, found=value)
-    names = {known.name for known in fields(CompileOptions)}
+    check = given.pop("check", None)
+    if check not in CHECKS:
+        raise UserError("unknown check", expected="None or 'first-call'", found=repr(check))
+    names = option_names()
     for name in given:
         if name not in names:
-            expected = ", ".join(["rest", "take", *sorted(names)])
+            expected = ", ".join(["rest", "take", "check", *sorted(names)])
             raise UserError("unknown option of backend 'diagc'", expected=expected, found=name)
-    return BackendOptions(rest, take, mode, replace(CompileOptions(), **given))
+    return BackendOptions(rest, take, mode, check, replace(CompileOptions(), **given))

@@ -14,24 +14,16 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from diagc.compiler import run_pipeline
-from diagc.frontend.torch.importer import import_program
+from diagc.feature_sizes import feature_symbols
+from diagc.frontend.torch.importer import ImportedProgram, import_program
 from diagc.mlir import ir
 from diagc.options import use
+from diagc.torch_backend.left import note_reasons
 from diagc.torch_backend.options import BackendOptions
-from diagc.torch_backend.stretches import Stretch, is_item, is_number, read
+from diagc.torch_backend.stretches import Stretch, is_item, is_number, is_view, read, size_hints
 from diagc.torch_backend.units import Unit, linear_places, units
 
 __all__ = ["Region", "find_regions"]
-
-# calls that only look at their operand in another way: they are cheap to make again
-_VIEWS = frozenset(
-    f"aten.{name}"
-    for name in (
-        *("view", "reshape", "_unsafe_view", "transpose", "permute", "t", "mT", "unsqueeze"),
-        *("squeeze", "expand", "select", "slice", "contiguous", "flatten", "unflatten", "alias"),
-        *("movedim", "swapaxes", "expand_as", "view_as", "detach", "clone", "numpy_T"),
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -63,10 +55,11 @@ def find_regions(stretch: Stretch, options: BackendOptions) -> list[Region]:
         return []
     spec = pytree.tree_structure(tuple(range(len(results))))
     with use(options.compile):
-        module = import_program(read(stretch), spec).module
+        module = _import(stretch, spec).module
         with module.context, ir.Location.unknown():
             run_pipeline(module, options.compile, "kernels")
             found, linear = units(module), linear_places(module)
+            note_reasons(stretch, module, found, options)
     uses = Counter(number for unit in found for number in unit.places)
     taken = [unit for unit in found if _is_wanted(unit, options)]
     regions = [_region(unit, stretch, uses, linear) for unit in taken]
@@ -74,10 +67,17 @@ def find_regions(stretch: Stretch, options: BackendOptions) -> list[Region]:
     return sorted((r for r in regions if r.results), key=lambda r: position[r.nodes[-1]])
 
 
+def _import(stretch: Stretch, spec: pytree.TreeSpec) -> ImportedProgram:
+    """The stretch as a module, in which feature sizes are fixed: so will a compiled region's be."""
+    imported = import_program(read(stretch), spec)
+    hints = size_hints(stretch)
+    fixed = {name: hints[name] for name in feature_symbols(imported.module) if name in hints}
+    return import_program(read(stretch).fixed(fixed), spec) if fixed else imported
+
+
 def _is_wanted(unit: Unit, options: BackendOptions) -> bool:
     """Whether a unit does what torch does not: it streams, or computes in another order."""
-    fuses = bool(unit.kernels) and len(unit.places) > 1
-    return unit.streams or unit.mixed or (options.take == "all" and fuses)
+    return unit.streams or unit.mixed or (options.take == "all" and unit.fuses)
 
 
 def _region(
@@ -99,7 +99,7 @@ def _region(
     }
     results, views = _results(stretch, inside, shared)
     for node in reversed(stretch.nodes):
-        if set(node.users) & inside and _is_view(node):
+        if set(node.users) & inside and is_view(node):
             inside.add(node)
     nodes = tuple(node for node in stretch.nodes if node in inside)
     return Region(unit.kernels, nodes, results, views)
@@ -144,8 +144,3 @@ def _hull(seeds: set[fx.Node], nodes: Sequence[fx.Node]) -> set[fx.Node]:
         if any(user in before for user in node.users):
             before.add(node)
     return after & before
-
-
-def _is_view(node: fx.Node) -> bool:
-    packet = ".".join(str(node.target).split(".")[:2])
-    return isinstance(node.target, torch._ops.OpOverload) and packet in _VIEWS

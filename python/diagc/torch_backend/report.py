@@ -10,12 +10,13 @@ from torch import fx
 
 from diagc.debug import logger
 from diagc.frontend.torch.from_fx import node_location
-from diagc.torch_backend.stretches import is_item, is_number
+from diagc.torch_backend.left import why_left
+from diagc.torch_backend.stretches import is_number
 
 if TYPE_CHECKING:
     from diagc.api import CompiledFunction
 
-__all__ = ["GraphReport", "RegionReport", "calls_of", "collecting", "record"]
+__all__ = ["GraphReport", "RegionReport", "calls_of", "collecting", "left_calls", "record"]
 
 
 @dataclass(frozen=True)
@@ -45,23 +46,22 @@ class GraphReport:
 
     Args:
         regions: that were taken.
-        left: numbers of ATen calls that stayed in torch, by op.
+        left: numbers of calls that stayed in torch, by op, for each reason.
         reasons: why something that might have been taken was not.
     """
 
     regions: list[RegionReport] = field(default_factory=list)
-    left: Counter[str] = field(default_factory=Counter)
+    left: dict[str, Counter[str]] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
 
     def text(self) -> str:
         """For people."""
-        left = ", ".join(f"{op} x{n}" if n > 1 else op for op, n in self.left.most_common())
         return "\n".join(
             [
                 f"{len(self.regions)} regions are kernels of diagc",
                 *(region.text() for region in self.regions),
                 *(f"  not taken: {reason}" for reason in self.reasons),
-                f"  in torch: {left or 'nothing'}",
+                *(f"  in torch: {_list(ops)}: {reason}" for reason, ops in self.left.items()),
             ]
         )
 
@@ -76,10 +76,18 @@ def calls_of(nodes: Iterable[fx.Node]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def count_calls(nodes: Iterable[fx.Node]) -> Counter[str]:
-    """ATen calls by op."""
-    calls = (node for node in nodes if node.op == "call_function" and not is_number(node))
-    return Counter(_short(node) for node in calls if not is_item(node))
+def left_calls(nodes: Iterable[fx.Node]) -> dict[str, Counter[str]]:
+    """Calls that are torch's by op, for each reason."""
+    found: dict[str, Counter[str]] = {}
+    for node in nodes:
+        reason = why_left(node)
+        if reason is not None:
+            found.setdefault(reason, Counter())[_short(node)] += 1
+    return found
+
+
+def _list(ops: Counter[str]) -> str:
+    return ", ".join(f"{op} x{n}" if n > 1 else op for op, n in ops.most_common())
 
 
 def _short(node: fx.Node) -> str:

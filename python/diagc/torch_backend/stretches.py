@@ -14,7 +14,27 @@ from diagc.frontend.torch.from_fx import from_fx
 from diagc.frontend.torch.recorder import LOCATION
 from diagc.torch_backend.graph import KIND
 
-__all__ = ["Stretch", "is_item", "is_number", "is_pure", "is_random", "read", "stretches"]
+__all__ = [
+    "Stretch",
+    "is_item",
+    "is_number",
+    "is_pure",
+    "is_random",
+    "is_view",
+    "read",
+    "size_hints",
+    "stretches",
+]
+
+# calls that only look at their operand in another way: they are cheap to make again
+_VIEWS = frozenset(
+    f"aten.{name}"
+    for name in (
+        *("view", "reshape", "_unsafe_view", "transpose", "permute", "t", "mT", "unsqueeze"),
+        *("squeeze", "expand", "select", "slice", "contiguous", "flatten", "unflatten", "alias"),
+        *("movedim", "swapaxes", "expand_as", "view_as", "detach", "clone", "numpy_T"),
+    )
+)
 
 _FILE = "<graph>"
 """In place of a file, where a line is the number of a node."""
@@ -71,6 +91,12 @@ def is_random(node: fx.Node) -> bool:
     return not rates or (rates[0] != 0 and bool(given.get("train", True)))
 
 
+def is_view(node: fx.Node) -> bool:
+    """Whether a call only looks at its operand in another way, or copies it."""
+    packet = ".".join(str(node.target).split(".")[:2])
+    return isinstance(node.target, torch._ops.OpOverload) and packet in _VIEWS
+
+
 def is_item(node: fx.Node) -> bool:
     """Whether a node picks one of several results of another."""
     return node.target is operator.getitem
@@ -111,11 +137,24 @@ def read(stretch: Stretch) -> Program:
     return from_fx(graph, inputs, _symbols(stretch.nodes))
 
 
+def size_hints(stretch: Stretch) -> dict[str, int]:
+    """Sizes of the symbols in the call that the graph was traced for."""
+    return {
+        str(size.node.expr): int(size.node.hint)
+        for size in _open_sizes(stretch.nodes)
+        if size.node.expr.is_Symbol and size.node.hint is not None
+    }
+
+
 def _symbols(nodes: Sequence[fx.Node]) -> dict[str, tuple[int, int]]:
     found: dict[str, tuple[int, int]] = {}
+    for size in _open_sizes(nodes):
+        found.update((str(s), (2, 2**62)) for s in size.node.expr.free_symbols)
+    return found
+
+
+def _open_sizes(nodes: Sequence[fx.Node]) -> Iterator[torch.SymInt]:
     for node in nodes:
         for source in (node, *node.all_input_nodes):
-            for size in getattr(source.meta.get("val"), "shape", ()):
-                if isinstance(size, torch.SymInt):
-                    found.update((str(s), (2, 2**62)) for s in size.node.expr.free_symbols)
-    return found
+            sizes = getattr(source.meta.get("val"), "shape", ())
+            yield from (size for size in sizes if isinstance(size, torch.SymInt))

@@ -16,7 +16,7 @@ from diagc.dialects import diag
 from diagc.errors import SourceLocation
 from diagc.mlir import ir
 
-__all__ = ["Unit", "linear_places", "units"]
+__all__ = ["Unit", "linear_places", "places_of", "units"]
 
 _VIEWS = ("diag.relabel", "diag.reindex")
 _SUMS = ("diag.contract", "diag.reduce")
@@ -38,6 +38,11 @@ class Unit:
     places: frozenset[int]
     streams: bool
     mixed: bool
+
+    @property
+    def fuses(self) -> bool:
+        """Whether it is a kernel that more than one call goes into."""
+        return bool(self.kernels) and len(self.places) > 1
 
 
 def units(module: ir.Module) -> list[Unit]:
@@ -72,8 +77,8 @@ def _part(op: ir.Operation, functions: dict[str, ir.Operation]) -> _Part:
     if op.name == "func.call":
         kernel = diag.callee_of(op)
         ops = list(diag.walk_ops(functions[kernel].regions[0]))
-    sums = _places([o for o in ops if o.name in _SUMS])
-    return _Part(op, kernel, _places(ops), sums, any(o.name == "diag.stream" for o in ops))
+    sums = places_of([o for o in ops if o.name in _SUMS])
+    return _Part(op, kernel, places_of(ops), sums, any(o.name == "diag.stream" for o in ops))
 
 
 def _unit(parts: list[_Part]) -> Unit:
@@ -97,7 +102,7 @@ def _working(entry: ir.Operation, functions: dict[str, ir.Operation]) -> Iterato
 def linear_places(module: ir.Module) -> frozenset[int]:
     """Places of products with matrices of weights that the entry function keeps."""
     ops = [view.operation for view in diag.function_body(find_entry(module)).operations]
-    return _places([op for op in ops if _is_linear(op)])
+    return places_of([op for op in ops if _is_linear(op)])
 
 
 def _is_linear(op: ir.Operation) -> bool:
@@ -116,6 +121,7 @@ def _origin(value: ir.Value) -> ir.Value:
     return value
 
 
-def _places(ops: list[ir.Operation]) -> frozenset[int]:
+def places_of(ops: list[ir.Operation]) -> frozenset[int]:
+    """Lines of the ops' locations, from 0."""
     found = (SourceLocation.of(op.location) for op in ops)
     return frozenset(place.line - 1 for place in found if place is not None)

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from diagc.commands.comparison import compare, compare_with, max_error, time_calls
+from diagc.commands.timing import time_calls
+from diagc.runtime.comparison import compare, compare_with, max_error
 
 
 def softmax(x: torch.Tensor) -> torch.Tensor:

@@ -14,9 +14,9 @@ import diagc
 from diagc.compiler import compile_module
 from diagc.context import make_context
 from diagc.errors import DiagcError
-from diagc.explain import render
 from diagc.frontend.text import parse
 from diagc.mlir import ir
+from diagc.report import render
 from diagc.targets import interp
 
 Tensor = torch.Tensor

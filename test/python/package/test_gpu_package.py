@@ -11,7 +11,7 @@ import torch
 
 import diagc
 from diagc.errors import LaunchError, PackageError, TargetError
-from diagc.explain.report import KernelReport, Report
+from diagc.report.data import KernelReport, Report
 from diagc.runtime import load
 from diagc.runtime.cuda import CudaKernel, torch_streams
 from diagc.runtime.cuda import driver as cuda_driver

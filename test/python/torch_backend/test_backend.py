@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+import diagc
 from diagc.errors import UserError
-from diagc.torch_backend import explain
 from diagc.torch_backend.report import GraphReport, collecting
 
 EAGER: dict[str, Any] = {"rest": "eager", "take": "streams"}
@@ -320,15 +320,34 @@ def test_explanation() -> None:
     def broken(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         out = attention(q, k, v)
         torch._dynamo.graph_break()
-        return torch.cumsum(out, 0)
+        out = torch.relu(torch.cumsum(out, 0))
+        return torch.nn.functional.dropout(out.add_(1), 0.5)
 
-    told = explain(broken, *inputs())
+    told = diagc.explain(broken, *inputs())
     assert told.regions == 1
     text = str(told)
-    for part in ("softmax.int at", "corrected by exp(m - m')", "cumsum", "graph break:"):
+    for part in ("softmax.int at", "corrected by exp(m - m')", "graph break:"):
         assert part in text
+    assert [sorted(set(ops)) for ops in told.graphs[1].left.values()] == [
+        ["cumsum"],
+        ["relu"],
+        ["add_.Tensor"],
+        ["dropout"],
+    ]
+    assert "dropout: draws random numbers" in text
+    assert "add_.Tensor: writes into a tensor" in text
+    assert "relu: nothing fuses with it" in text
+
+
+def test_explanation_has_no_breaks_of_others() -> None:
+    def broken(x: Tensor) -> Tensor:
+        torch._dynamo.graph_break()
+        return x + 1
+
+    assert diagc.explain(broken, torch.ones(3)).breaks
+    assert not diagc.explain(torch.sin, torch.ones(3)).breaks
 
 
 def test_explanation_of_nothing() -> None:
     with pytest.raises(UserError, match="nothing to explain"):
-        explain(3)  # type: ignore[arg-type]
+        diagc.explain(3)  # type: ignore[arg-type]

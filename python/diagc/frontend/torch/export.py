@@ -4,10 +4,12 @@ import inspect
 import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
+from torch.export import _trace
 from torch.utils import _pytree as pytree
 
 from diagc.errors import DiagcError, UnsupportedError
@@ -21,6 +23,7 @@ from diagc.frontend.torch.captured import (
     explained,
     tensor_type,
 )
+from diagc.frontend.torch.tracing_state import LayoutRefusal
 
 __all__ = ["export"]
 
@@ -48,9 +51,10 @@ def export(function: Callable[..., Any], inputs: tuple[Any, ...], dynamic: Dynam
     torch.fx.proxy._register_stack_trace_anchor(function)
     shapes = _dynamic_shapes(module, inputs, dynamic)
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), warnings.catch_warnings(), _within_another():
             warnings.simplefilter("ignore")  # torch.export warns about torch's own code
-            exported = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
+            with LayoutRefusal():
+                exported = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
             exported = exported.run_decompositions(decompositions.table())
     except DiagcError:
         raise
@@ -59,6 +63,18 @@ def export(function: Callable[..., Any], inputs: tuple[Any, ...], dynamic: Dynam
     captured = _from_exported(exported, argument_names(function, inputs))
     conditions = _conditions(exported._guards_code, _sources(module, inputs), captured.inputs)
     return replace(captured, conditions=tuple(conditions))
+
+
+@contextmanager
+def _within_another() -> Iterator[None]:
+    """torch.export may be under way, with a call of ours in it: keep what it keeps globally."""
+    names = ("_EXPORT_FLAGS", "_EXPORT_MODULE_HIERARCHY")
+    kept = {name: getattr(_trace, name, None) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(_trace, name, value)
 
 
 def _dynamic_shapes(module: torch.nn.Module, inputs: tuple[Any, ...], dynamic: Dynamic) -> Any:

@@ -44,6 +44,12 @@ class ExternCall:
     location: SourceLocation | None
     why: str
 
+    @property
+    def is_random(self) -> bool:
+        """Whether it draws random numbers."""
+        op = operator_named(self.target)
+        return op is not None and torch.Tag.nondeterministic_seeded in op.tags
+
 
 _DTYPES = (
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64),

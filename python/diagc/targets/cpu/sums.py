@@ -17,11 +17,12 @@ def sum_vectors(code: Code, values: Sequence[ir.Value]) -> list[ir.Value]:
     """The sum over the lanes of each vector of floats, as scalars.
 
     Four vectors are summed with about a third of the instructions of four single sums, which is
-    what bounds products of vectors that are a few registers long (decoding).
+    what bounds products of vectors that are a few registers long (decoding). A vector is summed in
+    the same order alone: what a row gives does not depend on how many there are.
     """
     whole = len(values) // 4 * 4 if code.lanes >= 4 else 0
     fours = [_sum_four(values[i : i + 4]) for i in range(0, whole, 4)]
-    return [*chain(*fours), *(code.reduce_vector("add", value) for value in values[whole:])]
+    return [*chain(*fours), *(_sum_one(code, value) for value in values[whole:])]
 
 
 def combine_lanes(value: ir.Value, combine: Callable[[ir.Value, ir.Value], ir.Value]) -> ir.Value:
@@ -48,6 +49,18 @@ def _sum_four(values: Sequence[ir.Value]) -> list[ir.Value]:
         halves = (range(lanes), range(lanes, 2 * lanes))
         total = arith.addf(*(vector.shuffle(total, total, list(half)) for half in halves))
     return [vector.extract(total, [], [i]) for i in range(4)]
+
+
+def _sum_one(code: Code, value: ir.Value) -> ir.Value:
+    """The sum over the lanes, in the order of `_sum_four`: in each quarter, then the quarters."""
+    lanes = value.type.shape[0]
+    if lanes < 4:
+        return code.reduce_vector("add", value)
+    distances = [2, 1, *(1 << i for i in range(lanes.bit_length() - 2, 1, -1))]
+    for distance in distances:
+        other = vector.shuffle(value, value, [i ^ distance for i in range(lanes)])
+        value = arith.addf(value, other)
+    return vector.extract(value, [], [0])
 
 
 def _add_shuffled(a: ir.Value, b: ir.Value, picks: Sequence[Sequence[int]]) -> ir.Value:

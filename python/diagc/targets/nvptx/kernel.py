@@ -29,7 +29,7 @@ from diagc.targets.nvptx.pipeline import (
     Observer,
     compile_module,
 )
-from diagc.targets.nvptx.ptxas import find_tool
+from diagc.targets.nvptx.ptxas import StallError, find_tool
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
 __all__ = [
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 # Part of every cache key: raise it when the code generator makes other code from the same kernel.
-CODE_VERSION = 8
+CODE_VERSION = 9
 
 
 class LoadedKernel(CudaKernel):
@@ -125,6 +125,8 @@ def lower_kernel(
         arch.name,
         compiled.ptx,
         compiled.cubin,
+        built.tensor_maps,
+        built.bulk_launches,
     )
     metadata = {"nvvm": _packed(compiled.nvvm), "tiles": built.tiles and asdict(built.tiles)}
     default_cache().put(key, made.to_json().encode(), metadata)
@@ -150,20 +152,45 @@ def compile_kernel(
 ) -> tuple[GpuModule, CompiledModule]:
     """The first form of a kernel whose registers do not spill.
 
-    Where all of them do, or no ptxas tells, it is the first of all.
+    Where all of them do, or no ptxas tells, it is the first of all, on warpgroups only if these do
+    not spill.
     """
-    made: list[tuple[GpuModule, CompiledModule]] = []
-    for built in build_modules(kernel, arch, tf32=tf32):
-        made.append((built, compile_module(built.module)))
-        if not any(used.spills for used in made[-1][1].resources.values()):
+    made: list[tuple[int, GpuModule, CompiledModule]] = []
+    bad: set[TileSchedule | None] = set()
+    for form, built in enumerate(build_modules(kernel, arch, tf32=tf32)):
+        if built.tiles is not None and bad & {built.tiles, built.beside}:
+            continue
+        try:
+            compiled = compile_module(built.module)
+        except StallError as error:
+            if not built.bulk_launches:
+                raise
+            logger("nvptx").info("no warpgroups: %s", error.message)
+            bad.add(built.tiles)
+            continue
+        spilling = _spilling(built, compiled)
+        if not built.bulk_launches or built.tiles not in spilling:
+            made.append((form, built, compiled))
+        if not spilling:
             break
+        bad |= spilling
     else:
         del made[1:]
-    form = len(made) - 1
+    form, built, compiled = made[-1]
     if observe is not None:
         built = next(islice(build_modules(kernel, arch, tf32=tf32), form, None))
         return built, compile_module(built.module, observe)
-    return made[-1]
+    return built, compiled
+
+
+def _spilling(built: GpuModule, compiled: CompiledModule) -> set[TileSchedule | None]:
+    """The schedules of functions that spill."""
+    names = {name for name, used in compiled.resources.items() if used.spills}
+    plain = built.beside if built.bulk_launches else built.tiles
+    found = {plain} if any(launch.symbol in names for launch in built.launches) else set()
+    if any(launch.symbol in names for launch in built.bulk_launches):
+        found.add(built.tiles)
+    return found
 
 
 def load_kernel(key: str) -> LoadedKernel | None:

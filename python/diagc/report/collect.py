@@ -17,7 +17,11 @@ from diagc.cost import (
 )
 from diagc.dialects import diag
 from diagc.errors import SourceLocation
-from diagc.explain.report import (
+from diagc.mlir import ir
+from diagc.passes.kernel_names import ORIGIN
+from diagc.passes.library_products import is_library
+from diagc.passes.remarks import DONE, REMARKS
+from diagc.report.data import (
     EstimateReport,
     KernelReport,
     LevelReport,
@@ -26,10 +30,6 @@ from diagc.explain.report import (
     Report,
     StreamReport,
 )
-from diagc.mlir import ir
-from diagc.passes.kernel_names import ORIGIN
-from diagc.passes.library_products import is_library
-from diagc.passes.remarks import DONE, REMARKS
 from diagc.targets import Target, get_target
 
 __all__ = ["CompiledKernel", "notes_of", "predicted", "program_report", "stream_report"]

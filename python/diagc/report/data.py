@@ -6,6 +6,7 @@ from typing import Any
 
 __all__ = [
     "EstimateReport",
+    "GradientReport",
     "KernelReport",
     "LevelReport",
     "Note",
@@ -85,6 +86,10 @@ class EstimateReport:
     assumed: Mapping[str, int] = field(default_factory=dict)
 
 
+SWITCHED_OFF = "switched off by kernels_off or DIAGC_KERNELS_OFF"
+"""How the reason begins why a kernel is interpreted that the user switched off."""
+
+
 @dataclass
 class KernelReport:
     """One kernel.
@@ -126,6 +131,11 @@ class KernelReport:
     estimate: EstimateReport | None = None
     measured_seconds: float | None = None
 
+    @property
+    def is_off(self) -> bool:
+        """Whether the user switched it off."""
+        return self.fall_back is not None and self.fall_back.startswith(SWITCHED_OFF)
+
 
 @dataclass(frozen=True)
 class OutsideReport:
@@ -156,6 +166,7 @@ class Report:
         done: rewrites.
         declined: rewrites that were not made, with reasons.
         seconds: time of each stage of the compilation.
+        gradients: by those inputs that a backward pass has asked for.
     """
 
     name: str
@@ -165,6 +176,7 @@ class Report:
     done: list[Note] = field(default_factory=list)
     declined: list[Note] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    gradients: "list[GradientReport]" = field(default_factory=list)
 
     @property
     def fall_back(self) -> bool:
@@ -174,3 +186,18 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """Give a dictionary of plain data, for `json.dumps`."""
         return {"version": 1, **asdict(self), "fall_back": self.fall_back}
+
+
+@dataclass(frozen=True)
+class GradientReport:
+    """How gradients are computed.
+
+    Args:
+        by: names of the inputs.
+        report: of the program that computes them; None where the function runs in eager mode.
+        reason: why it does.
+    """
+
+    by: tuple[str, ...]
+    report: Report | None
+    reason: str = ""

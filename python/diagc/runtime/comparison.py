@@ -1,11 +1,10 @@
-"""Compares a compiled program with eager torch: errors against float64, and times."""
+"""Compares a compiled program with eager torch: errors against float64."""
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from statistics import median
-from time import perf_counter
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,11 +12,14 @@ from torch.utils import _pytree as pytree
 
 from diagc.errors import UserError
 
-__all__ = ["Comparison", "Timing", "compare", "compare_with", "max_error", "time_calls"]
-
-_MIN_ROUNDS = 9
-_MAX_ROUNDS = 200
-_TIME_BUDGET_SECONDS = 2.0
+__all__ = [
+    "Comparison",
+    "compare",
+    "compare_results",
+    "compare_with",
+    "max_error",
+    "tensors_of",
+]
 
 # Our error may be this many times eager's before a result counts as wrong: two correct orders of
 # summation differ by less, a wrong term by far more.
@@ -44,9 +46,14 @@ class Comparison:
     """`float64`, or why eager's own dtype had to serve."""
 
     @property
+    def allowed(self) -> float:
+        """The largest error that counts as right."""
+        return max(_ERROR_FACTOR * (self.eager_error or 0.0), self.floor)
+
+    @property
     def equal(self) -> bool:
         """Whether the compiled result is as good as eager's."""
-        return self.error <= max(_ERROR_FACTOR * (self.eager_error or 0.0), self.floor)
+        return self.error <= self.allowed
 
     def text(self) -> str:
         """Give one line."""
@@ -56,24 +63,9 @@ class Comparison:
         return f"max error {self.error:.2e}{eager}, against {self.reference}: {verdict}"
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Median seconds of a call, measured in turns; `eager` is None where there is no peer."""
-
-    compiled: float
-    eager: float | None
-
-    @property
-    def ratio(self) -> float | None:
-        """How many times faster than eager."""
-        return None if self.eager is None else self.eager / self.compiled
-
-    def text(self) -> str:
-        """Give one line."""
-        text = f"time {self.compiled * 1e3:.3f} ms"
-        if self.eager is None:
-            return text
-        return f"{text}, eager {self.eager * 1e3:.3f} ms, time ratio {self.ratio:.2f}"
+def tensors_of(result: Any) -> list[torch.Tensor]:
+    """The tensors of a nested value, in order."""
+    return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
 
 
 def compare(
@@ -86,12 +78,34 @@ def compare(
     """
     with torch.no_grad():
         eager = _eager(function, inputs)
-        ours = _tensors(compiled(*inputs))
-        reference, kind = _reference(function, inputs, eager)
+        return compare_results(function, inputs, eager, tensors_of(compiled(*inputs)))
+
+
+def compare_results(
+    function: Callable[..., Any],
+    inputs: tuple[Any, ...],
+    eager: list[torch.Tensor],
+    ours: list[torch.Tensor],
+    kwargs: Mapping[str, Any] = MappingProxyType({}),
+    pick: Callable[[Any], list[torch.Tensor]] = tensors_of,
+) -> Comparison:
+    """Compare results of `function` with its own, both against float64; it runs once more.
+
+    Args:
+        function: what was compiled.
+        inputs: positional arguments of the call.
+        eager: the function's tensors.
+        ours: the compiled program's.
+        kwargs: keyword arguments of the call.
+        pick: takes the tensors out of what the function gives.
+    """
+    with torch.no_grad():
+        reference, kind = _reference(function, inputs, eager, kwargs, pick)
+    ulps = _LONE_ULPS if reference is eager else _ULPS  # nothing tells what eager is off by
     return Comparison(
         error=_largest(ours, reference),
         eager_error=_largest(eager, reference),
-        floor=max((_rounding_floor(tensor, _ULPS) for tensor in eager), default=0.0),
+        floor=max((_rounding_floor(tensor, ulps) for tensor in eager), default=0.0),
         reference=kind,
     )
 
@@ -99,7 +113,7 @@ def compare(
 def _eager(function: Callable[..., Any], inputs: tuple[Any, ...]) -> list[torch.Tensor]:
     name = getattr(function, "__name__", type(function).__name__)
     try:
-        results = _tensors(function(*inputs))
+        results = tensors_of(function(*inputs))
     except (RuntimeError, TypeError, ValueError, LookupError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{name} fails on the example inputs: {reason}") from error
@@ -132,34 +146,6 @@ def compare_with(reference: list[torch.Tensor], results: list[torch.Tensor]) -> 
     return Comparison(_largest(results, reference), None, floor, "float64")
 
 
-def time_calls(
-    compiled: Callable[..., Any], eager: Callable[..., Any] | None, inputs: tuple[Any, ...]
-) -> Timing:
-    """Time both in turns, so that a slow spell of the machine hits both alike."""
-    functions = [compiled] if eager is None else [compiled, eager]
-    rounds: list[list[float]] = []
-    with torch.no_grad():
-        start = perf_counter()
-        while len(rounds) < _MAX_ROUNDS:
-            rounds.append([_seconds(function, inputs) for function in functions])
-            if len(rounds) >= _MIN_ROUNDS and perf_counter() - start > _TIME_BUDGET_SECONDS:
-                break
-    medians = [median(times) for times in zip(*rounds, strict=True)]
-    return Timing(medians[0], None if eager is None else medians[1])
-
-
-def _seconds(function: Callable[..., Any], inputs: tuple[Any, ...]) -> float:
-    start = perf_counter()
-    results = _tensors(function(*inputs))
-    if any(result.is_cuda for result in results):
-        torch.cuda.synchronize()  # calls only put their work on a stream
-    return perf_counter() - start
-
-
-def _tensors(result: Any) -> list[torch.Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
-
-
 def _largest(actual: list[torch.Tensor], reference: list[torch.Tensor]) -> float:
     if len(actual) != len(reference):
         return math.inf
@@ -174,12 +160,17 @@ def _rounding_floor(result: torch.Tensor, ulps: int) -> float:
 
 
 def _reference(
-    function: Callable[..., Any], inputs: tuple[Any, ...], eager: list[torch.Tensor]
+    function: Callable[..., Any],
+    inputs: tuple[Any, ...],
+    eager: list[torch.Tensor],
+    kwargs: Mapping[str, Any],
+    pick: Callable[[Any], list[torch.Tensor]],
 ) -> tuple[list[torch.Tensor], str]:
     """Run `function` in float64; a program that insists on its own dtype is its own reference."""
     try:
         wide = _double(copy.deepcopy(function))
-        return _tensors(wide(*pytree.tree_map(_double, inputs))), "float64"
+        args, named = pytree.tree_map(_double, (inputs, dict(kwargs)))
+        return pick(wide(*args, **named)), "float64"
     except (RuntimeError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         return eager, f"eager in its own dtype (float64 failed: {reason})"

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from itertools import chain
 
-from diagc.explain.report import (
+from diagc.report.data import (
     EstimateReport,
+    GradientReport,
     KernelReport,
     LevelReport,
     Note,
@@ -25,17 +26,21 @@ def render_text(report: Report) -> str:
         _notes("rewrites", report.done),
         _notes("declined", report.declined),
         _times(report),
+        *(_gradients(item) for item in report.gradients),
     )
     return "\n".join(lines)
 
 
 def _headline(report: Report) -> str:
-    launches = sum(kernel.calls for kernel in report.kernels)
-    kinds = len(report.kernels)
-    outside = sum(item.calls for item in report.outside)
-    text = f"{report.name} on {report.target}: {_count(kinds, 'kernel')}"
-    text += f", {_count(launches, 'launch', 'launches')}, {_count(outside, 'op')} outside"
+    text = f"{report.name} on {report.target}: {_counts(report)}"
     return text + (" (FALL BACK: not all regions are kernels)" if report.fall_back else "")
+
+
+def _counts(report: Report) -> str:
+    launches = sum(kernel.calls for kernel in report.kernels)
+    outside = sum(item.calls for item in report.outside)
+    kinds = _count(len(report.kernels), "kernel")
+    return f"{kinds}, {_count(launches, 'launch', 'launches')}, {_count(outside, 'op')} outside"
 
 
 def _count(number: int, noun: str, plural: str | None = None) -> str:
@@ -153,3 +158,15 @@ def _times(report: Report) -> Iterator[str]:
         yield ""
         parts = [f"{name} {seconds * 1e3:.0f} ms" for name, seconds in report.seconds.items()]
         yield "time " + ", ".join(parts)
+
+
+def _gradients(item: GradientReport) -> Iterator[str]:
+    names = ", ".join(item.by)
+    yield ""
+    if item.report is None:
+        yield f"gradients by {names}: the function runs again, in eager mode: {item.reason}"
+        return
+    yield f"gradients by {names}: {_counts(item.report)}"
+    for kernel in item.report.kernels:
+        yield from _kernel(kernel)
+    yield from _outside(item.report.outside)

@@ -3,7 +3,7 @@
 import json
 
 from diagc.errors import UserError
-from diagc.explain.report import (
+from diagc.report.data import (
     EstimateReport,
     KernelReport,
     LevelReport,
@@ -12,7 +12,7 @@ from diagc.explain.report import (
     Report,
     StreamReport,
 )
-from diagc.explain.text import render_text
+from diagc.report.text import render_text
 
 __all__ = [
     "EstimateReport",

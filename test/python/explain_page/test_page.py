@@ -12,11 +12,11 @@ import diagc
 from diagc.commands.load import load_programs
 from diagc.driver import main
 from diagc.errors import UserError
-from diagc.explain import KernelReport, Note, Report
 from diagc.explain_page import explain
 from diagc.explain_page.rewrites import tell
 from diagc.explain_page.stories import story_of
 from diagc.options import CompileOptions
+from diagc.report import KernelReport, Note, Report
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 OPTIONS = CompileOptions(target="interp")

@@ -1,0 +1,21 @@
+"""The state of torch's dispatcher in a thread that is in no op."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+__all__ = ["plain_dispatch"]
+
+# read at import, when diagc is set up
+_PLAIN_KEYS = (
+    torch._C._dispatch_tls_local_include_set(),
+    torch._C._dispatch_tls_local_exclude_set(),
+)
+
+
+@contextmanager
+def plain_dispatch() -> Iterator[None]:
+    """Inside the block, ops are dispatched as in no op: autograd and autocast see them again."""
+    with torch._C._ForceDispatchKeyGuard(*_PLAIN_KEYS):
+        yield
