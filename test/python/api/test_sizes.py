@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import diagc
+from diagc.runtime import plan_products
 from diagc.runtime.calls import MAX_SPECIALIZATIONS
 
 Tensor = torch.Tensor
@@ -95,3 +96,18 @@ def test_kernels_are_shared_between_sizes() -> None:
     first = compiled.program.kernels
     check(compiled, 1, 384, 64)
     assert compiled.program.kernels[0] is first[0]
+
+
+def test_a_product_of_one_row_or_column_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch copies a matrix of one row whose rows lie 0 apart."""
+    strides: list[tuple[int, ...]] = []
+
+    def multiply(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        strides.extend((first.stride(), second.stride()))
+        return torch.mm(first, second)
+
+    monkeypatch.setitem(plan_products._FUNCTIONS, (True, False), multiply)
+    x, w, u = torch.randn(1, 40), torch.randn(40, 30), torch.randn(30, 1)
+    compiled = diagc.compile(lambda x, w, u: torch.tanh(x @ w) @ u, x, w, u, dynamic=False)
+    torch.testing.assert_close(compiled(x, w, u), torch.tanh(x @ w) @ u)
+    assert strides == [(40, 1), (30, 1), (30, 1), (1, 1)]
