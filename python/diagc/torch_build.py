@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from diagc.compiler import compile_module
+from diagc.compiler import compile_module, find_entry
 from diagc.context import make_context
 from diagc.crash import reproducible
 from diagc.errors import UnsupportedError
@@ -55,10 +55,12 @@ class TorchBuild:
             UserError: the function fails on the examples.
             UnsupportedError: it cannot be imported, or sizes that must be equal stay open.
         """
+        from diagc.host_program.shards import sharded_axes
         from diagc.runtime.specialization import ProgramResult, Specialization
 
         imported = self._import_open(arguments, tensors, dynamic)
         source = str(imported.module.operation.get_asm(enable_debug_info=True))
+        axes = sharded_axes(find_entry(imported.module))
         program = compile_module(
             imported.module,
             self.options.target,
@@ -79,6 +81,7 @@ class TorchBuild:
             dynamic=bool(dynamic),
             conditions=imported.conditions,
             random=any(extern.is_random for extern in imported.externs.values()),
+            axes=axes,
         )
 
     def gradients(
@@ -142,7 +145,7 @@ class TorchBuild:
         imported = self._import(arguments, tensors, dynamic_shapes(dynamic, is_module))
         if not dynamic or len(self._fixed) >= MOST_FIXED:
             return imported
-        from diagc.frontend.torch.feature_sizes import without_features
+        from diagc.feature_sizes import without_features
 
         every = [frozenset(range(tensor.dim())) for tensor in tensors]
         open_dims = every if isinstance(dynamic, bool) else list(dynamic)

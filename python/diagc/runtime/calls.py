@@ -19,6 +19,7 @@ from diagc.runtime.captured import CapturedTensor, visible_modules
 from diagc.runtime.guards import SizeMismatch, check_inputs
 from diagc.runtime.program import Program
 from diagc.runtime.repeat import Repeat
+from diagc.runtime.sharding import call_sharded, is_sharded
 from diagc.runtime.specialization import Backward, Ready, Specialization
 from diagc.runtime.torch_ops import (
     call_through_op,
@@ -101,6 +102,7 @@ class Group:
         self._build = build
         self._dynamic = dynamic
         self._seen: list[tuple[tuple[int, ...], ...]] = []
+        self._fixed: dict[tuple[tuple[int, ...], ...], Specialization] = {}
         self._lock = threading.RLock()
         _ALL.add(self)
 
@@ -174,6 +176,14 @@ class Group:
             if all(tensor.device.type == program.device for tensor in inputs):
                 program.prepare(inputs)
             return specialization
+
+    def fixed(self, tensors: Sequence[torch.Tensor]) -> Specialization:
+        """A program for just these sizes, which is not kept for calls."""
+        shapes = _shapes(tensors)
+        with self._lock:
+            if shapes not in self._fixed:
+                self._fixed[shapes] = self._build_checked(tensors, False)
+            return self._fixed[shapes]
 
     def specialize(
         self, tensors: Sequence[torch.Tensor], dynamic: OpenDims | None = None
@@ -365,6 +375,8 @@ class Calls:
             if in_transform():
                 logger("calls").info("%s runs in eager mode under a transform", self.name)
                 return self.function(*args, **kwargs)
+            if is_sharded(tensors):
+                return self._call_sharded(group, tensors)
             return self._call_traced(group, tensors)
         ready = group.find(tensors) or group.make(tensors)
         if group.arguments.plain:
@@ -386,8 +398,29 @@ class Calls:
             return self.function(*args, **kwargs)  # it would compute in other dtypes than imported
         return self._call_traced(*self.group(args, kwargs))
 
+    def _call_sharded(self, group: Group, tensors: Sequence[torch.Tensor]) -> Any:
+        """A call with tensors that are distributed over processes."""
+        args, kwargs = group.arguments.rebuild(tensors)
+        weights = [p for module in self._modules for p in module.parameters(recurse=False)]
+        if is_sharded(weights) or any(weight.requires_grad for weight in weights):
+            logger("calls").info("%s runs in eager mode: its weights are shared", self.name)
+            return self.function(*args, **kwargs)
+
+        def run(local: Sequence[torch.Tensor]) -> Any:
+            group.example(local)  # in a mode nothing else would compile it
+            args, kwargs = group.arguments.rebuild(local)
+            return self(args, kwargs)
+
+        return call_sharded(group, tensors, run)
+
     def _call_traced(self, group: Group, tensors: Sequence[torch.Tensor]) -> Any:
         """Call the op, so that a tracer or mode sees it."""
+        if any(tensor.is_nested for tensor in tensors):
+            raise UserError(
+                f"{self.name} is called with a nested tensor",
+                expected="tensors with sizes",
+                remedy="diagc.packed_attention takes jagged ones; or pass .values() and .offsets()",
+            )
         if not group.specializations:
             raise UserError(
                 f"{self.name} is traced before it was compiled for such a call",

@@ -15,7 +15,7 @@ from diagc.runtime.program import Program
 from diagc.runtime.sizes import Sizes
 from diagc.runtime.torch_launch import TORCH_DTYPES
 
-__all__ = ["Backward", "ProgramResult", "Ready", "Specialization"]
+__all__ = ["Backward", "ProgramResult", "Ready", "ShardedAxis", "Specialization"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,19 @@ class Backward:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class ShardedAxis:
+    """An axis that may be cut into shards.
+
+    Args:
+        inputs: for each input of the program the dim of its tensor; None where it lacks the axis.
+        outputs: likewise of the results.
+    """
+
+    inputs: tuple[int | None, ...]
+    outputs: tuple[int | None, ...]
+
+
 @dataclass
 class Specialization:
     """A compiled program with its bindings.
@@ -53,6 +66,7 @@ class Specialization:
         dynamic: whether some size is open.
         conditions: see `diagc.runtime.guards.holds`.
         random: whether it draws random numbers, which a backward pass would draw anew.
+        axes: that the function keeps apart, so that shards of them may be computed alone.
         checked: whether results of it have been found right.
         backward: by the numbers of the inputs whose gradients are wanted; made when first needed.
     """
@@ -66,6 +80,7 @@ class Specialization:
     dynamic: bool = False
     conditions: tuple[str, ...] = ()
     random: bool = False
+    axes: tuple[ShardedAxis, ...] = ()
     checked: bool = False
     backward: dict[tuple[int, ...], Backward] = field(default_factory=dict)
 

@@ -10,6 +10,7 @@ from torch._ops import HigherOrderOperator
 from torch._subclasses import FakeTensor, FakeTensorMode
 from torch.amp.autocast_mode import _enter_autocast
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from diagc.errors import UnsupportedError
 from diagc.frontend.torch import decompositions
@@ -34,12 +35,14 @@ def aten_graph(module: fx.GraphModule, inputs: Sequence[Any]) -> fx.GraphModule:
 
     Raises:
         UnsupportedError: autocast is on, whose casts this level does not show; or a call has rules
-            of its own for gradients (an autograd.Function, a hook), or is of a transform.
+            of its own for gradients (an autograd.Function, a hook), or is of a transform; or an
+            argument is of a subclass.
     """
     _check_calls(module)
     if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
         raise UnsupportedError("autocast", reason="its casts are made below the level of ATen")
     values = [node.meta["example_value"] for node in _placeholders(module)]
+    _check_kinds(values)
     mode = fake_mode_of(values)
     # the interpreter carries places in the user's code over to the new nodes
     with mode, tracing(TracingContext(mode)), fx.traceback.preserve_node_meta():
@@ -54,6 +57,13 @@ def aten_graph(module: fx.GraphModule, inputs: Sequence[Any]) -> fx.GraphModule:
     for value, node in zip(values, _placeholders(traced), strict=True):
         node.meta[KIND] = "param" if isinstance(value, torch.nn.Parameter) else "user"
     return traced
+
+
+def _check_kinds(values: Sequence[Any]) -> None:
+    """Subclasses have operations of their own, which a kernel of plain tensors would skip."""
+    for value in values:
+        if is_traceable_wrapper_subclass(value):
+            raise UnsupportedError(type(value).__name__, reason="a subclass of torch.Tensor")
 
 
 def _check_calls(module: fx.GraphModule) -> None:

@@ -1,0 +1,96 @@
+"""Dropout is neither dropped in silence nor drawn twice."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import diagc
+from diagc.errors import UserError
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return self.drop(torch.softmax(q @ k.transpose(-1, -2), -1)) @ v
+
+
+def sdpa(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, dropout_p=0.5)
+
+
+def inputs(grad: bool = False) -> list[Tensor]:
+    return [torch.randn(2, 3, 20, 8, requires_grad=grad) for _ in range(3)]
+
+
+def seeded(function: Callable[..., Any], *args: Any) -> Any:
+    torch.manual_seed(7)
+    return function(*args)
+
+
+def assert_close(found: Any, wanted: Any) -> None:
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("function", [Net(), sdpa], ids=["module", "sdpa"])
+@pytest.mark.parametrize("door", ["compile", "backend"])
+def test_the_same_draw_as_eager(function: Callable[..., Any], door: str) -> None:
+    args = inputs()
+    compiled: Any = diagc.compile(function, *args)
+    if door == "backend":
+        compiled = torch.compile(function, backend="diagc", options={"rest": "eager"})
+    first = seeded(compiled, *args)
+    assert_close(first, seeded(function, *args))
+    assert (compiled(*args) - first).abs().max() > 1e-3  # drawn anew
+    torch._dynamo.reset()
+
+
+def test_multihead_attention_in_training() -> None:
+    layer = nn.MultiheadAttention(16, 2, dropout=0.5, batch_first=True)
+    x = torch.randn(2, 10, 16)
+    compiled = diagc.compile(lambda x: layer(x, x, x)[0], x)
+    weights = list(layer.parameters())
+    found, wanted = (
+        torch.autograd.grad(seeded(f, x).square().sum(), weights)
+        for f in (compiled, lambda x: layer(x, x, x)[0])
+    )
+    assert_close(found, wanted)
+
+
+def test_gradients_are_of_the_same_draw() -> None:
+    net, args = Net(), inputs(grad=True)
+    compiled = diagc.compile(net, *args)
+    found, wanted = (
+        torch.autograd.grad(seeded(f, *args).square().sum(), args) for f in (compiled, net)
+    )
+    assert_close(found, wanted)
+
+
+def test_modes_of_parts_are_noticed() -> None:
+    net, args = Net(), inputs()
+    compiled = diagc.compile(net, *args)
+    inside = diagc.compile(lambda q, k, v: net(q, k, v), *args)
+    for training in (False, True, False):
+        net.drop.train(training)
+        for function in (compiled, inside):
+            assert_close(seeded(function, *args), seeded(net, *args))
+
+
+def test_gradients_in_a_graph_are_refused() -> None:
+    args = inputs()
+    compiled = diagc.compile(Net(), *args)
+
+    class Model(nn.Module):
+        def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Any:
+            return compiled(q, k, v)
+
+    graph = torch.export.export(Model(), tuple(args)).module()
+    assert_close(seeded(graph, *args), seeded(compiled, *args))
+    with pytest.raises(UserError, match="draws random numbers, in a graph"):
+        graph(*(x.requires_grad_() for x in args))
