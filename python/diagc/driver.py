@@ -61,11 +61,15 @@ def _dispatch(args: argparse.Namespace) -> int:
         from diagc.commands.bisect import bisect
 
         return bisect(args, options)
+    from diagc.commands.importing import import_program
     from diagc.commands.inspect import compile_program, draw, explain
 
-    from diagc.commands.importing import import_program
-
-    commands = {"import": import_program, "explain": explain, "compile": compile_program, "draw": draw}
+    commands = {
+        "import": import_program,
+        "explain": explain,
+        "compile": compile_program,
+        "draw": draw,
+    }
     return commands[args.command](args, options)
 
 

@@ -1,4 +1,4 @@
-"""`diagc import FILE.py:NAME -o FILE.mlir`: the program as the front end reads it; weights apart."""
+"""`diagc import FILE.py:NAME -o FILE.mlir`: what the front end reads; weights stand apart."""
 
 import argparse
 from collections.abc import Mapping
@@ -63,7 +63,9 @@ def write_weights(path: Path, tensors: Mapping[str, "torch.Tensor"]) -> None:
         from safetensors.torch import save_file
     except ImportError as error:
         remedy = "pip install safetensors"
-        raise UserError("weights cannot be written", found="no safetensors", remedy=remedy) from error
+        raise UserError(
+            "weights cannot be written", found="no safetensors", remedy=remedy
+        ) from error
     apart = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     try:
         save_file(apart, path)

@@ -120,9 +120,7 @@ class TorchProgram(Program):
         """Give the IR as the front end made it."""
         return self.imported(options).source_ir
 
-    def imported(
-        self, options: CompileOptions, dynamic: bool | None = None
-    ) -> "CompiledFunction":
+    def imported(self, options: CompileOptions, dynamic: bool | None = None) -> "CompiledFunction":
         """The program as the front end made it, and without code for kernels."""
         return self.compile(replace(options, target="interp"), dynamic)
 
