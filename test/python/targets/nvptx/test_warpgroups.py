@@ -154,7 +154,7 @@ def run(text: str, sizes: dict[str, int], placement: Placement | None = None) ->
 FORMS = {
     "bias per key": ("B: x f32", "S * 0.125 + B", "", "O", "bf16"),
     "kept per key": ("B: h x i1", "S * 0.125", " where (B and q >= x)", "O", "bf16"),
-    "a scale that is no power of two": ("", "S * 0.17", " where q >= x", "O", "bf16"),
+    "a scale that is no power of two": ("", "S * 0.17", " where (q >= x)", "O", "bf16"),
     "a result in f32": ("", "S * 0.125", "", "O", "f32"),
 }
 FORM = """axis h, q, x, d = 64
@@ -232,7 +232,6 @@ REFUSED = {
         FORM.format(argument=", B: h q x bf16", scores="S + B", where="", result="O", dtype="bf16"),
         "neither the columns of a product nor rows",
     ),
-    "few rows": (Case("softmax", "none", "bf16", 64, 64).text.replace("q,", "q = 16,"), "few rows"),
 }
 
 
