@@ -1,12 +1,12 @@
 """Attention over packed sequences: documents of many lengths behind each other, without padding.
 
 `cu_seqlens` is where documents start, and the end: (0, 3, 5) for documents of 3 and 2 tokens. Which
-document a token is in is a vector; the kernel compares it while it streams, and no mask of tokens by
-tokens is stored. Keys of other documents are read and left out, not skipped.
+document a token is in is a vector; the kernel compares it while it streams, and no mask of tokens
+by tokens is stored. Keys of other documents are read and left out, not skipped.
 """
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -77,13 +77,14 @@ def packed_attention(
 def _nested(query: Tensor, key: Tensor, value: Tensor, causal: bool, scale: float | None) -> Tensor:
     if not all(x.is_nested and x.layout == torch.jagged for x in (query, key, value)):
         raise UserError("not all are jagged", expected="three nested tensors, layout torch.jagged")
-    starts = query.offsets()
-    if not all(x.offsets() is starts or torch.equal(x.offsets(), starts) for x in (key, value)):
+    nested: list[Any] = [query, key, value]  # methods of a subclass
+    starts, *others = [x.offsets() for x in nested]
+    if not all(other is starts or torch.equal(other, starts) for other in others):
         raise UserError("documents of query, key and value have different lengths")
-    values = [x.values() for x in (query, key, value)]
-    packed = packed_attention(*values, starts, causal=causal, scale=scale)
-    nested: Tensor = torch.nested.nested_tensor_from_jagged(packed, starts)
-    return nested
+    q, k, v = (x.values() for x in nested)
+    packed = packed_attention(q, k, v, starts, causal=causal, scale=scale)
+    found: Tensor = torch.nested.nested_tensor_from_jagged(packed, starts)
+    return found
 
 
 def _check_shapes(query: Tensor, key: Tensor, value: Tensor) -> None:

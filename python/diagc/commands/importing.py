@@ -1,4 +1,4 @@
-"""`diagc import FILE.py:NAME -o FILE.mlir`: the program as the front end reads it; weights apart."""
+"""`diagc import FILE.py:NAME -o FILE.mlir`: what the front end reads; weights stand apart."""
 
 import argparse
 from collections.abc import Mapping

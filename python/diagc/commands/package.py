@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from diagc import __version__
 from diagc.commands.importing import write_weights
@@ -9,6 +10,9 @@ from diagc.commands.program import DiagramProgram, Program, TorchProgram
 from diagc.commands.progress import progress
 from diagc.errors import UserError
 from diagc.options import CompileOptions
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["SUFFIX", "write_package"]
 
@@ -59,7 +63,7 @@ def _write_torch(
     if args.weights:
         from diagc.runtime.package.manifest import read_package
 
-        state = getattr(program.function, "state_dict", dict)()
+        state: dict[str, torch.Tensor] = getattr(program.function, "state_dict", dict)()
         names = read_package(path)[0].weights
         write_weights(Path(args.weights), {name: state[name] for name in names})
 

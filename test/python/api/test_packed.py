@@ -21,6 +21,11 @@ def tensors(heads: int = 4, lengths: list[int] = LENGTHS) -> tuple[list[Tensor],
     return packed, torch.tensor([0, *lengths]).cumsum(0).int()
 
 
+def attend(packed: list[Tensor], starts: Tensor, causal: bool = False) -> Tensor:
+    q, k, v = packed
+    return diagc.packed_attention(q, k, v, starts, causal=causal)
+
+
 def alone(packed: list[Tensor], lengths: list[int] = LENGTHS, causal: bool = False) -> Tensor:
     """Each document by itself, in float64."""
     parts = zip(*(x.double().split(lengths) for x in packed), strict=True)
@@ -38,13 +43,13 @@ def alone(packed: list[Tensor], lengths: list[int] = LENGTHS, causal: bool = Fal
 @pytest.mark.parametrize(("heads", "causal"), [(4, False), (2, True)])
 def test_documents_do_not_see_each_other(heads: int, causal: bool) -> None:
     packed, starts = tensors(heads)
-    found = diagc.packed_attention(*packed, starts, causal=causal)
+    found = attend(packed, starts, causal)
     wanted = alone(packed, causal=causal)
     torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=1e-5)
     # other documents, same program
     lengths = [20, 184]
     _, others = tensors(heads, lengths)
-    found = diagc.packed_attention(*packed, others, causal=causal)
+    found = attend(packed, others, causal)
     wanted = alone(packed, lengths, causal)
     torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=1e-5)
 
@@ -63,7 +68,7 @@ def test_the_mask_is_not_stored() -> None:
 def test_nested_tensors() -> None:
     packed, starts = tensors()
     nested = [torch.nested.nested_tensor_from_jagged(x, starts.long()) for x in packed]
-    found = diagc.packed_attention(*nested)
+    found = diagc.packed_attention(nested[0], nested[1], nested[2])
     assert found.is_nested
     torch.testing.assert_close(found.values().double(), alone(packed), rtol=1e-4, atol=1e-5)
 
@@ -77,7 +82,8 @@ def test_nested_tensors_under_torch_compile_stay_in_torch() -> None:
     lengths = [70, 33, 100]
     packed, starts = tensors(lengths=lengths)
     q = torch.nested.nested_tensor_from_jagged(packed[0], starts.long())
-    k, v = (torch.nested.nested_tensor_from_jagged(x, q.offsets()) for x in packed[1:])
+    offsets = q.offsets()  # type: ignore[attr-defined]
+    k, v = (torch.nested.nested_tensor_from_jagged(x, offsets) for x in packed[1:])
     torch._dynamo.reset()
     compiled: Any = torch.compile(attention, backend="diagc", options={"rest": "eager"})
     with collecting() as reports:
@@ -93,7 +99,7 @@ def test_nested_tensors_under_torch_compile_stay_in_torch() -> None:
 def test_gradients() -> None:
     packed, starts = tensors()
     leaves = [x.requires_grad_() for x in packed]
-    found = torch.autograd.grad(diagc.packed_attention(*leaves, starts).square().sum(), leaves)
+    found = torch.autograd.grad(attend(leaves, starts).square().sum(), leaves)
     wanted = torch.autograd.grad(alone(leaves).square().sum(), leaves)
     for a, b in zip(found, wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
@@ -111,7 +117,7 @@ def test_gradients() -> None:
 def test_bad_starts(starts: list[float], message: str) -> None:
     packed, _ = tensors()
     with pytest.raises(UserError, match=message):
-        diagc.packed_attention(*packed, torch.tensor(starts))
+        attend(packed, torch.tensor(starts))
 
 
 def test_bad_shapes() -> None:

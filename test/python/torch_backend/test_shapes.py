@@ -64,7 +64,7 @@ def shapes(count: int = 200) -> Iterator[list[Tensor]]:
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_torch_compile(function: Callable[..., Tensor], compilations: list[Group]) -> None:
-    options = {"rest": "eager", "take": "streams"}
+    options: dict[str, Any] = {"rest": "eager", "take": "streams"}
     compiled: Any = torch.compile(function, backend="diagc", dynamic=True, options=options)
     with collecting() as reports:
         for args in shapes():
@@ -114,7 +114,7 @@ def test_width_that_changes_in_a_graph(rest: str) -> None:
 
 def test_width_that_is_declared_open() -> None:
     """It gets no guard, so that the region stays in torch."""
-    options = {"rest": "eager", "take": "streams"}
+    options: dict[str, Any] = {"rest": "eager", "take": "streams"}
     compiled: Any = torch.compile(attention, backend="diagc", dynamic=True, options=options)
     with collecting() as reports:
         for width in (16, 24):
