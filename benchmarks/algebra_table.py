@@ -3,7 +3,8 @@
     python benchmarks/algebra_table.py --rows 'softmax|l2' --gate
 
 Rows stand in `algebra/`, one file per group; results go to `results/<device>/`, one JSON and one
-markdown table per group. Rows that are not measured keep their last results.
+markdown table per group, with the number of threads. What is not measured, for rows or for another
+number of threads, keeps its last result.
 """
 
 import argparse

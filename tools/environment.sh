@@ -51,6 +51,8 @@ install_environment() {
   pip_install scikit-build-core nanobind cmake ninja
   say "[3/3] installing diagc with torch, torch-mlir and the tools of the tests (once, some minutes)"
   (cd "$root" && pip_install --no-build-isolation --editable '.[dev]')
+  # it asks for torchvision, which loads beside one build of torch only; its models need none of it
+  pip_install --no-deps timm
   stamp > "$venv/diagc-stamp"
 }
 

@@ -27,15 +27,18 @@ def read(rows: Sequence[Row], group: str) -> list[Entry]:
         return []
     stored = json.loads(paths[-1].read_text(encoding="utf-8"))["entries"]
     entries = [Entry(**entry) for entry in stored]
-    return [entry for key in _keys(rows, group) for entry in entries if _key(entry) == key]
+    return _in_order(rows, group, entries)
 
 
-def _keys(rows: Sequence[Row], group: str) -> list[Any]:
-    return [(row.name, shape) for row in rows if row.group == group for shape in row.shapes]
+def _in_order(rows: Sequence[Row], group: str, entries: Sequence[Entry]) -> list[Entry]:
+    """The entries of those rows and shapes, in their order, fewer threads first."""
+    places = [(row.name, shape) for row in rows if row.group == group for shape in row.shapes]
+    known = [entry for entry in entries if (entry.row, entry.shape) in places]
+    return sorted(known, key=lambda e: (places.index((e.row, e.shape)), e.threads))
 
 
 def _key(entry: Entry) -> Any:
-    return entry.row, entry.shape
+    return entry.row, entry.shape, entry.threads
 
 
 def write(
@@ -47,7 +50,7 @@ def write(
         the path of the markdown.
     """
     found = {str(_key(entry)): entry for entry in [*read(rows, group), *new]}
-    entries = [found[str(key)] for key in _keys(rows, group) if str(key) in found]
+    entries = _in_order(rows, group, list(found.values()))
     save_json(_name(group), {"entries": [asdict(entry) for entry in entries]}, arguments)
     path = results_directory() / f"{_name(group)}.md"
     path.write_text(_markdown(group, entries), encoding="utf-8")
@@ -57,12 +60,14 @@ def write(
 def judge(rows: Sequence[Row], entries: Sequence[Entry]) -> list[str]:
     """What misses the gate, in words.
 
-    The gate: every row is correct at every shape, four of five are faster than torch.compile at
-    every shape, none is slower than 0.9 x eager at any.
+    The gate: every row is derived and correct at every shape, four of five are faster than
+    torch.compile at every shape, none is slower than 0.9 x eager at any. Each number of threads
+    that was measured counts as a shape does.
     """
     by_row = {row.name: [e for e in entries if e.row == row.name] for row in rows}
     missed = [f"{name}: not measured" for name, found in by_row.items() if not found]
     missed += [f"{_title(e)}: {e.failure or _error(e)}" for e in entries if not e.correct]
+    missed += [f"{_title(e)}: not derived" for e in entries if not e.derived and not e.failure]
     slow = [e for e in entries if e.failure is None and not e.reaches(EAGER, LEAST_EAGER)]
     missed += [f"{_title(e)}: {e.ratios[EAGER][0]:.2f} x eager" for e in slow]
     faster = sum(_is_faster(found) for found in by_row.values())
@@ -80,7 +85,7 @@ def _error(entry: Entry) -> str:
 
 
 def _title(entry: Entry) -> str:
-    return f"{entry.row} ({_sizes(entry)})"
+    return f"{entry.row} ({_sizes(entry)}, threads={entry.threads})"
 
 
 def _sizes(entry: Entry) -> str:
@@ -90,8 +95,8 @@ def _sizes(entry: Entry) -> str:
 # ---- markdown ------------------------------------------------------------------------------------
 
 COLUMNS = (
-    "row", "shape", "derived", "kernels", "left to torch", "error", "error of torch", "ms",
-    "x eager", "x torch.compile",
+    "row", "shape", "threads", "derived", "kernels", "left to torch", "error", "error of torch",
+    "ms", "x eager", "x torch.compile",
 )  # fmt: skip
 
 
@@ -115,9 +120,9 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _cells(entry: Entry) -> list[str]:
-    start = [entry.row, _sizes(entry)]
+    start = [entry.row, _sizes(entry), str(entry.threads)]
     if entry.failure is not None:
-        return [*start, "no", entry.failure.splitlines()[0], *[""] * (len(COLUMNS) - 4)]
+        return [*start, "no", entry.failure.splitlines()[0], *[""] * (len(COLUMNS) - 5)]
     return [
         *start,
         "yes" if entry.derived else "no",

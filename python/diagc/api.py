@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from diagc.errors import UserError
-from diagc.options import CompileOptions
+from diagc.options import CompileOptions, option_names, require_gpu_target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,6 +89,7 @@ def simulate(
         what the function returns (of a kernel a list of results), and the report.
 
     Raises:
+        UserError: it was compiled for another target.
         LaunchError: tensors that do not fit, or are not on the CPU.
         UnsupportedError: an instruction that the simulator has no model of.
         TargetError: there is no C++ compiler for the simulator's run time.
@@ -108,10 +109,10 @@ _LIBRARIES = {"torch": "auto", "none": "none"}
 
 
 def _options(values: Mapping[str, Any], library: str) -> CompileOptions:
-    known = CompileOptions.__dataclass_fields__.keys() - {"wrt"}  # a function gives its results
+    known = option_names()
     for name in values:
         if name not in known:
-            expected = ", ".join(sorted({*known, "dynamic"}))
+            expected = ", ".join(sorted([*known, "dynamic"]))
             raise UserError("unknown compile option", expected=expected, found=name)
     if library not in _LIBRARIES:
         raise UserError("unknown library", expected="torch or none", found=library)
@@ -234,6 +235,7 @@ class CompiledFunction:
         """Run on CPU tensors, with kernels for a GPU in the simulator; see `diagc.simulate`."""
         from diagc.simulator.program import program_report, simulated_program
 
+        require_gpu_target(self.options)
         group, tensors = self._calls.group(args, kwargs)
         specialization = group.example(tensors)
         program = simulated_program(specialization.program, options)
@@ -251,14 +253,14 @@ class CompiledFunction:
     @property
     def program(self) -> "Program":
         """The program that was compiled or used last."""
-        return self._current.program
+        return self.latest.program
 
     @property
     def report(self) -> "Report":
         """What the compiler did, as data."""
         from diagc.report.data import GradientReport
 
-        current = self._current
+        current = self.latest
         inputs = current.program.inputs
         gradients = [
             GradientReport(
@@ -273,7 +275,7 @@ class CompiledFunction:
     @property
     def source_ir(self) -> str:
         """The diag module as it was imported."""
-        return self._current.source_ir
+        return self.latest.source_ir
 
     @property
     def kernels(self) -> tuple[KernelInfo, ...]:
@@ -356,7 +358,7 @@ class CompiledFunction:
         from diagc.runtime.package.writer import of_specialization, save
         from diagc.targets import get_target
 
-        current = self._current
+        current = self.latest
         group = next(g for g in self._calls.groups if current in g.specializations)
         names: Iterable[str] = (
             () if with_weights else getattr(self._calls.function, "state_dict", dict)()
@@ -370,7 +372,12 @@ class CompiledFunction:
         )
 
     @property
-    def _current(self) -> "Specialization":
+    def latest(self) -> "Specialization":
+        """The program that was compiled or used last, and where its inputs come from.
+
+        Raises:
+            UserError: nothing has been compiled yet.
+        """
         if self._calls.latest is not None:
             return self._calls.latest
         raise UserError(

@@ -165,7 +165,7 @@ REPRODUCER_DIR = Switch(
     _path,
     "where the reproducer of an internal error is written; default the current directory",
 )
-KERNELS_OFF = Switch(
+KERNELS_OFF: Switch[tuple[str, ...]] = Switch(
     "DIAGC_KERNELS_OFF",
     tuple,
     _names,

@@ -203,9 +203,9 @@ class _Runner:
 
             return print_module(module).rstrip("\n") + "\n"
         if self._args.emit in ("llvmir", "ptx"):
-            from diagc.targets.nvptx.pipeline import module_ptx, translate
+            from diagc.targets.nvptx.pipeline import module_llvm, module_ptx
 
-            make = translate if self._args.emit == "llvmir" else module_ptx
+            make = module_llvm if self._args.emit == "llvmir" else module_ptx
             return make(module).rstrip("\n") + "\n"
         text = module.operation.get_asm(
             use_name_loc_as_prefix=True,

@@ -3,13 +3,20 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from diagc import debug
 from diagc.errors import UserError
 
-__all__ = ["PRECISIONS", "CompileOptions", "current", "use"]
+__all__ = [
+    "PRECISIONS",
+    "CompileOptions",
+    "current",
+    "option_names",
+    "require_gpu_target",
+    "use",
+]
 
 
 PRECISIONS = ("highest", "high", "medium")
@@ -78,6 +85,11 @@ class CompileOptions:
         object.__setattr__(self, "reassociate", "off")
 
 
+def option_names() -> list[str]:
+    """The options that users may give for a function, which gives its own results, no gradients."""
+    return [option.name for option in fields(CompileOptions) if option.name != "wrt"]
+
+
 _CURRENT: ContextVar[CompileOptions | None] = ContextVar("diagc_options", default=None)
 
 
@@ -97,3 +109,14 @@ def use(options: CompileOptions) -> Iterator[CompileOptions]:
         yield options
     finally:
         _CURRENT.reset(token)
+
+
+def require_gpu_target(options: CompileOptions) -> None:
+    """Refuse to simulate kernels of another target.
+
+    Raises:
+        UserError: the options' target makes no kernels for GPUs.
+    """
+    if options.target.partition(":")[0] != "nvptx":
+        message = "only kernels for GPUs can be simulated"
+        raise UserError(message, expected="the target nvptx", found=options.target)

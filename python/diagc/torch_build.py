@@ -4,7 +4,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["TorchBuild"]
 
+MOST_FIXED = 4
+"""Sets of feature sizes that get programs of their own."""
+
 
 @dataclass(frozen=True)
 class TorchBuild:
@@ -41,6 +44,7 @@ class TorchBuild:
     name: str
     options: CompileOptions
     importer: str = "fx"
+    _fixed: set[Any] = field(default_factory=set, compare=False)
 
     def __call__(
         self, arguments: "Arguments", tensors: Sequence[Any], dynamic: "OpenDims"
@@ -52,11 +56,9 @@ class TorchBuild:
             UnsupportedError: it cannot be imported, or sizes that must be equal stay open.
         """
         from diagc.host_program.shards import sharded_axes
-        from diagc.runtime.arguments import dynamic_shapes
         from diagc.runtime.specialization import ProgramResult, Specialization
 
-        shapes = dynamic_shapes(dynamic, self._is_module(arguments))
-        imported = self._import(arguments, tensors, shapes)
+        imported = self._import_open(arguments, tensors, dynamic)
         source = str(imported.module.operation.get_asm(enable_debug_info=True))
         axes = sharded_axes(find_entry(imported.module))
         program = compile_module(
@@ -102,6 +104,33 @@ class TorchBuild:
             reasons = (kernel.fall_back for kernel in program.report.kernels if kernel.fall_back)
             raise UnsupportedError("a kernel of the gradients", reason=next(reasons))
         return program
+
+    def _import_open(
+        self, arguments: "Arguments", tensors: Sequence[Any], dynamic: "OpenDims"
+    ) -> "ImportedProgram":
+        """Import with open sizes, but for features of attention: they are fixed, so it streams.
+
+        A function whose features change at every call keeps them open after some programs.
+        """
+        from diagc.runtime.arguments import dynamic_shapes
+
+        is_module = self._is_module(arguments)
+        imported = self._import(arguments, tensors, dynamic_shapes(dynamic, is_module))
+        if not dynamic or len(self._fixed) >= MOST_FIXED:
+            return imported
+        from diagc.frontend.torch.feature_sizes import without_features
+
+        every = [frozenset(range(tensor.dim())) for tensor in tensors]
+        open_dims = every if isinstance(dynamic, bool) else list(dynamic)
+        rest = without_features(imported, open_dims)
+        if rest == open_dims:
+            return imported
+        closed = [tuple(sorted(a - b)) for a, b in zip(open_dims, rest, strict=True)]
+        shapes = [tensor.shape for tensor in tensors]
+        self._fixed.add(
+            tuple((dims, *(s[d] for d in dims)) for s, dims in zip(shapes, closed, strict=True))
+        )
+        return self._import(arguments, tensors, dynamic_shapes(rest, is_module))
 
     def _import(
         self, arguments: "Arguments", tensors: Sequence[Any], dynamic: Any

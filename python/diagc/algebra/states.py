@@ -383,9 +383,10 @@ def replace_logarithms(expr: Expr) -> Expr:
 
 
 def positive_sums(summands: Summands, reductions: Sequence[ir.Operation]) -> frozenset[str]:
-    """The results `r..` that are sums of positive numbers, and by which statistics divide.
+    """The results `r..` that are sums of positive numbers, and by which something divides.
 
-    They are 0 only where nothing was summed yet. Logarithms are taken of them, too.
+    That is a statistic or what is summed up later. They are 0 only where nothing was summed yet.
+    Logarithms are taken of them, too.
     """
     sums = {
         f"r{number}"
@@ -393,8 +394,10 @@ def positive_sums(summands: Summands, reductions: Sequence[ir.Operation]) -> fro
         if monoid_of(op) == "add"
         and all(map(_is_positive, map(summands.shape, summands.factors(op))))
     }
-    used = (summands.raw(name) for name in list(summands.wires) if name[0] == "s")
-    return frozenset(sums & {name for raw in used for name in _divisors(raw)})
+    later = [summands.of(op) for op in reductions]
+    raws = {name: summands.raw(name) for name in list(summands.wires) if name[0] == "s"}
+    used = [*raws.values(), *(substitute(term, raws) for term in later)]
+    return frozenset(sums & {name for term in used for name in _divisors(term)})
 
 
 def _is_positive(term: Expr) -> bool:

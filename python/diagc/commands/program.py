@@ -2,12 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import diagc
 from diagc.mlir import ir
-from diagc.options import CompileOptions
+from diagc.options import CompileOptions, option_names
 
 if TYPE_CHECKING:
     import torch
@@ -108,7 +108,7 @@ class TorchProgram(Program):
 
     def compile(self, options: CompileOptions, dynamic: bool | None = None) -> "CompiledFunction":
         """Compile through the torch front end; `dynamic` as in `diagc.compile`."""
-        values = {field.name: getattr(options, field.name) for field in fields(options)}
+        values = {name: getattr(options, name) for name in option_names()}
         values["library"] = _LIBRARIES[options.library]
         return diagc.compile(self.function, *self.inputs, dynamic=dynamic, **values)
 

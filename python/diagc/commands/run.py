@@ -18,9 +18,9 @@ from diagc.commands.kernel_estimates import estimate_kernels, with_measurements
 from diagc.commands.load import load_programs
 from diagc.commands.program import Compiled, DiagramProgram, Program, TorchProgram, require_device
 from diagc.commands.progress import progress
-from diagc.commands.simulated import SimulatedProgram, require_gpu_target
+from diagc.commands.simulated import SimulatedProgram
 from diagc.commands.timing import Timing, time_calls
-from diagc.options import CompileOptions
+from diagc.options import CompileOptions, require_gpu_target
 from diagc.runtime.comparison import Comparison, compare, compare_with
 from diagc.runtime.kernel_times import KernelTime, time_kernels
 from diagc.targets import get_target

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from diagc.commands.program import Compiled, CompiledDiagram
-from diagc.errors import UserError
-from diagc.options import CompileOptions
 
 if TYPE_CHECKING:
     import torch
@@ -13,21 +11,7 @@ if TYPE_CHECKING:
     from diagc.runtime.program import Program as LoweredProgram
     from diagc.simulator import Report
 
-__all__ = ["SimulatedProgram", "require_gpu_target"]
-
-
-def require_gpu_target(options: CompileOptions) -> None:
-    """Refuse to simulate kernels of another target.
-
-    Raises:
-        UserError: the options' target makes no kernels for GPUs.
-    """
-    if options.target.partition(":")[0] != "nvptx":
-        raise UserError(
-            "only kernels for GPUs can be simulated",
-            expected="--target=nvptx",
-            found=f"--target={options.target}",
-        )
+__all__ = ["SimulatedProgram"]
 
 
 class SimulatedProgram:

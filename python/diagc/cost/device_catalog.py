@@ -28,7 +28,11 @@ THIS_CPU = "this-cpu"
 """Name of the description that `diagc targets --measure` makes."""
 
 _CPUS = {64: "cpu-avx512", 32: "cpu-avx2", 16: "cpu-128"}
-_GPUS = {"sm_80": "a100-80", "sm_86": "a100-80", "sm_89": "l4", "sm_90": "h100-sxm"}
+_GPUS = {
+    **dict.fromkeys(("sm_80", "sm_86"), "a100-80"),
+    "sm_89": "l4",
+    **dict.fromkeys(("sm_90", "sm_90a"), "h100-sxm"),
+}
 """The device that stands for an architecture when only that is known."""
 
 _SUFFIX = ".toml"

@@ -25,6 +25,10 @@ SPHERICAL = "diagc_spherical"
 NAMES = ("diagc", SPHERICAL)
 """What `attn_implementation` takes after `register()`."""
 
+HIDDEN = torch.finfo(torch.float16).min / 2
+"""An additive mask up to this hides a key from "diagc_spherical"; models add the least number of
+their dtype. Softmax has weight 0 there by itself, but a norm would be that of the mask."""
+
 
 def register() -> None:
     """Make the implementations known to transformers; doing it again changes nothing.
@@ -69,11 +73,13 @@ def _forward(
         attention_mask = None
     spherical = name == SPHERICAL
     operands = (query, key, value, attention_mask, bias)
-    return _compiled()(*operands, scale, causal, softcap, spherical), None
+    compiled = _compiled(tuple(None if x is None else x.dtype for x in operands))
+    return compiled(*operands, scale, causal, softcap, spherical), None
 
 
 @cache
-def _compiled() -> CompiledFunction:
+def _compiled(dtypes: tuple[torch.dtype | None, ...]) -> CompiledFunction:
+    """One function for each kind of model that is in use, for programs are of one dtype."""
     return compile(attention)
 
 
@@ -90,8 +96,12 @@ def attention(
 ) -> Tensor:
     """Attention of grouped heads; `keep` says which keys a query sees.
 
-    Weights are the softmax of the scores, or, `spherical`, the scores over their L2 norm.
+    Weights are the softmax of the scores, or, `spherical`, the scores over their L2 norm, where
+    a bias up to `HIDDEN` hides a key.
     """
+    if spherical and bias is not None:
+        shown = bias > HIDDEN
+        bias, keep = bias.masked_fill(~shown, 0.0), shown if keep is None else keep & shown
     scores, kept = _scores(query, key, keep, bias, scale, causal, softcap)
     if kept is not None:
         scores = scores.masked_fill(~kept, 0.0 if spherical else float("-inf"))
@@ -118,10 +128,12 @@ def _scores(
         scores = torch.tanh(scores / softcap) * softcap
     if bias is not None:
         scores = scores + _grouped(bias, heads)
+    kept = None if keep is None else _grouped(keep, heads)
     if causal:
         n, m = (torch.arange(x.shape[2], device=x.device) for x in (query, key))
-        return scores, n[:, None] >= m[None, :]
-    return scores, None if keep is None else _grouped(keep, heads)
+        before = n[:, None] >= m[None, :]
+        kept = before if kept is None else kept & before
+    return scores, kept
 
 
 def _grouped(mask: Tensor, heads: int) -> Tensor:

@@ -93,7 +93,6 @@ class CpuKernel(PlannedKernel[CpuPlan]):
         except IndexError:
             block = _Block(plan.slots)
         slots = block.slots
-        slots[Slot.COUNTER] = 0
         wanted = thread_count() if threads is None else threads
         slots[Slot.THREADS] = min(wanted, self._max_threads)
         for slot, pointer in zip(self._pointer_slots, pointers):  # noqa: B905 (0.2 us)

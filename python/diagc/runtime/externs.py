@@ -34,21 +34,25 @@ _LIBGCC = (
 _MATH = tuple(name + suffix for name in (*_UNARY, *_BINARY) for suffix in ("", "f"))
 _LIBRARIES = (None, "libm.so.6", "libgcc_s.so.1")  # None: whatever this process has loaded
 
-ALLOWED = frozenset((*_MEMORY, *_MATH, *_LIBGCC, "GOMP_parallel"))
+_OPENMP = ("GOMP_parallel", "omp_get_thread_num")
+
+ALLOWED = frozenset((*_MEMORY, *_MATH, *_LIBGCC, *_OPENMP))
 
 
 @cache
 def resolve(name: str) -> int | None:
     """Give the address of an allowed function, or None when it is not allowed or not found.
 
-    `GOMP_parallel` without any OpenMP run time gives 0: a kernel calls it only when it is told to
-    use several threads, and `CpuKernel` never does so then.
+    OpenMP's functions give 0 without any OpenMP run time: a kernel calls them only when it is told
+    to use several threads, and `CpuKernel` never does so then.
     """
     if name not in ALLOWED:
         return None
-    if name == "GOMP_parallel":
+    if name in _OPENMP:
         openmp = find_openmp()
-        return openmp.parallel if openmp is not None else 0
+        if openmp is None:
+            return 0
+        return openmp.parallel if name == "GOMP_parallel" else openmp.thread_number
     for library in _LIBRARIES:
         address = _lookup(library, name)
         if address is not None:

@@ -6,7 +6,8 @@ Every launch takes the same parameters, in this order:
 2. for every workspace: a 64-bit pointer;
 3. for every axis of the signature whose size is None: the size, i32;
 4. for every wire, for every label in order: the stride in elements, i64; the last label of a wire
-   with `unit_stride` has none.
+   with `unit_stride` has none;
+5. of `bulk_launches` only, for every tensor map: its 128 bytes, by value.
 
 `i1` is a byte that holds 0 or 1, `index` is i64. A pointer is aligned to its element only; kernels
 ask at run time whether it is aligned to more. Sizes are below 2**31 - 2**20, so that no
@@ -18,23 +19,26 @@ This module needs nothing but the standard library: packages are loaded without 
 import json
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import Any, TypeAlias
 
 from diagc.errors import CacheError, InternalError, LaunchError
-from diagc.runtime.signature import DTYPES, KernelSignature
+from diagc.runtime.signature import DTYPES, KernelSignature, Wire
 
 __all__ = [
     "GRID_LIMITS",
+    "MAP_ALIGNMENT",
     "Factor",
     "GpuKernel",
     "GpuLaunch",
+    "TensorMap",
     "Workspace",
     "element_count",
     "grid_of",
+    "takes_tensor_maps",
 ]
 
 FORMAT_VERSION = 1
@@ -44,6 +48,9 @@ Factor: TypeAlias = int | str | tuple[str, int]
 
 GRID_LIMITS = (2**31 - 1, 65535, 65535)
 MAX_THREADS = 1024
+MAP_ALIGNMENT = 16
+_MOST_POSITIONS, _LONGEST_STRIDE = 2**32, 2**40
+MAX_DIMENSIONS, MAX_BOX, SWIZZLES = 5, 256, (0, 32, 64, 128)
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,28 @@ class Workspace:
 
 
 @dataclass(frozen=True)
+class TensorMap:
+    """A description of an argument by which a GPU copies boxes of it, `cuTensorMapEncodeTiled`.
+
+    Args:
+        wire: number of the argument; its last axis is the innermost dimension.
+        box: positions along each axis that a copy takes.
+        swizzle: bytes of a line in shared memory whose chunks are swizzled: 0, 32, 64 or 128.
+    """
+
+    wire: int
+    box: tuple[int, ...]
+    swizzle: int
+
+    def __post_init__(self) -> None:
+        """Check what the driver would refuse, whatever the array."""
+        object.__setattr__(self, "box", tuple(self.box))
+        right = 1 <= len(self.box) <= MAX_DIMENSIONS and all(1 <= n <= MAX_BOX for n in self.box)
+        if not right or self.swizzle not in SWIZZLES or self.wire < 0:
+            raise InternalError(f"a tensor map is malformed: {self}")
+
+
+@dataclass(frozen=True)
 class GpuKernel:
     """One kernel for one architecture; hashable, and the same after `from_json(to_json())`.
 
@@ -107,6 +136,9 @@ class GpuKernel:
         arch: such as "sm_80".
         ptx: text of the module that holds all launches.
         cubin: the same, assembled for `arch`; None where no assembler was at hand.
+        tensor_maps: parameters of `bulk_launches`, in order.
+        bulk_launches: what runs in place of `launches` on arrays that tensor maps can describe
+            (`takes_tensor_maps`); empty if nothing copies by tensor maps.
     """
 
     signature: KernelSignature
@@ -115,19 +147,28 @@ class GpuKernel:
     arch: str
     ptx: str
     cubin: bytes | None = None
+    tensor_maps: tuple[TensorMap, ...] = ()
+    bulk_launches: tuple[GpuLaunch, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that there is a launch, and that every factor names an axis of the signature."""
         object.__setattr__(self, "launches", tuple(self.launches))
         object.__setattr__(self, "workspaces", tuple(self.workspaces))
+        object.__setattr__(self, "tensor_maps", tuple(self.tensor_maps))
+        object.__setattr__(self, "bulk_launches", tuple(self.bulk_launches))
         if not self.launches:
             raise InternalError(f"kernel '{self.signature.symbol}' has no launch")
-        products = [entry for launch in self.launches for entry in launch.grid]
+        both = (*self.launches, *self.bulk_launches)
+        products = [entry for launch in both for entry in launch.grid]
         products += [workspace.size for workspace in self.workspaces]
         known = set(self.signature.static_sizes)
         unknown = {label for entry in products for label in _labels(entry)} - known
         if unknown:
             raise InternalError(f"grids of '{self.signature.symbol}' name {sorted(unknown)}")
+        for item in self.tensor_maps:
+            wires = self.signature.args
+            if item.wire >= len(wires) or len(item.box) != len(wires[item.wire].labels):
+                raise InternalError(f"'{self.signature.symbol}' has the wrong tensor map {item}")
 
     @cached_property
     def dynamic_axes(self) -> tuple[str, ...]:
@@ -149,9 +190,11 @@ class GpuKernel:
             "version": FORMAT_VERSION,
             "signature": self.signature.to_json(),
             "launches": [vars(launch) for launch in self.launches],
+            "bulk_launches": [vars(launch) for launch in self.bulk_launches],
             "workspaces": [vars(workspace) for workspace in self.workspaces],
             "arch": self.arch,
             "ptx": self.ptx,
+            "tensor_maps": [vars(item) for item in self.tensor_maps],
             "cubin": None if self.cubin is None else b64encode(self.cubin).decode(),
         }
         return json.dumps(fields, sort_keys=True)
@@ -199,6 +242,35 @@ def grid_of(launch: GpuLaunch, sizes: Mapping[str, int]) -> tuple[int, int, int]
     return counts[0], counts[1], counts[2]
 
 
+def takes_tensor_maps(
+    kernel: GpuKernel, sizes: Mapping[str, int], strides: Sequence[Sequence[int]]
+) -> bool:
+    """Whether tensor maps can describe arrays that begin at multiples of `MAP_ALIGNMENT` bytes.
+
+    CUDA driver API, cuTensorMapEncodeTiled: sizes from 1 to 2**32, strides in bytes a multiple of
+    16 and below 2**40, neighbours along the last axis neighbours in memory.
+
+    Args:
+        kernel: with `tensor_maps`.
+        sizes: of every axis.
+        strides: of every wire, in elements.
+    """
+    return bool(kernel.bulk_launches) and all(
+        _is_describable(kernel.signature.args[item.wire], sizes, strides[item.wire])
+        for item in kernel.tensor_maps
+    )
+
+
+def _is_describable(wire: Wire, sizes: Mapping[str, int], strides: Sequence[int]) -> bool:
+    width = DTYPES[wire.dtype]
+    outer = [width * stride for stride in strides[:-1]]
+    return (
+        all(1 <= sizes[label] <= _MOST_POSITIONS for label in wire.labels)
+        and strides[-1] == 1
+        and all(0 < step < _LONGEST_STRIDE and step % MAP_ALIGNMENT == 0 for step in outer)
+    )
+
+
 def _value(factor: Factor, sizes: Mapping[str, int]) -> int:
     if isinstance(factor, int):
         return factor
@@ -230,20 +302,25 @@ def _factors(items: list[Any]) -> tuple[Factor, ...]:
     return tuple(tuple(item) if isinstance(item, list) else item for item in items)
 
 
-def _read(fields: Mapping[str, Any]) -> GpuKernel:
-    launches = [
+def _read_launches(items: Iterable[Mapping[str, Any]]) -> tuple[GpuLaunch, ...]:
+    return tuple(
         GpuLaunch(**{**launch, "grid": tuple(_factors(entry) for entry in launch["grid"])})
-        for launch in fields["launches"]
-    ]
+        for launch in items
+    )
+
+
+def _read(fields: Mapping[str, Any]) -> GpuKernel:
     workspaces = [
         Workspace(str(entry["dtype"]), _factors(entry["size"])) for entry in fields["workspaces"]
     ]
     cubin = None if fields["cubin"] is None else b64decode(fields["cubin"], validate=True)
     return GpuKernel(
         KernelSignature.from_json(fields["signature"]),
-        tuple(launches),
+        _read_launches(fields["launches"]),
         tuple(workspaces),
         str(fields["arch"]),
         str(fields["ptx"]),
         cubin,
+        tuple(TensorMap(**item) for item in fields.get("tensor_maps", ())),
+        _read_launches(fields.get("bulk_launches", ())),
     )

@@ -16,10 +16,17 @@ __all__ = ["OpenMP", "find_openmp"]
 
 @dataclass(frozen=True)
 class OpenMP:
-    """A loaded libgomp: where it came from and the address of `GOMP_parallel`."""
+    """A loaded libgomp: where it came from, the addresses of two of its functions.
+
+    Args:
+        library: name or path.
+        parallel: of `GOMP_parallel`.
+        thread_number: of `omp_get_thread_num`.
+    """
 
     library: str
     parallel: int
+    thread_number: int
 
 
 @cache
@@ -48,10 +55,11 @@ def _open(library: str) -> OpenMP | None:
     """
     for name, mode in ((Path(library).name, os.RTLD_NOLOAD), (library, 0)):
         try:
-            function = ctypes.CDLL(name, mode=mode | os.RTLD_LAZY).GOMP_parallel
+            loaded = ctypes.CDLL(name, mode=mode | os.RTLD_LAZY)
+            functions = (loaded.GOMP_parallel, loaded.omp_get_thread_num)
         except (OSError, AttributeError):
             continue
-        address = ctypes.cast(function, ctypes.c_void_p).value
-        if address is not None:
-            return OpenMP(library, address)
+        parallel, number = (ctypes.cast(f, ctypes.c_void_p).value for f in functions)
+        if parallel is not None and number is not None:
+            return OpenMP(library, parallel, number)
     return None

@@ -109,7 +109,7 @@ class Planner:
     ) -> None:
         """Give every input its slot."""
         self.device = device
-        self._reuse = reuse
+        self.reuses = reuse
         self._lasting: set[int] = set()
         self.input_count = len(tensors)
         self._bases = [(tuple(t.shape), t.stride()) for t in tensors]
@@ -190,7 +190,7 @@ class Planner:
         self, make: _Make, reads: Sequence[Array], writes: Sequence[Array], keeps: bool
     ) -> None:
         self._actions.append((make, tuple(a.slot for a in (*reads, *writes))))
-        if keeps and self._reuse:
+        if keeps and self.reuses:
             self._lasting.update(array.slot for array in writes)
 
     def getter(self, array: Array) -> Callable[[Values], Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from diagc.runtime.contraction import Labelled, MatrixProduct, Operand, plan_product
-from diagc.runtime.plan import Array, Values
+from diagc.runtime.plan import Action, Array, Values
 from diagc.runtime.plan_scope import Scope
 from diagc.runtime.steps import Contract
 from diagc.runtime.strides import permuted_strides
@@ -82,14 +82,35 @@ def _matrix_product(scope: Scope, step: Contract, lhs: _Factor, rhs: _Factor) ->
     strides = permuted_strides(sizes, [labels.index(label) for label in product.out])
     result = Array(slot, 0, tuple(sizes), strides, arrays[0].dtype)
     multiply = _FUNCTIONS[batch == 1, step.bias is not None]
-    getters = [scope.planner.getter(array) for array in arrays]
-
-    def action(values: Values) -> None:
-        # what is there is kept from the block before
-        values[slot] = multiply(*[get(values) for get in getters], out=values[slot])
-
-    scope.planner.emit(action, arrays, [result], keeps=True)
+    scope.planner.emit(_multiplication(scope, multiply, arrays, slot), arrays, [result], keeps=True)
     return result
+
+
+def _multiplication(
+    scope: Scope, multiply: Callable[..., Any], arrays: Sequence[Array], slot: int
+) -> Action:
+    """The call of the library; most are products of whole tensors into a new one."""
+    getters = [scope.planner.getter(array) for array in arrays]
+    if scope.planner.reuses or len(arrays) != 2:
+
+        def general(values: Values) -> None:
+            # what is there is kept from the block before
+            values[slot] = multiply(*[get(values) for get in getters], out=values[slot])
+
+        return general
+    if all(map(scope.planner.is_whole, arrays)):
+        first, second = (array.slot for array in arrays)
+
+        def whole(values: Values) -> None:
+            values[slot] = multiply(values[first], values[second])
+
+        return whole
+    left, right = getters
+
+    def fresh(values: Values) -> None:
+        values[slot] = multiply(left(values), right(values))
+
+    return fresh
 
 
 # by whether there is one matrix only, and whether there is a bias
@@ -121,7 +142,20 @@ def _view(scope: Scope, factor: _Factor, operand: Operand) -> Array:
     array = factor.array
     if operand.copy is not None:
         array = scope.planner.copy(array, factor.axes(operand.copy))
-    return array._replace(shape=operand.shape, strides=operand.strides)
+    return array._replace(shape=operand.shape, strides=_dense_ones(operand.shape, operand.strides))
+
+
+def _dense_ones(shape: tuple[int, int, int], strides: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Strides of a batch of matrices, those of axes of one position as in a dense matrix.
+
+    Such a stride says nothing, but torch copies a matrix of one row whose rows lie 0 apart.
+    """
+    batch, rows, columns = strides
+    if shape[2] == 1:
+        columns = 1
+    if shape[1] == 1:
+        rows = shape[2] if columns == 1 else 1
+    return batch, rows, columns
 
 
 def _outer_product(scope: Scope, lhs: _Factor, rhs: _Factor) -> Array:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from torch._C._dynamo.guards import TensorGuards
 
-from diagc.runtime.program import plan_key
 from diagc.runtime.specialization import Ready
 from diagc.runtime.torch_ops import are_plain, in_mode
 
@@ -31,7 +31,10 @@ class Repeat:
         self._modes = modes
         self._specialization = ready.specialization
         self._plan = ready.plan
-        self._key = plan_key(ready.inputs)
+        # the key of a plan takes five times as long; None: no size and no stride is open
+        self._inputs = TensorGuards(
+            *ready.inputs, dynamic_dims_sizes=None, dynamic_dims_strides=None
+        )
 
     def ready(
         self, args: Sequence[torch.Tensor], kwargs: Mapping[str, Any], modes: tuple[bool, ...]
@@ -43,7 +46,7 @@ class Repeat:
             return None
         try:
             inputs = self._specialization.inputs(args)
-            if plan_key(inputs) != self._key:
+            if not self._inputs.check(*inputs):
                 return None
         except (RuntimeError, AttributeError):  # no strides: sparse or nested; an emptied weight
             return None

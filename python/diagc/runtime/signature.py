@@ -4,10 +4,10 @@ A kernel exports one function `void <symbol>(int64_t *ctx)`. The slots of `ctx`,
 
 | slots | what |
 |---|---|
-| 0 | task counter: 0 at the call, advanced atomically by the worker threads |
+| 0 | where the task counters are, one for each thread: written by the kernel's entry |
 | 1 | number of tasks: written by the kernel's entry, from the sizes |
-| 2 | number of threads to use, at least 1 |
-| 3..7 | unused, so that the counter has a cache line of its own (`ctx` is 64-byte aligned) |
+| 2 | number of threads to use, at least 1; the entry makes it no larger than the number of tasks |
+| 3..7 | unused |
 | 8.. | the size of every axis, in the order of `axes` |
 | then | of every argument, then of every result: the data pointer, one stride per label |
 
@@ -62,7 +62,7 @@ STORAGE: Mapping[str, str] = {"index": "i64"}
 class Slot:
     """The fixed slots."""
 
-    COUNTER, TASKS, THREADS = 0, 1, 2
+    COUNTERS, TASKS, THREADS = 0, 1, 2
 
 
 @dataclass(frozen=True)

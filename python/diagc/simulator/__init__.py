@@ -5,7 +5,7 @@
 >>> print(report)                                          # doctest: +SKIP
 """
 
-from diagc.simulator.buffers import Buffer
+from diagc.simulator.buffers import Buffer, TensorMap
 from diagc.simulator.findings import KINDS, Finding
 from diagc.simulator.kernel import SimulatedKernel, simulate_kernel
 from diagc.simulator.launch import SimulatorOptions, simulate
@@ -19,6 +19,7 @@ __all__ = [
     "Report",
     "SimulatedKernel",
     "SimulatorOptions",
+    "TensorMap",
     "simulate",
     "simulate_kernel",
 ]

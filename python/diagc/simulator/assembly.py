@@ -4,8 +4,15 @@ import re
 from collections.abc import Callable
 
 from diagc.errors import UnsupportedError
-from diagc.simulator.emitter import Emitter
-from diagc.simulator.intrinsics import Call, int32, pure
+from diagc.simulator.emitter import SCRATCH, Emitter
+from diagc.simulator.intrinsics import (
+    Call,
+    address,
+    int32,
+    load_result,
+    pure,
+    store_operands,
+)
 from diagc.simulator.types import Operand
 
 __all__ = ["rewrite_assembly"]
@@ -55,7 +62,88 @@ def _add_pair(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
     emitter.line(f"atomicrmw fadd {place.text}, {pair.text} monotonic, align 4")
 
 
+_ADDS, _REGISTERS, _TRANSPOSED_A, _TRANSPOSED_B, _BF16 = (1 << bit for bit in range(5))
+"""Bits of `How` in product.cpp."""
+
+
+def _product(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
+    """Operands are accumulators, if there are any, A, and the descriptor of B."""
+    n, registers = int(match["n"]), match["rows"].startswith("{")
+    first, *second = [part.strip() for part in match["transposed"].split(",")]
+    tails = ("0", first) if registers else (first, *second)
+    if len(second) == registers:
+        raise UnsupportedError(call.name, reason="a product has other immediates")
+    how = _REGISTERS * registers | _BF16 * (match["type"] == "bf16")
+    how |= _TRANSPOSED_A * (tails[0] == "1") | _TRANSPOSED_B * (tails[1] == "1")
+    adds = match["adds"] == "1"
+    if len(call.operands) != adds * n // 2 + (5 if registers else 2):
+        raise UnsupportedError(call.name, reason="accumulators that are added are inputs as well")
+    store_operands(emitter, call.operands)
+    scratch = Operand("ptr", SCRATCH)
+    emitter.call("void", "diagc_sim_product", scratch, int32(n), int32(how | _ADDS * adds))
+    load_result(emitter, call)
+
+
+def _tied(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
+    """A wait that hands on what was waited for, or a fence that hands on what it was given."""
+    operands = call.operands if call.result else ()
+    if not match["wait"]:
+        emitter.call("void", "diagc_sim_product_fence")
+        hand_on(emitter, call)
+        return
+    store_operands(emitter, operands)
+    numbers = int32(len(operands)), int32(int(match["groups"]))
+    emitter.call("void", "diagc_sim_product_wait", Operand("ptr", SCRATCH), *numbers)
+    if call.result:
+        load_result(emitter, call)
+
+
+def hand_on(emitter: Emitter, call: Call) -> None:
+    """The result, a struct or one value, of the operands as they are."""
+    if not call.result:
+        return
+    if not call.type.startswith("{"):
+        emitter.line(f"{call.result} = bitcast {call.operands[0].text} to {call.type}")
+        return
+    value = Operand(call.type, "poison")
+    for i, item in enumerate(call.operands[:-1]):
+        value = emitter.value(call.type, f"insertvalue {value.text}, {item.text}, {i}")
+    last = len(call.operands) - 1
+    emitter.line(f"{call.result} = insertvalue {value.text}, {call.operands[-1].text}, {last}")
+
+
+def _wait_mbarrier(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
+    place, parity = call.operands[:2]
+    emitter.call("void", "diagc_sim_mbarrier_wait", address(emitter, place), parity)
+
+
+def _try_mbarrier(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
+    place, parity = call.operands[:2]
+    operands = (address(emitter, place), parity)
+    emitter.call("i32", "diagc_sim_mbarrier_try_wait", *operands, into=call.result)
+
+
+_TRY_WAIT = r"mbarrier\.try_wait\.parity\.shared(?:::cta)?\.b64"
+
 _RULES: tuple[tuple[str, Rule], ...] = (
+    (
+        r"\{ ?\.reg \.pred p; setp\.ne\.b32 p, (?P<adds>[01]), 0; "
+        r"wgmma\.mma_async\.sync\.aligned\.m64n(?P<n>\d+)k16\.f32"
+        r"\.(?P<type>bf16|f16)\.(?P=type) \{[^}]*\}, (?P<rows>\{[^}]*\}|\$\d+), \$\d+, "
+        r"p, 1, 1, (?P<transposed>[01](?:, [01])?); ?\}",
+        _product,
+    ),
+    (r"wgmma\.(?P<wait>wait)_group\.sync\.aligned (?P<groups>\d+);?", _tied),
+    (r"wgmma\.(?P<wait>)fence\.sync\.aligned;?", _tied),
+    (
+        rf"\{{ ?\.reg \.pred P1; LAB_WAIT: {_TRY_WAIT} P1, \[\$0\], \$1(?:, \$2)?; "
+        r"@P1 bra(?:\.uni)? DONE; bra(?:\.uni)? LAB_WAIT; DONE: \}",
+        _wait_mbarrier,
+    ),
+    (
+        rf"\{{ ?\.reg \.pred P1; {_TRY_WAIT} P1, \[\$1\], \$2; selp\.b32 \$0, 1, 0, P1; ?\}}",
+        _try_mbarrier,
+    ),
     (r"pmevent .*;?", _nothing),
     (r"griddepcontrol\.\w+;?", _nothing),
     (r"(?:membar|fence)[\w.:]*;?", _nothing),

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from diagc.errors import LaunchError
 
-__all__ = ["Buffer"]
+__all__ = ["Buffer", "TensorMap"]
 
 
 @dataclass
@@ -59,3 +59,25 @@ class Buffer:
         strides = tuple(stride // itemsize for stride in self.array.strides)
         view = np.lib.stride_tricks.as_strided(self.written, self.array.shape, strides)
         return int(self.array.size - np.count_nonzero(view))
+
+
+@dataclass(frozen=True)
+class TensorMap:
+    """A tensor map, as `cuTensorMapEncodeTiled` makes it, of one of a launch's buffers.
+
+    Args:
+        buffer: the array; all of its axes.
+        box: positions that a copy takes along each axis.
+        order: axes from the innermost one on; by default from the last to the first.
+        swizzle: bytes of a line in shared memory whose chunks are swizzled: 0, 32, 64 or 128.
+    """
+
+    buffer: Buffer
+    box: tuple[int, ...]
+    order: tuple[int, ...] = ()
+    swizzle: int = 128
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """Axes of the array, the innermost one first."""
+        return self.order or tuple(reversed(range(self.buffer.array.ndim)))

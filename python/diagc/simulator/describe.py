@@ -103,6 +103,8 @@ def _in_flight(f: _Facts) -> str:
 
 
 def _source(f: _Facts) -> str:
+    if f.native.buffer == _SHARED:
+        return f"{f.access} of {f.place}, which an asynchronous product still reads"
     return f"{f.access} of {f.place} while an asynchronous copy of {f.other} from it is under way"
 
 
@@ -117,6 +119,12 @@ def _divergent(f: _Facts) -> str:
 
 
 def _deadlock(f: _Facts) -> str:
+    if f.native.buffer == _SHARED:
+        arrivals, missing = f.native.size >> 32, f.native.size & 0xFFFFFFFF
+        return (
+            f"waits for a phase of the mbarrier at byte {f.native.offset} that lacks {arrivals} "
+            f"arrivals and {missing} bytes, and nothing else can run"
+        )
     return "waits at a barrier that the other threads never reach, and nothing else can run"
 
 
@@ -140,6 +148,43 @@ def _copy_size(f: _Facts) -> str:
     return f"an asynchronous copy of {f.native.offset} bytes is told to read {f.native.size}"
 
 
+def _accumulator(f: _Facts) -> str:
+    return "uses a sum of wgmma, but not as a wait for the product has given it"
+
+
+def _fence(f: _Facts) -> str:
+    if f.native.buffer == _NOWHERE:
+        return "a product without a wgmma.fence since the last wait for products"
+    return (
+        f"{f.access} of {f.place} by the asynchronous proxy, with no fence of it behind the "
+        f"{f.other_access} by {f.other}"
+    )
+
+
+_MISUSES = (
+    "is none that was initialised",
+    "gets more arrivals than its phase expects",
+    "is initialised or invalidated while threads wait for it",
+    "is initialised for no arrivals",
+)
+
+
+def _mbarrier(f: _Facts) -> str:
+    return f"the mbarrier at byte {f.native.offset} {_MISUSES[f.native.size]}"
+
+
+_DESCRIPTORS = (
+    "the address of a tensor map is none of a parameter",
+    "a copy has another number of coordinates than its tensor map has dimensions",
+    "the simulator knows matrix descriptors with a swizzle of 128 bytes only",
+    "a matrix descriptor has a base offset, which the simulator does not know",
+)
+
+
+def _descriptor(f: _Facts) -> str:
+    return _DESCRIPTORS[f.native.offset]
+
+
 _MESSAGES = {
     "out-of-bounds": _out_of_bounds,
     "misaligned": _misaligned,
@@ -155,4 +200,8 @@ _MESSAGES = {
     "inactive-lane": _inactive,
     "division-by-zero": _division,
     "copy-size": _copy_size,
+    "accumulator": _accumulator,
+    "fence": _fence,
+    "mbarrier": _mbarrier,
+    "descriptor": _descriptor,
 }

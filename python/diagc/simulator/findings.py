@@ -21,6 +21,10 @@ KINDS = (
     "inactive-lane",
     "division-by-zero",
     "copy-size",
+    "accumulator",
+    "fence",
+    "mbarrier",
+    "descriptor",
     "unwritten-result",
 )
 """In the order of `Kind` in native/interface.h; the last one is found here."""

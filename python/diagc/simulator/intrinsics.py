@@ -11,7 +11,7 @@ from diagc.errors import UnsupportedError
 from diagc.simulator.emitter import SCRATCH, Emitter
 from diagc.simulator.types import Operand
 
-__all__ = ["Call", "int32", "rewrite_intrinsic"]
+__all__ = ["Call", "address", "int32", "load_result", "pure", "rewrite_intrinsic", "store_operands"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,54 @@ def store_operands(emitter: Emitter, operands: tuple[Operand, ...]) -> None:
 def load_result(emitter: Emitter, call: Call) -> None:
     """Take the result, packed, from the scratch memory."""
     emitter.line(f"{call.result} = load {call.type}, ptr {SCRATCH}, align 4")
+
+
+def address(emitter: Emitter, pointer: Operand) -> Operand:
+    """A pointer of any address space, or an address of shared memory in an i32, as i64."""
+    if pointer.type == "i32":
+        return emitter.value("i64", f"zext {pointer.text} to i64")
+    return emitter.value("i64", f"ptrtoint {pointer.text} to i64")
+
+
+def _mbarrier_init(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
+    place, *count = call.operands
+    emitter.call("void", f"diagc_sim_mbarrier_{match['what']}", address(emitter, place), *count)
+
+
+def _mbarrier_arrive(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
+    """Its own operand is a number of bytes, or else of arrivals."""
+    place, *number = call.operands
+    value = number[0] if number else int32(1)
+    arrivals, size = (int32(1), value) if match["bytes"] else (value, int32(0))
+    if not match["arrive"]:
+        arrivals = int32(0)
+    operands = (address(emitter, place), arrivals, size)
+    emitter.call("i64", "diagc_sim_mbarrier_arrive", *operands, into=call.result)
+
+
+def _proxy_fence(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
+    emitter.call("void", "diagc_sim_proxy_fence")
+
+
+def _bulk_load(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
+    rank = int(match["rank"])
+    places = [address(emitter, pointer) for pointer in call.operands[:3]]
+    store_operands(emitter, call.operands[3 : 3 + rank])
+    emitter.call("void", "diagc_sim_bulk_load", *places, Operand("ptr", SCRATCH), int32(rank))
+
+
+def _product_wait(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
+    allowed = emitter.value("i32", f"trunc {call.operands[0].text} to i32")
+    scratch = Operand("ptr", SCRATCH)
+    emitter.call("void", "diagc_sim_product_wait", scratch, int32(0), allowed)
+
+
+def _product_fence(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
+    emitter.call("void", "diagc_sim_product_fence")
+
+
+def _product_commit(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
+    emitter.call("void", "diagc_sim_product_commit")
 
 
 _ELEMENTS = {"f16": 0, "bf16": 1, "tf32": 2}
@@ -260,6 +308,19 @@ _RULES: tuple[tuple[str, Rule], ...] = (
     (r"cp\.async\.commit\.group", _commit),
     (r"cp\.async\.wait\.group", _wait),
     (r"cp\.async\.wait\.all", _wait_all),
+    (r"mbarrier\.(?P<what>init|inval)(?:\.shared)?", _mbarrier_init),
+    (
+        r"mbarrier\.(?P<arrive>arrive)?\.?(?P<bytes>expect\.tx)?"
+        r"(?:\.shared|\.scope\.cta\.space\.cta)?",
+        _mbarrier_arrive,
+    ),
+    (r"fence\.mbarrier_init\.release\.cluster", _proxy_fence),
+    (r"fence\.proxy\.async(?:\.shared_cta)?", _proxy_fence),
+    (r"cp\.async\.bulk\.tensor\.g2s(?:\.cta)?\.tile\.(?P<rank>[1-5])d", _bulk_load),
+    (r"wgmma\.fence\.sync\.aligned", _product_fence),
+    (r"wgmma\.commit_group\.sync\.aligned", _product_commit),
+    (r"wgmma\.wait_group\.sync\.aligned", _product_wait),
+    (r"setmaxnreg\.(?:inc|dec)\.sync\.aligned\.u32", _nothing),
     (r"mma\.m16n8k(?P<k>4|8|16)\.row\.col\.(?P<types>tf32|bf16|f\d+\.f\d+)", _mma),
     (
         r"ldmatrix\.sync\.aligned\.m8n8\.x(?P<count>[124])(?P<trans>\.trans)?\.b16(?:\.p\d)?",

@@ -7,11 +7,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from diagc.runtime.gpu_kernel import GpuKernel, element_count, grid_of
+from diagc.runtime.gpu_kernel import (
+    MAP_ALIGNMENT,
+    GpuKernel,
+    element_count,
+    grid_of,
+    takes_tensor_maps,
+)
 from diagc.runtime.launch_plan import ArrayInfo, LaunchPlan, make_plan
 from diagc.runtime.numpy_launch import NUMPY_DTYPES, call_numpy
 from diagc.runtime.planned_kernel import PlannedKernel
-from diagc.simulator.buffers import Buffer
+from diagc.simulator.buffers import Buffer, TensorMap
 from diagc.simulator.findings import Finding
 from diagc.simulator.launch import Parameter, SimulatorOptions, simulate
 from diagc.simulator.report import Counters, Report
@@ -75,8 +81,11 @@ class SimulatedKernel(PlannedKernel[SimulatedPlan]):
         buffers = self._wire_buffers(plan, pointers)
         scratch = [self._workspace(i, plan) for i in range(len(self.kernel.workspaces))]
         params = self._parameters(plan, [*buffers, *scratch])
-        reports = []
-        for launch in self.kernel.launches:
+        launches, reports = self.kernel.launches, []
+        if self._is_mapped(plan, pointers):
+            launches = self.kernel.bulk_launches
+            params += self._tensor_maps(buffers)
+        for launch in launches:
             grid = grid_of(launch, plan.sizes)
             if 0 not in grid:
                 reports.append(
@@ -93,6 +102,18 @@ class SimulatedKernel(PlannedKernel[SimulatedPlan]):
         if reports:
             total = sum(reports[1:], reports[0])
             self.reports.append(total.with_findings(self._unwritten(buffers)))
+
+    def _is_mapped(self, plan: SimulatedPlan, pointers: Sequence[int]) -> bool:
+        """Whether the launches with tensor maps run, as on a GPU."""
+        starts = [pointers[item.wire] for item in self.kernel.tensor_maps]
+        aligned = all(start % MAP_ALIGNMENT == 0 for start in starts)
+        return aligned and takes_tensor_maps(self.kernel, plan.sizes, plan.strides)
+
+    def _tensor_maps(self, buffers: list[Buffer]) -> list[Parameter]:
+        return [
+            TensorMap(buffers[item.wire], item.box, swizzle=item.swizzle)
+            for item in self.kernel.tensor_maps
+        ]
 
     def _wire_buffers(self, plan: SimulatedPlan, pointers: Sequence[int]) -> list[Buffer]:
         inputs, buffers = len(self.signature.args), []

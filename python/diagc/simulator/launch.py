@@ -10,10 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from diagc.errors import LaunchError
-from diagc.simulator.buffers import Buffer
+from diagc.simulator.buffers import Buffer, TensorMap
 from diagc.simulator.describe import describe
 from diagc.simulator.engine import LoadedProgram, load_program
-from diagc.simulator.native import NativeBuffer, NativeFinding, NativeLaunch, load_runtime
+from diagc.simulator.native import (
+    NativeBuffer,
+    NativeFinding,
+    NativeLaunch,
+    NativeTensorMap,
+    load_runtime,
+)
 from diagc.simulator.report import Counters, Report
 
 __all__ = ["Parameter", "SimulatorOptions", "simulate"]
@@ -22,8 +28,11 @@ _MAX_THREADS = 1024
 _BUFFER_SPACE, _BUFFER_SHIFT = 1 << 62, 44  # kBufferSpace, kBufferShift in machine.h
 _PAGE = 4096
 _WARP = 32
+_MAP_RANK = 5
 
-Parameter = Buffer | int | float
+_MAP_SPACE = 1 << 63  # kMapSpace
+
+Parameter = Buffer | TensorMap | int | float
 
 
 @dataclass(frozen=True)
@@ -75,10 +84,19 @@ def simulate(
     options = options or SimulatorOptions()
     loaded = load_program(code)
     _check_launch(loaded, launch_symbol, params, grid, block_threads, shared_bytes)
-    buffers = tuple(item for item in params if isinstance(item, Buffer))
+    buffers = _buffers(params)
     launch = _Launch(loaded, launch_symbol, params, buffers)
     seconds = launch.run(tuple(grid), block_threads, shared_bytes, options)
     return launch.report(options, seconds)
+
+
+def _buffers(params: Sequence[Parameter]) -> tuple[Buffer, ...]:
+    """Those that are parameters, in order, then others that tensor maps are of."""
+    found = [item for item in params if isinstance(item, Buffer)]
+    for item in params:
+        if isinstance(item, TensorMap) and all(item.buffer is not known for known in found):
+            found.append(item.buffer)
+    return tuple(found)
 
 
 def _check_launch(
@@ -124,11 +142,20 @@ class _Launch:
         self.buffers = buffers
         self.native_buffers = (NativeBuffer * max(len(buffers), 1))(*map(_native, buffers))
         types = loaded.program.kernels[symbol]
-        indices = iter(range(len(buffers)))
-        slots = [
-            _address(next(indices), value) if isinstance(value, Buffer) else _bits(kind, value)
-            for kind, value in zip(types, params, strict=True)
-        ]
+        maps = [item for item in params if isinstance(item, TensorMap)]
+        self.map_count = len(maps)
+        self.native_maps = (NativeTensorMap * max(len(maps), 1))(
+            *(_native_map(item, buffers) for item in maps)
+        )
+        indices, map_addresses = iter(range(len(buffers))), iter(range(_MAP_SPACE, 2 * _MAP_SPACE))
+        slots = []
+        for kind, value in zip(types, params, strict=True):
+            if isinstance(value, Buffer):
+                slots.append(_address(next(indices), value))
+            elif isinstance(value, TensorMap):
+                slots.append(next(map_addresses))
+            else:
+                slots.append(_bits(kind, value))
         self.arguments = (ctypes.c_uint64 * max(len(slots), 1))(*slots)
         self.runs = (ctypes.c_int64 * max(len(loaded.program.tallies), 1))()
 
@@ -150,6 +177,8 @@ class _Launch:
             shared_bytes=program.static_shared + shared,
             buffer_count=len(self.buffers),
             buffers=self.native_buffers,
+            tensor_maps=self.native_maps,
+            tensor_map_count=self.map_count,
             site_count=len(program.sites),
             basic_block_count=len(program.tallies),
             checking=options.checking,
@@ -197,6 +226,26 @@ def _native(buffer: Buffer) -> NativeBuffer:
     )
 
 
+def _native_map(item: TensorMap, buffers: Sequence[Buffer]) -> NativeTensorMap:
+    array, axes = item.buffer.array, item.axes
+    numbers = [i for i, buffer in enumerate(buffers) if buffer is item.buffer]
+    if len(axes) > _MAP_RANK or len(item.box) != len(axes) or not numbers:
+        raise LaunchError(
+            f"a tensor map of '{item.buffer.name}'",
+            expected=f"one of a buffer of this launch, with at most {_MAP_RANK} axes",
+            found=f"{array.ndim} axes, box {item.box}",
+        )
+    return NativeTensorMap(
+        buffer=numbers[0],
+        rank=len(axes),
+        item=array.itemsize,
+        swizzle=item.swizzle,
+        size=tuple(array.shape[axis] for axis in axes),
+        stride=tuple(array.strides[axis] for axis in axes),
+        box=tuple(item.box[axis] for axis in axes),
+    )
+
+
 def _address(index: int, buffer: Buffer) -> int:
     """Where the kernel sees a buffer; at the same place of a page as on the host."""
     middle = 1 << (_BUFFER_SHIFT - 1)
@@ -204,6 +253,8 @@ def _address(index: int, buffer: Buffer) -> int:
 
 
 def _accepted(kind: str) -> type | tuple[type, ...]:
+    if kind == "ptr":  # generic: also of a tensor map that is passed by value
+        return (Buffer, TensorMap)
     if kind.startswith("ptr"):
         return Buffer
     return (int, float) if kind in ("float", "double") else int

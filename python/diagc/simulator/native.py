@@ -5,7 +5,14 @@ from functools import cache
 
 from diagc.simulator.build import runtime_library
 
-__all__ = ["NativeBuffer", "NativeCounters", "NativeFinding", "NativeLaunch", "load_runtime"]
+__all__ = [
+    "NativeBuffer",
+    "NativeCounters",
+    "NativeFinding",
+    "NativeLaunch",
+    "NativeTensorMap",
+    "load_runtime",
+]
 
 
 class NativeFinding(ctypes.Structure):
@@ -41,6 +48,21 @@ class NativeBuffer(ctypes.Structure):
     )
 
 
+class NativeTensorMap(ctypes.Structure):
+    """`sim::TensorMap`."""
+
+    _fields_ = (
+        ("buffer", ctypes.c_int32),
+        ("rank", ctypes.c_int32),
+        ("item", ctypes.c_int32),
+        ("swizzle", ctypes.c_int32),
+        ("size", ctypes.c_int64 * 5),
+        ("stride", ctypes.c_int64 * 5),
+        ("box", ctypes.c_int32 * 5),
+        ("unused", ctypes.c_int32),
+    )
+
+
 class NativeCounters(ctypes.Structure):
     """`sim::Counters`."""
 
@@ -72,6 +94,8 @@ class NativeLaunch(ctypes.Structure):
         ("shared_bytes", ctypes.c_int32),
         ("buffer_count", ctypes.c_int32),
         ("buffers", ctypes.POINTER(NativeBuffer)),
+        ("tensor_maps", ctypes.POINTER(NativeTensorMap)),
+        ("tensor_map_count", ctypes.c_int32),
         ("site_count", ctypes.c_int32),
         ("basic_block_count", ctypes.c_int32),
         ("checking", ctypes.c_int32),

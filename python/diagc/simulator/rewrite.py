@@ -7,9 +7,11 @@ often it is entered; what it holds is tallied here, so that counting costs nothi
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from diagc.errors import UnsupportedError, UserError
+from diagc.simulator.accumulators import accumulator_names, uses
 from diagc.simulator.assembly import rewrite_assembly
 from diagc.simulator.emitter import SCRATCH, Emitter, Site
 from diagc.simulator.intrinsics import Call, int32, rewrite_intrinsic
@@ -24,6 +26,7 @@ ENTRY = "diagc_sim_entry_"
 SHARED_BASE = 0x10000000  # kSharedBase in machine.h
 _SHARED_ALIGN = 1024
 _WIDEST = 1024
+_SLOTS = 320  # of 8 bytes: wgmma takes 133 operands, a wait may tie 256 values
 
 _DEFINE = re.compile(
     r"^define (?P<head>.*?)(?P<type>\S+) @(?P<name>[\w.$]+)\((?P<args>.*)\)(?P<rest>[^)]*)\{$"
@@ -84,10 +87,13 @@ class _Rewriter:
         self.function = ""  # the one that we are in
         self.block_pending = False
         self.function_pending = False
+        self.accumulators: Mapping[str, frozenset[str]] = {}
+        self.asked: set[str] = set()  # accumulators, in this basic block
 
     def run(self, text: str) -> HostProgram:
         lines = text.splitlines()
         self.place_shared(lines)
+        self.accumulators = accumulator_names(lines)
         for number, line in enumerate(lines, 1):
             try:
                 self.top_level(line, number) if not self.function else self.in_function(
@@ -196,16 +202,28 @@ class _Rewriter:
             self.start_block(number)
         where = self.locations.get(debug[1]) if debug else None
         op = tally(self.tallies[-1], body) if self.tallies else ""
-        self.dispatch(result, body, plain, Site(op, plain, number, where))
+        site = Site(op, plain, number, where)
+        self.ask_accumulators(body, site)
+        self.dispatch(result, body, plain, site)
+
+    def ask_accumulators(self, body: str, site: Site) -> None:
+        """Before an instruction: whether what it uses of wgmma's sums was waited for."""
+        names = uses(body, self.accumulators.get(self.function, frozenset()))
+        for name in names:
+            if name not in self.asked:
+                self.emitter.site = self.add_site(site)
+                self.emitter.call("void", "diagc_sim_accumulator", Operand("float", name))
+        self.asked |= set(names)
 
     def start_block(self, number: int) -> None:
         if self.function_pending:
-            self.emitter.line(f"{SCRATCH} = alloca [64 x i64], align 16")
+            self.emitter.line(f"{SCRATCH} = alloca [{_SLOTS} x i64], align 16")
         if self.block_pending:
             self.emitter.site = self.add_site(Site("loop", "", number, None))
             self.emitter.call("void", "diagc_sim_block", int32(len(self.tallies)))
             self.tallies.append(Counter())
             self.block_lines.append(number)
+            self.asked.clear()
         self.function_pending = self.block_pending = False
 
     def add_site(self, site: Site) -> int:

@@ -26,9 +26,9 @@ _BY_OPCODE = {
     ),
 }
 _BY_INTRINSIC = (
-    (r"nvvm\.(?:mma|wgmma)\b.*", "tensor"),
+    (r"nvvm\.mma\b.*", "tensor"),
     (r"nvvm\.(?:ldmatrix|stmatrix|cp\.async\.c|cp\.async\.bulk\.tensor).*", "lsu"),
-    (r"nvvm\.(?:cp\.async|bar|membar|mbarrier|fence).*", "barrier"),
+    (r"nvvm\.(?:cp\.async|bar|membar|mbarrier|fence|wgmma|setmaxnreg).*", "barrier"),
     (r"nvvm\.(?:shfl|vote|match|redux|elect).*", "warp"),
     (r"nvvm\.\w+\.approx.*|(?:exp2?|log2?|sqrt|sin|cos|tanh)\..*", "mufu"),
     (r"nvvm\.(?:ff2|f2).*", "convert"),
@@ -44,6 +44,7 @@ def _pipe_of(name: str) -> str | None:
 
 
 _CALLED = re.compile(r"@([\w.$]+)\(")
+_NAMED = re.compile(r"\b(?:wgmma|mbarrier)\.[\w.]+")  # behind declarations of registers and labels
 _ASM = re.compile(r' asm [^"]*"([^" ;\\]*)')
 
 
@@ -72,7 +73,9 @@ def _lanes(body: str) -> int:
 def _tally_call(counts: Counter[str], body: str) -> str:
     asm = _ASM.search(body)
     if asm is not None:
-        return asm[1]
+        named = _NAMED.search(body)
+        counts["tensor"] += named is not None and named[0].startswith("wgmma.mma")
+        return asm[1] if named is None else named[0]
     called = _CALLED.search(body)
     if called is None:
         return "call"

@@ -94,7 +94,7 @@ class Target:
                 found=f"a {found.kind}",
                 remedy="leave out --target, or see 'diagc targets'",
             )
-        if self.arch and self.arch > found.architecture:
+        if self.arch and self.arch.rstrip("a") > found.architecture:
             raise TargetError(
                 f"code for {self.arch} does not run on the device '{found.name}'",
                 expected=f"an architecture up to {found.architecture}",

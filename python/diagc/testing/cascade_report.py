@@ -1,5 +1,8 @@
 """Counts what the compiler makes of random cascades: `python -m diagc.testing.cascade_report 1000`.
 
+A second number is that of processes, which share the seeds; what stands behind a figure is printed
+as it is found.
+
 Half are legal, half not. Counted are wrong accepts, wrong refusals, refusals without a witness,
 cascades whose rank by numbers is not what their construction says, and wrong results.
 """
@@ -7,7 +10,8 @@ cascades whose rank by numbers is not what their construction says, and wrong re
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, fields
 
 from diagc.algebra.finite_rank import MOST_SUMS
 from diagc.testing.cascade_judge import ranks, run_errors, verdict
@@ -16,6 +20,8 @@ from diagc.testing.random_cascades import random_cascade
 __all__ = ["Report", "report"]
 
 _WITNESSES = ("singular values", "on the row", "moves by", "seen twice", "is no number where")
+
+_KINDS = ("wrong_accepts", "wrong_refusals", "without_witness", "mislabelled", "wrong_results")
 
 
 @dataclass
@@ -32,10 +38,14 @@ class Report:
 
     def __str__(self) -> str:
         """One line a figure."""
-        kinds = ("wrong_accepts", "wrong_refusals", "without_witness", "mislabelled")
-        counts = [(kind, len(getattr(self, kind))) for kind in (*kinds, "wrong_results")]
+        counts = [(kind, len(getattr(self, kind))) for kind in _KINDS]
         lines = [("legal", self.legal), ("illegal", self.illegal), *counts]
         return "\n".join(f"{kind.replace('_', ' '):<16} {count}" for kind, count in lines)
+
+    def joined(self, other: "Report") -> "Report":
+        """Both together."""
+        names = [part.name for part in fields(self)]
+        return Report(*(getattr(self, name) + getattr(other, name) for name in names))
 
 
 def report(seeds: Iterable[int], numbers_every: int = 1) -> Report:
@@ -72,17 +82,30 @@ def _judge(found: Report, seed: int, legal: bool, numbers: bool) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Print the figures, and what stands behind those that should be 0."""
-    count = int(arguments[0]) if arguments else 100
-    start = time.process_time()
-    found = report(range(count))
-    for kind in ("wrong_accepts", "wrong_refusals", "without_witness", "mislabelled"):
-        for facts in getattr(found, kind):
-            print(f"{kind}: {facts}\n")
-    for facts in found.wrong_results:
-        print(f"wrong result: {facts}\n")
+    count, processes = (int(text) for text in (*arguments, *("100", "1")[len(arguments) :]))
+    pieces = [range(first, min(first + _PIECE, count)) for first in range(0, count, _PIECE)]
+    found, seconds = Report(), 0.0
+    with ProcessPoolExecutor(processes) as pool:
+        for part, taken in pool.map(_timed, pieces):
+            _print_complaints(part)
+            found, seconds = found.joined(part), seconds + taken
     print(found)
-    print(f"{'processor time':<16} {time.process_time() - start:.0f} s")
+    print(f"{'processor time':<16} {seconds:.0f} s")
     return bool(found.wrong_accepts or found.wrong_results or found.mislabelled)
+
+
+_PIECE = 25  # seeds
+
+
+def _timed(seeds: range) -> tuple[Report, float]:
+    start = time.process_time()
+    return report(seeds), time.process_time() - start
+
+
+def _print_complaints(found: Report) -> None:
+    for kind in _KINDS:
+        for facts in getattr(found, kind):
+            print(f"{kind.replace('_', ' ')}: {facts}\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -194,6 +194,27 @@ Result cuStreamIsCapturing(void *stream, int *out) {
   return OK;
 }
 
+/* The map is: a mark, data type, rank, swizzle, address, then sizes, strides and box. */
+Result cuTensorMapEncodeTiled(void *map, int type, unsigned rank, void *address,
+                              const uint64_t *sizes, const uint64_t *strides, const uint32_t *box,
+                              const uint32_t *steps, int interleave, int swizzle, int promotion,
+                              int fill) {
+  BEGIN;
+  LOG("map type %d swizzle %d at %#lx :", type, swizzle, (unsigned long)(uintptr_t)address);
+  for (unsigned i = 0; i < rank; i++)
+    LOG(" %lu/%lu/%u", (unsigned long)sizes[i], i ? (unsigned long)strides[i - 1] : 0, box[i]);
+  LOG("\n");
+  if ((uintptr_t)map % 64 || (uintptr_t)address % 16 || rank < 1 || rank > 5) return INVALID_VALUE;
+  if (interleave || promotion > 3 || fill) return INVALID_VALUE;
+  for (unsigned i = 0; i < rank; i++) {
+    if (!sizes[i] || !box[i] || box[i] > 256 || steps[i] != 1) return INVALID_VALUE;
+    if (i && (!strides[i - 1] || strides[i - 1] % 16)) return INVALID_VALUE;
+  }
+  memset(map, 0xA5, 128);
+  memcpy(map, &address, sizeof address);
+  return OK;
+}
+
 /* sum[n, c] = x[n, c] + y[n, c] in f32: three pointers, sizes n and c, strides of n thrice. */
 static void run_add(void **p) {
   float *x = *(float **)p[0], *y = *(float **)p[1], *sum = *(float **)p[2];

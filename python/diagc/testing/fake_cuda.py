@@ -68,13 +68,13 @@ class FakeCuda:
         """Say what the driver and its GPUs are."""
         self._library.fake_machine(version, devices, *capability, shared)
 
-    def expect(self, kernel: GpuKernel) -> None:
-        """Tell the fake how large the parameters are, by the documented order."""
+    def expect(self, kernel: GpuKernel, *, bulk: bool = False) -> None:
+        """Tell the fake how large the parameters are, of `bulk_launches` or of the others."""
         wires = kernel.signature.wires
         pointers = [8] * (len(wires) + len(kernel.workspaces))
         sizes = [4] * sum(axis.size is None for axis in kernel.signature.axes)
         strides = [8] * sum(len(wire.labels) - wire.unit_stride for wire in wires)
-        widths = [*pointers, *sizes, *strides]
+        widths = [*pointers, *sizes, *strides, *[128] * (len(kernel.tensor_maps) * bulk)]
         self._library.fake_parameters((ctypes.c_int * len(widths))(*widths), len(widths))
 
     def capture(self, on: bool) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from diagc.testing import library_models
+
 __all__ = ["MODELS", "Model"]
 
 
@@ -17,12 +19,14 @@ class Model:
             call; the argument is the way of attention, "eager" or "sdpa", where there is a choice.
         attentions: layers of attention in it, each of which has to become a region.
         ways: of attention.
+        library: that it needs, beside torch and transformers.
     """
 
     name: str
     build: Callable[[str], tuple[Any, tuple[Any, ...]]]
     attentions: int
     ways: tuple[str, ...] = ("eager", "sdpa")
+    library: str | None = None
 
 
 def _tokens(length: int = 160) -> Any:
@@ -163,5 +167,10 @@ MODELS = (
     Model("transformer", _transformer, 6, ("torch",)),
     Model("gru", _gru, 0, ("torch",)),
     Model("graph", _graph_layer, 0, ("torch",)),
+    Model("timm_vit", library_models.timm_vit, 2, ("torch",), "timm"),
+    Model("swin", library_models.swin, 2, ("torch",), "timm"),
+    Model("resnet18", library_models.resnet18, 0, ("torch",), "timm"),
+    Model("dit", library_models.dit, 2, ("torch",), "diffusers"),
+    Model("tensor_product", library_models.tensor_product, 0, ("torch",), "e3nn"),
 )
 """The expected counts are the acceptance of the front end: at least so many regions are taken."""

@@ -17,7 +17,7 @@ from diagc.frontend.text import parse
 from diagc.mlir import ir
 from diagc.runtime.gpu_kernel import element_count, grid_of
 from diagc.runtime.signature import DTYPES, KernelSignature, Wire
-from diagc.simulator import Buffer, Report, SimulatorOptions, simulate
+from diagc.simulator import Buffer, Report, SimulatorOptions, TensorMap, simulate
 from diagc.targets import interp
 from diagc.targets.nvptx.arch import parse_arch
 from diagc.targets.nvptx.lowering import GpuModule
@@ -151,13 +151,14 @@ def run_tiles(
         Buffer(array, wire.name, writable=number >= len(signature.args))
         for number, (array, wire) in enumerate(zip(arrays, signature.wires, strict=True))
     ]
-    parameters: list[Buffer | int] = [
+    parameters: list[Buffer | TensorMap | int] = [
         *buffers,
         *_scratch(built, sizes),
         *_numbers(signature, sizes, arrays),
+        *(TensorMap(buffers[x.wire], x.box, swizzle=x.swizzle) for x in built.tensor_maps),
     ]
     reports: list[Report] = []
-    for launch in built.launches:
+    for launch in built.bulk_launches or built.launches:
         grid = grid_of(launch, sizes)
         if 0 in grid:
             continue

@@ -10,6 +10,7 @@ from torch import fx
 from diagc import __version__
 from diagc.api import CompiledFunction
 from diagc.errors import DiagcError
+from diagc.torch_backend.fixed_sizes import fix_sizes
 from diagc.torch_backend.graph import aten_graph
 from diagc.torch_backend.options import BackendOptions, read_options
 from diagc.torch_backend.regions import Region, find_regions
@@ -85,11 +86,13 @@ def _take_regions(
 
 def _regions(stretch: Stretch, options: BackendOptions, report: GraphReport) -> list[Region]:
     try:
-        return find_regions(stretch, options)
+        regions, refused = find_regions(stretch, options)
     except DiagcError as error:
         calls = calls_of(stretch.nodes)
         report.reasons.append(f"{calls[0]} to {calls[-1]}: {_reason(error)}")
         return []
+    report.reasons += [f"{calls_of([node])[0]}: {why}" for node, why in refused]
+    return regions
 
 
 def _take(
@@ -100,6 +103,7 @@ def _take(
     try:
         cut = cut_out(region)
         compiled = _compiled(cut, calls, options)
+        fix_sizes(cut, compiled.latest)
         off = [kernel.name for kernel in compiled.report.kernels if kernel.is_off]
         if off:
             report.reasons.append(f"{', '.join(calls)}: kernel {', '.join(off)} is switched off")

@@ -1,12 +1,12 @@
 """What `torch.compile(…, backend="diagc", mode=…, options={…})` takes."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from diagc.api import CHECKS
 from diagc.errors import UserError
-from diagc.options import CompileOptions
+from diagc.options import CompileOptions, option_names
 
 __all__ = ["BackendOptions", "read_options"]
 
@@ -50,7 +50,7 @@ def read_options(mode: str | None, options: Mapping[str, Any] | None) -> Backend
     check = given.pop("check", None)
     if check not in CHECKS:
         raise UserError("unknown check", expected="None or 'first-call'", found=repr(check))
-    names = {known.name for known in fields(CompileOptions)} - {"wrt"}
+    names = option_names()
     for name in given:
         if name not in names:
             expected = ", ".join(["rest", "take", "check", *sorted(names)])

@@ -14,12 +14,15 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from diagc.compiler import run_pipeline
-from diagc.frontend.torch.importer import import_program
+from diagc.frontend.torch.feature_sizes import feature_symbols
+from diagc.frontend.torch.importer import ImportedProgram, import_program
+from diagc.frontend.torch.raiser import Note
+from diagc.frontend.torch.unstreamable import failing_law
 from diagc.mlir import ir
 from diagc.options import use
 from diagc.torch_backend.left import note_reasons
 from diagc.torch_backend.options import BackendOptions
-from diagc.torch_backend.stretches import Stretch, is_item, is_number, is_view, read
+from diagc.torch_backend.stretches import Stretch, is_item, is_number, is_view, read, size_hints
 from diagc.torch_backend.units import Unit, linear_places, units
 
 __all__ = ["Region", "find_regions"]
@@ -43,18 +46,21 @@ class Region:
     views: tuple[fx.Node, ...] = ()
 
 
-def find_regions(stretch: Stretch, options: BackendOptions) -> list[Region]:
-    """The regions of a stretch, in order of their last calls.
+def find_regions(
+    stretch: Stretch, options: BackendOptions
+) -> tuple[list[Region], list[tuple[fx.Node, str]]]:
+    """The regions of a stretch, in order of their last calls; calls not raised, and why.
 
     Raises:
         DiagcError: the stretch cannot be raised.
     """
     results = stretch.results()
     if not results:
-        return []
+        return [], []
     spec = pytree.tree_structure(tuple(range(len(results))))
     with use(options.compile):
-        module = import_program(read(stretch), spec).module
+        imported = _import(stretch, spec)
+        module = imported.module
         with module.context, ir.Location.unknown():
             run_pipeline(module, options.compile, "kernels")
             found, linear = units(module), linear_places(module)
@@ -63,7 +69,25 @@ def find_regions(stretch: Stretch, options: BackendOptions) -> list[Region]:
     taken = [unit for unit in found if _is_wanted(unit, options)]
     regions = [_region(unit, stretch, uses, linear) for unit in taken]
     position = {node: i for i, node in enumerate(stretch.nodes)}
-    return sorted((r for r in regions if r.results), key=lambda r: position[r.nodes[-1]])
+    ordered = sorted((r for r in regions if r.results), key=lambda r: position[r.nodes[-1]])
+    return ordered, _refused(stretch, imported.notes)
+
+
+def _refused(stretch: Stretch, notes: Sequence[Note]) -> list[tuple[fx.Node, str]]:
+    """Calls that have a rule, which declined."""
+    return [
+        (stretch.nodes[note.location.line - 1], note.why)
+        for note in notes
+        if note.location is not None and note.why != failing_law(note.op.rpartition(".")[0])
+    ]
+
+
+def _import(stretch: Stretch, spec: pytree.TreeSpec) -> ImportedProgram:
+    """The stretch as a module, in which feature sizes are fixed: so will a compiled region's be."""
+    imported = import_program(read(stretch), spec)
+    hints = size_hints(stretch)
+    fixed = {name: hints[name] for name in feature_symbols(imported.module) if name in hints}
+    return import_program(read(stretch).fixed(fixed), spec) if fixed else imported
 
 
 def _is_wanted(unit: Unit, options: BackendOptions) -> bool:

@@ -22,6 +22,7 @@ __all__ = [
     "is_random",
     "is_view",
     "read",
+    "size_hints",
     "stretches",
 ]
 
@@ -136,11 +137,24 @@ def read(stretch: Stretch) -> Program:
     return from_fx(graph, inputs, _symbols(stretch.nodes))
 
 
+def size_hints(stretch: Stretch) -> dict[str, int]:
+    """Sizes of the symbols in the call that the graph was traced for."""
+    return {
+        str(size.node.expr): int(size.node.hint)
+        for size in _open_sizes(stretch.nodes)
+        if size.node.expr.is_Symbol and size.node.hint is not None
+    }
+
+
 def _symbols(nodes: Sequence[fx.Node]) -> dict[str, tuple[int, int]]:
     found: dict[str, tuple[int, int]] = {}
+    for size in _open_sizes(nodes):
+        found.update((str(s), (2, 2**62)) for s in size.node.expr.free_symbols)
+    return found
+
+
+def _open_sizes(nodes: Sequence[fx.Node]) -> Iterator[torch.SymInt]:
     for node in nodes:
         for source in (node, *node.all_input_nodes):
-            for size in getattr(source.meta.get("val"), "shape", ()):
-                if isinstance(size, torch.SymInt):
-                    found.update((str(s), (2, 2**62)) for s in size.node.expr.free_symbols)
-    return found
+            sizes = getattr(source.meta.get("val"), "shape", ())
+            yield from (size for size in sizes if isinstance(size, torch.SymInt))

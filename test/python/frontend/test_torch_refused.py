@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import diagc
-from diagc.errors import DiagcError
+from diagc.errors import DiagcError, UnsupportedError
 
 GENERATOR = torch.Generator().manual_seed(3)
 X = torch.randn(2, 5, generator=GENERATOR)
@@ -116,3 +116,29 @@ def assert_refused(function: Callable[[Tensor], Any], x: Tensor) -> None:
         diagc.compile(function, x)(x)
     assert found.value.exit_code == 1
     assert "test_torch_refused.py" in str(found.value)
+
+
+ASKED: dict[str, Callable[[Tensor], Any]] = {
+    "is_contiguous": lambda x: x * 2 if x.is_contiguous() else x,
+    "stride": lambda x: x * 2 if x.stride(0) == 5 else x,
+    "stride of a result": lambda x: x * 2 if (x + 1).stride()[0] == 5 else x,
+    "requires_grad": lambda x: x * 2 if x.requires_grad else x,
+    "storage_offset": lambda x: x * 2 if x.storage_offset() == 0 else x,
+}
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("name", ASKED)
+def test_branch_on_memory_or_gradients(name: str, dynamic: bool) -> None:
+    """Calls that differ in these share a program, in which a branch would go stale."""
+    with pytest.raises(UnsupportedError, match=f"{name.split()[0]}.* of a tensor") as caught:
+        diagc.compile(ASKED[name], X, dynamic=dynamic)
+    assert caught.value.location is not None
+    assert caught.value.location.file == __file__
+
+
+def test_torch_itself_may_ask() -> None:
+    layer = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    x = torch.randn(2, 5, 8, generator=GENERATOR).transpose(0, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(diagc.compile(layer, x)(x), layer(x))

@@ -16,7 +16,8 @@ from transformers import (
 )
 
 from diagc.errors import UnsupportedError
-from diagc.integrations.transformers import NAMES, _forward, register
+from diagc.integrations.transformers import NAMES, SPHERICAL, _forward, register
+from diagc.testing.seed import SEED
 
 WIDTHS: dict[str, Any] = {
     "vocab_size": 100,
@@ -114,6 +115,27 @@ def test_spherical() -> None:
     torch.testing.assert_close(found, wanted.transpose(1, 2).float(), rtol=1e-4, atol=1e-5)
     tokens = torch.randint(2, 100, (1, 20))
     assert ours.generate(tokens, max_new_tokens=3, do_sample=False, pad_token_id=1).shape == (1, 23)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("near", [1.0, 0.75])
+def test_additive_mask_hides_keys_from_a_norm(dtype: torch.dtype, near: float) -> None:
+    """A norm over scores that the least number was added to would be that of the mask."""
+    generator = torch.Generator().manual_seed(SEED)
+    q, k, v = (torch.randn(2, 2, 30, 16, generator=generator, dtype=dtype) for _ in range(3))
+    kept = torch.rand(2, 1, 30, 30, generator=generator) < 0.5
+    kept[0, 0, 3] = False
+    bias = torch.randn(2, 1, 30, 30, generator=generator, dtype=dtype)
+    mask = torch.where(kept, bias, near * torch.finfo(dtype).min)
+    module = torch.nn.Module()
+    found, _ = _forward(SPHERICAL, module, q, k, v, mask, scaling=0.25, is_causal=False)
+    scores = (q.double() @ k.double().transpose(-1, -2) * 0.25 + bias.double()) * kept
+    norms = scores.norm(dim=-1, keepdim=True)
+    wanted = (scores / norms.where(norms > 0, 1.0)) @ v.double()
+    tolerance = 1e-5 if dtype == torch.float32 else 4e-2
+    torch.testing.assert_close(
+        found.double(), wanted.transpose(1, 2), rtol=tolerance, atol=tolerance
+    )
 
 
 def test_sinks_are_refused() -> None:

@@ -48,6 +48,19 @@ def test_torch_tensors_are_added(
     assert torch.equal(total, x + y)
 
 
+@pytest.mark.parametrize("threads", [2, 3, 8])
+@pytest.mark.parametrize("rows", [1, 2, 7, 29])
+def test_threads_share_the_tasks(add: CpuKernel, rows: int, threads: int) -> None:
+    """The sum goes where the first term was, so that a row that is done twice shows."""
+    x, y = random(rows, 5), random(rows, 5) + 1
+    info = ArrayInfo(tuple(x.shape), x.stride(), "f32", "cpu")
+    plan = add.make_plan([info, info], [info])
+    for _ in range(20):
+        total = x.clone()
+        add.launch(plan, [total.data_ptr(), y.data_ptr(), total.data_ptr()], threads)
+        assert torch.equal(total, x + y)
+
+
 @pytest.mark.parametrize("dtype", ["f32", "f64", "f16", "bf16"])
 def test_dtypes(compile_add: Any, add_signature: Any, dtype: str) -> None:
     kernel = CpuKernel(add_signature(dtype), compile_add(dtype))

@@ -56,3 +56,10 @@ def test_one_kernel_of_it(inputs: list[torch.Tensor]) -> None:
 def test_what_is_no_gpu_kernel_is_refused() -> None:
     with pytest.raises(UserError, match="nothing to simulate"):
         diagc.simulate(scaled_softmax)  # type: ignore[arg-type]
+
+
+def test_what_is_compiled_for_the_cpu_is_refused(inputs: list[torch.Tensor]) -> None:
+    """Its report would have no findings, for there is nothing to find them in."""
+    compiled = diagc.compile(scaled_softmax, target="cpu")
+    with pytest.raises(UserError, match=r"only kernels for GPUs .* found cpu"):
+        diagc.simulate(compiled, *inputs)

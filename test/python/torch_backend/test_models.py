@@ -1,6 +1,7 @@
 """Models from the libraries that people use: every layer of attention becomes a region."""
 
 import warnings
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -17,6 +18,15 @@ def first(value: Any) -> torch.Tensor:
     return value if isinstance(value, torch.Tensor) else value[0]
 
 
+def build(model: Model, way: str) -> tuple[Any, tuple[Any, ...]]:
+    """The model, or a skipped test where its library is not installed."""
+    if model.library and find_spec(model.library) is None:
+        pytest.skip(f"{model.library} is not installed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return model.build(way)
+
+
 def step(model: Any, function: Any, args: tuple[Any, ...]) -> list[torch.Tensor]:
     """The result of a call, and the gradients of all parameters."""
     result = first(function(*args))
@@ -29,7 +39,7 @@ def step(model: Any, function: Any, args: tuple[Any, ...]) -> list[torch.Tensor]
 def test_model(model: Model, way: str) -> None:
     torch.manual_seed(0)
     torch._dynamo.reset()
-    module, args = model.build(way)
+    module, args = build(model, way)
     with warnings.catch_warnings(), collecting() as reports:
         warnings.simplefilter("ignore")
         compiled = torch.compile(
@@ -48,7 +58,7 @@ def test_model(model: Model, way: str) -> None:
 def test_model_in_inference(model: Model) -> None:
     torch.manual_seed(0)
     torch._dynamo.reset()
-    module, args = model.build(model.ways[0])
+    module, args = build(model, model.ways[0])
     module.eval()
     with warnings.catch_warnings(), torch.no_grad(), collecting() as reports:
         warnings.simplefilter("ignore")

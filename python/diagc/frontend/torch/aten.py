@@ -7,13 +7,13 @@ devices, layouts and memory formats are dropped, because a diagram has none.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from diagc.errors import SourceLocation
-from diagc.frontend.torch.sizes import Size
+from diagc.frontend.torch.sizes import Size, fix
 from diagc.runtime.torch_call import operator_named
 
 __all__ = [
@@ -113,6 +113,22 @@ class Program:
     origin: str = ""
     symbols: dict[str, tuple[int, int]] = field(default_factory=dict)
 
+    def fixed(self, sizes: Mapping[str, int]) -> "Program":
+        """The same program with numbers for some symbols."""
+        return replace(
+            self,
+            inputs=[replace(i, type=_fixed_type(i.type, sizes)) for i in self.inputs],
+            nodes=[
+                replace(
+                    node,
+                    args={name: _fixed_argument(arg, sizes) for name, arg in node.args.items()},
+                    results=tuple(t and _fixed_type(t, sizes) for t in node.results),
+                )
+                for node in self.nodes
+            ],
+            outputs=_fixed_argument(self.outputs, sizes),
+        )
+
     def drop_unused_results(self) -> None:
         """Set the types of results that nothing reads to None: `max` without its positions."""
         used = {*refs(self.outputs), *(ref for node in self.nodes for ref in refs(node.args))}
@@ -121,6 +137,14 @@ class Program:
                 kept = [Ref(node.name, i) in used for i in range(len(node.results))]
                 pairs = zip(node.results, kept, strict=True)
                 node.results = tuple(type_ if keep else None for type_, keep in pairs)
+
+
+def _fixed_type(type_: TensorType, sizes: Mapping[str, int]) -> TensorType:
+    return replace(type_, shape=tuple(fix(size, sizes) for size in type_.shape))
+
+
+def _fixed_argument(value: Any, sizes: Mapping[str, int]) -> Any:
+    return replace_refs(value, lambda leaf: fix(leaf, sizes))
 
 
 def refs(value: Any) -> Iterator[Ref]:

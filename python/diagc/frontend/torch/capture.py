@@ -27,7 +27,7 @@ from diagc.frontend.torch.captured import (
 )
 from diagc.frontend.torch.export import export
 from diagc.frontend.torch.recorder import NeedsExport, Recorder
-from diagc.frontend.torch.tracing_state import DeviceFacade, tracing_state
+from diagc.frontend.torch.tracing_state import DeviceFacade, LayoutRefusal, tracing_state
 
 __all__ = ["capture"]
 
@@ -133,7 +133,7 @@ def _record(
     names = argument_names(function, inputs)
     twins = [recorder.placeholder(t, n) for t, n in zip(tensors, names, strict=True)]
     arguments = pytree.tree_unflatten(twins, pytree.tree_structure(inputs))
-    with torch.no_grad(), tracing_state(flags), DeviceFacade(device):
+    with torch.no_grad(), tracing_state(flags), DeviceFacade(device), LayoutRefusal():
         result = call_user_function(recorder, function, arguments)
     leaves, spec = pytree.tree_flatten(result)
     nodes = [recorder.node_of(x) if isinstance(x, torch.Tensor) else x for x in leaves]

@@ -23,6 +23,7 @@ from diagc.frontend.torch.captured import (
     explained,
     tensor_type,
 )
+from diagc.frontend.torch.tracing_state import LayoutRefusal
 
 __all__ = ["export"]
 
@@ -52,7 +53,8 @@ def export(function: Callable[..., Any], inputs: tuple[Any, ...], dynamic: Dynam
     try:
         with torch.no_grad(), warnings.catch_warnings(), _within_another():
             warnings.simplefilter("ignore")  # torch.export warns about torch's own code
-            exported = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
+            with LayoutRefusal():
+                exported = torch.export.export(module, inputs, dynamic_shapes=shapes, strict=False)
             exported = exported.run_decompositions(decompositions.table())
     except DiagcError:
         raise

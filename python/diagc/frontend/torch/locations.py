@@ -13,7 +13,13 @@ import torch
 import diagc
 from diagc.errors import SourceLocation
 
-__all__ = ["BOUNDARY", "caller_location", "location_of_exception", "location_of_stack_trace"]
+__all__ = [
+    "BOUNDARY",
+    "caller_location",
+    "direct_caller",
+    "location_of_exception",
+    "location_of_stack_trace",
+]
 
 BOUNDARY = "call_user_function"
 """The function of this package that calls the user's; frames above it are not the user's."""
@@ -58,6 +64,19 @@ def caller_location() -> SourceLocation | None:
             outermost = frame
         frame = frame.f_back
     return None if outermost is None else _location(outermost)
+
+
+def direct_caller() -> SourceLocation | None:
+    """Where the user's code calls a function of torch itself; None if torch's code calls it.
+
+    For `__torch_function__` of a mode; such methods, of any mode, stand between both.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_name == "__torch_function__":
+        frame = frame.f_back
+    if frame is None or not _is_user_file(frame.f_code.co_filename):
+        return None
+    return _location(frame)
 
 
 def _location(frame: FrameType) -> SourceLocation:

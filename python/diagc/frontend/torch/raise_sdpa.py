@@ -20,7 +20,7 @@ from diagc.frontend.torch.raise_normalize import masked_softmax
 from diagc.frontend.torch.raise_reduce import elementwise
 from diagc.frontend.torch.raiser import Raiser
 from diagc.frontend.torch.rules import NotRaised, rule
-from diagc.frontend.torch.scalar import INDEX, Const, Expr, Position
+from diagc.frontend.torch.scalar import INDEX, Const, Count, Expr, Position
 from diagc.frontend.torch.simplify import apply, cast
 from diagc.frontend.torch.sizes import divide, equal, product
 
@@ -44,21 +44,22 @@ def _attention(r: Raiser, node: Node) -> View:
     q, k, v = (f"{part}{own}" for part, own in zip(letters, ("yz", "xz", "xw"), strict=True))
     work = compute_type(dtype)
     scores = multiply(r, query, key, (q, k, f"{batch}yx"), work, "scores")
-    scale = _scale(node, query)
-    scores = elementwise(r, scores, work, lambda s: apply("mul", s, number(scale, work)), "scale")
+    scores = elementwise(r, scores, work, lambda s: _scaled(node, query, s), "scale")
     scores, keep = _masked(r, node, scores)
     weights = r.cast(masked_softmax(r, scores, len(scores.dims) - 1, keep), dtype, "weights")
     result = multiply(r, weights, value, (f"{batch}yx", v, f"{batch}yw"), dtype)
     return _merge_groups(result, len(node.result.shape))
 
 
-def _scale(node: Node, query: View) -> float:
+def _scaled(node: Node, query: View, score: Expr) -> Expr:
+    """A score times the given scale, or over the root of the head dim."""
     if node.get("scale") is not None:
-        return float(node.args["scale"])
-    width = product(a.size for a in query.leaves(len(query.dims) - 1))
-    if not isinstance(width, int):
-        raise NotRaised("a head dim of symbolic size")
-    return 1 / math.sqrt(width)
+        return apply("mul", score, number(float(node.args["scale"]), score.dtype))
+    axes = query.leaves(len(query.dims) - 1)
+    width = product(a.size for a in axes)
+    if isinstance(width, int):
+        return apply("mul", score, number(1 / math.sqrt(width), score.dtype))
+    return apply("mul", score, apply("rsqrt", cast(Count(INDEX, tuple(axes)), score.dtype)))
 
 
 def _grouped(r: Raiser, query: View, key: View, value: View) -> tuple[View, View, View, list[str]]:

@@ -4,7 +4,7 @@ sympy costs 0.3 s to import, so it is imported only once a symbolic size has bee
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 import torch
@@ -15,6 +15,7 @@ __all__ = [
     "Size",
     "divide",
     "equal",
+    "fix",
     "free_symbols",
     "is_one",
     "product",
@@ -76,6 +77,14 @@ def divide(whole: Size, part: Size) -> Size | None:
     if quotient.is_Integer:
         return int(quotient)
     return quotient if sympy.fraction(quotient)[1] == 1 else None
+
+
+def fix(value: Any, sizes: Mapping[str, int]) -> Any:
+    """A size with numbers for some symbols; what is no symbolic size stays as it is."""
+    if not hasattr(value, "free_symbols"):
+        return value
+    found: Size = value.subs({symbol(name): number for name, number in sizes.items()})
+    return int(found) if found.is_Integer else found
 
 
 def product(sizes: Iterable[Size]) -> Size:

@@ -7,7 +7,10 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["DeviceFacade", "tracing_state"]
+from diagc.errors import UnsupportedError
+from diagc.frontend.torch.locations import direct_caller
+
+__all__ = ["DeviceFacade", "LayoutRefusal", "tracing_state"]
 
 
 class DeviceFacade(TorchFunctionMode):
@@ -28,6 +31,43 @@ class DeviceFacade(TorchFunctionMode):
         """Answer the questions about devices, pass on everything else."""
         if func in self._shown:
             return self._shown[func]
+        return func(*args, **(kwargs or {}))
+
+
+_METHODS = ("stride", "is_contiguous", "storage_offset", "data_ptr")
+_PROPERTIES = ("requires_grad", "is_leaf", "grad_fn", "grad")
+
+
+class LayoutRefusal(TorchFunctionMode):
+    """Refuses to tell the user's code what a program is not compiled for: memory and gradients.
+
+    Calls whose tensors differ in these share a program, so a branch on them would go stale. Torch's
+    own code may ask: it decides by them how to compute, not what.
+    """
+
+    def __init__(self) -> None:
+        """List the questions."""
+        super().__init__()
+        tensor: Any = torch.Tensor
+        self._refused = {getattr(tensor, name): f"{name}()" for name in _METHODS}
+        self._refused |= {getattr(tensor, name).__get__: name for name in _PROPERTIES}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Pass on everything else.
+
+        Raises:
+            UnsupportedError: the user's code asks.
+        """
+        name = self._refused.get(func)
+        location = direct_caller() if name else None
+        if location is not None:
+            raise UnsupportedError(
+                f"{name} of a tensor",
+                reason="one compiled program serves arguments that differ in it",
+                location=location,
+                remedy="do without the question (contiguous() copies nothing that is contiguous), "
+                "or ask outside and pass the answer in",
+            )
         return func(*args, **(kwargs or {}))
 
 

@@ -40,6 +40,10 @@ _FUNCTIONS: Mapping[str, tuple[str, tuple[Any, ...]]] = {
     "cuFuncSetAttribute": ("cuFuncSetAttribute", (_HANDLE, _INT, _INT)),
     "cuStreamIsCapturing": ("cuStreamIsCapturing", (_HANDLE, _PLACE)),
     "cuThreadExchangeStreamCaptureMode": ("cuThreadExchangeStreamCaptureMode", (_PLACE,)),
+    "cuTensorMapEncodeTiled": (
+        "cuTensorMapEncodeTiled",
+        (_PLACE, _INT, _UINT, _HANDLE, *(ctypes.c_void_p,) * 4, *(_INT,) * 4),
+    ),
     "cuLaunchKernel": (
         "cuLaunchKernel",
         (_HANDLE, *(_UINT,) * 7, _HANDLE, ctypes.c_void_p, ctypes.c_void_p),

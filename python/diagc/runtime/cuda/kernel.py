@@ -7,10 +7,17 @@ import torch
 
 from diagc.runtime.cuda import torch_streams
 from diagc.runtime.cuda.device import Device, find_device
-from diagc.runtime.cuda.launcher import Launcher, make_launcher
+from diagc.runtime.cuda.launcher import Launcher, Start, make_launcher
 from diagc.runtime.cuda.module import LoadedModule
 from diagc.runtime.cuda.parameters import Parameters
-from diagc.runtime.gpu_kernel import GpuKernel, element_count, grid_of
+from diagc.runtime.cuda.tensor_maps import MappedLauncher
+from diagc.runtime.gpu_kernel import (
+    GpuKernel,
+    GpuLaunch,
+    element_count,
+    grid_of,
+    takes_tensor_maps,
+)
 from diagc.runtime.launch_plan import ArrayInfo, LaunchPlan, make_plan
 from diagc.runtime.planned_kernel import PlannedKernel
 from diagc.runtime.torch_launch import TORCH_DTYPES
@@ -61,25 +68,33 @@ class CudaKernel(PlannedKernel[CudaPlan]):
         index = torch_streams.device_index(where, self.signature.symbol)
         checked = make_plan(self.signature, args, outs, where)
         device = find_device(index)
-        grids = [grid_of(launch, checked.sizes) for launch in self.kernel.launches]
-        parameters = Parameters(self.kernel, checked)
-        module = self.load(device)
-        starts = [  # those without blocks are left out
-            (function, *grid, launch.threads, 1, 1, launch.shared_bytes)
-            for function, grid, launch in zip(
-                module.functions, grids, self.kernel.launches, strict=True
-            )
-            if 0 not in grid
-        ]
         return CudaPlan(
             **vars(checked),
             device=device,
-            launcher=make_launcher(device, module, starts, parameters),
+            launcher=self._launcher(device, checked),
             workspaces=tuple(
                 (element_count(workspace.size, checked.sizes), TORCH_DTYPES[workspace.dtype])
                 for workspace in self.kernel.workspaces
             ),
         )
+
+    def _launcher(self, device: Device, plan: LaunchPlan) -> Launcher:
+        """Of the launches that the arrays suit."""
+        kernel = self.kernel
+        plain_starts = [(launch, grid_of(launch, plan.sizes)) for launch in kernel.launches]
+        parameters = Parameters(kernel, plan)
+        module = self.load(device)
+        functions = module.functions
+        plain = make_launcher(device, module, _starts(functions, plain_starts), parameters)
+        if not takes_tensor_maps(kernel, plan.sizes, plan.strides):
+            return plain
+        launches = [(launch, grid_of(launch, plan.sizes)) for launch in kernel.bulk_launches]
+        starts = _starts(functions[len(kernel.launches) :], launches)
+
+        def make(tensor_maps: Sequence[bytes]) -> Launcher:
+            return make_launcher(device, module, starts, Parameters(kernel, plan, tensor_maps))
+
+        return MappedLauncher(device.driver, kernel, plan, make, plain)
 
     def load(self, device: Device) -> LoadedModule:
         """The code on a GPU; loaded when it is not there yet.
@@ -106,3 +121,14 @@ class CudaKernel(PlannedKernel[CudaPlan]):
             ]
             pointers = [*pointers, *(tensor.data_ptr() for tensor in scratch)]
         plan.launcher(torch_streams.current_stream(index), pointers)
+
+
+def _starts(
+    functions: Sequence[int], launches: Sequence[tuple[GpuLaunch, tuple[int, int, int]]]
+) -> list[Start]:
+    """Launches with their grids; those without blocks are left out."""
+    return [
+        (function, *grid, launch.threads, 1, 1, launch.shared_bytes)
+        for function, (launch, grid) in zip(functions, launches, strict=False)
+        if 0 not in grid
+    ]

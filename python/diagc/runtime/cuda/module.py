@@ -22,7 +22,7 @@ _PINNED: list["LoadedModule"] = []
 
 
 class LoadedModule:
-    """The functions of a kernel in the memory of one GPU.
+    """The functions of a kernel in the memory of one GPU: of `launches`, then of `bulk_launches`.
 
     Args:
         device: where to load.
@@ -41,7 +41,7 @@ class LoadedModule:
             try:
                 self.functions = tuple(
                     _function(device, module, launch.symbol, launch.shared_bytes)
-                    for launch in kernel.launches
+                    for launch in (*kernel.launches, *kernel.bulk_launches)
                 )
             except BaseException:
                 device.driver.cuModuleUnload(module)

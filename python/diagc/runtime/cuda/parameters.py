@@ -33,7 +33,9 @@ class Parameters:
         LaunchError: an axis is so long that positions of its last tile could exceed an i32.
     """
 
-    def __init__(self, kernel: GpuKernel, plan: LaunchPlan) -> None:
+    def __init__(
+        self, kernel: GpuKernel, plan: LaunchPlan, tensor_maps: Sequence[bytes] = ()
+    ) -> None:
         """Pack all but the pointers."""
         sizes = [_size(kernel, label, plan.sizes[label]) for label in kernel.dynamic_axes]
         wires = kernel.signature.wires
@@ -51,6 +53,9 @@ class Parameters:
             *range(first_size, len(self.template), 4),
             *range(first_stride, first_size, 8),
         ]
+        for tensor_map in tensor_maps:
+            self.offsets.append(len(self.template))
+            self.template += tensor_map
         self._memory = ctypes.c_char * len(self.template)
         self._addresses = ctypes.c_void_p * len(self.offsets)
         self._pack = struct.Struct(f"<{pointers}Q").pack_into

@@ -21,6 +21,10 @@ enum class Kind : int32_t {
   InactiveLane,
   DivisionByZero,
   CopySize,
+  Accumulator,
+  Fence,
+  Mbarrier,
+  Descriptor,
 };
 
 enum Access : int32_t { kRead, kWrite, kAtomic, kSync };
@@ -50,6 +54,18 @@ struct Buffer {
   int32_t unused;
 };
 
+// What cuTensorMapEncodeTiled makes; the innermost dimension comes first.
+struct TensorMap {
+  int32_t buffer;
+  int32_t rank;
+  int32_t item;     // bytes of an element
+  int32_t swizzle;  // bytes of a line that is swizzled: 0, 32, 64 or 128
+  int64_t size[5];
+  int64_t stride[5];  // in bytes
+  int32_t box[5];
+  int32_t unused;
+};
+
 struct Counters {
   int64_t global_read_bytes, global_write_bytes;      // what the lanes asked for
   int64_t global_read_sectors, global_write_sectors;  // distinct 32-byte sectors of a warp's access
@@ -67,6 +83,8 @@ struct Launch {
   int32_t shared_bytes;
   int32_t buffer_count;
   const Buffer *buffers;
+  const TensorMap *tensor_maps;
+  int32_t tensor_map_count;
   int32_t site_count;
   int32_t basic_block_count;
   int32_t checking;

@@ -39,6 +39,7 @@ void thread_main() {
   Thread &thread = *worker.current;
   thread.done = true;
   thread.warp->ready &= ~(1u << thread.lane);
+  if (++worker.returned == worker.machine->launch->threads) report_late_copies(worker);
   give_way();
   std::terminate();  // a finished thread is never resumed
 }
@@ -72,6 +73,9 @@ void reset_thread(Worker &worker, Thread &thread, int index) {
   thread.steps = 0;
   thread.groups = 0;
   thread.copies.clear();
+  thread.polled = 0;
+  thread.accumulators.clear();
+  thread.product_count = 0;
   memset(thread.scratch, 0xff, kScratchBytes);
   prepare_fiber(thread.fiber, thread.stack, kStackBytes, thread_main);
 }
@@ -83,17 +87,20 @@ void start_block(Worker &worker, int block) {
   worker.coordinates[1] = block / launch.grid[0] % launch.grid[1];
   worker.coordinates[2] = block / launch.grid[0] / launch.grid[1];
   worker.aborted = false;
+  worker.returned = 0;
   worker.random = 0x9E3779B97F4A7C15ULL * (1 + launch.seed) + 0xD1B54A32D192ED03ULL * block;
   next_random(worker);
   memset(worker.shared.data(), 0xff, worker.shared.size());  // NaN: unwritten memory shows in results
   for (int i = 0; i < worker.warp_count; i++) {
     int lanes = std::min(kLanes, launch.threads - i * kLanes);
     Warp &warp = worker.warps[i];
-    memset(&warp, 0, sizeof warp);
+    warp = Warp{};
     warp.index = i;
     warp.exists = warp.ready = lanes == kLanes ? ~0u : (1u << lanes) - 1;
   }
-  for (auto &barrier : worker.barriers) memset(&barrier, 0, sizeof barrier);
+  for (auto &barrier : worker.barriers) barrier = Barrier{};
+  worker.mbarriers.clear();
+  worker.bulk_copies.clear();
   for (int i = 0; i < launch.threads; i++) reset_thread(worker, *worker.threads[i], i);
   worker.shadow.start_block(launch.checking ? launch.shared_bytes : 0, worker.warp_count);
 }
@@ -111,8 +118,9 @@ void run_lanes(Worker &worker, Warp &warp, int first) {
   }
 }
 
-// Seed 0 runs a warp until it waits for others, so that warps run as far apart as they can;
-// other seeds choose at random after every step.
+// Seed 0 runs a warp until it waits for others, so that warps run as far apart as they can; other
+// seeds choose at random after every step. Copies in bulk land when nothing else can go on, with other
+// seeds at any time.
 void run_block(Worker &worker) {
   const int seed = worker.machine->launch->seed;
   const int count = worker.warp_count;
@@ -121,6 +129,8 @@ void run_block(Worker &worker) {
     int chosen = -1;
     for (int i = 0; i < count && chosen < 0; i++)
       if (worker.warps[(first + i) % count].ready) chosen = (first + i) % count;
+    const bool early = seed != 0 && !worker.bulk_copies.empty() && next_random(worker) % 8 == 0;
+    if ((chosen < 0 || early) && land_bulk_copy(worker)) continue;
     if (chosen < 0) break;
     Warp &warp = worker.warps[chosen];
     int turn = seed == 0 ? 0 : static_cast<int>(next_random(worker) % kLanes);

@@ -17,7 +17,6 @@
 namespace sim {
 
 constexpr int kLanes = 32;
-constexpr int kMaxWarps = 32;
 constexpr int kBarriers = 16;
 constexpr size_t kStackBytes = 1 << 20;  // reserved; the host's code keeps every value on it
 constexpr size_t kScratchBytes = 1024;  // the widest access, _WIDEST in rewrite.py
@@ -26,6 +25,7 @@ constexpr size_t kScratchBytes = 1024;  // the widest access, _WIDEST in rewrite
 // buffers lie where no address of the host can be.
 constexpr uint64_t kSharedBase = 0x10000000;
 constexpr uint64_t kSharedWindow = 0x01000000;  // addresses this near to shared memory were meant for it
+constexpr uint64_t kMapSpace = uint64_t{1} << 63;  // | number of a tensor map
 constexpr uint64_t kBufferSpace = uint64_t{1} << 62;
 constexpr int kBufferShift = 44;
 
@@ -39,6 +39,21 @@ struct AsyncCopy {
   uint32_t group;
 };
 
+// The sums of an asynchronous product, kept until the wait that the kernel ties them to.
+struct Accumulators {
+  uint32_t number;  // in the tags that stand for the values
+  uint32_t group;   // of the warp
+  bool over;        // waited for: whoever uses the tag now has not taken what the wait gave
+  std::vector<float> values;
+};
+
+// Shared memory that products of a warp still read.
+struct ProductRead {
+  uint32_t group;
+  int64_t offset;
+  int32_t bytes;
+};
+
 struct Thread {
   Fiber fiber;
   Warp *warp;
@@ -49,22 +64,50 @@ struct Thread {
   uint8_t *stack;
   std::vector<AsyncCopy> copies;  // issued and not waited for, oldest first
   uint32_t groups;                // committed so far
+  uint64_t polled;                // mbarrier that was asked for without success just before, else 0
+  std::vector<Accumulators> accumulators;  // whose products are not waited for
+  uint32_t product_count;
   alignas(64) uint8_t scratch[kScratchBytes];
 };
 
 struct Warp {
   int index;
-  uint32_t exists, ready, collecting, at_barrier;
+  uint32_t exists, ready, collecting, at_barrier, at_mbarrier;
   uint32_t group_site, group_mask, group;  // the collective that lanes arrived at last
   uint32_t sites[kLanes], masks[kLanes];
   void *arguments[kLanes];
+  uint32_t products, product_groups;  // issued, committed
+  bool product_fence;                 // since the last wait for products
+  std::vector<ProductRead> product_reads;
 };
 
 struct Barrier {
   int expected, arrived;
   uint32_t site;
   uint32_t waiting[kMaxWarps];
-  uint32_t clock[kMaxWarps];
+  Times times;
+};
+
+// An mbarrier object; phases count from 0, the one with parity p is over when (phase & 1) != p.
+struct Mbarrier {
+  int64_t expected, pending, bytes;
+  uint32_t phase;
+  uint32_t site;        // of its initialisation, by `warp` at `clock`
+  int warp, lane;
+  uint32_t clock, epoch;
+  Times gathering, completed;  // what the phase under way and the last one order
+  std::vector<Thread *> waiting;
+};
+
+// A copy by a tensor map that has not landed.
+struct BulkCopy {
+  const TensorMap *map;
+  int32_t at[5];
+  int64_t destination;  // offset in shared memory
+  int64_t mbarrier;
+  int64_t bytes;
+  uint32_t site, tick;
+  Thread *thread;
 };
 
 // Accesses of one instruction by the lanes of a warp, gathered until a lane comes there again.
@@ -85,11 +128,14 @@ struct Worker {
   std::vector<Thread *> threads;
   Warp warps[kMaxWarps];
   Barrier barriers[kBarriers];
+  std::map<int64_t, Mbarrier> mbarriers;  // by offset in shared memory
+  std::vector<BulkCopy> bulk_copies;      // oldest first
   std::vector<uint8_t> shared;
   SharedShadow shadow;
   int block, coordinates[3];
   uint64_t random;
   bool aborted;
+  int returned;  // threads
   Counters counters;
   std::vector<int64_t> runs;
   std::vector<std::unique_ptr<Gathered>> gathered;
@@ -152,6 +198,21 @@ void finish_copies(Worker &worker, Thread &thread, uint32_t allowed);  // but th
 using Execute = uint32_t (*)(Worker &, Warp &, uint32_t mask, void **arguments);  // lanes that go on
 void collective(uint32_t mask, uint32_t site, void *argument, Execute execute);
 void advance_clock(Worker &worker, int warp);
+void block_thread(Thread &thread);  // until wake_thread
+
+// mbarrier.cpp
+void complete_bytes(Worker &worker, int64_t mbarrier, int64_t bytes, const Times &times);
+void wake_thread(Thread &thread);
+Mbarrier *find_mbarrier(Worker &worker, const Thread &thread, uint64_t address, uint32_t site);
+void report_mbarrier_stall(Worker &worker);
+
+// bulk_copy.cpp
+bool land_bulk_copy(Worker &worker);  // one that is under way, if there is one
+void report_late_copies(Worker &worker);
+
+// product.cpp
+constexpr uint32_t kTag = 0x7FE00000, kTagMask = 0xFFE00000;
+void whole_warp(uint32_t site, void *argument, Execute execute);
 void report_stall(Worker &worker);
 
 inline Thread &thread_of(Warp &warp, int lane) {

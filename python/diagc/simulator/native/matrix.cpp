@@ -156,6 +156,8 @@ uint32_t execute_transpose(Worker &, Warp &, uint32_t mask, void **arguments) {
   return mask;
 }
 
+}  // namespace
+
 // A .aligned instruction: all lanes of a warp of 32.
 void whole_warp(uint32_t site, void *argument, Execute execute) {
   Thread &thread = *self->current;
@@ -167,7 +169,6 @@ void whole_warp(uint32_t site, void *argument, Execute execute) {
   collective(~0u, site, argument, execute);
 }
 
-}  // namespace
 }  // namespace sim
 
 // `words` holds the operands A, B, C in slots of 8 bytes; the result replaces them, packed.

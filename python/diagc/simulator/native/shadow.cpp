@@ -16,16 +16,28 @@ void SharedShadow::start_block(int bytes, int warp_count) {
     cells.assign(bytes, Cell{});
     reads.assign(static_cast<size_t>(bytes) * warp_count, 0);
     warps = warp_count;
-    base = 0;
-    for (auto &row : clocks) std::fill_n(row, 32, 0);
+    base = tick = 0;
+    for (auto &row : times) row = Times{};
   } else {
-    for (auto &cell : cells) cell.pending = 0;
+    for (auto &cell : cells) cell.pending = cell.readers = 0;
   }
+  base = std::max(base, tick);
   for (int i = 0; i < warp_count; i++)
-    for (int j = 0; j < warp_count; j++) base = std::max(base, clocks[i][j]);
+    for (int j = 0; j < warp_count; j++) base = std::max(base, times[i].clocks[j]);
   for (int i = 0; i < warp_count; i++) {
-    std::fill_n(clocks[i], warp_count, base);
-    clocks[i][i] = base + 1;
+    times[i] = Times{};
+    std::fill_n(times[i].clocks, warp_count + 1, base);
+    times[i].clocks[i] = base + 1;
+    std::fill_n(times[i].epochs, warp_count, 1);
+  }
+  tick = base;
+}
+
+void Times::join(const Times &other) {
+  for (int i = 0; i < kAgents; i++) clocks[i] = std::max(clocks[i], other.clocks[i]);
+  for (int i = 0; i < kMaxWarps; i++) {
+    epochs[i] = std::max(epochs[i], other.epochs[i]);
+    fenced[i] = std::max(fenced[i], other.fenced[i]);
   }
 }
 
@@ -42,7 +54,8 @@ struct Checker {
 
   int warp() const { return thread.warp->index; }
   uint32_t lane() const { return static_cast<uint32_t>(thread.lane); }
-  uint32_t clock() const { return worker.shadow.clocks[warp()][warp()]; }
+  const Times &times() const { return worker.shadow.times[warp()]; }
+  uint32_t clock() const { return times().clocks[warp()]; }
 
   void find(Kind kind, int32_t buffer, int64_t at, const Other &other) {
     if (!reported) report(worker, kind, thread, site, access, buffer, at, size, other);
@@ -56,7 +69,24 @@ struct Checker {
   void against_write(const Cell &cell, int64_t at) {
     if (cell.clock <= worker.shadow.base || (access == kAtomic && cell.atomic)) return;
     if (worker.shadow.before(cell.warp, cell.clock, cell.lane, warp(), lane())) return;
-    find(Kind::Race, kShared, at, {cell.warp * kLanes + cell.lane, kNobody, cell.site, kWrite});
+    find(Kind::Race, kShared, at, {writer(cell), kNobody, cell.site, kWrite});
+  }
+
+  // What copies in bulk keeps the warp that issued the copy in place of a lane.
+  int writer(const Cell &cell) const {
+    const bool bulk = cell.warp == worker.shadow.warps;
+    return bulk ? cell.lane * kLanes : cell.warp * kLanes + cell.lane;
+  }
+
+  void against_products(const Cell &cell, int64_t at) {
+    if (cell.readers)
+      find(Kind::SourceOverwritten, kShared, at, {kNobody, kNobody, cell.read_site, kRead});
+  }
+
+  void against_proxy(const Cell &cell, int64_t at) {
+    if (cell.clock <= worker.shadow.base || cell.warp == worker.shadow.warps) return;
+    if (times().fenced[cell.warp] < cell.epoch)
+      find(Kind::Fence, kShared, at, {writer(cell), kNobody, cell.site, kWrite});
   }
 
   void against_reads(const Cell &cell, int64_t at) {
@@ -82,6 +112,7 @@ struct Checker {
     cell.warp = static_cast<uint8_t>(warp());
     cell.lane = static_cast<uint8_t>(lane());
     cell.atomic = access == kAtomic;
+    cell.epoch = static_cast<uint16_t>(times().epochs[warp()]);
     cell.site = site;
   }
 
@@ -90,6 +121,7 @@ struct Checker {
     if (access != kWrite && cell.clock <= worker.shadow.base)
       find(Kind::UnwrittenRead, kShared, at, {});
     against_write(cell, at);
+    if (access != kRead) against_products(cell, at);
     if (access != kRead) against_reads(cell, at);
     if (access == kRead) note_read(cell, at);
     if (access != kRead) note_write(cell);
@@ -109,6 +141,7 @@ void lock_shared(Worker &worker, const Thread &thread, int64_t offset, uint32_t 
   for (int64_t at = offset; at < offset + size; at++) {
     Cell &cell = worker.shadow.cells[at];
     if (cell.pending) checker.find_pending(cell, at);
+    checker.against_products(cell, at);
     checker.against_write(cell, at);
     checker.against_reads(cell, at);
     cell.pending = static_cast<uint16_t>(thread.index + 1);
@@ -123,6 +156,35 @@ void unlock_shared(Worker &worker, const Thread &thread, int64_t offset, uint32_
     cell.pending = 0;
     checker.note_write(cell);
   }
+}
+
+void unlock_bulk(Worker &worker, const Thread &thread, int64_t offset, uint32_t size, uint32_t site,
+                 uint32_t tick) {
+  for (int64_t at = offset; at < offset + size; at++) {
+    Cell &cell = worker.shadow.cells[at];
+    cell.pending = 0;
+    cell.clock = tick;
+    cell.warp = static_cast<uint8_t>(worker.shadow.warps);
+    cell.lane = static_cast<uint8_t>(thread.warp->index);
+    cell.atomic = 0;
+    cell.site = site;
+  }
+}
+
+void lock_product_read(Worker &worker, const Thread &thread, int64_t offset, uint32_t size,
+                       uint32_t site) {
+  Checker checker{worker, thread, site, kRead, offset, size};
+  for (int64_t at = offset; at < offset + size; at++) {
+    Cell &cell = worker.shadow.cells[at];
+    checker.check(cell, at);
+    checker.against_proxy(cell, at);
+    cell.readers++;
+  }
+}
+
+void release_product_read(Worker &worker, int64_t offset, uint32_t size) {
+  for (int64_t at = offset; at < offset + size; at++)
+    if (worker.shadow.cells[at].readers) worker.shadow.cells[at].readers--;
 }
 
 namespace {

@@ -15,17 +15,28 @@ namespace sim {
 struct Worker;
 struct Thread;
 
+constexpr int kMaxWarps = 32;
+constexpr int kAgents = kMaxWarps + 1;  // warps, and what copies in bulk, which is number `warp_count`
+
 constexpr uint32_t kSeveral = 63;  // "lane" of several lanes that read at the same time
+
+// What a warp knows of all others: their clocks, and two epochs of each. An epoch ends with a fence
+// of the asynchronous proxy. Writes of `epochs` are ordered before, those below `fenced` are visible
+// to that proxy besides.
+struct Times {
+  uint32_t clocks[kAgents] = {}, epochs[kMaxWarps] = {}, fenced[kMaxWarps] = {};
+  void join(const Times &other);
+};
 
 // Shared memory: one for each byte.
 struct Cell {
   uint32_t clock = 0;
   uint8_t warp = 0, lane = 0, atomic = 0;
-  uint8_t unused = 0;
+  uint8_t readers = 0;  // asynchronous products that still read it
   uint32_t site = 0;
   uint32_t pending_site = 0;
   uint16_t pending = 0;  // thread + 1 whose asynchronous copy is on its way here
-  uint16_t unused2 = 0;
+  uint16_t epoch = 0;    // of the warp that wrote it
   uint32_t read_site = 0;
 };
 
@@ -34,12 +45,13 @@ struct SharedShadow {
   std::vector<uint32_t> reads;  // of each byte and warp: clock << 6 | lane
   int warps = 0;
   uint32_t base = 0;
-  uint32_t clocks[32][32] = {};
+  Times times[kMaxWarps];
+  uint32_t tick = 0;  // of what copies in bulk: each copy has its own
 
   void start_block(int bytes, int warp_count);
   bool before(int warp, uint32_t clock, uint32_t lane, int now_warp, uint32_t now_lane) const {
-    if (warp == now_warp) return clock < clocks[warp][warp] || lane == now_lane;
-    return clocks[now_warp][warp] >= clock;
+    if (warp == now_warp) return clock < times[warp].clocks[warp] || lane == now_lane;
+    return times[now_warp].clocks[warp] >= clock;
   }
 };
 
@@ -74,6 +86,14 @@ void check_global(Worker &worker, const Thread &thread, int32_t buffer, int64_t 
 // An asynchronous copy begins: nobody may touch `offset`, size` of shared memory until it is over.
 void lock_shared(Worker &worker, const Thread &thread, int64_t offset, uint32_t size, uint32_t site);
 void unlock_shared(Worker &worker, const Thread &thread, int64_t offset, uint32_t size, uint32_t site);
+// The same by what copies in bulk, which writes at `tick`.
+void unlock_bulk(Worker &worker, const Thread &thread, int64_t offset, uint32_t size, uint32_t site,
+                 uint32_t tick);
+// An asynchronous product of the thread's warp reads: as any read, and what threads have written must
+// have gone through a fence of the proxy; nobody may write it until it is released.
+void lock_product_read(Worker &worker, const Thread &thread, int64_t offset, uint32_t size,
+                       uint32_t site);
+void release_product_read(Worker &worker, int64_t offset, uint32_t size);
 // ... and nobody may write its source.
 void lock_source(Worker &worker, const Thread &thread, int32_t buffer, int64_t offset, uint32_t size,
                  uint32_t site, int change);

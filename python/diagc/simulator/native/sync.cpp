@@ -53,23 +53,19 @@ void collective(uint32_t mask, uint32_t site, void *argument, Execute execute) {
   if (!(warp.ready & me)) give_way();
 }
 
-void advance_clock(Worker &worker, int warp) { worker.shadow.clocks[warp][warp]++; }
+void advance_clock(Worker &worker, int warp) { worker.shadow.times[warp].clocks[warp]++; }
 
 namespace {
-
-void join(uint32_t *into, const uint32_t *from, int count) {
-  for (int i = 0; i < count; i++) into[i] = std::max(into[i], from[i]);
-}
 
 void complete(Worker &worker, Barrier &barrier) {
   for (int i = 0; i < worker.warp_count; i++) {
     if (!barrier.waiting[i]) continue;
-    join(worker.shadow.clocks[i], barrier.clock, worker.warp_count);
+    worker.shadow.times[i].join(barrier.times);
     advance_clock(worker, i);
     worker.warps[i].at_barrier &= ~barrier.waiting[i];
     worker.warps[i].ready |= barrier.waiting[i];
   }
-  memset(&barrier, 0, sizeof barrier);
+  barrier = Barrier{};
 }
 
 struct Arrival {
@@ -89,7 +85,7 @@ void arrive_at_barrier(Worker &worker, Warp &warp, uint32_t lanes, const Arrival
   barrier.expected = arrival.expected;
   barrier.site = arrival.site;
   barrier.arrived += __builtin_popcount(lanes);
-  join(barrier.clock, worker.shadow.clocks[warp.index], worker.warp_count);
+  barrier.times.join(worker.shadow.times[warp.index]);
   if (arrival.waits) {
     barrier.waiting[warp.index] |= lanes;
     warp.at_barrier |= lanes;
@@ -162,6 +158,7 @@ void report_stall(Worker &worker) {
       else
         report(worker, Kind::Deadlock, thread, thread.site, kSync, kNowhere, 0, 0);
     });
+  if (!divergent) report_mbarrier_stall(worker);
 }
 
 }  // namespace sim

@@ -1,14 +1,19 @@
 """The frame around a kernel's tasks: entry, worker threads, and access to arguments.
 
     llvm.func @<symbol>(%ctx)            counts the tasks, then runs the worker on every thread
-    llvm.func internal @<symbol>.worker  takes tasks from the atomic counter until there are none
+    llvm.func internal @<symbol>.worker  takes tasks from the atomic counters until there are none
     func.func private @<symbol>.task     one task: its body is what the code generator emits
 
 `%ctx` is the block of slots that `KernelSignature` lays out. One thread calls the worker directly,
 several go through `GOMP_parallel(worker, ctx, threads, 0)` of the OpenMP run time that torch uses.
+
+Each thread has an equal part of the tasks, in a row, and a counter for it. When its part is done it
+takes tasks from the parts of the others. So the next call, and the next kernel over the same rows,
+find in a core's cache what that core left there, and no thread waits for a slow one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 
@@ -18,9 +23,12 @@ from diagc.runtime.signature import KernelSignature, Slot, Wire
 __all__ = ["TaskContext", "build_entry", "element_type", "memref_type"]
 
 _GOMP = "GOMP_parallel"
+_THREAD_NUMBER = "omp_get_thread_num"
 _INTERNAL = "#llvm.linkage<internal>"
 _MONOTONIC = 2  # llvm.AtomicOrdering
 _ADD = 1  # llvm.AtomicBinOp
+_LINE = 8  # slots of a cache line: each counter has one of its own
+_DYNAMIC = -(2**31)  # in the indices of llvm.getelementptr: an operand
 # in memory: one byte for a bool, 64 bits for an index; narrow floats are bits, because LLVM splits
 # masked accesses of them into calls of conversion functions where the CPU lacks the type
 _MEMORY_TYPES = {"i1": "i8", "ui8": "i8", "index": "i64", "bf16": "i16", "f16": "i16"}
@@ -93,16 +101,17 @@ def build_entry(
         joined: axes of every wire, slowest first, that run as the last one where memory is dense.
     """
     with ir.InsertionPoint(module.body):
-        _declare_gomp(module)
+        _declare_openmp(module)
         _build_task(signature, emit_task)
         _build_worker(signature)
         _build_main(signature, count_tasks, joined)
 
 
-def _declare_gomp(module: ir.Module) -> None:
+def _declare_openmp(module: ir.Module) -> None:
     if _GOMP in ir.SymbolTable(module.operation):
         return
     _llvm_func(_GOMP, "void (ptr, ptr, i32, i32)", sym_visibility="private")
+    _llvm_func(_THREAD_NUMBER, "i32 ()", sym_visibility="private")
 
 
 def _llvm_func(name: str, function_type: str, **attributes: object) -> llvm.LLVMFuncOp:
@@ -122,6 +131,11 @@ def _index(value: ir.Value) -> ir.Value:
     return arith.index_cast(ir.IndexType.get(), value)
 
 
+def _gep(base: ir.Value, dynamic: list[ir.Value], indices: ir.Attribute) -> ir.Value:
+    """An address so many slots behind `base`."""
+    return llvm.GEPOp(_pointer(), base, dynamic, indices, ir.TypeAttr.get(_i64()), 0).result
+
+
 class _Block:
     """Reads and writes the slots of one `ctx` value at the current insertion point."""
 
@@ -129,8 +143,7 @@ class _Block:
         self.ctx = ctx
 
     def address(self, slot: int) -> ir.Value:
-        constant = ir.DenseI32ArrayAttr.get([slot])
-        return llvm.GEPOp(_pointer(), self.ctx, [], constant, ir.TypeAttr.get(_i64()), 0).result
+        return _gep(self.ctx, [], ir.DenseI32ArrayAttr.get([slot]))
 
     def load(self, slot: int, slot_type: ir.Type | None = None) -> ir.Value:
         return llvm.LoadOp(slot_type or _i64(), self.address(slot)).result
@@ -199,25 +212,82 @@ def _build_worker(signature: KernelSignature) -> None:
     )
     entry = worker.body.blocks.append(_pointer())
     with ir.InsertionPoint(entry):
-        block = _Block(entry.arguments[0])
-        count = block.load(Slot.TASKS)
+        _work(signature, _Block(entry.arguments[0]))
+        llvm.ReturnOp()
+
+
+def _work(signature: KernelSignature, block: _Block) -> None:
+    """Do the tasks of the thread's own part, then those that are left of the parts behind it."""
+    parts = _Parts(block)
+    own, threads = _thread_number(parts.threads), _index(parts.threads)
+    with _loop(threads) as step:
+        part = arith.remui(arith.addi(own, step), threads)
+        counter, end = parts.counter(part), parts.start(_next(part))
         loop = scf.WhileOp([_i64()], [arith.constant(_i64(), 0)])
-        before = loop.before.blocks.append(_i64())
+        with ir.InsertionPoint(loop.before.blocks.append(_i64())):
+            task = _take(counter)
+            scf.condition(arith.cmpi(arith.CmpIPredicate.slt, task, end), [task])
         after = loop.after.blocks.append(_i64())
-        with ir.InsertionPoint(before):
-            task = _next_task(block)
-            scf.condition(arith.cmpi(arith.CmpIPredicate.slt, task, count), [task])
         with ir.InsertionPoint(after):
             task = after.arguments[0]
             func.call([], f"{signature.symbol}.task", [block.ctx, _index(task)])
             scf.yield_([task])
-        llvm.ReturnOp()
 
 
-def _next_task(block: _Block) -> ir.Value:
+class _Parts:
+    """The equal parts of the tasks: where each starts, and the counters."""
+
+    def __init__(self, block: _Block) -> None:
+        self.threads = block.load(Slot.THREADS)
+        self._tasks = block.load(Slot.TASKS)
+        self._counters = block.load(Slot.COUNTERS, _pointer())
+
+    def start(self, part: ir.Value) -> ir.Value:
+        """The first task of a part; part `threads` starts where the last one ends."""
+        return arith.divui(arith.muli(_i64_of(part), self._tasks), self.threads)
+
+    def counter(self, part: ir.Value) -> ir.Value:
+        """Where the counter of a part lies: the next task that nobody took."""
+        slot = arith.muli(_i64_of(part), arith.constant(_i64(), _LINE))
+        indices = ir.DenseI32ArrayAttr.get([_DYNAMIC])
+        return _gep(self._counters, [slot], indices)
+
+
+def _thread_number(threads: ir.Value) -> ir.Value:
+    """This thread's number, 0 where the kernel runs on one thread, which knows no OpenMP."""
+    several = arith.cmpi(arith.CmpIPredicate.sgt, threads, arith.constant(_i64(), 1))
+    branch = scf.IfOp(several, [ir.IndexType.get()], has_else=True)
+    with ir.InsertionPoint(branch.then_block):
+        i32 = ir.IntegerType.get_signless(32)
+        number = llvm.CallOp(i32, [], [], [], callee=_THREAD_NUMBER).result
+        scf.yield_([_index(number)])
+    with ir.InsertionPoint(branch.else_block):
+        scf.yield_([arith.constant(ir.IndexType.get(), 0)])
+    return branch.results[0]
+
+
+def _take(counter: ir.Value) -> ir.Value:
     one = arith.constant(_i64(), 1)
     add, order = (ir.IntegerAttr.get(_i64(), value) for value in (_ADD, _MONOTONIC))
-    return llvm.AtomicRMWOp(add, block.address(Slot.COUNTER), one, order).res
+    return llvm.AtomicRMWOp(add, counter, one, order).res
+
+
+@contextmanager
+def _loop(count: ir.Value) -> Iterator[ir.Value]:
+    """A loop from 0 to `count`, both indices; what is made inside is its body."""
+    zero, one = (arith.constant(ir.IndexType.get(), value) for value in (0, 1))
+    loop = scf.ForOp(zero, count, one)
+    with ir.InsertionPoint(loop.body):
+        yield loop.induction_variable
+        scf.yield_([])
+
+
+def _next(part: ir.Value) -> ir.Value:
+    return arith.addi(part, arith.constant(ir.IndexType.get(), 1))
+
+
+def _i64_of(index: ir.Value) -> ir.Value:
+    return arith.index_cast(_i64(), index)
 
 
 def _join_axes(signature: KernelSignature, block: _Block, joined: Sequence[str]) -> None:
@@ -244,8 +314,7 @@ def _build_main(signature: KernelSignature, count_tasks: CountTasks, joined: Seq
             _join_axes(signature, block, joined)
         tasks = arith.index_cast(_i64(), count_tasks(block.sizes(signature)))
         block.store(Slot.TASKS, tasks)
-        block.store(Slot.COUNTER, arith.constant(_i64(), 0))
-        threads = arith.minsi(block.load(Slot.THREADS), tasks)
+        threads = _part_tasks(block, tasks)
         several = arith.cmpi(arith.CmpIPredicate.sgt, threads, arith.constant(_i64(), 1))
         branch = scf.IfOp(several, has_else=True)
         with ir.InsertionPoint(branch.then_block):
@@ -255,6 +324,20 @@ def _build_main(signature: KernelSignature, count_tasks: CountTasks, joined: Seq
             llvm.CallOp(None, [block.ctx], [], [], callee=f"{signature.symbol}.worker")
             scf.yield_([])
         llvm.ReturnOp()
+
+
+def _part_tasks(block: _Block, tasks: ir.Value) -> ir.Value:
+    """Write what the workers share; gives the number of threads, 1 to that of the tasks."""
+    one = arith.constant(_i64(), 1)
+    threads = arith.maxsi(arith.minsi(block.load(Slot.THREADS), tasks), one)
+    block.store(Slot.THREADS, threads)
+    slots = arith.muli(threads, arith.constant(_i64(), _LINE))
+    counters = llvm.AllocaOp(_pointer(), slots, ir.TypeAttr.get(_i64()), alignment=8 * _LINE)
+    block.store(Slot.COUNTERS, counters.result)
+    parts = _Parts(block)
+    with _loop(_index(threads)) as part:
+        llvm.StoreOp(parts.start(part), parts.counter(part))
+    return threads
 
 
 def _call_gomp(signature: KernelSignature, ctx: ir.Value, threads: ir.Value) -> None:

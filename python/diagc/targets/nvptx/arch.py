@@ -36,7 +36,12 @@ class GpuArch:
     @property
     def capability(self) -> int:
         """10 * major + minor, as in 80."""
-        return int(self.name.removeprefix("sm_"))
+        return int(self.name.removeprefix("sm_").rstrip("a"))
+
+    @property
+    def has_warpgroups(self) -> bool:
+        """Whether products of warpgroups and copies by tensor maps may be used: sm_90a."""
+        return self.name == "sm_90a"
 
 
 ARCHITECTURES = {
@@ -46,6 +51,8 @@ ARCHITECTURES = {
         GpuArch("sm_86", 99 * _KIB, 100 * _KIB, 1536, 16),
         GpuArch("sm_89", 99 * _KIB, 100 * _KIB, 1536, 24),
         GpuArch("sm_90", 227 * _KIB, 228 * _KIB, 2048, 32),
+        # 8.6 is the first with copies to the memory of the own block, `.shared::cta`
+        GpuArch("sm_90a", 227 * _KIB, 228 * _KIB, 2048, 32, features="+ptx86"),
     )
 }
 DEFAULT_ARCH = "sm_80"

@@ -29,7 +29,7 @@ from diagc.targets.nvptx.pipeline import (
     Observer,
     compile_module,
 )
-from diagc.targets.nvptx.ptxas import find_tool
+from diagc.targets.nvptx.ptxas import StallError, find_tool
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
 __all__ = [
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 # Part of every cache key: raise it when the code generator makes other code from the same kernel.
-CODE_VERSION = 8
+CODE_VERSION = 9
 
 
 class LoadedKernel(CudaKernel):
@@ -125,6 +125,8 @@ def lower_kernel(
         arch.name,
         compiled.ptx,
         compiled.cubin,
+        built.tensor_maps,
+        built.bulk_launches,
     )
     metadata = {"nvvm": _packed(compiled.nvvm), "tiles": built.tiles and asdict(built.tiles)}
     default_cache().put(key, made.to_json().encode(), metadata)
@@ -150,20 +152,26 @@ def compile_kernel(
 ) -> tuple[GpuModule, CompiledModule]:
     """The first form of a kernel whose registers do not spill.
 
-    Where all of them do, or no ptxas tells, it is the first of all.
+    Where all of them do, or no ptxas tells, it is the first of all that ptxas takes as it is.
     """
-    made: list[tuple[GpuModule, CompiledModule]] = []
-    for built in build_modules(kernel, arch, tf32=tf32):
-        made.append((built, compile_module(built.module)))
-        if not any(used.spills for used in made[-1][1].resources.values()):
+    made: list[tuple[int, GpuModule, CompiledModule]] = []
+    for form, built in enumerate(build_modules(kernel, arch, tf32=tf32)):
+        try:
+            made.append((form, built, compile_module(built.module)))
+        except StallError as error:
+            if not built.bulk_launches:
+                raise
+            logger("nvptx").info("no warpgroups: %s", error.message)
+            continue
+        if not any(used.spills for used in made[-1][2].resources.values()):
             break
     else:
         del made[1:]
-    form = len(made) - 1
+    form, built, compiled = made[-1]
     if observe is not None:
         built = next(islice(build_modules(kernel, arch, tf32=tf32), form, None))
         return built, compile_module(built.module, observe)
-    return made[-1]
+    return built, compiled
 
 
 def load_kernel(key: str) -> LoadedKernel | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from diagc.debug import logger
 from diagc.errors import UnsupportedError
 from diagc.mlir import ir
-from diagc.runtime.gpu_kernel import GpuLaunch, Workspace
+from diagc.runtime.gpu_kernel import GpuLaunch, TensorMap, Workspace
 from diagc.runtime.signature import KernelSignature
 from diagc.targets.nvptx.arch import GpuArch
 
@@ -26,7 +26,9 @@ class GpuModule:
         signature: the kernel's interface.
         launches: in order.
         workspaces: that they share.
-        tiles: the schedule of a kernel on tiles; None for one on threads.
+        tiles: the schedule of a kernel on tiles or warpgroups; None for one on threads.
+        tensor_maps: that `bulk_launches` take, in order.
+        bulk_launches: what runs where tensor maps can describe the arrays.
     """
 
     module: ir.Module
@@ -34,6 +36,8 @@ class GpuModule:
     launches: tuple[GpuLaunch, ...]
     workspaces: tuple[Workspace, ...] = ()
     tiles: "TileSchedule | None" = None
+    tensor_maps: tuple[TensorMap, ...] = ()
+    bulk_launches: tuple[GpuLaunch, ...] = ()
 
 
 def build_module(kernel: ir.Operation, arch: GpuArch, *, tf32: bool = False) -> GpuModule:
@@ -62,6 +66,8 @@ def build_modules(
 
     fits = False
     try:
+        if arch.has_warpgroups:
+            yield from _with_warpgroups(kernel, arch)
         for schedule in tile_schedules(kernel, arch, tf32=tf32):
             yield lower_tiles(kernel, arch, schedule=schedule)
             fits = True
@@ -69,3 +75,24 @@ def build_modules(
         logger("nvptx").info("no tiles: %s", error.message)
     if not fits:
         yield lower_threads(kernel, arch)
+
+
+def _with_warpgroups(kernel: ir.Operation, arch: GpuArch) -> Iterator[GpuModule]:
+    """Forms on warpgroups, each with one on tiles beside it, for arrays that it does not take.
+
+    Raises:
+        UnsupportedError: tiles do not suit the kernel.
+    """
+    from diagc.targets.nvptx.tiles.lower import lower_tiles, tile_schedules
+    from diagc.targets.nvptx.warpgroups.lower import add_warpgroups, warpgroup_plan_schedules
+
+    tiles = list(tile_schedules(kernel, arch))
+    try:
+        groups = warpgroup_plan_schedules(kernel, arch)
+    except UnsupportedError as error:
+        logger("nvptx").info("no warpgroups: %s", error.message)
+        return
+    for group in groups:
+        for schedule in tiles:
+            built = lower_tiles(kernel, arch, schedule=schedule)
+            yield add_warpgroups(kernel, built, group)

@@ -13,16 +13,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from io import BytesIO
+from itertools import islice
 
 from diagc.context import make_context
 from diagc.errors import LoweringError
 from diagc.mlir import ir, llvm, passmanager
+from diagc.passes.cloning import nested_ops
 from diagc.targets.nvptx.arch import GpuArch, parse_arch
 from diagc.targets.nvptx.codegen import to_ptx
 from diagc.targets.nvptx.nvvm_text import to_nvptx_llvm
 from diagc.targets.nvptx.ptxas import Resources, assemble, disassemble
 
 __all__ = [
+    "BY_VALUE",
     "LOWERING",
     "SHARED_MEMORY",
     "STAGES",
@@ -31,9 +34,11 @@ __all__ = [
     "Observer",
     "attach_arch",
     "compile_module",
+    "empty_module",
     "gpu_module_of",
     "lower_to_nvvm",
     "module_arch",
+    "module_llvm",
     "module_ptx",
     "translate",
 ]
@@ -45,6 +50,11 @@ SHARED_MEMORY = (
     "{addr_space = 3 : i32, alignment = 1024 : i64} : !llvm.array<0 x i8>"
 )
 """Declaration of dynamic shared memory; external, as LLVM 22 prints an internal one with a size."""
+
+BY_VALUE = "diag.by_value"
+"""Attribute of a gpu.func: numbers of the parameters that are tensor maps, passed by value."""
+
+_TENSOR_MAP = "{llvm.byval = !llvm.array<128 x i8>, llvm.align = 64 : i64, nvvm.grid_constant}"
 
 # Gets a stage's name and a function that makes its text.
 Observer = Callable[[str, Callable[[], str]], None]
@@ -65,6 +75,9 @@ LOWERING = (
     "cse",
 )
 """Upstream passes from `gpu` to `nvvm`, run on the gpu.module."""
+
+_TRANSLATED = frozenset({"llvm", "nvvm"})
+"""Dialects of stage `nvvm`."""
 
 # locations are translated only inside of functions that have debug information
 _WITH_LOCATIONS = (
@@ -128,6 +141,12 @@ def gpu_module_of(module: ir.Module) -> ir.Operation:
     return found[0]
 
 
+def empty_module() -> ir.Module:
+    """A module with a gpu.module that declares shared memory; needs an ambient context."""
+    holder = f"gpu.module @kernels {{ {SHARED_MEMORY} }}"
+    return ir.Module.parse(f"module attributes {{gpu.container_module}} {{ {holder} }}")
+
+
 def attach_arch(module: ir.Module, arch: GpuArch) -> None:
     """Say on the gpu.module what it is compiled for."""
     text = f'[#nvvm.target<chip = "{arch.name}", features = "{arch.features}">]'
@@ -161,6 +180,21 @@ def lower_to_nvvm(module: ir.Module, *, verify: bool = False) -> None:
     except ir.MLIRError as error:
         raise LoweringError(f"the kernel cannot be lowered to NVVM: {error}") from None
     _annotate_loops(module)
+    _pass_by_value(module)
+
+
+def _pass_by_value(module: ir.Module) -> None:
+    """Say of parameters that they are tensor maps; convert-gpu-to-nvvm drops `llvm.byval`."""
+    for function in gpu_module_of(module).regions[0].blocks[0].operations:
+        if BY_VALUE not in function.operation.attributes:
+            continue
+        numbers = list(ir.DenseI64ArrayAttr(function.operation.attributes[BY_VALUE]))
+        count = len(function.regions[0].blocks[0].arguments)
+        with module.context:
+            texts = [_TENSOR_MAP if i in numbers else "{}" for i in range(count)]
+            found = ir.ArrayAttr.get([ir.Attribute.parse(text) for text in texts])
+        function.operation.attributes["arg_attrs"] = found
+        del function.operation.attributes[BY_VALUE]
 
 
 def _annotate_loops(module: ir.Module) -> None:
@@ -197,15 +231,36 @@ def translate(module: ir.Module, *, locations: bool = False) -> str:
     return to_nvptx_llvm(text)
 
 
-def module_ptx(module: ir.Module) -> str:
-    """PTX of a module at stage `nvvm`.
+def module_llvm(module: ir.Module) -> str:
+    """LLVM IR of a module that may be at any stage; only `nvvm` is taken.
 
     Raises:
-        LoweringError: no translation, or LLVM refuses it.
+        LoweringError: an operation of an earlier stage, or one that has no translation.
+    """
+    _check_translated(gpu_module_of(module))
+    return translate(module)
+
+
+def module_ptx(module: ir.Module) -> str:
+    """PTX of a module that may be at any stage; only `nvvm` is taken.
+
+    Raises:
+        LoweringError: as `module_llvm`, or LLVM refuses it.
         TargetError: no code is made for its architecture.
     """
     arch = module_arch(module)
-    return to_ptx(translate(module), arch.name, arch.features)
+    return to_ptx(module_llvm(module), arch.name, arch.features)
+
+
+def _check_translated(gpu_module: ir.Operation) -> None:
+    """Refuse what MLIR cannot translate: it would not say so, but end the process."""
+    for op in islice(nested_ops(gpu_module), 1, None):
+        if op.name.partition(".")[0] not in _TRANSLATED:
+            remedy = "run lower-gpu-to-nvvm first"
+            message, expected = "this operation has no translation to LLVM IR", "llvm or nvvm"
+            raise LoweringError(
+                message, location=op.location, expected=expected, found=op.name, remedy=remedy
+            )
 
 
 def compile_module(

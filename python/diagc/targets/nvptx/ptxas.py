@@ -12,7 +12,15 @@ from pathlib import Path
 
 from diagc.errors import LoweringError
 
-__all__ = ["Assembled", "Resources", "assemble", "disassemble", "find_tool", "parse_report"]
+__all__ = [
+    "Assembled",
+    "Resources",
+    "StallError",
+    "assemble",
+    "disassemble",
+    "find_tool",
+    "parse_report",
+]
 
 _SECONDS = 300
 # of the PyPI packages nvidia-cuda-nvcc, -nvdisasm and -cuobjdump, and of those for CUDA 12
@@ -26,6 +34,10 @@ _REGISTERS = re.compile(r"Used (?P<registers>\d+) registers")
 _SHARED = re.compile(r"(?P<bytes>\d+) bytes smem")
 # asynchronous products that are serialised, waits that are injected
 _STALL = re.compile(r"\(C75\d\d\)")
+
+
+class StallError(LoweringError):
+    """ptxas would serialise asynchronous instructions: another form of the kernel may be better."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,8 @@ def assemble(ptx: str, arch: str) -> Assembled | None:
     """Assemble a module; None when there is no ptxas here.
 
     Raises:
-        LoweringError: ptxas refuses it, or would serialise its asynchronous instructions.
+        LoweringError: ptxas refuses it.
+        StallError: it would serialise its asynchronous instructions.
     """
     tool = find_tool()
     if tool is None:
@@ -86,7 +99,7 @@ def assemble(ptx: str, arch: str) -> Assembled | None:
         cubin = target.read_bytes()
     stalls = [line for line in report.splitlines() if _STALL.search(line)]
     if stalls:
-        raise LoweringError(f"ptxas spoils the kernel: {stalls[0].strip()}")
+        raise StallError(f"ptxas spoils the kernel: {stalls[0].strip()}")
     return Assembled(cubin, parse_report(report))
 
 

@@ -12,7 +12,7 @@ from diagc.runtime.signature import KernelSignature
 from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.lowering import GpuModule
-from diagc.targets.nvptx.pipeline import SHARED_MEMORY, attach_arch
+from diagc.targets.nvptx.pipeline import attach_arch, empty_module
 from diagc.targets.nvptx.tiles.arena import Arena, lay_out
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.epilogue import store_tile
@@ -27,11 +27,7 @@ from diagc.targets.nvptx.tiles.splitting import PartStates, join_parts, run_part
 from diagc.targets.nvptx.tiles.staging import Staging
 from diagc.targets.nvptx.tiles.streams import lower_stream
 
-__all__ = ["lower_tiles", "tile_schedules"]
-
-_EMPTY = (
-    f"module attributes {{gpu.container_module}} {{ gpu.module @kernels {{ {SHARED_MEMORY} }} }}"
-)
+__all__ = ["TileBlock", "TileFunction", "lower_tiles", "tile_schedules"]
 
 
 def tile_schedules(
@@ -70,9 +66,9 @@ def lower_tiles(
     _check_fit(plan, schedule)
     arena = lay_out(plan, schedule)
     with kernel.context, kernel.location:
-        module = ir.Module.parse(_EMPTY)
+        module = empty_module()
         attach_arch(module, arch)
-        function = partial(_Function, module, plan, schedule, arena)
+        function = partial(TileFunction, module, plan, schedule, arena)
         if not schedule.split:
             return GpuModule(module, signature, (function().emit(symbol),), (), schedule)
         launches = (
@@ -117,7 +113,7 @@ def _parts(plan: Plan, schedule: TileSchedule) -> Factor:
 
 
 @dataclass
-class _Function:
+class TileFunction:
     """Writes one function: all of the kernel, a part of its stream, or what joins the parts."""
 
     module: ir.Module
@@ -132,19 +128,24 @@ class _Function:
         """The kernel's interface."""
         return self.plan.signature
 
+    def code(self) -> Code:
+        """What writes the function."""
+        return Code()
+
     def emit(self, symbol: str) -> GpuLaunch:
         """The function with its body; gives its launch."""
-        code = Code()
+        code = self.code()
         block = next(iter(self.module.body.operations)).operation.regions[0].blocks[0]
         with ir.InsertionPoint(block):
             function = gpu.GPUFuncOp(
-                ir.TypeAttr.get(ir.FunctionType.get(self._parameters(code), [])),
+                ir.TypeAttr.get(ir.FunctionType.get(self.parameters(code), [])),
                 symbol,
                 kernel=True,
                 known_block_size=[self.schedule.threads, 1, 1],
             )
         occupancy = ir.IntegerAttr.get(code.i32, self.schedule.blocks_per_sm)
         function.attributes["nvvm.minctasm"] = occupancy
+        self.mark(function)
         entry = function.add_entry_block()
         with ir.InsertionPoint(entry):
             self._body(code, list(entry.arguments))
@@ -159,6 +160,9 @@ class _Function:
             self.schedule.blocks_per_sm,
         )
 
+    def mark(self, _function: ir.OpView) -> None:
+        """Attributes of the function besides."""
+
     # -- parameters ------------------------------------------------------------------------------
     def _dynamic(self) -> list[str]:
         return [axis.label for axis in self.signature.axes if axis.size is None]
@@ -167,7 +171,7 @@ class _Function:
         """Wires, and the workspace."""
         return len(self.signature.wires) + (1 if self.schedule.split else 0)
 
-    def _parameters(self, code: Code) -> list[ir.Type]:
+    def parameters(self, code: Code) -> list[ir.Type]:
         """In the order of `runtime.gpu_kernel`."""
         strides = [
             label
@@ -182,16 +186,34 @@ class _Function:
         dynamic = self._dynamic()
         static = {x: n for x, n in self.plan.sizes.items() if n != diag.DYNAMIC}
         sizes: dict[str, Index] = {**static, **dict(zip(dynamic, rest, strict=False))}
-        strides = self._strides(rest[len(dynamic) :])
-        block = _Block(self, code, sizes)
-        memories = [
-            Memory(block.frame, pointer, wire.dtype, wire.labels, stride)
-            for pointer, wire, stride in zip(pointers, self.signature.wires, strides, strict=False)
-        ]
+        rest = rest[len(dynamic) :]
+        strides = self._strides(rest)
+        self.write(code, sizes, pointers, strides, rest)
+
+    def write(
+        self,
+        code: Code,
+        sizes: Mapping[str, Index],
+        pointers: Sequence[ir.Value],
+        strides: Sequence[Mapping[str, Index]],
+        _rest: Sequence[ir.Value],
+    ) -> None:
+        """The body; `_rest` are the parameters behind sizes and strides."""
+        block = TileBlock(self, code, sizes)
+        memories = self.memories(block.frame, pointers, strides)
         block.run(memories, pointers[-1])
 
-    def _strides(self, rest: Sequence[ir.Value]) -> list[Mapping[str, Index]]:
-        left = list(rest)
+    def memories(
+        self, frame: Frame, pointers: Sequence[ir.Value], strides: Sequence[Mapping[str, Index]]
+    ) -> list[Memory]:
+        """All wires."""
+        return [
+            Memory(frame, pointer, wire.dtype, wire.labels, stride)
+            for pointer, wire, stride in zip(pointers, self.signature.wires, strides, strict=False)
+        ]
+
+    def _strides(self, left: list[ir.Value]) -> list[Mapping[str, Index]]:
+        """Of every wire, by label; takes them from the parameters."""
         found: list[Mapping[str, Index]] = []
         for wire in self.signature.wires:
             stride: dict[str, Index] = {}
@@ -202,14 +224,13 @@ class _Function:
         return found
 
 
-class _Block:
+class TileBlock:
     """What one block does."""
 
-    def __init__(self, function: _Function, code: Code, sizes: Mapping[str, Index]) -> None:
+    def __init__(self, function: TileFunction, code: Code, sizes: Mapping[str, Index]) -> None:
         """Find the block's position: tiles of rows are next to each other."""
         self.function, self.plan, self.schedule = function, function.plan, function.schedule
-        smem = llvm.AddressOfOp(code.shared, "shared").result
-        thread, rest = code.thread(), code.block()
+        self.sizes, rest = sizes, code.block()
         tiles = code.ceil_div(sizes[self.plan.row], self.schedule.rows)
         tile, rest = code.rem(rest, tiles), code.div(rest, tiles)
         self.parts: Index = 1
@@ -221,25 +242,31 @@ class _Block:
             self.part, rest = code.rem(rest, self.parts), code.div(rest, self.parts)
         self.number = code.add(code.mul(rest, tiles), tile)
         self.count = tiles
-        grid: dict[str, Index] = {}
+        self.grid: dict[str, Index] = {}
         for label in reversed(self.plan.grid):
-            grid[label], rest = code.rem(rest, sizes[label]), code.div(rest, sizes[label])
+            self.grid[label], rest = code.rem(rest, sizes[label]), code.div(rest, sizes[label])
             self.count = code.mul(self.count, sizes[label])
-        row_base = code.mul(self._order(code, tile, tiles), self.schedule.rows)
-        self.frame = Frame(
+        self.row_base = code.mul(self._order(code, tile, tiles), self.schedule.rows)
+        self.smem = llvm.AddressOfOp(code.shared, "shared").result
+        self.frame = self.make_frame(code, code.thread())
+
+    def make_frame(self, code: Code, thread: Index) -> Frame:
+        """The block as its threads of tiles see it, numbered from 0."""
+        frame = Frame(
             code,
             self.schedule,
             self.plan.row,
-            sizes,
-            grid,
-            row_base,
-            smem,
-            thread,
-            scratch=function.arena.scratch,
+            self.sizes,
+            self.grid,
+            self.row_base,
+            self.smem,
+            code.index(thread),
+            scratch=self.function.arena.scratch,
         )
         for label, size in self.plan.sizes.items():
             if size != diag.DYNAMIC and label not in (*self.plan.grid, *self.plan.streamed):
-                self.frame.spans[label] = Span(0, -(-size // 16) * 16, size)
+                frame.spans[label] = Span(0, -(-size // 16) * 16, size)
+        return frame
 
     def _order(self, code: Code, tile: Index, tiles: Index) -> Index:
         """Long rows first where they grow with the position: fewer blocks wait at the end."""
@@ -259,12 +286,17 @@ class _Block:
             return
         if not self.function.is_join:
             staging.start_fixed()
-        results = region.run(body)
+        self.store(region, region.run(body), memories)
+
+    def store(
+        self, region: Region, results: Sequence[ir.Value], memories: Sequence[Memory]
+    ) -> None:
+        """Write what the region returns; last what leaves through shared memory."""
         targets = memories[len(self.function.signature.args) :]
         places = self.function.arena.results
         for number in sorted(range(len(results)), key=lambda x: x in places):
             tile = region.tile(results[number])
-            store_tile(self.frame, tile, targets[number], places.get(number))
+            store_tile(region.frame, tile, targets[number], places.get(number))
 
     def _stream(self, workspace: ir.Value) -> StreamLowering:
         if not self.function.is_join:

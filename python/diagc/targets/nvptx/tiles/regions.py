@@ -1,7 +1,7 @@
 """The ops of a region, one by one, as tiles; what a tile holds is emitted when it is asked for."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeAlias
 
@@ -14,7 +14,7 @@ from diagc.targets.nvptx.tiles.frame import Frame
 from diagc.targets.nvptx.tiles.layouts import Slot, Tile
 from diagc.targets.nvptx.tiles.maps import MapBody
 from diagc.targets.nvptx.tiles.memory import Memory
-from diagc.targets.nvptx.tiles.plan import Plan, stage_of
+from diagc.targets.nvptx.tiles.plan import Plan, Product, stage_of
 from diagc.targets.nvptx.tiles.products import matrix_product
 from diagc.targets.nvptx.tiles.reductions import reduce_columns, reduce_rows
 from diagc.targets.nvptx.tiles.scalars import Scalar, as_value
@@ -32,6 +32,8 @@ class Position:
 
 Place: TypeAlias = Tile | Memory | Position
 
+ProductLowering: TypeAlias = Callable[["Region", Product], Contraction]
+
 StreamLowering: TypeAlias = Callable[["Region", ir.Operation], list[Tile]]
 
 
@@ -45,6 +47,7 @@ class Region:
         staging: its shared memory.
         lower_stream: gives the results of a stream.
         places: what values are.
+        multiply: gives a matrix product that is not emitted yet.
     """
 
     frame: Frame
@@ -52,13 +55,12 @@ class Region:
     staging: Staging
     lower_stream: StreamLowering
     places: dict[ir.Value, Place] = field(default_factory=dict)
+    multiply: ProductLowering = matrix_product
     _contractions: dict[ir.Value, Contraction] = field(default_factory=dict)
 
     def nested(self) -> "Region":
         """A region inside this one: it sees all values, and makes its own."""
-        copy = Region(self.frame, self.plan, self.staging, self.lower_stream, dict(self.places))
-        copy._contractions = dict(self._contractions)
-        return copy
+        return replace(self, places=dict(self.places), _contractions=dict(self._contractions))
 
     def run(self, block: ir.Block) -> list[ir.Value]:
         """Lower a block; gives what its yields or its return hand on."""
@@ -182,7 +184,7 @@ class Region:
         """A matrix product, or a product of elements and a sum."""
         product = self.plan.products.get(op.results[0])
         if product is not None:
-            contraction = matrix_product(self, product)
+            contraction = self.multiply(self, product)
             self._contractions[op.results[0]] = contraction
             return contraction.tile()
         lhs, rhs = self.tile(op.operands[0]), self.tile(op.operands[1])

@@ -30,6 +30,7 @@ class TileSchedule:
         split: positions of the streamed axis that a block visits at most, 0 for all.
         resident: registers that an operand of rows may take while a stream runs.
         tf32: whether products of f32 by f32 round to tf32; others are exact to 22 bits.
+        producers: warps that only start copies, in a kernel of warpgroups; else 0.
     """
 
     row_blocks: int = 1
@@ -40,6 +41,7 @@ class TileSchedule:
     split: int = 0
     tf32: bool = False
     resident: int = 16
+    producers: int = 0
 
     @property
     def rows(self) -> int:
@@ -49,7 +51,7 @@ class TileSchedule:
     @property
     def threads(self) -> int:
         """Threads of a block."""
-        return 32 * self.warps
+        return 32 * (self.warps + self.producers)
 
 
 # Blocks of 16 rows per warp and positions per chunk, the best first. What a warp reads from shared

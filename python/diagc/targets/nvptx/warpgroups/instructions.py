@@ -1,0 +1,225 @@
+"""The instructions of sm_90a: wgmma, mbarriers, copies by tensor maps, registers of a warpgroup."""
+
+from collections.abc import Callable, Sequence
+
+from diagc.mlir import arith, ir, llvm, nvvm, scf
+from diagc.targets.nvptx.tiles.emitter import Index
+from diagc.targets.nvptx.tiles.instructions import FULL_WARP, Code
+
+__all__ = ["DEPTH", "WARPGROUP", "WarpgroupCode"]
+
+WARPGROUP = 128
+"""Threads."""
+
+DEPTH = 16
+"""Positions that one product of 16-bit elements sums over."""
+
+_CONSUMERS = 1  # number of the barrier; 0 is that of all threads
+
+_WAIT = (
+    "{ .reg .pred P1; LAB_WAIT: mbarrier.try_wait.parity.shared::cta.b64 P1, [$0], $1; "
+    "@P1 bra DONE; bra LAB_WAIT; DONE: }"
+)
+
+
+class WarpgroupCode(Code):
+    """An emitter for the consumers of a block: `barrier` is one of them alone.
+
+    Args:
+        consumers: threads that compute.
+    """
+
+    def __init__(self, consumers: int) -> None:
+        """Nothing is emitted yet."""
+        super().__init__()
+        self.consumers = consumers
+        self.generic = ir.Type.parse("!llvm.ptr")
+        self._dialect = ir.IntegerAttr.get(self.i64, 0)  # AT&T, the only one there is
+
+    def barrier(self) -> None:
+        """Wait for all threads that compute."""
+        nvvm.BarrierOp(barrierId=self.index(_CONSUMERS), numberOfThreads=self.index(self.consumers))
+
+    def barrier_of_all(self) -> None:
+        """Wait for all threads of the block."""
+        super().barrier()
+
+    def choose_values(
+        self,
+        condition: ir.Value,
+        first: Callable[[], Sequence[ir.Value]],
+        second: Callable[[], Sequence[ir.Value]],
+    ) -> list[ir.Value]:
+        """A branch with results, of the types that `second` gives; it is asked for them first."""
+        values = list(second())
+        branch = scf.IfOp(condition, [value.type for value in values], has_else=True)
+        with self.region(branch.operation, branch.then_block):
+            scf.yield_(list(first()))
+        with self.region(branch.operation, branch.else_block):
+            scf.yield_(values)
+        return list(branch.results)
+
+    def uniform(self, value: Index) -> ir.Value:
+        """A number that is the same in the whole warp, so that ptxas knows it."""
+        operands = [self.index(x) for x in (FULL_WARP, value, 0, 31)]
+        kind = ir.Attribute.parse("#nvvm<shfl_kind idx>")
+        return nvvm.ShflOp(*operands, kind, results=[self.i32]).res
+
+    def elect(self) -> ir.Value:
+        """Whether this is the one lane of the warp that was chosen (i1)."""
+        return nvvm.ElectSyncOp(results=[self.i1]).pred
+
+    def set_registers(self, count: int, *, more: bool) -> None:
+        """Change what every thread of the warpgroup has."""
+        action = "increase" if more else "decrease"
+        nvvm.SetMaxRegisterOp(count, ir.Attribute.parse(f"#nvvm<action {action}>"))
+
+    # -- mbarriers -------------------------------------------------------------------------------
+    def init_mbarrier(self, place: ir.Value, count: int) -> None:
+        """Expect so many arrivals in every phase."""
+        nvvm.MBarrierInitOp(place, self.index(count))
+
+    def fence_mbarriers(self) -> None:
+        """What was initialised is visible to copies that are ordered behind."""
+        nvvm.FenceMbarrierInitOp()
+
+    def arrive(self, place: ir.Value) -> None:
+        """Arrive once."""
+        nvvm.MBarrierArriveOp(place, results=[self.i64])
+
+    def expect(self, place: ir.Value, size: int) -> None:
+        """Arrive once, and expect bytes of copies."""
+        nvvm.MBarrierArriveExpectTxOp(place, self.index(size))
+
+    def wait_mbarrier(self, place: ir.Value, parity: Index) -> None:
+        """Wait until the phase with a parity is over."""
+        address = llvm.PtrToIntOp(self.i32, place).result
+        self._assembly(None, [address, self.index(parity)], _WAIT, "r,r,~{memory}")
+
+    def copy_box(
+        self, target: ir.Value, tensor_map: ir.Value, at: Sequence[Index], mbarrier: ir.Value
+    ) -> None:
+        """Start copying a box; coordinates from the innermost dimension on."""
+        coordinates = [self.index(x) for x in at]
+        nvvm.CpAsyncBulkTensorGlobalToSharedClusterOp(
+            target, tensor_map, coordinates, mbarrier, [], isCTAOnly=True
+        )
+
+    def fence_proxy(self) -> None:
+        """What threads wrote to shared memory is visible to products that are ordered behind."""
+        kind = ir.Attribute.parse("#nvvm.proxy_kind<async.shared>")
+        nvvm.FenceProxyOp(kind, space=ir.Attribute.parse("#nvvm.shared_space<cta>"))
+
+    # -- products --------------------------------------------------------------------------------
+    def multiply_async(
+        self,
+        kind: str,
+        columns: int,
+        sums: Sequence[ir.Value],
+        rows: Sequence[ir.Value],
+        descriptor: ir.Value,
+        *,
+        by_k: bool,
+    ) -> list[ir.Value]:
+        """Issue a product of 64 rows of a warpgroup, `DEPTH` deep; gives its sums, not there yet.
+
+        Args:
+            kind: bf16 or f16.
+            columns: number of columns, a multiple of 8 up to 256.
+            sums: what is added to (f32), `columns` / 2; none to start with.
+            rows: four words of the A operand, or its descriptor (i64).
+            descriptor: of the B operand.
+            by_k: whether the lines of the B operand are positions of k.
+        """
+        count = columns // 2
+        inputs = [*map(str, range(count))] if sums else []
+        first = count + len(inputs)
+        registers = len(rows) > 1
+        names = [f"${first + i}" for i in range(len(rows) + 1)]
+        a = "{" + ",".join(names[:-1]) + "}" if registers else names[0]
+        tail = f"1, 1, {int(by_k)}" if registers else f"1, 1, 0, {int(by_k)}"
+        d = "{" + ",".join(f"${i}" for i in range(count)) + "}"
+        text = (
+            f"{{ .reg .pred p; setp.ne.b32 p, {int(bool(sums))}, 0; wgmma.mma_async.sync.aligned."
+            f"m64n{columns}k16.f32.{kind}.{kind} {d}, {a}, {names[-1]}, p, {tail}; }}"
+        )
+        constraints = ["=f"] * count + inputs + (["r"] * 4 if registers else ["l"]) + ["l"]
+        operands = [*sums, *rows, descriptor]
+        return self._values([self.f32] * count, operands, text, constraints)
+
+    def fence_products(
+        self, sums: Sequence[ir.Value] = (), words: Sequence[ir.Value] = ()
+    ) -> tuple[list[ir.Value], list[ir.Value]]:
+        """Registers are ready for products; those given are handed on: none moves behind."""
+        if not sums and not words:
+            nvvm.WgmmaFenceAlignedOp()
+            return [], []
+        types = [self.f32] * len(sums) + [self.i32] * len(words)
+        found = self._tied(types, [*sums, *words], "wgmma.fence.sync.aligned;")
+        return found[: len(sums)], found[len(sums) :]
+
+    def commit_products(self) -> None:
+        """What was issued since the last time is a group."""
+        nvvm.WgmmaGroupSyncAlignedOp()
+
+    def wait_products(self, pending: int, sums: Sequence[ir.Value]) -> list[ir.Value]:
+        """Wait until `pending` groups are under way; gives sums of a product that is over."""
+        text = f"wgmma.wait_group.sync.aligned {pending};"
+        return self._tied([self.f32] * len(sums), sums, text)
+
+    # -- assembly --------------------------------------------------------------------------------
+    def _tied(
+        self, types: Sequence[ir.Type], values: Sequence[ir.Value], text: str
+    ) -> list[ir.Value]:
+        letters = ["=f" if kind == self.f32 else "=r" for kind in types]
+        return self._values(types, values, text, [*letters, *map(str, range(len(values)))])
+
+    def _values(
+        self,
+        types: Sequence[ir.Type],
+        operands: Sequence[ir.Value],
+        text: str,
+        constraints: Sequence[str],
+    ) -> list[ir.Value]:
+        """Assembly with several results."""
+        if len(types) == 1:
+            return [self._assembly(types[0], operands, text, ",".join(constraints)).results[0]]
+        struct = ir.Type.parse("!llvm.struct<(" + ", ".join(map(str, types)) + ")>")
+        found = self._assembly(struct, operands, text, ",".join(constraints)).results[0]
+        return [
+            llvm.extractvalue(kind, found, ir.DenseI64ArrayAttr.get([i]))
+            for i, kind in enumerate(types)
+        ]
+
+    def _assembly(
+        self, result: ir.Type | None, operands: Sequence[ir.Value], text: str, constraints: str
+    ) -> ir.OpView:
+        return llvm.InlineAsmOp(
+            result,
+            list(operands),
+            text,
+            constraints,
+            has_side_effects=True,
+            asm_dialect=self._dialect,
+        )
+
+    def descriptor(self, address: ir.Value, leading: int, stride: int) -> ir.Value:
+        """Of a matrix in shared memory (i32 address) with a swizzle of 128 bytes; PTX ISA, wgmma.
+
+        Args:
+            address: a multiple of 16.
+            leading: bytes from one panel of 128 bytes a line to the next, where lines go along k.
+            stride: bytes from eight lines to the next eight.
+        """
+        bits = arith.andi(address, self.index(0x3FFFF))
+        start = arith.extui(self.i64, arith.shrui(bits, self.index(4)))
+        fixed = 1 << 62 | stride >> 4 << 32 | leading >> 4 << 16
+        return arith.ori(start, self.scalar(self.i64, fixed))
+
+    def moved(self, descriptor: ir.Value, distance: Index) -> ir.Value:
+        """The descriptor of a matrix some bytes (a multiple of 16) further on."""
+        if isinstance(distance, int):
+            if distance == 0:
+                return descriptor
+            return arith.addi(descriptor, self.scalar(self.i64, distance // 16))
+        return arith.addi(descriptor, arith.extui(self.i64, self.index(self.div(distance, 16))))

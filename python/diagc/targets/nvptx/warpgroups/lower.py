@@ -1,0 +1,185 @@
+"""A kernel as a gpu.module of warpgroups: one that copies, two that compute."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from diagc.dialects import diag
+from diagc.errors import UnsupportedError
+from diagc.mlir import arith, ir
+from diagc.runtime.gpu_kernel import GpuLaunch, TensorMap
+from diagc.runtime.signature import KernelSignature
+from diagc.targets.kernel_signature import kernel_signature
+from diagc.targets.nvptx.arch import GpuArch
+from diagc.targets.nvptx.lowering import GpuModule
+from diagc.targets.nvptx.pipeline import BY_VALUE, attach_arch, empty_module
+from diagc.targets.nvptx.tiles.emitter import Index
+from diagc.targets.nvptx.tiles.frame import Frame
+from diagc.targets.nvptx.tiles.instructions import Code
+from diagc.targets.nvptx.tiles.lower import TileBlock, TileFunction
+from diagc.targets.nvptx.tiles.plan import Plan, Staged, make_plan
+from diagc.targets.nvptx.tiles.regions import Region
+from diagc.targets.nvptx.tiles.schedule import TileSchedule
+from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES
+from diagc.targets.nvptx.warpgroups.arena import BulkArena, lay_out
+from diagc.targets.nvptx.warpgroups.fit import check_fit, streamed_tiles
+from diagc.targets.nvptx.warpgroups.instructions import WARPGROUP, WarpgroupCode
+from diagc.targets.nvptx.warpgroups.producer import Producer, init_mbarriers
+from diagc.targets.nvptx.warpgroups.products import warpgroup_product
+from diagc.targets.nvptx.warpgroups.schedule import (
+    CONSUMER_REGISTERS,
+    PRODUCER_REGISTERS,
+    warpgroup_schedules,
+)
+from diagc.targets.nvptx.warpgroups.staging import BulkStaging
+from diagc.targets.nvptx.warpgroups.streams import lower_bulk_stream
+
+__all__ = ["add_warpgroups", "lower_warpgroups", "warpgroup_plan_schedules"]
+
+
+def warpgroup_plan_schedules(kernel: ir.Operation, arch: GpuArch) -> list[TileSchedule]:
+    """Schedules for a kernel on warpgroups, the best first.
+
+    Raises:
+        UnsupportedError: neither tiles nor warpgroups suit the kernel; the reason says why.
+    """
+    return list(warpgroup_schedules(make_plan(kernel, kernel_signature(kernel)), arch))
+
+
+def lower_warpgroups(
+    kernel: ir.Operation,
+    arch: GpuArch,
+    symbol: str = "kernel",
+    schedule: TileSchedule | None = None,
+) -> GpuModule:
+    """Lower a kernel function to warpgroups alone.
+
+    Args:
+        kernel: a function of diag ops, with the attribute `diag.kernel`.
+        arch: sm_90a.
+        symbol: name of the function.
+        schedule: sizes; the first of `warpgroup_schedules` by default.
+
+    Raises:
+        UnsupportedError: the architecture or warpgroups do not suit the kernel, or it does not fit
+            shared memory; the reason says what and where.
+    """
+    signature = kernel_signature(kernel, symbol)
+    schedules = [schedule] if schedule else warpgroup_plan_schedules(kernel, arch)
+    if not schedules or not arch.has_warpgroups:
+        reason = f"warpgroups: no schedule fits {arch.name}"
+        raise UnsupportedError(kernel.name, reason=reason, location=kernel.location)
+    with kernel.context, kernel.location:
+        module = empty_module()
+        attach_arch(module, arch)
+    launch, maps = _emit(kernel, module, signature, symbol, schedules[0])
+    return GpuModule(module, signature, (launch,), (), schedules[0], maps)
+
+
+def add_warpgroups(kernel: ir.Operation, built: GpuModule, schedule: TileSchedule) -> GpuModule:
+    """Put a function on warpgroups beside those of a kernel on tiles.
+
+    Raises:
+        UnsupportedError: warpgroups do not suit the kernel; the reason says why and where.
+    """
+    symbol = f"{built.signature.symbol}{_SUFFIX}"
+    launch, maps = _emit(kernel, built.module, built.signature, symbol, schedule)
+    return replace(built, tiles=schedule, tensor_maps=maps, bulk_launches=(launch,))
+
+
+_SUFFIX = "_bulk"
+
+
+def _emit(
+    kernel: ir.Operation,
+    module: ir.Module,
+    signature: KernelSignature,
+    symbol: str,
+    schedule: TileSchedule,
+) -> tuple[GpuLaunch, tuple[TensorMap, ...]]:
+    plan = make_plan(kernel, signature)
+    check_fit(plan)
+    arena = lay_out(plan, schedule, streamed_tiles(plan))
+    with kernel.context, kernel.location:
+        launch = _Function(module, plan, schedule, arena).emit(symbol)
+    return launch, tuple(_tensor_map(plan, staged, arena) for staged in arena.tiles)
+
+
+def _tensor_map(plan: Plan, staged: Staged, arena: BulkArena) -> TensorMap:
+    """Boxes are panels: all lines, 128 bytes of each."""
+    tile, labels = arena.tiles[staged], plan.signature.args[staged.argument].labels
+    inner = ROW_BYTES // tile.element_bytes
+    box = {**dict.fromkeys(labels, 1), staged.lines: tile.lines, staged.inner: inner}
+    return TensorMap(staged.argument, tuple(box[label] for label in labels), ROW_BYTES)
+
+
+@dataclass
+class _Function(TileFunction):
+    """Writes the function; tensor maps come behind all other parameters, by value."""
+
+    def code(self) -> Code:
+        return WarpgroupCode(32 * self.schedule.warps)
+
+    def mark(self, function: ir.OpView) -> None:
+        count = len(function.arguments) - len(self.arena.tiles)
+        numbers = range(count, len(function.arguments))
+        function.attributes[BY_VALUE] = ir.DenseI64ArrayAttr.get(list(numbers))
+
+    def parameters(self, code: Code) -> list[ir.Type]:
+        assert isinstance(code, WarpgroupCode)
+        return [*super().parameters(code), *[code.generic] * len(self.arena.tiles)]
+
+    def write(
+        self,
+        code: Code,
+        sizes: Mapping[str, Index],
+        pointers: Sequence[ir.Value],
+        strides: Sequence[Mapping[str, Index]],
+        rest: Sequence[ir.Value],
+    ) -> None:
+        """Roles of the warpgroups; registers go from the one that copies to the others."""
+        assert isinstance(code, WarpgroupCode)
+        assert isinstance(self.arena, BulkArena)
+        block, arena = TileBlock(self, code, sizes), self.arena
+        thread = block.frame.thread
+        warp = code.uniform(code.div(thread, 32))
+        zero = code.index(0)
+
+        def is_first(number: Index) -> ir.Value:
+            return arith.cmpi(arith.CmpIPredicate.eq, code.index(number), zero)
+
+        warps = self.schedule.warps
+        code.when(is_first(thread), lambda: init_mbarriers(code, arena, block.smem, warps))
+        code.barrier_of_all()
+
+        def produce() -> None:
+            code.set_registers(PRODUCER_REGISTERS, more=False)
+            maps = dict(zip(arena.tiles, rest, strict=True))
+
+            def copy() -> None:
+                frame = block.make_frame(code, thread)
+                code.when(code.elect(), Producer(frame, self.plan, arena, maps).run)
+
+            code.when(is_first(warp), copy)
+
+        def consume() -> None:
+            code.set_registers(CONSUMER_REGISTERS, more=True)
+            first = 32 * self.schedule.producers
+            frame = block.make_frame(code, code.sub(thread, first))
+            self._compute(block, frame, pointers, strides)
+
+        code.choose(is_first(code.div(warp, WARPGROUP // 32)), produce, consume)
+
+    def _compute(
+        self,
+        block: TileBlock,
+        frame: Frame,
+        pointers: Sequence[ir.Value],
+        strides: Sequence[Mapping[str, Index]],
+    ) -> None:
+        """The region as on tiles, with products of warpgroups."""
+        memories = self.memories(frame, pointers, strides)
+        staging = BulkStaging(frame, self.plan, self.arena, memories)
+        body = diag.function_body(self.plan.kernel)
+        places = dict(zip(body.arguments, memories, strict=False))
+        region = Region(frame, self.plan, staging, lower_bulk_stream, {**places}, warpgroup_product)
+        block.store(region, region.run(body), memories)

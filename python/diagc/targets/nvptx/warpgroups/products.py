@@ -1,0 +1,195 @@
+"""A contraction of rows and columns as products of a warpgroup, with the waits that they need."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from diagc.mlir import arith, ir
+from diagc.targets.nvptx.tiles.contraction import Contraction
+from diagc.targets.nvptx.tiles.frame import Frame
+from diagc.targets.nvptx.tiles.layouts import Slot, Tile
+from diagc.targets.nvptx.tiles.memory import Memory
+from diagc.targets.nvptx.tiles.operands import RegisterRows, Words
+from diagc.targets.nvptx.tiles.plan import Product, Staged, read_wires, stage_of
+from diagc.targets.nvptx.tiles.regions import Region
+from diagc.targets.nvptx.warpgroups.arena import PanelTile
+from diagc.targets.nvptx.warpgroups.fit import column_tile
+from diagc.targets.nvptx.warpgroups.instructions import DEPTH, WarpgroupCode
+from diagc.targets.nvptx.warpgroups.staging import BulkStaging
+
+__all__ = ["warpgroup_product"]
+
+_STEP_BYTES = 2 * DEPTH
+"""Of a step along k, where lines go along k."""
+
+
+@dataclass(frozen=True)
+class _SharedRows:
+    """Rows in shared memory: all of a warpgroup's 64, lines go along k."""
+
+    code: WarpgroupCode
+    tile: PanelTile
+    base: ir.Value
+
+    def operand(self, step: int) -> Words:
+        """The descriptor of a step."""
+        return [self.code.moved(self.base, _place(self.tile, step, along=True))]
+
+
+def _place(tile: PanelTile, step: int, *, along: bool) -> int:
+    """Bytes from the beginning of a tile to a step of k, along the lines or across them."""
+    if not along:
+        return step * DEPTH * tile.pitch
+    per_panel = tile.pitch // _STEP_BYTES
+    return step // per_panel * tile.panel + step % per_panel * _STEP_BYTES
+
+
+@dataclass(eq=False)
+class WarpgroupProduct(Contraction):
+    """A product; emitted once, when asked for, with the wait for its columns and for itself."""
+
+    # rows, columns, steps and kind of the base class are those of mma, and not used
+    product: Product = field(kw_only=True)
+    staging: BulkStaging = field(kw_only=True)
+    shared_rows: _SharedRows | None = field(kw_only=True)
+    register_rows: RegisterRows | None = field(kw_only=True)
+
+    def run(self, start: Callable[[Slot], ir.Value]) -> None:
+        """Emit all products, added to `start`."""
+        self._run([start(slot) for slot in self._slots()])
+
+    def element(self, slot: Slot) -> ir.Value:
+        """The sum of a slot."""
+        if not self._sums:
+            self._run([])
+        return super().element(slot)
+
+    def issue_ahead(self) -> None:
+        """Start it for the next chunk, without a wait."""
+        staged = column_tile(self.staging.plan, self.product)
+        self.staging.add_ahead(staged, self._start([]))
+
+    def _slots(self) -> list[Slot]:
+        """In the order of the sums in registers."""
+        groups = self.frame.columns(self.column)
+        return [
+            Slot(0, half, group, pair)
+            for group in range(groups)
+            for half in (0, 1)
+            for pair in (0, 1)
+        ]
+
+    def _run(self, sums: Words) -> None:
+        staged = column_tile(self.staging.plan, self.product)
+        sums = self.staging.wait_products(self._start(sums))
+        self.staging.release(staged)
+        self.keep(sums)
+
+    def keep(self, sums: Words) -> None:
+        """These are the sums."""
+        for number in range(0, len(sums), 4):
+            self._sums[0, number // 4] = sums[number : number + 4]
+
+    def _start(self, sums: Words) -> Words:
+        """Issue all steps, as a group."""
+        code, staged = self.staging.code, column_tile(self.staging.plan, self.product)
+        words = self._words()
+        self.staging.wait_chunk(staged)
+        sums, flat = code.fence_products(sums, [word for step in words for word in step])
+        sums = self._issue(staged, sums, flat)
+        code.commit_products()
+        return sums
+
+    def _words(self) -> list[Words]:
+        """Rows in registers, all steps; packed before the fence."""
+        if self.register_rows is None:
+            return []
+        return [self.register_rows.words(step, 0)[0] for step in range(self.steps)]
+
+    def _issue(self, staged: Staged, sums: Words, words: Words) -> Words:
+        code, tile = self.staging.code, self.staging.panels(staged)
+        along = self.staging.inner_label(staged, self.product.columns) == self.product.inner
+        base = self.staging.descriptor(staged, along=along)
+        columns = 8 * self.frame.columns(self.column)
+        for step in range(self.steps):
+            here = code.moved(base, _place(tile, step, along=along))
+            rows = words[4 * step : 4 * step + 4]
+            if self.shared_rows is not None:
+                rows = self.shared_rows.operand(step)
+            sums = code.multiply_async(self.kind, columns, sums, rows, here, by_k=not along)
+        return sums
+
+
+def warpgroup_product(region: Region, product: Product) -> Contraction:
+    """The product, not emitted yet: rows from shared memory where they stand there."""
+    staging, frame = region.staging, region.frame
+    assert isinstance(staging, BulkStaging)
+    dtype = staging.memories[column_tile(region.plan, product).argument].dtype
+    shared = _shared_rows(region, staging, product, dtype)
+    registers = None
+    if shared is None:
+        tile = _masked(frame, region.tile(product.rows), product.inner)
+        registers = RegisterRows(frame, tile, dtype)
+    made = WarpgroupProduct(
+        *(frame, None, None),  # type: ignore[arg-type]
+        column=product.column,
+        steps=frame.spans[product.inner].extent // DEPTH,
+        kind=dtype,
+        product=product,
+        staging=staging,
+        shared_rows=shared,
+        register_rows=registers,
+    )
+    given = staging.given.get(product.op.results[0])
+    if given is not None:
+        made.keep(given)
+    return made
+
+
+def _shared_rows(
+    region: Region, staging: BulkStaging, product: Product, dtype: str
+) -> _SharedRows | None:
+    """Rows that are an argument, or a map of one that takes its place."""
+    rows = product.rows
+    place = region.places[rows]
+    if isinstance(place, Memory):
+        staged = stage_of(region.plan, rows)
+    else:
+        staged = region.plan.rewritten.get(rows)
+    if staged is None or staged not in staging.arena.tiles or staged.lines != region.plan.row:
+        return None
+    if staging.memories[staged.argument].dtype != dtype:
+        return None
+    if isinstance(place, Memory):
+        staging.wait_fixed()
+    else:
+        _rewrite(region, staging, product, staged)
+    return _SharedRows(staging.code, staging.panels(staged), staging.rows_descriptor(staged))
+
+
+def _rewrite(region: Region, staging: BulkStaging, product: Product, staged: Staged) -> None:
+    """Map the rows in shared memory."""
+    op = product.rows.owner.operation
+    source = next(wire for wire in read_wires(op) if stage_of(region.plan, wire) == staged)
+    memory = region.places[source]
+    assert isinstance(memory, Memory), "what is staged is an argument"
+
+    def mapped(tile: Tile) -> Tile:
+        inner = region.nested()
+        inner.places[source] = tile
+        return _masked(region.frame, inner.map(op), product.inner)
+
+    staging.rewrite(staged, memory, product.inner, mapped, in_parts=True)
+
+
+def _masked(frame: Frame, tile: Tile, inner: str) -> Tile:
+    """Rows that are 0 where positions of the summed axis do not exist; see `tiles.products`."""
+    if frame.spans[inner].whole or tile.words is not None:
+        return tile
+
+    def make(slot: Slot) -> ir.Value:
+        exists, value = frame.exists(inner, slot), tile.at(slot)
+        if exists is None:
+            return value
+        return arith.select(exists, value, frame.code.scalar(value.type, 0.0))
+
+    return Tile(frame.code, tile.rows, tile.column, tile.element, make)

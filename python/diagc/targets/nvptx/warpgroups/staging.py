@@ -1,0 +1,211 @@
+"""Tiles in shared memory as the consumers see them: waits for copies, releases, descriptors."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from diagc.mlir import arith, ir, llvm
+from diagc.targets.nvptx.tiles.emitter import Index
+from diagc.targets.nvptx.tiles.frame import Span
+from diagc.targets.nvptx.tiles.layouts import Tile
+from diagc.targets.nvptx.tiles.memory import Memory
+from diagc.targets.nvptx.tiles.plan import Staged, trace
+from diagc.targets.nvptx.tiles.shared_memory import SharedView
+from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES
+from diagc.targets.nvptx.tiles.staging import Staging
+from diagc.targets.nvptx.warpgroups.arena import BulkArena, PanelTile
+from diagc.targets.nvptx.warpgroups.fit import column_tile
+from diagc.targets.nvptx.warpgroups.instructions import WARPGROUP, WarpgroupCode
+
+__all__ = ["BulkStaging", "mbarrier_at"]
+
+_GROUP_ROWS = 64
+_EIGHT_LINES = 8 * ROW_BYTES
+
+
+def mbarrier_at(code: WarpgroupCode, smem: ir.Value, first: int, stage: Index) -> ir.Value:
+    """The mbarrier of a stage."""
+    return code.address(code.address(smem, code.mul(stage, 8)), first)
+
+
+@dataclass(eq=False)
+class BulkStaging(Staging):
+    """Tiles that another warp fills; `stage` is the number of a stage, `phase` its parity."""
+
+    phase: Index = 0
+    given: dict[ir.Value, list[ir.Value]] = field(default_factory=dict)
+    """Sums of products of this chunk that were made in the one before it."""
+    _ahead: list[tuple[Staged, Index, list[ir.Value]]] = field(default_factory=list)
+    _waited: set[Staged] = field(default_factory=set)
+    _landed: set[Staged] = field(default_factory=set)
+    _used: dict[Staged, int] = field(default_factory=dict)
+    _bases: dict[tuple[Staged, bool], ir.Value] = field(default_factory=dict)
+
+    @property
+    def code(self) -> WarpgroupCode:
+        """Emitter."""
+        assert isinstance(self.frame.code, WarpgroupCode)
+        return self.frame.code
+
+    @property
+    def places(self) -> BulkArena:
+        """Where everything is."""
+        assert isinstance(self.arena, BulkArena)
+        return self.arena
+
+    def panels(self, staged: Staged) -> PanelTile:
+        """A tile."""
+        tile = self.arena.tiles[staged]
+        assert isinstance(tile, PanelTile)
+        return tile
+
+    def wait_fixed(self) -> None:
+        """Before anything reads them: the tiles that stay are there."""
+        if self._ready:
+            return
+        self._ready = True
+        with self.code.within(self.frame.scope):
+            self.code.wait_mbarrier(self._mbarrier(self.places.fixed_mbarrier, 0), 0)
+
+    # -- chunks ----------------------------------------------------------------------------------
+    def begin_chunk(self, stage: Index, phase: Index) -> None:
+        """Another chunk is read from now on."""
+        self.stage, self.phase = stage, phase
+        self._waited.clear()
+        self._used.clear()
+
+    def wait_chunk(self, staged: Staged) -> None:
+        """Wait for a tile of the chunk, once."""
+        if staged not in self._waited:
+            self._waited.add(staged)
+            self.code.wait_mbarrier(
+                self._mbarrier(self.places.full(staged), self.stage), self.phase
+            )
+
+    # -- products that run ahead -----------------------------------------------------------------
+    def add_ahead(self, staged: Staged, sums: list[ir.Value]) -> None:
+        """A product of the next chunk is under way."""
+        self._ahead.append((staged, self.stage, sums))
+
+    def wait_products(self, sums: list[ir.Value]) -> list[ir.Value]:
+        """Wait for all products; gives `sums`, and keeps those that run ahead for `take_ahead`."""
+        flat = [value for *_, values in self._ahead for value in values]
+        found = self.code.wait_products(0, [*sums, *flat])
+        for number, (staged, stage, values) in enumerate(self._ahead):
+            first = len(sums) + sum(len(x) for *_, x in self._ahead[:number])
+            values[:] = found[first : first + len(values)]
+            if staged not in self._landed:
+                self._arrive(staged, stage)
+                self._landed.add(staged)
+        return found[: len(sums)]
+
+    def take_ahead(self) -> list[ir.Value]:
+        """The sums of the products that run ahead; waits if nothing has waited for them."""
+        if any(staged not in self._landed for staged, *_ in self._ahead):
+            self.wait_products([])
+        found = [value for *_, values in self._ahead for value in values]
+        self._ahead.clear()
+        self._landed.clear()
+        return found
+
+    # -- stages ----------------------------------------------------------------------------------
+    def release(self, staged: Staged) -> None:
+        """A product has read a tile; after the last one it may be filled again."""
+        self._used[staged] = self._used.get(staged, 0) + 1
+        if self._used[staged] == self._wanted(staged):
+            self._arrive(staged, self.stage)
+
+    def end_chunk(self) -> None:
+        """Release what has not been read as often as it might have been."""
+        for staged in self.places.streamed:
+            if self._used.get(staged, 0) < self._wanted(staged):
+                self.wait_chunk(staged)
+                self._arrive(staged, self.stage)
+        self.given.clear()
+
+    def _wanted(self, staged: Staged) -> int:
+        """How many products of a chunk's body read a tile."""
+        products = self.plan.products.items()
+        return sum(
+            column_tile(self.plan, product) == staged and value not in self.given
+            for value, product in products
+        )
+
+    def _arrive(self, staged: Staged, stage: Index) -> None:
+        """By one lane of every warp: each knows that its own products are over."""
+        place = self._mbarrier(self.places.empty(staged), stage)
+        first = arith.cmpi(
+            arith.CmpIPredicate.eq, self.code.index(self.frame.lane), self.code.index(0)
+        )
+        self.code.when(first, partial(self.code.arrive, place))
+
+    def _mbarrier(self, first: int, stage: Index) -> ir.Value:
+        return mbarrier_at(self.code, self.frame.smem, first, stage)
+
+    # -- operands of products --------------------------------------------------------------------
+    def descriptor(self, staged: Staged, *, along: bool) -> ir.Value:
+        """Of a tile of columns in the stage that is read; `along`: lines go along k."""
+        tile = self.panels(staged)
+        if (staged, along) not in self._bases:
+            with self.code.within(self.frame.scope):
+                leading = ROW_BYTES if along else tile.panel
+                base = self.code.descriptor(self._address(tile.offset), leading, _EIGHT_LINES)
+                self._bases[staged, along] = base
+        return self.code.moved(
+            self._bases[staged, along], self.code.mul(self.stage, tile.stage_bytes)
+        )
+
+    def rows_descriptor(self, staged: Staged) -> ir.Value:
+        """Of the warpgroup's 64 lines of a tile of rows."""
+        code, key = self.code, (staged, True)
+        if key not in self._bases:
+            with code.within(self.frame.scope):
+                group = code.div(code.uniform(self.frame.warp), WARPGROUP // 32)
+                first = code.add(
+                    code.mul(group, _GROUP_ROWS * ROW_BYTES), self.panels(staged).offset
+                )
+                self._bases[key] = code.descriptor(self._address(first), ROW_BYTES, _EIGHT_LINES)
+        return self._bases[key]
+
+    def _address(self, offset: Index) -> ir.Value:
+        base = llvm.PtrToIntOp(self.code.i32, self.frame.smem).result
+        return self.code.index(self.code.add(base, offset))
+
+    def inner_label(self, staged: Staged, value: ir.Value) -> str:
+        """The label of a value that goes along the lines of its tile."""
+        found = trace(value)
+        assert found is not None, "what is staged is an argument"
+        return next(label for label, old in found[1].items() if old == staged.inner)
+
+    # -- rows that are mapped --------------------------------------------------------------------
+    def rewrite(
+        self,
+        staged: Staged,
+        memory: Memory,
+        column: str,
+        mapped: Callable[[Tile], Tile],
+        *,
+        in_parts: bool,
+    ) -> SharedView:
+        """As on tiles, panel by panel; then all warps' products may read what was written."""
+        view = self.view(staged)
+        if staged in self._rewritten:
+            return view
+        self._rewritten.add(staged)
+        code, frame, tile = self.code, self.frame, self.panels(staged)
+        span, extent = frame.spans[column], ROW_BYTES // tile.element_bytes
+
+        def panel(number: Index, _carried: list[ir.Value]) -> list[ir.Value]:
+            frame.spans[column] = Span(code.mul(number, extent), extent, span.size, True)
+            here = SharedView(frame, tile, code.mul(number, tile.panel))
+            self._replace(
+                here, mapped(self._elements(here, code.scope, memory, column)), memory.dtype
+            )
+            return []
+
+        with code.within(frame.scope):
+            code.loop(0, tile.panels, 1, [], panel)
+            code.fence_proxy()
+            code.barrier()
+        frame.spans[column] = span
+        return view

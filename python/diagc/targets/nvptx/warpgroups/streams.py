@@ -1,0 +1,179 @@
+"""A stream whose chunks another warp copies: the loop counts stages and phases of their rings."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from diagc.mlir import arith, ir
+from diagc.targets.nvptx.tiles.bounds import Bounds, stream_bounds
+from diagc.targets.nvptx.tiles.emitter import Index
+from diagc.targets.nvptx.tiles.instructions import Code
+from diagc.targets.nvptx.tiles.layouts import Tile
+from diagc.targets.nvptx.tiles.plan import Product
+from diagc.targets.nvptx.tiles.regions import Region
+from diagc.targets.nvptx.tiles.streams import StreamLoop
+from diagc.targets.nvptx.warpgroups.fit import column_tile
+from diagc.targets.nvptx.warpgroups.instructions import WarpgroupCode
+from diagc.targets.nvptx.warpgroups.products import WarpgroupProduct, warpgroup_product
+from diagc.targets.nvptx.warpgroups.staging import BulkStaging
+
+__all__ = ["lower_bulk_stream", "next_stage"]
+
+
+def lower_bulk_stream(region: Region, op: ir.Operation) -> list[Tile]:
+    """The results of a stream."""
+    stream = _BulkLoop(region, op)
+    return stream.tail(stream.run(stream_bounds(region, op, stream.axis)))
+
+
+def next_stage(code: Code, stage: Index, phase: Index, stages: int) -> tuple[ir.Value, ir.Value]:
+    """Number of the next stage, and its parity, which changes with every round."""
+    further = code.index(code.add(stage, 1))
+    wraps = arith.cmpi(arith.CmpIPredicate.eq, further, code.index(stages))
+    turned = code.index(code.bit_xor(phase, 1))
+    return (
+        arith.select(wraps, code.index(0), further),
+        arith.select(wraps, turned, code.index(phase)),
+    )
+
+
+@dataclass(eq=False)
+class _BulkLoop(StreamLoop):
+    """The loop; products of rows that stay run a chunk ahead, beside the arithmetic of the others.
+
+    first products of the first chunk
+    for j in all chunks but the last one:
+      issue the first products of chunk j + 1; the body of chunk j; wait for all products
+    the body of the last chunk
+    """
+
+    @property
+    def staging(self) -> BulkStaging:
+        """Tiles in shared memory."""
+        assert isinstance(self.region.staging, BulkStaging)
+        return self.region.staging
+
+    @property
+    def code(self) -> WarpgroupCode:
+        """Emitter."""
+        return self.staging.code
+
+    def run(self, bounds: Bounds) -> list[ir.Value]:
+        """The states after all chunks."""
+        self.staging.wait_fixed()
+        ahead = self.ahead()
+        if not ahead:
+            return self._in_turn(bounds)
+        inits = self.init()
+        some = self.code.less(bounds.first, bounds.last)
+        found = self.code.choose_values(some, lambda: self._pipelined(bounds, ahead), lambda: inits)
+        self.region.frame.spans.pop(self.axis, None)
+        return found
+
+    def ahead(self) -> list[Product]:
+        """Products of rows that stay, of columns that no other product reads."""
+        products = [p for p in self.region.plan.products.values() if self._is_inside(p.op)]
+        late = {column_tile(self.region.plan, p) for p in products if self._is_late(p)}
+        found = [p for p in products if not self._is_late(p)]
+        return [p for p in found if column_tile(self.region.plan, p) not in late]
+
+    def _is_inside(self, op: ir.Operation) -> bool:
+        return any(op.block == block for block in self.op.regions[1].blocks)
+
+    def _is_late(self, product: Product) -> bool:
+        """Whether its rows are made in the stream."""
+        owner = product.rows.owner
+        if isinstance(owner, ir.Block):
+            return bool(owner == self.op.regions[1].blocks[0])
+        return self._is_inside(owner.operation)
+
+    # -- one chunk after the other -----------------------------------------------------------------
+    def _in_turn(self, bounds: Bounds) -> list[ir.Value]:
+        code = self.code
+        carried = [*self.init(), code.index(0), code.index(0)]
+        for low, high, full in bounds.ranges():
+            carried = code.loop(low, high, 1, carried, partial(self._step, bounds, full=full))
+        self.region.frame.spans.pop(self.axis, None)
+        return carried[:-2]
+
+    def _step(
+        self, bounds: Bounds, number: Index, carried: Sequence[ir.Value], *, full: bool
+    ) -> list[ir.Value]:
+        *states, stage, phase = carried
+        self.staging.begin_chunk(stage, phase)
+        found = self._body(bounds, number, states, full=full)
+        return [*found, *next_stage(self.code, stage, phase, self.region.frame.schedule.stages)]
+
+    def _body(
+        self, bounds: Bounds, number: Index, states: Sequence[ir.Value], *, full: bool
+    ) -> list[ir.Value]:
+        frame = self.region.frame
+        frame.spans[self.axis] = self._span(bounds, number, full=full)
+        frame.keeps_all = full
+        found = self._region_states(1, states)
+        frame.keeps_all = False
+        self.staging.end_chunk()
+        return found
+
+    # -- first products ahead ----------------------------------------------------------------------
+    def _pipelined(self, bounds: Bounds, ahead: Sequence[Product]) -> list[ir.Value]:
+        code = self.code
+        zero = code.index(0)
+        self.region.frame.spans[self.axis] = self._span(bounds, bounds.first)
+        self._issue(ahead, zero, zero)
+        carried = [*self.init(), *self.staging.take_ahead(), zero, zero]
+        end = code.sub(bounds.last, 1)
+        middle = code.min(bounds.full, end)
+        for low, high, full in Bounds(bounds.first, middle, end, bounds.size).ranges():
+            step = partial(self._ahead_step, bounds, ahead, full=full)
+            carried = code.loop(low, high, 1, carried, step)
+        *rest, stage, phase = carried
+        states = self._give(ahead, rest)
+        self.staging.begin_chunk(stage, phase)
+        return self._body(bounds, end, states, full=False)
+
+    def _ahead_step(
+        self,
+        bounds: Bounds,
+        ahead: Sequence[Product],
+        number: Index,
+        carried: Sequence[ir.Value],
+        *,
+        full: bool,
+    ) -> list[ir.Value]:
+        *rest, stage, phase = carried
+        further = next_stage(self.code, stage, phase, self.region.frame.schedule.stages)
+        self.region.frame.spans[self.axis] = self._span(bounds, number, full=full)
+        states = self._give(ahead, rest)
+        self._issue(ahead, *further)
+        self.staging.begin_chunk(stage, phase)
+        self._wait_others(ahead)
+        found = self._body(bounds, number, states, full=full)
+        return [*found, *self.staging.take_ahead(), *further]
+
+    def _issue(self, ahead: Sequence[Product], stage: Index, phase: Index) -> None:
+        """Issue products of a chunk; whoever waits next takes their sums."""
+        self.staging.begin_chunk(stage, phase)
+        for product in ahead:
+            made = warpgroup_product(self.region, product)
+            assert isinstance(made, WarpgroupProduct)
+            made.issue_ahead()
+
+    def _wait_others(self, ahead: Sequence[Product]) -> None:
+        """Wait for this chunk's tiles here, where they have come long ago.
+
+        The branch of the wait holds ptxas from issuing the products amid the arithmetic behind it.
+        """
+        read = {column_tile(self.region.plan, product) for product in ahead}
+        for staged in self.staging.places.streamed:
+            if staged not in read:
+                self.staging.wait_chunk(staged)
+
+    def _give(self, ahead: Sequence[Product], rest: Sequence[ir.Value]) -> list[ir.Value]:
+        """The sums that come last are those of this chunk's first products."""
+        left = list(rest)
+        for product in reversed(ahead):
+            count = 4 * self.region.frame.columns(product.column)
+            self.staging.given[product.op.results[0]] = left[-count:]
+            del left[-count:]
+        return left
