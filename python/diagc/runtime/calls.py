@@ -13,10 +13,11 @@ from torch import is_grad_enabled
 from torch.compiler import is_compiling
 
 from diagc.debug import logger
-from diagc.errors import DiagcError, UserError
+from diagc.errors import DiagcError, UnsupportedError, UserError
 from diagc.runtime.arguments import Arguments, GroupKey, split_arguments
 from diagc.runtime.captured import CapturedTensor, visible_modules
 from diagc.runtime.guards import SizeMismatch, check_inputs
+from diagc.runtime.own_gradients import rule_of_its_own
 from diagc.runtime.program import Program
 from diagc.runtime.repeat import Repeat
 from diagc.runtime.sharding import call_sharded, is_sharded
@@ -208,6 +209,9 @@ class Group:
     def _make_backward(self, specialization: Specialization, wanted: tuple[int, ...]) -> Backward:
         names = ", ".join(specialization.program.inputs[number].name for number in wanted)
         try:
+            rule = rule_of_its_own(self.function, self.arguments, specialization.user_tensors())
+            if rule is not None:
+                raise UnsupportedError(rule, reason="the function has a rule of its own")
             program = self._build.gradients(specialization, wanted)
         except DiagcError as error:
             reason = str(error).strip().split("\n")[0]

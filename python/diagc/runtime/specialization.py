@@ -13,6 +13,7 @@ from diagc.runtime.guards import holds
 from diagc.runtime.plan import Plan
 from diagc.runtime.program import Program
 from diagc.runtime.sizes import Sizes
+from diagc.runtime.torch_launch import TORCH_DTYPES
 
 __all__ = ["Backward", "ProgramResult", "Ready", "ShardedAxis", "Specialization"]
 
@@ -123,6 +124,12 @@ class Specialization:
                 if not _fits([known[label] for label in group], size):
                     return False
         return True
+
+    def user_tensors(self) -> list[tuple[tuple[int, ...], torch.dtype]]:
+        """Shapes and dtypes of the user's tensors at the import; f32 for what is not read."""
+        pairs = zip(self.sources, self.program.inputs, strict=True)
+        dtypes = {s: TORCH_DTYPES[i.type.dtype] for s, i in pairs if isinstance(s, int)}
+        return [(shape, dtypes.get(i, torch.float32)) for i, shape in enumerate(self.shapes)]
 
     def results_of(self, value: Any) -> list[torch.Tensor]:
         """The program's results, from what the function returned."""
