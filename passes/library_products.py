@@ -11,7 +11,7 @@ from diagc.cost import Sizes, elements
 from diagc.dialects import diag
 from diagc.mlir import ir
 
-__all__ = ["LIBRARY", "is_library", "is_library_product"]
+__all__ = ["LIBRARY", "is_library", "is_library_product", "is_widening"]
 
 LIBRARY = "diag.library"
 """Marks a contraction that stays the library's: no kernel and no stream takes it."""
@@ -30,6 +30,16 @@ SMALLEST = 1 << 30
 def is_library(op: ir.Operation) -> bool:
     """Whether an op is a contraction that was left to the library."""
     return LIBRARY in op.attributes
+
+
+def is_widening(op: ir.Operation) -> bool:
+    """Whether a contraction's result has a wider type than an operand, as a Gram matrix in f32 has.
+
+    The library multiplies one type: it would first write a copy of each narrow operand.
+    """
+    types = (diag.element_type(value).width for value in (*op.results, *op.operands))
+    result, *operands = types
+    return op.name == "diag.contract" and min(operands) < result
 
 
 def is_library_product(op: ir.Operation, known: Sizes | None = None) -> bool:

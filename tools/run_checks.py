@@ -18,10 +18,10 @@ TESTS = ROOT / "test" / "python"
 TYPED = ("python/diagc", "test/python", "examples", "benchmarks", "tools")
 
 SHARDS: dict[str, tuple[str, ...]] = {
-    "properties": ("properties", "algebra", "benchmarks"),
-    # Inductor keeps files outside of its cache that two programs at once spoil for each other.
-    "torch": ("torch_backend", "integrations"),
     "targets": ("targets",),
+    # Inductor keeps files outside of its cache that two programs at once spoil for each other.
+    "torch": ("torch_backend", "integrations", "api"),
+    "properties": ("properties", "algebra", "benchmarks"),
     "kernels": ("execution", "simulator", "runtime", "package"),
 }
 """Folders of tests that one process runs; those that are not named here are `pytest-rest`."""

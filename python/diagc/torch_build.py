@@ -84,13 +84,17 @@ class TorchBuild:
             axes=axes,
         )
 
-    def gradients(self, specialization: "Specialization", wanted: Sequence[int]) -> "Program":
+    def gradients(
+        self, arguments: "Arguments", specialization: "Specialization", wanted: Sequence[int]
+    ) -> "Program":
         """Differentiate the imported module, and compile; see `diagc.runtime.calls.Build`.
 
         Raises:
-            UnsupportedError: an op has no derivative, or a kernel is not code of the target.
+            UnsupportedError: an op has no derivative, a kernel is not code of the target, or the
+                function has other gradients than the diagram.
             PassError: names of arguments that are not unique.
         """
+        self._check_gradients(arguments, specialization, wanted)
         names = tuple(specialization.program.inputs[number].name for number in wanted)
         with make_context(), ir.Location.unknown():
             program = compile_module(
@@ -105,6 +109,29 @@ class TorchBuild:
             raise UnsupportedError("a kernel of the gradients", reason=next(reasons))
         return program
 
+    def _check_gradients(
+        self, arguments: "Arguments", specialization: "Specialization", wanted: Sequence[int]
+    ) -> None:
+        """See that autograd neither cuts nor replaces what flows to the wanted inputs.
+
+        Raises:
+            UnsupportedError: it does, or that cannot be seen.
+        """
+        from diagc.frontend.torch.gradient_stops import gradient_stops
+
+        if self._owners.has_hooks():
+            raise UnsupportedError("a module", reason="hooks change its gradients")
+        examples = specialization.example_tensors()
+        sources = [_identity(specialization.sources[number]) for number in wanted]
+        for entry, place in gradient_stops(self._callable(arguments), examples):
+            if entry.user_index is None:
+                found = self._owners.find(entry.tensor).identity
+            else:
+                found = entry.user_index
+            if found in sources:
+                reason = f"detach, no_grad or an autograd.Function stands behind '{entry.name}'"
+                raise UnsupportedError("a gradient", reason=reason, location=place)
+
     def _import_open(
         self, arguments: "Arguments", tensors: Sequence[Any], dynamic: "OpenDims"
     ) -> "ImportedProgram":
@@ -118,7 +145,7 @@ class TorchBuild:
         imported = self._import(arguments, tensors, dynamic_shapes(dynamic, is_module))
         if not dynamic or len(self._fixed) >= MOST_FIXED:
             return imported
-        from diagc.frontend.torch.feature_sizes import without_features
+        from diagc.feature_sizes import without_features
 
         every = [frozenset(range(tensor.dim())) for tensor in tensors]
         open_dims = every if isinstance(dynamic, bool) else list(dynamic)
@@ -165,6 +192,9 @@ class TorchBuild:
     def _source(self, parameter: Any) -> "int | CapturedTensor":
         if hasattr(parameter, "index"):
             return int(parameter.index)
+        if parameter.tensor.is_meta:
+            reason = "a tensor is read in a way that tracing does not follow, such as .data"
+            raise UnsupportedError("access to a tensor", reason=reason, remedy="use .detach()")
         return self._owners.find(parameter.tensor)
 
     @cached_property
@@ -172,6 +202,10 @@ class TorchBuild:
         from diagc.runtime.captured import Owners
 
         return Owners(self.function)
+
+
+def _identity(source: "int | CapturedTensor") -> object:
+    return source if isinstance(source, int) else source.identity
 
 
 @contextmanager

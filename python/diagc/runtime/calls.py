@@ -13,11 +13,10 @@ from torch import is_grad_enabled
 from torch.compiler import is_compiling
 
 from diagc.debug import logger
-from diagc.errors import DiagcError, UnsupportedError, UserError
+from diagc.errors import DiagcError, UserError
 from diagc.runtime.arguments import Arguments, GroupKey, split_arguments
 from diagc.runtime.captured import CapturedTensor, visible_modules
 from diagc.runtime.guards import SizeMismatch, check_inputs
-from diagc.runtime.own_gradients import rule_of_its_own
 from diagc.runtime.program import Program
 from diagc.runtime.repeat import Repeat
 from diagc.runtime.sharding import call_sharded, is_sharded
@@ -48,7 +47,9 @@ class Build(Protocol):
     ) -> Specialization:
         """`tensors` are examples; `dynamic` says which sizes stay open."""
 
-    def gradients(self, specialization: Specialization, wanted: Sequence[int]) -> Program:
+    def gradients(
+        self, arguments: Arguments, specialization: Specialization, wanted: Sequence[int]
+    ) -> Program:
         """The program of `Backward`, for the inputs of these numbers."""
 
 
@@ -209,10 +210,7 @@ class Group:
     def _make_backward(self, specialization: Specialization, wanted: tuple[int, ...]) -> Backward:
         names = ", ".join(specialization.program.inputs[number].name for number in wanted)
         try:
-            rule = rule_of_its_own(self.function, self.arguments, specialization.user_tensors())
-            if rule is not None:
-                raise UnsupportedError(rule, reason="the function has a rule of its own")
-            program = self._build.gradients(specialization, wanted)
+            program = self._build.gradients(self.arguments, specialization, wanted)
         except DiagcError as error:
             reason = str(error).strip().split("\n")[0]
             logger("calls").info("gradients by %s are those of eager mode: %s", names, reason)
@@ -417,6 +415,12 @@ class Calls:
 
     def _call_traced(self, group: Group, tensors: Sequence[torch.Tensor]) -> Any:
         """Call the op, so that a tracer or mode sees it."""
+        if any(tensor.is_nested for tensor in tensors):
+            raise UserError(
+                f"{self.name} is called with a nested tensor",
+                expected="tensors with sizes",
+                remedy="diagc.packed_attention takes jagged ones; or pass .values() and .offsets()",
+            )
         if not group.specializations:
             raise UserError(
                 f"{self.name} is traced before it was compiled for such a call",

@@ -54,6 +54,11 @@ class Owners:
         """Find the modules; they stay alive with this object."""
         self._modules = list(visible_modules(function))
 
+    def has_hooks(self) -> bool:
+        """Whether a module changes gradients that pass it."""
+        modules = (module for root in self._modules for module in root.modules())
+        return any(m._backward_hooks or m._backward_pre_hooks for m in modules)
+
     def find(self, tensor: torch.Tensor) -> CapturedTensor:
         """Look for a tensor among the parameters and buffers of the modules."""
         for root in self._modules:

@@ -105,6 +105,18 @@ class Specialization:
             for s in self.sources
         ]
 
+    def example_tensors(self) -> tuple[torch.Tensor, ...]:
+        """Tensors without values, of the shapes and dtypes of the user's at the import."""
+        dtypes = {
+            source: TORCH_DTYPES[entry.type.dtype]
+            for source, entry in zip(self.sources, self.program.inputs, strict=True)
+            if isinstance(source, int)
+        }
+        return tuple(
+            torch.empty(shape, dtype=dtypes.get(number), device="meta")
+            for number, shape in enumerate(self.shapes)
+        )
+
     def admits(self, shapes: Sequence[Sizes]) -> bool:
         """Whether the function takes the same branches for tensors of these shapes."""
         return holds(self.conditions, shapes)
@@ -124,12 +136,6 @@ class Specialization:
                 if not _fits([known[label] for label in group], size):
                     return False
         return True
-
-    def user_tensors(self) -> list[tuple[tuple[int, ...], torch.dtype]]:
-        """Shapes and dtypes of the user's tensors at the import; f32 for what is not read."""
-        pairs = zip(self.sources, self.program.inputs, strict=True)
-        dtypes = {s: TORCH_DTYPES[i.type.dtype] for s, i in pairs if isinstance(s, int)}
-        return [(shape, dtypes.get(i, torch.float32)) for i, shape in enumerate(self.shapes)]
 
     def results_of(self, value: Any) -> list[torch.Tensor]:
         """The program's results, from what the function returned."""

@@ -40,6 +40,7 @@ __all__ = [
     "random_inputs",
     "run_tiles",
     "stored",
+    "translate_module",
     "translate_tiles",
 ]
 
@@ -104,8 +105,14 @@ def translate_tiles(kernel: ir.Operation, schedule: TileSchedule) -> tuple[GpuMo
     """Lower a kernel to tiles, up to the LLVM IR that the simulator reads; no PTX is made."""
     with kernel.context, ir.Location.unknown():
         built = lower_tiles(kernel, parse_arch("sm_80"), schedule=schedule)
+    return built, translate_module(built)
+
+
+def translate_module(built: GpuModule) -> str:
+    """The LLVM IR of a lowered kernel, which becomes the stage `nvvm`."""
+    with built.module.context, ir.Location.unknown():
         lower_to_nvvm(built.module)
-        return built, translate(built.module)
+        return translate(built.module)
 
 
 def random_inputs(

@@ -5,6 +5,7 @@ before the call.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -49,10 +50,10 @@ def _cast_operands(
             with graph.inserting_before(node):
                 cast = graph.call_function(torch.ops.aten.to.dtype, (source, dtype))
             cast.meta.update({k: v for k, v in node.meta.items() if k == "stack_trace"})
-            cast.meta["val"] = _without_autocast(lambda v=source.meta["val"], d=dtype: v.to(d))
+            cast.meta["val"] = _without_autocast(partial(_run, cast))
             made[source, dtype] = cast
         node.replace_input_with(source, made[source, dtype])
-    if casts and _dtypes(_without_autocast(lambda: _run(node))) != _dtypes(node.meta["val"]):
+    if casts and _dtypes(_without_autocast(partial(_run, node))) != _dtypes(node.meta["val"]):
         raise UnsupportedError(str(node.target), reason="autocast does more with it than to cast")
 
 
@@ -72,7 +73,7 @@ class _CastLog(TorchDispatchMode):
     """Notes tensors that are cast, by identity, and their new dtypes."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found: dict[int, torch.dtype] = {}
 
     def __torch_dispatch__(

@@ -52,12 +52,6 @@ def softmax(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.softmax(scores(q, k), dim=-1) @ v
 
 
-def by_hand(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Large scores: without a shift the exponentials overflow."""
-    weights = torch.exp(60 * scores(q, k))
-    return weights / weights.sum(dim=-1, keepdim=True) @ v
-
-
 def causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
 
@@ -85,7 +79,7 @@ def spherical(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def spherical_causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    s = scores(q, k).tril()
+    s = scores(q, k).tril(8)  # a row of one small score is ill-conditioned
     return s / torch.linalg.vector_norm(s, dim=-1, keepdim=True) @ v
 
 
@@ -117,7 +111,6 @@ def cross_entropy(x: Tensor, weight: Tensor) -> Tensor:
 
 CASES: dict[str, tuple[Function, Draw]] = {
     "softmax": (softmax, draw(*heads())),
-    "by hand": (by_hand, draw(*heads())),
     "causal": (causal, draw(*heads(40))),
     "masked": (masked, draw(*heads(), (2, 1, 40, 50))),
     "bias": (biased, draw(*heads(), (2, 3, 40, 50))),
@@ -171,6 +164,7 @@ def check(function: Function, tensors: Sequence[Tensor], needed: Any = None) -> 
 def compare(
     compiled: Function, function: Function, tensors: Sequence[Tensor], needed: Any = None
 ) -> None:
+    """See `check`; `function` is what `compiled` computes."""
     given = cotangents_of(function, tensors)
     found = gradients(compiled, tensors, given, needed)
     eager = gradients(function, tensors, given, needed)
@@ -178,11 +172,8 @@ def compare(
     exact = gradients(function, wide, [g.double() for g in given], needed)
     for mine, theirs, right in zip(found, eager, exact, strict=True):
         assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
-        if not right.numel():
-            continue
-        scale = float(right.abs().max()) or 1.0
-        rounding = 8 * torch.finfo(mine.dtype).eps * scale
-        allowed = 4 * float((theirs - right).abs().nan_to_num().max()) + rounding
+        rounding = 8 * torch.finfo(mine.dtype).eps * float(right.abs().max())
+        allowed = 4 * float((theirs - right).abs().max()) + rounding
         assert float((mine - right).abs().max()) <= allowed
 
 
@@ -190,6 +181,23 @@ def compare(
 def test_gradients_in_f32(name: str) -> None:
     function, tensors = CASES[name]
     check(function, tensors())
+
+
+def test_exponentials_by_hand_stay_in_range() -> None:
+    def safe(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return torch.softmax(60 * scores(q, k), dim=-1) @ v
+
+    def by_hand(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        weights = torch.exp(60 * scores(q, k))
+        return weights / weights.sum(dim=-1, keepdim=True) @ v
+
+    tensors = CASES["softmax"][1]()
+    assert not all(g.isfinite().all() for g in gradients(by_hand, tensors, by_hand(*tensors)[None]))
+    (given,) = cotangents_of(safe, tensors)
+    found = gradients(diagc.compile(by_hand), tensors, [given])
+    exact = gradients(safe, [t.double() for t in tensors], [given.double()])
+    for mine, right in zip(found, exact, strict=True):
+        assert float((mine - right).abs().max()) <= 1e-4 * float(right.abs().max())
 
 
 @pytest.mark.parametrize("name", ["softmax", "l1", "l2 causal", "rms, linear"])
@@ -220,9 +228,9 @@ def test_only_what_is_needed_is_computed(needed: tuple[bool, ...]) -> None:
 
 
 def test_one_program_for_all_lengths() -> None:
-    compiled = diagc.compile(causal, dynamic=True)
-    for length in (33, 70, 129):
-        compare(compiled, causal, draw(*heads(length, length))())
+    compiled = diagc.compile(softmax, dynamic=True)
+    for keys, queries in ((33, 50), (70, 9), (129, 200)):
+        compare(compiled, softmax, draw(*heads(keys, queries))())
     assert len(backwards(compiled)) == 1
 
 
@@ -302,13 +310,13 @@ def convolution(x: Tensor, weight: Tensor) -> Tensor:
 def test_what_has_no_derivative_runs_in_eager_mode(caplog: pytest.LogCaptureFixture) -> None:
     tensors = draw((2, 3, 8, 8), (5, 3, 3, 3))()
     compiled = diagc.compile(convolution)
-    with caplog.at_level(logging.INFO, logger="diagc"):
+    with caplog.at_level(logging.INFO, logger="diagc.calls"):
         compare(compiled, convolution, tensors)
     (made,) = backwards(compiled)
     assert made.program is None
     assert "'func.call' is not supported" in made.reason
     assert made.reason in compiled.explain()
-    assert any("eager mode" in record.message for record in caplog.records)
+    assert any("eager mode" in record.getMessage() for record in caplog.records)
 
 
 def test_explain_tells_of_the_gradients() -> None:
@@ -378,3 +386,54 @@ def test_another_process_finds_the_program(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         said.append(done.stdout.split())
     assert said == [["False", "True", "True"], ["True", "False", "False"]]
+
+
+# ---- gradients that autograd cuts or replaces ----------------------------------------------------
+
+
+class Doubled(torch.autograd.Function):
+    """Its gradient is not that of its forward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x * 2
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient * 100
+
+
+def detached(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return softmax(q.detach(), k, v) * q[..., :8]
+
+
+def without_grad(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    with torch.no_grad():
+        scale = q.square().mean()
+    return softmax(q, k, v) * scale
+
+
+def own_rule(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return softmax(Doubled.apply(q), k, v)  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("function", [detached, without_grad, own_rule])
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_rules_for_gradients_are_kept(function: Function, dynamic: bool) -> None:
+    tensors = draw((2, 40, 8), (2, 50, 8), (2, 50, 8))()
+    compiled = diagc.compile(function, dynamic=dynamic)
+    compare(compiled, function, tensors)
+    compare(compiled, function, tensors, (False, True, True))
+    by_q, others = backwards(compiled)
+    assert by_q.program is None
+    assert "stands behind 'q'" in by_q.reason
+    assert others.program is not None, others.reason
+
+
+def test_hooks_of_modules_are_kept() -> None:
+    model = nn.Linear(8, 8)
+    model.register_full_backward_hook(lambda module, inputs, outputs: (inputs[0] * 3,))
+    x = torch.randn(5, 8, requires_grad=True)
+    compiled = diagc.compile(model, x)
+    found, wanted = (torch.autograd.grad(f(x).sum(), x) for f in (compiled, model))
+    torch.testing.assert_close(found, wanted)

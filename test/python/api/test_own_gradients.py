@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import diagc
+from diagc.errors import UnsupportedError
 
 
 class Twice(torch.autograd.Function):
@@ -45,7 +46,7 @@ def function_of_its_own(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return out
 
 
-FUNCTIONS = [attention, detached, unrecorded, with_data, function_of_its_own]
+FUNCTIONS = [attention, detached, unrecorded, function_of_its_own]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -56,3 +57,8 @@ def test_gradients_are_those_of_eager(function: Callable[..., Tensor]) -> None:
     found, wanted = (torch.autograd.grad(out, args, allow_unused=True) for out in outs)
     for a, b in zip(found, wanted, strict=True):
         torch.testing.assert_close(a, torch.zeros_like(a) if b is None else b, rtol=1e-4, atol=1e-4)
+
+
+def test_data_is_refused_by_name() -> None:
+    with pytest.raises(UnsupportedError, match=r"such as \.data.*use \.detach\(\)"):
+        diagc.compile(with_data, *(torch.randn(2, 10, 8) for _ in range(3)))

@@ -29,7 +29,7 @@ from diagc.frontend.torch.export import export
 from diagc.frontend.torch.recorder import NeedsExport, Recorder
 from diagc.frontend.torch.tracing_state import DeviceFacade, LayoutRefusal, tracing_state
 
-__all__ = ["capture"]
+__all__ = ["capture", "record_calls"]
 
 
 def capture(
@@ -52,7 +52,8 @@ def capture(
         return export(function, example_inputs, dynamic)
     failure: Exception
     try:
-        return _record_as_eager(function, example_inputs, tensors)
+        with torch.no_grad():
+            return _record_as_eager(function, example_inputs, tensors)
     except (DiagcError, RefusedCall, TypeError) as error:
         failure = error
     except Exception as error:
@@ -104,6 +105,19 @@ def _layout_name(tensor: torch.Tensor) -> str:
     return "a quantized tensor" if tensor.is_quantized else str(tensor.layout)
 
 
+def record_calls(function: Callable[..., Any], inputs: tuple[torch.Tensor, ...]) -> Captured:
+    """Record a function with static shapes where gradients are on; see `recorder.STOPS`.
+
+    Raises:
+        UnsupportedError: the recorder cannot follow it.
+    """
+    try:
+        with torch.enable_grad():
+            return _record_as_eager(function, inputs, list(inputs))
+    except Exception as error:
+        raise explained(function, error) from error
+
+
 # --- recording ---------------------------------------------------------------------------------
 
 
@@ -133,7 +147,7 @@ def _record(
     names = argument_names(function, inputs)
     twins = [recorder.placeholder(t, n) for t, n in zip(tensors, names, strict=True)]
     arguments = pytree.tree_unflatten(twins, pytree.tree_structure(inputs))
-    with torch.no_grad(), tracing_state(flags), DeviceFacade(device), LayoutRefusal():
+    with tracing_state(flags), DeviceFacade(device), LayoutRefusal():
         result = call_user_function(recorder, function, arguments)
     leaves, spec = pytree.tree_flatten(result)
     nodes = [recorder.node_of(x) if isinstance(x, torch.Tensor) else x for x in leaves]

@@ -24,10 +24,14 @@ from diagc.frontend.torch.aten import bind_schema, operator_named
 from diagc.frontend.torch.locations import caller_location
 from diagc.frontend.torch.shape_rules import broadcast_shapes, infer_shape
 
-__all__ = ["LOCATION", "NeedsExport", "Recorder"]
+__all__ = ["LOCATION", "STOPS", "NeedsExport", "Recorder"]
 
 LOCATION = "diagc_location"
 """Key of `node.meta` that holds the SourceLocation of a call."""
+
+STOPS = "diagc_stops"
+"""Key of `node.meta` of calls that gradients do not pass: `detach`, and those made under `no_grad`,
+where `autograd.Function` runs its forward, too."""
 
 _KNOWN_VALUES = 1 << 16
 """Values that depend on shapes alone are followed up to this many elements."""
@@ -167,6 +171,7 @@ class Recorder(ProxyTorchDispatchMode):
         node = self.graph.call_function(func, *nodes)
         self._first_call = self._first_call or node
         node.meta[LOCATION] = caller_location()
+        node.meta[STOPS] = func is torch.ops.aten.detach.default or not torch.is_grad_enabled()
         node.meta["val"] = pytree.tree_map(_description, result)
         if isinstance(result, torch.Tensor):
             self._attach(result, node)
@@ -208,6 +213,7 @@ class Recorder(ProxyTorchDispatchMode):
         if functional is None or not isinstance(target, torch.Tensor):
             raise NeedsExport(f"{func} has no functional form")
         if func is torch.ops.aten.detach_.default:
+            self.node_of(target).meta[STOPS] = True
             return target
         if self.node_of(target).meta.get("is_input") and id(target) not in self._fresh:
             raise UnsupportedError(

@@ -152,19 +152,28 @@ def compile_kernel(
 ) -> tuple[GpuModule, CompiledModule]:
     """The first form of a kernel whose registers do not spill.
 
-    Where all of them do, or no ptxas tells, it is the first of all that ptxas takes as it is.
+    Where all of them do, or no ptxas tells, it is the first of all, on warpgroups only if these do
+    not spill.
     """
     made: list[tuple[int, GpuModule, CompiledModule]] = []
+    bad: set[TileSchedule | None] = set()
     for form, built in enumerate(build_modules(kernel, arch, tf32=tf32)):
+        if built.tiles is not None and bad & {built.tiles, built.beside}:
+            continue
         try:
-            made.append((form, built, compile_module(built.module)))
+            compiled = compile_module(built.module)
         except StallError as error:
             if not built.bulk_launches:
                 raise
             logger("nvptx").info("no warpgroups: %s", error.message)
+            bad.add(built.tiles)
             continue
-        if not any(used.spills for used in made[-1][2].resources.values()):
+        spilling = _spilling(built, compiled)
+        if not built.bulk_launches or built.tiles not in spilling:
+            made.append((form, built, compiled))
+        if not spilling:
             break
+        bad |= spilling
     else:
         del made[1:]
     form, built, compiled = made[-1]
@@ -172,6 +181,16 @@ def compile_kernel(
         built = next(islice(build_modules(kernel, arch, tf32=tf32), form, None))
         return built, compile_module(built.module, observe)
     return built, compiled
+
+
+def _spilling(built: GpuModule, compiled: CompiledModule) -> set[TileSchedule | None]:
+    """The schedules of functions that spill."""
+    names = {name for name, used in compiled.resources.items() if used.spills}
+    plain = built.beside if built.bulk_launches else built.tiles
+    found = {plain} if any(launch.symbol in names for launch in built.launches) else set()
+    if any(launch.symbol in names for launch in built.bulk_launches):
+        found.add(built.tiles)
+    return found
 
 
 def load_kernel(key: str) -> LoadedKernel | None:

@@ -28,7 +28,9 @@ class GpuModule:
         workspaces: that they share.
         tiles: the schedule of a kernel on tiles or warpgroups; None for one on threads.
         tensor_maps: that `bulk_launches` take, in order.
-        bulk_launches: what runs where tensor maps can describe the arrays.
+        bulk_launches: what runs where tensor maps can describe the arrays; then `tiles` is their
+            schedule.
+        beside: the schedule of `launches`, where there are bulk launches.
     """
 
     module: ir.Module
@@ -38,6 +40,7 @@ class GpuModule:
     tiles: "TileSchedule | None" = None
     tensor_maps: tuple[TensorMap, ...] = ()
     bulk_launches: tuple[GpuLaunch, ...] = ()
+    beside: "TileSchedule | None" = None
 
 
 def build_module(kernel: ir.Operation, arch: GpuArch, *, tf32: bool = False) -> GpuModule:

@@ -144,7 +144,7 @@ class Region:
         return None
 
     def _own_product(self, term: ir.Value, result: ir.Value) -> Contraction | None:
-        """The product that a term is an element of, if nothing else reads it."""
+        """The product that a term is an element of, if nothing else reads it and it is to come."""
         owner = term.owner
         if isinstance(owner, ir.Block) or owner.operation.name != "diag.element":
             return None
@@ -152,6 +152,8 @@ class Region:
         contraction = self._contractions.get(wire)
         alone = len(list(wire.uses)) == 1 and len(list(term.uses)) == 1
         same = set(diag.labels(wire)) == set(diag.labels(result))
+        if contraction is None or contraction.is_emitted:
+            return None
         return contraction if alone and same else None
 
     def _sum(

@@ -83,7 +83,9 @@ def add_warpgroups(kernel: ir.Operation, built: GpuModule, schedule: TileSchedul
     """
     symbol = f"{built.signature.symbol}{_SUFFIX}"
     launch, maps = _emit(kernel, built.module, built.signature, symbol, schedule)
-    return replace(built, tiles=schedule, tensor_maps=maps, bulk_launches=(launch,))
+    return replace(
+        built, tiles=schedule, tensor_maps=maps, bulk_launches=(launch,), beside=built.tiles
+    )
 
 
 _SUFFIX = "_bulk"
