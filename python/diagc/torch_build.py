@@ -192,6 +192,9 @@ class TorchBuild:
     def _source(self, parameter: Any) -> "int | CapturedTensor":
         if hasattr(parameter, "index"):
             return int(parameter.index)
+        if parameter.tensor.is_meta:
+            reason = "a tensor is read in a way that tracing does not follow, such as .data"
+            raise UnsupportedError("access to a tensor", reason=reason, remedy="use .detach()")
         return self._owners.find(parameter.tensor)
 
     @cached_property

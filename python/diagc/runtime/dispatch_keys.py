@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-__all__ = ["plain_dispatch"]
+__all__ = ["plain_dispatch", "without_autocast"]
 
 # read at import, when diagc is set up
 _PLAIN_KEYS = (
@@ -18,4 +18,20 @@ _PLAIN_KEYS = (
 def plain_dispatch() -> Iterator[None]:
     """Inside the block, ops are dispatched as in no op: autograd and autocast see them again."""
     with torch._C._ForceDispatchKeyGuard(*_PLAIN_KEYS):
+        yield
+
+
+_AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU) | torch._C.DispatchKeySet(
+    torch._C.DispatchKey.AutocastCUDA
+)
+
+
+@contextmanager
+def without_autocast() -> Iterator[None]:
+    """Inside the block, torch's ops compute in the dtypes that they get.
+
+    A program was compiled for the dtypes of its arrays: products of the library that autocast made
+    smaller would be read as what they are not.
+    """
+    with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST):
         yield

@@ -17,7 +17,7 @@ from torch._C._functorch import TransformType, peek_interpreter_stack
 from torch.autograd import forward_ad
 
 from diagc.errors import UserError
-from diagc.runtime.dispatch_keys import plain_dispatch
+from diagc.runtime.dispatch_keys import plain_dispatch, without_autocast
 from diagc.runtime.eager_gradients import differentiate, eager_gradients, split_tensors
 from diagc.runtime.plain_thread import in_plain_thread
 from diagc.runtime.program_gradients import program_gradients
@@ -130,7 +130,8 @@ def _call(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
     ready = group.find(users, captured)
     if ready is None:
         ready = in_plain_thread(lambda: group.make(users, captured))
-    return group.run(ready, users, fresh=True)
+    with without_autocast():
+        return group.run(ready, users, fresh=True)
 
 
 def _fake_call(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
@@ -210,7 +211,8 @@ def _call_backward(
 ) -> list[torch.Tensor]:
     """Gradients of the tensors that need one, each of its own memory."""
     group = _group(key)
-    own = program_gradients(group, tensors, gradients, needed)
+    with without_autocast():
+        own = program_gradients(group, tensors, gradients, needed)
     if own is not None:
         return [gradient.contiguous() for gradient in own]
     with plain_dispatch(), torch.enable_grad():

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from diagc.errors import UnsupportedError
 from diagc.frontend.torch import decompositions
+from diagc.torch_backend.autocast import is_autocast_on, write_casts
 
 __all__ = ["KIND", "aten_graph", "fake_mode_of"]
 
@@ -34,13 +35,11 @@ def aten_graph(module: fx.GraphModule, inputs: Sequence[Any]) -> fx.GraphModule:
     all ops with structure are whole.
 
     Raises:
-        UnsupportedError: autocast is on, whose casts this level does not show; or a call has rules
+        UnsupportedError: autocast does more with a call than to cast; or a call has rules
             of its own for gradients (an autograd.Function, a hook), or is of a transform; or an
             argument is of a subclass.
     """
     _check_calls(module)
-    if torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda"):
-        raise UnsupportedError("autocast", reason="its casts are made below the level of ATen")
     values = [node.meta["example_value"] for node in _placeholders(module)]
     _check_kinds(values)
     mode = fake_mode_of(values)
@@ -53,6 +52,8 @@ def aten_graph(module: fx.GraphModule, inputs: Sequence[Any]) -> fx.GraphModule:
             _allow_non_fake_inputs=True,
         )
         traced: fx.GraphModule = trace(*values)
+        if is_autocast_on():
+            write_casts(traced)
     _check_constants(traced)
     for value, node in zip(values, _placeholders(traced), strict=True):
         node.meta[KIND] = "param" if isinstance(value, torch.nn.Parameter) else "user"

@@ -226,14 +226,6 @@ def test_complex_numbers_stay_in_torch() -> None:
     assert_close(found, rotate(*args))
 
 
-def test_autocast_runs_in_torch() -> None:
-    args = inputs()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        found, (report,) = run(attention, *args)
-        torch.testing.assert_close(found, attention(*args), rtol=2e-2, atol=2e-2)
-    assert "autocast" in report.text()
-
-
 def test_no_grad_inside() -> None:
     def partly(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         with torch.no_grad():
