@@ -67,13 +67,12 @@ def _stored(rows: Sequence[Row]) -> list[Entry]:
 
 
 def _measured(rows: Sequence[Row], args: argparse.Namespace) -> list[Entry]:
-    """Measure; each group's results are written as soon as its rows are done."""
+    """Measure; the results are written as soon as a row is done."""
     entries = []
-    for group in GROUPS:
-        found = [_measure(row, args) for row in rows if row.group == group]
-        new = [entry for several in found for entry in several]
-        if new and not args.no_save:
-            print(f"written to {write(ROWS, group, new, vars(args))}")
+    for row in rows:
+        new = _measure(row, args)
+        if not args.no_save:
+            print(f"written to {write(ROWS, row.group, new, vars(args))}", flush=True)
         entries += new
     return entries
 

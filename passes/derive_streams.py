@@ -26,9 +26,10 @@ Requires: reductions whose summands use earlier ones only through maps, in a way
 An axis counts as long when it is dynamic or above option `limit`; option `axes` names those that
 may be streamed.
 
-Declines: a short axis over which nothing is contracted; a correction that depends on the position
-(but for few further sums, such as those of a variance around a running mean), divides by a
-statistic, or follows a product; a contraction whose state is too wide for one task, or
+Declines: a short axis over which nothing is contracted; a product alone, unless its result is small
+and of a wider type than its operands, which the library would copy; a correction that depends on
+the position (but for few further sums, such as those of a variance around a running mean),
+divides by a statistic, or follows a product; a contraction whose state is too wide for one task, or
 that multiplies by parameters (a linear layer) and is neither long nor blocked; large products
 that only large products read; more than 8 results. What a law forbids is a remark:
 an entry in the function's `diag.remarks`, and the attribute `diag.declined` of the reduction.

@@ -24,8 +24,10 @@ body that is neither a kernel nor an extern is cut.
 Declines: relabel, reindex, concat, pad and calls of externs stay where they are: the run time
 serves them with views and copies. A lone contraction, one with a matrix of weights, and a map of
 one operation (of a few, where the result is small) that nothing fuses with are left to the library;
-`library=none` makes kernels of those too. Ops are not fused when an axis that would have to stay
-inside a task is dynamic, long or streamed, or when a path would leave the kernel and come back.
+`library=none` makes kernels of those too. A contraction whose result is wider than an operand (f32
+from bf16) is no product of the library, and may share a kernel with maps. Ops are not fused when an
+axis that would have to stay inside a task is dynamic, long or streamed, or when a path would leave
+the kernel and come back.
 """
 
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.cloning import used_values
 from diagc.passes.fusion_rules import ClusterAxes, cluster_axes, inner_axes, is_cheap, is_small
-from diagc.passes.library_products import is_library
+from diagc.passes.library_products import is_library, is_widening
 
 __all__ = ["ClusterOptions", "KernelPlan", "plan_kernels"]
 
@@ -247,11 +247,15 @@ class _Planner:
         return op.name != "diag.contract" and library_operations(op) is None
 
     def products(self) -> set[int]:
-        """Contractions whose cluster only adds maps to them: fusing saves less than it costs."""
+        """Contractions whose cluster only adds maps to them: fusing saves less than it costs.
+
+        Those that widen are spared: the library would copy what they read.
+        """
         found: set[int] = set()
         for cluster in self.clusters.values():
             others = [n for n in cluster.ops if self.ops[n].name != "diag.map"]
-            if len(others) == 1 and self.ops[others[0]].name == "diag.contract":
+            ops = [self.ops[n] for n in others]
+            if [op.name for op in ops] == ["diag.contract"] and not is_widening(ops[0]):
                 found.update(others)
         return found
 

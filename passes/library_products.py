@@ -11,7 +11,7 @@ from diagc.cost import Sizes, elements
 from diagc.dialects import diag
 from diagc.mlir import ir
 
-__all__ = ["LIBRARY", "is_library", "is_library_product"]
+__all__ = ["LIBRARY", "is_library", "is_library_product", "is_widening"]
 
 LIBRARY = "diag.library"
 """Marks a contraction that stays the library's: no kernel and no stream takes it."""
@@ -26,10 +26,28 @@ NARROWEST = 256
 SMALLEST = 1 << 30
 """FLOPs below which a product is no more than a few launches long."""
 
+WIDEST_MATRIX = 128
+"""Rows and columns of a matrix that the tensor cores of one block of threads make or apply."""
+
 
 def is_library(op: ir.Operation) -> bool:
     """Whether an op is a contraction that was left to the library."""
     return LIBRARY in op.attributes
+
+
+def is_widening(op: ir.Operation) -> bool:
+    """Whether a contraction has a wider type than an operand, and makes or applies a small matrix.
+
+    The library multiplies one type: it would first write a copy of each narrow operand.
+    """
+    wires = (*op.results, *op.operands)
+    result, *operands = (diag.element_type(value).width for value in wires)
+    if op.name != "diag.contract" or min(operands) >= result:
+        return False
+    batch = set.intersection(*(set(diag.labels(value)) for value in wires))
+    shapes = ([n for x, n in diag.dims(value).items() if x not in batch] for value in wires)
+    static = [shape for shape in shapes if diag.DYNAMIC not in shape]
+    return any(max(shape, default=1) <= WIDEST_MATRIX for shape in static)
 
 
 def is_library_product(op: ir.Operation, known: Sizes | None = None) -> bool:

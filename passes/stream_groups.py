@@ -14,7 +14,7 @@ from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.absorption import absorbable, contraction_depth, is_layer, woven_axes
 from diagc.passes.fusion_rules import LARGEST_ROW
-from diagc.passes.library_products import is_library, is_library_product
+from diagc.passes.library_products import is_library, is_library_product, is_widening
 
 __all__ = ["Group", "Note", "axes_by_state", "derivation", "groups"]
 
@@ -244,8 +244,9 @@ def is_worth_it(graph: Graph, group: Group, axis: str, limit: int) -> bool:
 
     It is when a contraction is computed inside, so that its result is never stored (without a
     statistic only when that is larger than what it reads, and the axis longer than the inner
-    one), when something but contractions reduces a long axis, and when several contractions read
-    the same wire and give matrices that are small against it.
+    one), when something but contractions reduces a long axis, and when contractions give matrices
+    that are small against what they read, and several read the same wire or one has a wider result
+    than its operands, which the library would copy.
     """
     size = axis_size(group.reductions, axis)
     is_long = _is_long(size, limit) or _is_long_row(group.reductions)
@@ -260,7 +261,9 @@ def is_worth_it(graph: Graph, group: Group, axis: str, limit: int) -> bool:
         )
     if has_statistic:
         return is_long
-    return len(group.reductions) > 1 and all(_is_small_matrix(op, size) for op in group.reductions)
+    if len(group.reductions) == 1 and not is_widening(group.reductions[0]):
+        return False
+    return all(_is_small_matrix(op, size) for op in group.reductions)
 
 
 def _is_larger(op: ir.Operation) -> bool:

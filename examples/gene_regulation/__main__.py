@@ -19,9 +19,9 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("gene_regulation"), help="folder to write to"
     )
-    parser.add_argument("--seeds", type=int, default=5, help="seeds of each experiment")
-    parser.add_argument("--steps", type=int, default=Settings.steps, help="steps of training")
-    parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument("--seeds", type=_positive, default=5, help="seeds of each experiment")
+    parser.add_argument("--steps", type=_positive, default=Settings.steps, help="steps of training")
+    parser.add_argument("--workers", type=_positive, default=2, help="processes")
     arguments = parser.parse_args()
     begin = time.perf_counter()
     settings = Settings(steps=arguments.steps)
@@ -38,6 +38,12 @@ def main() -> None:
     draw_all(trials, arguments.out)
     print(tables(trials))
     print(f"{arguments.out}: {time.perf_counter() - begin:.0f} s")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, found {text!r}")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from matplotlib.text import Text
 
 from examples.gene_regulation.data import INTERVAL, SAMPLES
 from examples.gene_regulation.network import CELL_TYPES, GENES, edges
-from examples.gene_regulation.report import READOUTS, experiments_of
+from examples.gene_regulation.report import READOUTS, experiments_of, relative_differences
 from examples.gene_regulation.trial import Fit, Trial
 
 __all__ = ["draw_all"]
@@ -171,17 +171,24 @@ def results(trials: Sequence[Trial]) -> Figure:
 
 
 def losses(trials: Sequence[Trial]) -> Figure:
-    """Losses of compiled training over eager ones, which are drawn thin and black."""
+    """Losses of compiled training, and how far they are from those of eager training."""
     shown = [trial for trial in trials if trial.fits["softmax"].eager_losses]
     figure, grid = plt.subplots(
-        1, len(shown), figsize=(5.5 * len(shown), 3.2), squeeze=False, layout="constrained"
+        2,
+        len(shown),
+        figsize=(5.5 * len(shown), 5),
+        sharex=True,
+        squeeze=False,
+        layout="constrained",
     )
-    for axes, trial in zip(grid[0], shown, strict=True):
+    for (above, below), trial in zip(grid.T, shown, strict=True):
         for model in ("softmax", "spherical"):
             fit = trial.fits[model]
-            axes.plot(fit.losses, color=COLOURS[model], label=f"{model}, compiled", linewidth=1.5)
-            axes.plot(fit.eager_losses, color="black", linewidth=0.25)
-        axes.set(title=f"{trial.experiment}, seed {trial.seed}", xlabel="step", yscale="log")
-        axes.legend(fontsize=8)
-    grid[0, 0].set_ylabel("loss; eager in black")
+            above.plot(fit.losses, color=COLOURS[model], label=model, linewidth=0.6)
+            below.plot(relative_differences(fit), color=COLOURS[model], linewidth=0.6)
+        above.set(title=f"{trial.experiment}, seed {trial.seed}", yscale="log")
+        above.legend(fontsize=8)
+        below.set(xlabel="step", yscale="log")
+    grid[0, 0].set_ylabel("loss, compiled")
+    grid[1, 0].set_ylabel("|compiled - eager| / eager")
     return figure

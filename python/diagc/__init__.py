@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from diagc.normalizers import register_normalizer as register_normalizer
     from diagc.normalizers import unregister_normalizer as unregister_normalizer
     from diagc.options import CompileOptions as CompileOptions
+    from diagc.packed import document_ids as document_ids
+    from diagc.packed import packed_attention as packed_attention
     from diagc.torch_backend.explain import explain as explain
 
 __all__ = [
@@ -29,9 +31,11 @@ __all__ = [
     "__version__",
     "compile",
     "derivation",
+    "document_ids",
     "explain",
     "gradient",
     "normalize",
+    "packed_attention",
     "register_normalizer",
     "simulate",
     "unregister_normalizer",
@@ -46,9 +50,11 @@ _HOMES = {
     "DiagcError": ("diagc.errors", "DiagcError"),
     "compile": ("diagc.api", "compile"),
     "derivation": ("diagc.normalizers", "derive"),
+    "document_ids": ("diagc.packed", "document_ids"),
     "explain": ("diagc.torch_backend.explain", "explain"),
     "gradient": ("diagc.normalizers", "gradient"),
     "normalize": ("diagc.frontend.torch.normalize_function", "normalize"),
+    "packed_attention": ("diagc.packed", "packed_attention"),
     "register_normalizer": ("diagc.normalizers", "register_normalizer"),
     "scalars": ("diagc.scalars", ""),
     "simulate": ("diagc.api", "simulate"),

@@ -61,9 +61,15 @@ def _dispatch(args: argparse.Namespace) -> int:
         from diagc.commands.bisect import bisect
 
         return bisect(args, options)
+    from diagc.commands.importing import import_program
     from diagc.commands.inspect import compile_program, draw, explain
 
-    commands = {"explain": explain, "compile": compile_program, "draw": draw}
+    commands = {
+        "import": import_program,
+        "explain": explain,
+        "compile": compile_program,
+        "draw": draw,
+    }
     return commands[args.command](args, options)
 
 
@@ -95,6 +101,7 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"diagc {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_run(commands)
+    _add_import(commands)
     _add_compile(commands)
     _add_explain(commands)
     _add_draw(commands)
@@ -161,6 +168,20 @@ def _add_run(commands: Subparsers) -> None:
     parser.add_argument("--simulate", action="store_true", help=text)
 
 
+def _add_import(commands: Subparsers) -> None:
+    text = "write a Python program as a diagram, with its weights as arguments"
+    parser = _add_program_command(commands, "import", text)
+    text = "where it goes; default standard output"
+    parser.add_argument("-o", dest="output", default="-", metavar="FILE.mlir", help=text)
+    parser.add_argument("--dynamic", action="store_true", help="keep all sizes open that can be")
+    _add_weights(parser)
+
+
+def _add_weights(parser: argparse.ArgumentParser) -> None:
+    text = "write the weights to a file of safetensors, by name"
+    parser.add_argument("--weights", metavar="FILE.safetensors", help=text)
+
+
 def _add_compile(commands: Subparsers) -> None:
     text = "write a program as it is after a stage, or as a package that runs without a compiler"
     parser = _add_program_command(commands, "compile", text)
@@ -169,6 +190,7 @@ def _add_compile(commands: Subparsers) -> None:
     parser.add_argument("-o", dest="output", default="-", metavar="FILE", help=text)
     text = "put parameters into the package"
     parser.add_argument("--with-weights", action="store_true", help=text)
+    _add_weights(parser)
     text = "keep all sizes of the package open that can be"
     parser.add_argument("--dynamic", action="store_true", help=text)
 

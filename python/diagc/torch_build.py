@@ -145,7 +145,7 @@ class TorchBuild:
         imported = self._import(arguments, tensors, dynamic_shapes(dynamic, is_module))
         if not dynamic or len(self._fixed) >= MOST_FIXED:
             return imported
-        from diagc.frontend.torch.feature_sizes import without_features
+        from diagc.feature_sizes import without_features
 
         every = [frozenset(range(tensor.dim())) for tensor in tensors]
         open_dims = every if isinstance(dynamic, bool) else list(dynamic)

@@ -54,9 +54,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "autotune": TARGETS,
     "scalars": IR | {"algebra"},
     "normalizers": IR | {"algebra", "frontend"},
-    "torch_build": COMPILER,
+    "feature_sizes": COMPILER,
+    "torch_build": COMPILER | {"feature_sizes"},
     "api": COMPILER | {"drawings", "explain_page", "viz", "simulator", "torch_build"},
-    "torch_backend": COMPILER | {"api"},
+    "packed": {"api"},
+    "torch_backend": COMPILER | {"api", "feature_sizes"},
     "integrations": COMPILER | {"api"},
     "testing": COMPILER | {"driver", "normalizers", "opt", "scalars", "simulator"},
     "simulator": TARGETS,
@@ -74,12 +76,13 @@ MAY_IMPORT: dict[str, set[str]] = {
 HEAVY: dict[str, tuple[str, ...]] = {
     "torch": (
         *("frontend/torch/", "runtime/", "torch_backend/", "integrations/", "commands/"),
-        *("testing/fake_cuda.py", "testing/models.py"),
+        *("testing/fake_cuda.py", "testing/models.py", "testing/library_models.py", "packed.py"),
     ),
     "torch_mlir": ("mlir.py",),
     "mlir": ("mlir.py",),
     "transformers": ("integrations/transformers.py", "testing/models.py"),
     "matplotlib": ("viz/",),
+    **dict.fromkeys(("timm", "diffusers", "e3nn"), ("testing/library_models.py",)),
     "jinja2": ("explain_page/",),
 }
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from diagc.algebra.normalizers import NORMALIZERS
-from diagc.commands.load import load_programs
+from diagc.commands.load import load_program, load_programs
 from diagc.commands.package import SUFFIX, write_package
 from diagc.commands.program import Compiled, Program, require_device
 from diagc.commands.progress import progress
@@ -29,7 +29,7 @@ def explain(args: argparse.Namespace, options: CompileOptions) -> int:
         proof = derive(args.program)
         write_text(args.output, f"{json.dumps(asdict(proof)) if form == 'json' else proof}\n")
         return 0
-    programs = [_only(args.program)] if form == "html" else _load(args.program)
+    programs = [load_program(args.program)] if form == "html" else _load(args.program)
     texts = []
     for program in programs:
         with progress(f"compiling {program.name}"):
@@ -62,7 +62,7 @@ def draw(args: argparse.Namespace, options: CompileOptions) -> int:
 
     if args.output not in (None, STANDARD):
         check_suffix(Path(args.output))  # before anything that takes long
-    program = _only(args.program)
+    program = load_program(args.program)
     with progress(f"reading {program.name}"):
         source = program.source(options)
     drawing = draw_source(source, program.name, options, args.after, args.before, width=args.width)
@@ -73,20 +73,6 @@ def draw(args: argparse.Namespace, options: CompileOptions) -> int:
     return 0
 
 
-def _only(spec: str) -> Program:
-    """The one program of a file.
-
-    Raises:
-        UserError: it holds several.
-    """
-    programs = _load(spec)
-    if len(programs) > 1:
-        names = ", ".join(program.name for program in programs)
-        message = f"{spec} holds {len(programs)} programs"
-        raise UserError(message, expected=f"one, {spec}:NAME", found=names)
-    return programs[0]
-
-
 def _load(spec: str) -> Sequence[Program]:
     with progress(f"loading {spec}"):
         return load_programs(spec)
@@ -94,12 +80,13 @@ def _load(spec: str) -> Sequence[Program]:
 
 def compile_program(args: argparse.Namespace, options: CompileOptions) -> int:
     """Write the program as it is after a stage, or as a package, by the name of the output."""
-    program = _only(args.program)
+    program = load_program(args.program)
     if args.output.endswith(SUFFIX):
         return write_package(program, args, options)
-    if args.with_weights or args.dynamic:
+    if args.with_weights or args.dynamic or args.weights:
         expected = f"-o FILE{SUFFIX} with them"
-        raise UserError("--with-weights and --dynamic are for packages", expected=expected)
+        message = "--with-weights, --weights and --dynamic are for packages"
+        raise UserError(message, expected=expected)
     with progress(f"compiling {program.name}"):
         text = program.emit(args.emit or _STAGE, options)
     write_text(args.output, text if text.endswith("\n") else f"{text}\n")

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diagc.commands.program import Program
+from diagc.commands.progress import progress
 from diagc.errors import UserError
 
-__all__ = ["load_programs", "split_spec"]
+__all__ = ["load_program", "load_programs", "split_spec"]
 
 
 def load_programs(spec: str) -> Sequence[Program]:
@@ -23,6 +24,21 @@ def load_programs(spec: str) -> Sequence[Program]:
     from diagc.commands.python_file import load_python
 
     return load_python(path, name)
+
+
+def load_program(spec: str) -> Program:
+    """The one program that `spec` names.
+
+    Raises:
+        UserError: as `load_programs`, or the file holds several.
+    """
+    with progress(f"loading {spec}"):
+        programs = load_programs(spec)
+    if len(programs) > 1:
+        names = ", ".join(program.name for program in programs)
+        message = f"{spec} holds {len(programs)} programs"
+        raise UserError(message, expected=f"one, {spec}:NAME", found=names)
+    return programs[0]
 
 
 def split_spec(spec: str) -> tuple[Path, str | None]:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from diagc import __version__
+from diagc.commands.importing import write_weights
 from diagc.commands.program import DiagramProgram, Program, TorchProgram
 from diagc.commands.progress import progress
 from diagc.errors import UserError
@@ -21,6 +22,8 @@ def write_package(program: Program, args: argparse.Namespace, options: CompileOp
         UserError: arguments that do not go with packages.
         UnsupportedError: something of the program has no code.
     """
+    if args.with_weights and args.weights:
+        raise UserError("weights go into the package or beside it", expected="one of the options")
     if args.emit is not None:
         raise UserError(f"--emit does not go with -o FILE{SUFFIX}", expected="one of them")
     path = Path(args.output)
@@ -53,6 +56,12 @@ def _write_torch(
         program.function.eval()  # packages are for inference
     compiled = program.compile(options, dynamic=args.dynamic or None)
     compiled.save(path, with_weights=args.with_weights)
+    if args.weights:
+        from diagc.runtime.package.manifest import read_package
+
+        state = getattr(program.function, "state_dict", dict)()
+        names = read_package(path)[0].weights
+        write_weights(Path(args.weights), {name: state[name] for name in names})
 
 
 def _write_diagram(program: DiagramProgram, path: Path, options: CompileOptions) -> None:

@@ -118,7 +118,11 @@ class TorchProgram(Program):
 
     def source(self, options: CompileOptions) -> str:
         """Give the IR as the front end made it."""
-        return self.compile(replace(options, target="interp")).source_ir  # no code for kernels
+        return self.imported(options).source_ir
+
+    def imported(self, options: CompileOptions, dynamic: bool | None = None) -> "CompiledFunction":
+        """The program as the front end made it, and without code for kernels."""
+        return self.compile(replace(options, target="interp"), dynamic)
 
 
 @dataclass(frozen=True)

@@ -415,6 +415,12 @@ class Calls:
 
     def _call_traced(self, group: Group, tensors: Sequence[torch.Tensor]) -> Any:
         """Call the op, so that a tracer or mode sees it."""
+        if any(tensor.is_nested for tensor in tensors):
+            raise UserError(
+                f"{self.name} is called with a nested tensor",
+                expected="tensors with sizes",
+                remedy="diagc.packed_attention takes jagged ones; or pass .values() and .offsets()",
+            )
         if not group.specializations:
             raise UserError(
                 f"{self.name} is traced before it was compiled for such a call",

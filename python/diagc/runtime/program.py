@@ -129,7 +129,8 @@ class Program:
         self, plan: Plan, tensors: Sequence[torch.Tensor], fresh: bool = False
     ) -> list[torch.Tensor]:
         """Run a plan on tensors that it is for; `fresh`: no result may be a view of anything."""
-        if plan.direct and not fresh and not self.float64:
+        records = torch.is_grad_enabled() and not plan.direct
+        if not records and not fresh and not self.float64:
             return plan.run(tensors)
         # below autograd: nothing is recorded, and views of parameters may be taken
         with torch._C._AutoDispatchBelowAutograd():

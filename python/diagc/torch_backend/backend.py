@@ -86,13 +86,11 @@ def _take_regions(
 
 def _regions(stretch: Stretch, options: BackendOptions, report: GraphReport) -> list[Region]:
     try:
-        regions, refused = find_regions(stretch, options)
+        return find_regions(stretch, options)
     except DiagcError as error:
         calls = calls_of(stretch.nodes)
         report.reasons.append(f"{calls[0]} to {calls[-1]}: {_reason(error)}")
         return []
-    report.reasons += [f"{calls_of([node])[0]}: {why}" for node, why in refused]
-    return regions
 
 
 def _take(
@@ -103,11 +101,11 @@ def _take(
     try:
         cut = cut_out(region)
         compiled = _compiled(cut, calls, options)
-        fix_sizes(cut, compiled.latest)
         off = [kernel.name for kernel in compiled.report.kernels if kernel.is_off]
         if off:
             report.reasons.append(f"{', '.join(calls)}: kernel {', '.join(off)} is switched off")
             return
+        fix_sizes(cut, compiled.latest)
         replace_region(traced.graph, cut, str(compiled.key))
         report.regions.append(RegionReport(calls, compiled))
     except DiagcError as error:

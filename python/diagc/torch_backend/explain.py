@@ -1,5 +1,6 @@
 """`diagc.torch_backend.explain(model, *inputs)`: what the backend makes of a model, by graph."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -72,13 +73,16 @@ def explain(
         return diagc(module, examples, mode=mode, options=chosen)
 
     torch._dynamo.reset()
+    before = _graph_breaks()
     with collecting() as graphs:
         torch.compile(model, backend=backend)(*inputs, **kwargs)
-    breaks = _graph_breaks()
+    breaks = _graph_breaks() - before  # torch counts those of the whole process
     torch._dynamo.reset()
-    return Explanation(graphs, breaks)
+    return Explanation(graphs, list(breaks))
 
 
-def _graph_breaks() -> list[str]:
-    counts = torch._dynamo.utils.counters["graph_break"]
-    return [str(reason).strip().split("\n")[0] for reason in counts]
+def _graph_breaks() -> Counter[str]:
+    counts: Counter[str] = Counter()
+    for reason, count in torch._dynamo.utils.counters["graph_break"].items():
+        counts[str(reason).strip().split("\n")[0]] += count
+    return counts

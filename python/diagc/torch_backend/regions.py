@@ -14,10 +14,8 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from diagc.compiler import run_pipeline
-from diagc.frontend.torch.feature_sizes import feature_symbols
+from diagc.feature_sizes import feature_symbols
 from diagc.frontend.torch.importer import ImportedProgram, import_program
-from diagc.frontend.torch.raiser import Note
-from diagc.frontend.torch.unstreamable import failing_law
 from diagc.mlir import ir
 from diagc.options import use
 from diagc.torch_backend.left import note_reasons
@@ -46,21 +44,18 @@ class Region:
     views: tuple[fx.Node, ...] = ()
 
 
-def find_regions(
-    stretch: Stretch, options: BackendOptions
-) -> tuple[list[Region], list[tuple[fx.Node, str]]]:
-    """The regions of a stretch, in order of their last calls; calls not raised, and why.
+def find_regions(stretch: Stretch, options: BackendOptions) -> list[Region]:
+    """The regions of a stretch, in order of their last calls.
 
     Raises:
         DiagcError: the stretch cannot be raised.
     """
     results = stretch.results()
     if not results:
-        return [], []
+        return []
     spec = pytree.tree_structure(tuple(range(len(results))))
     with use(options.compile):
-        imported = _import(stretch, spec)
-        module = imported.module
+        module = _import(stretch, spec).module
         with module.context, ir.Location.unknown():
             run_pipeline(module, options.compile, "kernels")
             found, linear = units(module), linear_places(module)
@@ -69,17 +64,7 @@ def find_regions(
     taken = [unit for unit in found if _is_wanted(unit, options)]
     regions = [_region(unit, stretch, uses, linear) for unit in taken]
     position = {node: i for i, node in enumerate(stretch.nodes)}
-    ordered = sorted((r for r in regions if r.results), key=lambda r: position[r.nodes[-1]])
-    return ordered, _refused(stretch, imported.notes)
-
-
-def _refused(stretch: Stretch, notes: Sequence[Note]) -> list[tuple[fx.Node, str]]:
-    """Calls that have a rule, which declined."""
-    return [
-        (stretch.nodes[note.location.line - 1], note.why)
-        for note in notes
-        if note.location is not None and note.why != failing_law(note.op.rpartition(".")[0])
-    ]
+    return sorted((r for r in regions if r.results), key=lambda r: position[r.nodes[-1]])
 
 
 def _import(stretch: Stretch, spec: pytree.TreeSpec) -> ImportedProgram:

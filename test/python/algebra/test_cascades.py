@@ -63,6 +63,12 @@ WEIGHTED = (("M", "max", X), ("Z", "sum", exp(X - M)), ("U", "sum", exp(X - M) *
             ("U", "mean", exp((X - S) * 0.5) * (X - S) * (X - S)),
             ("R", "sum", (Y - U) * (Y - U)),
         ),
+        # the logarithm only in what is summed up, not in a statistic: z is guarded there as well
+        (
+            *WEIGHTED[:2],
+            ("U", "mean", X - (M + LOG_Z)),
+            ("R", "sum", (X - U) * (X - U)),
+        ),
         # three levels, the third around a statistic that is itself weighed
         (
             ("M", "max", X),
@@ -151,3 +157,28 @@ def test_a_fully_masked_first_chunk_poisons_nothing() -> None:
             for tree in (False, True):
                 (found,) = interp.evaluate(module, [x, y, keep], chunk=chunk, tree=tree)
                 np.testing.assert_allclose(found, (weights * (y - mean) ** 2).sum(1), rtol=1e-12)
+
+
+def test_a_masked_first_chunk_may_meet_a_logarithm_in_a_summand() -> None:
+    """The sum under the logarithm is 0 there, and no statistic of its own."""
+    text = (
+        "axis b = 2, x\n"
+        "diagram main(X: b x f64, K: b x i1) {\n"
+        "  A = where(K, X, -inf)\n  M = max(A) over x\n"
+        "  Z = sum(exp(A - M)) over x\n"
+        "  U = sum(where(K, X - M - log(Z), 0.0)) over x\n"
+        "  R = sum((X - U) * (X - U)) over x\n  return R\n}\n"
+    )
+    x = np.random.default_rng(6).standard_normal((2, 9))
+    keep = np.ones((2, 9), bool)
+    keep[:, :4] = False
+    logarithm = np.log((np.exp(x) * keep).sum(1, keepdims=True))
+    total = ((x - logarithm) * keep).sum(1, keepdims=True)
+    with make_context(), ir.Location.unknown():
+        module = parse(text)
+        run_pipeline(module, CompileOptions(), "streams")
+        assert str(module).count('"diag.stream"') == 1
+        for chunk in (1, 3, 100):
+            for tree in (False, True):
+                (found,) = interp.evaluate(module, [x, keep], chunk=chunk, tree=tree)
+                np.testing.assert_allclose(found, ((x - total) ** 2).sum(1), rtol=1e-11)

@@ -201,6 +201,25 @@ def test_programs_are_predicted_as_they_are_counted() -> None:
     assert "of global memory" in compiled.explain()
 
 
+def test_a_product_that_is_reassociated_reads_its_arguments_once() -> None:
+    """K^T V in f32 and what applies it are kernels: the library would copy K, V and Q in f32."""
+
+    def linear(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return (q @ k.transpose(-1, -2)) @ v
+
+    q, k, v = (torch.randn(2, n, 64).bfloat16() for n in (70, 1100, 1100))
+    compiled = diagc.compile(linear, q, k, v, target="nvptx")
+    out, report = diagc.simulate(compiled, q, k, v)
+    assert len(compiled.kernels) == 2
+    assert not compiled.outside
+    assert report.clean, report
+    wanted = linear(q.double(), k.double(), v.double())
+    assert (out - wanted).abs().max() < 2.0**-8 * wanted.abs().max()
+    states = 4 * 2 * 64 * 64  # one for each part of a stream
+    parts = sum(x.numel() * x.element_size() for x in (q, k, v)) + 8 * states
+    assert report.counters.global_read_bytes < parts
+
+
 def test_a_kernel_that_is_not_on_tiles_after_all_is_predicted_as_one_on_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,0 +1,133 @@
+"""Attention over packed sequences: documents of many lengths behind each other, without padding.
+
+`cu_seqlens` is where documents start, and the end: (0, 3, 5) for documents of 3 and 2 tokens. Which
+document a token is in is a vector; the kernel compares it while it streams, and no mask of tokens by
+tokens is stored. Keys of other documents are read and left out, not skipped.
+"""
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+
+from diagc.api import compile
+from diagc.errors import UserError
+
+if TYPE_CHECKING:
+    from diagc.api import CompiledFunction
+
+__all__ = ["document_ids", "packed_attention"]
+
+Tensor = torch.Tensor
+
+
+def document_ids(cu_seqlens: Tensor, total: int) -> Tensor:
+    """The number of the document of each token.
+
+    Two tokens see each other where their numbers are equal; so write masks for other normalisers.
+
+    Args:
+        cu_seqlens: integers `(documents + 1,)`, ascending from 0 to `total`.
+        total: number of tokens.
+    """
+    tokens = torch.arange(total, device=cu_seqlens.device, dtype=cu_seqlens.dtype)
+    return torch.searchsorted(cu_seqlens, tokens, right=True)
+
+
+def packed_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cu_seqlens: Tensor | None = None,
+    *,
+    causal: bool = False,
+    scale: float | None = None,
+) -> Tensor:
+    """Softmax attention of each token to those of its own document.
+
+    Args:
+        query: `(tokens, heads, d)`, or a jagged nested tensor `(documents, length, heads, d)`.
+        key: likewise, with as many heads or fewer that divide them, and with the same lengths.
+        value: `(tokens, heads of key, e)`.
+        cu_seqlens: int32 or int64 `(documents + 1,)`; None for nested tensors, which know theirs.
+        causal: whether a token sees only itself and those before it.
+        scale: of the scores; by default `d ** -0.5`.
+
+    Returns:
+        `(tokens, heads, e)`, nested if the query is.
+
+    Raises:
+        UserError: shapes that do not fit each other, or positions that are not those of documents.
+    """
+    if query.is_nested:
+        return _nested(query, key, value, causal, scale)
+    if cu_seqlens is None:
+        raise UserError("packed tensors need cu_seqlens", expected="where documents start")
+    _check_shapes(query, key, value)
+    _check_starts(cu_seqlens, query)
+    ids = document_ids(cu_seqlens, query.shape[0])
+    if torch.compiler.is_compiling():
+        return _attention(query, key, value, ids, causal, scale)
+    dtypes = query.dtype, key.dtype, value.dtype, ids.dtype
+    found: Tensor = _compiled(dtypes)(query, key, value, ids, causal, scale)
+    return found
+
+
+def _nested(query: Tensor, key: Tensor, value: Tensor, causal: bool, scale: float | None) -> Tensor:
+    if not all(x.is_nested and x.layout == torch.jagged for x in (query, key, value)):
+        raise UserError("not all are jagged", expected="three nested tensors, layout torch.jagged")
+    starts = query.offsets()
+    if not all(x.offsets() is starts or torch.equal(x.offsets(), starts) for x in (key, value)):
+        raise UserError("documents of query, key and value have different lengths")
+    values = [x.values() for x in (query, key, value)]
+    packed = packed_attention(*values, starts, causal=causal, scale=scale)
+    nested: Tensor = torch.nested.nested_tensor_from_jagged(packed, starts)
+    return nested
+
+
+def _check_shapes(query: Tensor, key: Tensor, value: Tensor) -> None:
+    shapes = [tuple(x.shape) for x in (query, key, value)]
+    found = ", ".join(map(str, shapes))
+    if any(len(shape) != 3 for shape in shapes) or shapes[1][:2] != shapes[2][:2]:
+        expected = "(tokens, heads, d), (tokens, key heads, d), (tokens, key heads, e)"
+        raise UserError("tensors are not packed", expected=expected, found=found)
+    (tokens, heads, width), (others, groups, depth) = shapes[0], shapes[1]
+    if tokens != others or width != depth or not groups or heads % groups:
+        expected = "as many tokens and features; heads of the query a multiple of the key's"
+        raise UserError("query and key do not fit", expected=expected, found=found)
+
+
+def _check_starts(cu_seqlens: Tensor, query: Tensor) -> None:
+    """Values are looked at on the CPU only: elsewhere that would wait for the device."""
+    integers = cu_seqlens.dtype in (torch.int32, torch.int64)
+    if cu_seqlens.dim() != 1 or not integers or cu_seqlens.device != query.device:
+        expected = f"a vector of int32 or int64 on {query.device}"
+        found = f"{cu_seqlens.dtype} {tuple(cu_seqlens.shape)} on {cu_seqlens.device}"
+        raise UserError("cu_seqlens cannot be that", expected=expected, found=found)
+    if cu_seqlens.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    starts = cu_seqlens.tolist()
+    ends = starts[:1] + starts[-1:]
+    if ends != [0, query.shape[0]] or sorted(starts) != starts:
+        expected = f"positions that ascend from 0 to {query.shape[0]}, the number of tokens"
+        raise UserError("cu_seqlens are not documents", expected=expected, found=starts)
+
+
+@cache
+def _compiled(dtypes: tuple[torch.dtype, ...]) -> "CompiledFunction":
+    """One function for each kind of tensors, for programs are of one dtype."""
+    return compile(_attention)
+
+
+def _attention(
+    query: Tensor, key: Tensor, value: Tensor, ids: Tensor, causal: bool, scale: float | None
+) -> Tensor:
+    keep = ids[:, None] == ids[None, :]
+    if causal:
+        tokens = torch.arange(ids.shape[0], device=ids.device)
+        keep = keep & (tokens[:, None] >= tokens[None, :])
+    q, k, v = (x.transpose(0, 1) for x in (query, key, value))
+    grouped = q.shape[0] != k.shape[0]
+    found = scaled_dot_product_attention(q, k, v, keep, scale=scale, enable_gqa=grouped)
+    return found.transpose(0, 1)

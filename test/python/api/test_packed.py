@@ -1,0 +1,124 @@
+"""Packed sequences and jagged nested tensors: each document as if it were alone."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import diagc
+from diagc.errors import DiagcError, UserError
+from diagc.testing.seed import SEED
+from diagc.torch_backend.report import collecting
+
+LENGTHS = [70, 1, 0, 33, 100]
+
+
+def tensors(heads: int = 4, lengths: list[int] = LENGTHS) -> tuple[list[Tensor], Tensor]:
+    generator = torch.Generator().manual_seed(SEED)
+    shapes = ((4, 16), (heads, 16), (heads, 24))
+    packed = [torch.randn(sum(lengths), *shape, generator=generator) for shape in shapes]
+    return packed, torch.tensor([0, *lengths]).cumsum(0).int()
+
+
+def alone(packed: list[Tensor], lengths: list[int] = LENGTHS, causal: bool = False) -> Tensor:
+    """Each document by itself, in float64."""
+    parts = zip(*(x.double().split(lengths) for x in packed), strict=True)
+    results = []
+    for part in parts:
+        q, k, v = (x.transpose(0, 1) for x in part)
+        k, v = (x.repeat_interleave(4 // x.shape[0], 0) for x in (k, v))
+        scores = q @ k.transpose(-1, -2) / 4
+        if causal:
+            scores = scores.masked_fill(torch.ones_like(scores).tril() == 0, -torch.inf)
+        results.append((scores.softmax(-1) @ v).transpose(0, 1))
+    return torch.cat(results)
+
+
+@pytest.mark.parametrize(("heads", "causal"), [(4, False), (2, True)])
+def test_documents_do_not_see_each_other(heads: int, causal: bool) -> None:
+    packed, starts = tensors(heads)
+    found = diagc.packed_attention(*packed, starts, causal=causal)
+    wanted = alone(packed, causal=causal)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=1e-5)
+    # other documents, same program
+    lengths = [20, 184]
+    _, others = tensors(heads, lengths)
+    found = diagc.packed_attention(*packed, others, causal=causal)
+    wanted = alone(packed, lengths, causal)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_the_mask_is_not_stored() -> None:
+    from diagc.packed import _attention
+
+    packed, starts = tensors()
+    ids = diagc.document_ids(starts, packed[0].shape[0])
+    compiled = diagc.compile(_attention, *packed, ids, False, None)
+    (kernel,) = compiled.kernels
+    assert len(kernel.streams) == 3
+    assert not compiled.outside
+
+
+def test_nested_tensors() -> None:
+    packed, starts = tensors()
+    nested = [torch.nested.nested_tensor_from_jagged(x, starts.long()) for x in packed]
+    found = diagc.packed_attention(*nested)
+    assert found.is_nested
+    torch.testing.assert_close(found.values().double(), alone(packed), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_under_torch_compile_stay_in_torch() -> None:
+    def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+
+    lengths = [70, 33, 100]
+    packed, starts = tensors(lengths=lengths)
+    q = torch.nested.nested_tensor_from_jagged(packed[0], starts.long())
+    k, v = (torch.nested.nested_tensor_from_jagged(x, q.offsets()) for x in packed[1:])
+    torch._dynamo.reset()
+    compiled: Any = torch.compile(attention, backend="diagc", options={"rest": "eager"})
+    with collecting() as reports:
+        found = compiled(q, k, v)
+    torch.testing.assert_close(
+        found.values().double(), alone(packed, lengths), rtol=1e-4, atol=1e-5
+    )
+    assert any("NestedTensor" in reason for report in reports for reason in report.reasons)
+    with pytest.raises(DiagcError, match="nested tensor"):
+        diagc.compile(attention)(q, k, v)
+
+
+def test_gradients() -> None:
+    packed, starts = tensors()
+    leaves = [x.requires_grad_() for x in packed]
+    found = torch.autograd.grad(diagc.packed_attention(*leaves, starts).square().sum(), leaves)
+    wanted = torch.autograd.grad(alone(leaves).square().sum(), leaves)
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("starts", "message"),
+    [
+        ([0, 100, 205], "not documents"),
+        ([1, 204], "not documents"),
+        ([0, 150, 100, 204], "not documents"),
+        ([0.0, 204.0], "cannot be that"),
+    ],
+)
+def test_bad_starts(starts: list[float], message: str) -> None:
+    packed, _ = tensors()
+    with pytest.raises(UserError, match=message):
+        diagc.packed_attention(*packed, torch.tensor(starts))
+
+
+def test_bad_shapes() -> None:
+    (q, k, v), starts = tensors()
+    with pytest.raises(UserError, match="not packed"):
+        diagc.packed_attention(q, k, v[:-1], starts)
+    with pytest.raises(UserError, match="do not fit"):
+        diagc.packed_attention(q, k[:, :3], v[:, :3], starts)
+    with pytest.raises(UserError, match="need cu_seqlens"):
+        diagc.packed_attention(q, k, v)
