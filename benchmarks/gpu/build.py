@@ -28,6 +28,8 @@ __all__ = ["INDEX", "Built", "main"]
 
 INDEX = "index.json"
 LIMIT = 64 << 20
+HOPPER = "nvptx:sm_90"
+"""Targets for whose GPUs the variants on warpgroups are built, too."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     args.folder.mkdir(parents=True, exist_ok=True)
     chosen = [v for v in VARIANTS.values() if re.search(args.only, v.name)]
+    if not args.target.startswith(HOPPER):
+        chosen = [v for v in chosen if "target" not in v.options]
     with CACHE.override(False):  # by the compiler as it is, not as it was
         built = [_build(variant, args) for variant in chosen]
     index = {

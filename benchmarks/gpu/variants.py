@@ -243,6 +243,27 @@ def _tails() -> list[Variant]:
     ]  # fmt: skip
 
 
+# ---- on warpgroups: the same functions, for Hopper alone ----------------------------------------
+
+WARPGROUPS = "nvptx:sm_90a"
+
+
+def _warpgroup_variants(variants: Sequence[Variant]) -> list[Variant]:
+    """Beside those on tiles, so that one run shows both."""
+    return [
+        replace(v, name=f"warpgroups-{v.name}", options={**v.options, "target": WARPGROUPS})
+        for v in variants
+        if v.dtype != "f32" and v.shapes[0][-1] in (64, 128, 256) and v.name.startswith(_ON_GROUPS)
+    ]
+
+
+_ON_GROUPS = (
+    *("softmax-", "causal-", "window-", "softcap-", "logsumexp-", "wide-values-", "grouped-"),
+    *("masked-bf16", "bottom-right-", "l1-", "relu-sum-", "sigmoid-", "spherical-streamed-"),
+    *("spherical-causal-", "tail-"),
+)
+
+
 # ---- the rest ------------------------------------------------------------------------------------
 
 
@@ -286,15 +307,15 @@ def _row_variants() -> list[Variant]:
     ]
 
 
+_ON_TILES = [
+    *_softmax_variants(),
+    *_masked_variants(),
+    *_other_normalizers(),
+    *_tails(),
+    *_row_variants(),
+]
+
 VARIANTS: Mapping[str, Variant] = {
-    variant.name: variant
-    for variants in (
-        _softmax_variants(),
-        _masked_variants(),
-        _other_normalizers(),
-        _tails(),
-        _row_variants(),
-    )
-    for variant in variants
+    variant.name: variant for variant in (*_ON_TILES, *_warpgroup_variants(_ON_TILES))
 }
 """By name."""

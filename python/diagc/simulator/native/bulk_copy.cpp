@@ -118,7 +118,8 @@ void issue(Worker &worker, BulkCopy copy) {
 
 void check_fence(Worker &worker, const Thread &thread, const Mbarrier &mbarrier, int64_t offset,
                  uint32_t site) {
-  if (worker.shadow.times[thread.warp->index].fenced[mbarrier.warp] >= mbarrier.epoch) return;
+  const Times &times = worker.shadow.times[thread.warp->index];
+  if (times.is_fenced(mbarrier.warp, mbarrier.clock, mbarrier.epoch)) return;
   report(worker, Kind::Fence, thread, site, kAtomic, kShared, offset, 8,
          {mbarrier.warp * kLanes + mbarrier.lane, kNobody, mbarrier.site, kWrite});
 }

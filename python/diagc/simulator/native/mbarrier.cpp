@@ -121,7 +121,7 @@ SIM_EXPORT void diagc_sim_mbarrier_init(uint64_t address, uint32_t count, uint32
   mbarrier.warp = thread.warp->index;
   mbarrier.lane = thread.lane;
   mbarrier.clock = times_of(worker, thread).clocks[mbarrier.warp];
-  mbarrier.epoch = times_of(worker, thread).epochs[mbarrier.warp];
+  mbarrier.epoch = times_of(worker, thread).epoch;
   worker.mbarriers[offset] = std::move(mbarrier);
 }
 
@@ -182,8 +182,5 @@ SIM_EXPORT void diagc_sim_proxy_fence(uint32_t) {
   using namespace sim;
   keep_step();
   const int warp = self->current->warp->index;
-  Times &times = self->shadow.times[warp];
-  for (int i = 0; i < self->warp_count; i++)
-    times.fenced[i] = std::max(times.fenced[i], times.epochs[i]);
-  times.epochs[warp]++;
+  self->shadow.times[warp].fence(warp, self->warp_count);
 }

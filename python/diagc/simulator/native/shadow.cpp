@@ -28,17 +28,23 @@ void SharedShadow::start_block(int bytes, int warp_count) {
     times[i] = Times{};
     std::fill_n(times[i].clocks, warp_count + 1, base);
     times[i].clocks[i] = base + 1;
-    std::fill_n(times[i].epochs, warp_count, 1);
   }
   tick = base;
 }
 
 void Times::join(const Times &other) {
-  for (int i = 0; i < kAgents; i++) clocks[i] = std::max(clocks[i], other.clocks[i]);
-  for (int i = 0; i < kMaxWarps; i++) {
-    epochs[i] = std::max(epochs[i], other.epochs[i]);
-    fenced[i] = std::max(fenced[i], other.fenced[i]);
+  for (int i = 0; i < kAgents; i++) {
+    clocks[i] = std::max(clocks[i], other.clocks[i]);
+    fenced_clocks[i] = std::max(fenced_clocks[i], other.fenced_clocks[i]);
   }
+  for (int i = 0; i < kMaxWarps; i++)
+    fenced_epochs[i] = std::max(fenced_epochs[i], other.fenced_epochs[i]);
+}
+
+void Times::fence(int warp, int count) {
+  for (int i = 0; i < count; i++)
+    if (i != warp) fenced_clocks[i] = std::max(fenced_clocks[i], clocks[i]);
+  fenced_epochs[warp] = epoch++;
 }
 
 namespace {
@@ -85,7 +91,7 @@ struct Checker {
 
   void against_proxy(const Cell &cell, int64_t at) {
     if (cell.clock <= worker.shadow.base || cell.warp == worker.shadow.warps) return;
-    if (times().fenced[cell.warp] < cell.epoch)
+    if (!times().is_fenced(cell.warp, cell.clock, cell.epoch))
       find(Kind::Fence, kShared, at, {writer(cell), kNobody, cell.site, kWrite});
   }
 
@@ -112,7 +118,7 @@ struct Checker {
     cell.warp = static_cast<uint8_t>(warp());
     cell.lane = static_cast<uint8_t>(lane());
     cell.atomic = access == kAtomic;
-    cell.epoch = static_cast<uint16_t>(times().epochs[warp()]);
+    cell.epoch = static_cast<uint16_t>(times().epoch);
     cell.site = site;
   }
 

@@ -20,12 +20,17 @@ constexpr int kAgents = kMaxWarps + 1;  // warps, and what copies in bulk, which
 
 constexpr uint32_t kSeveral = 63;  // "lane" of several lanes that read at the same time
 
-// What a warp knows of all others: their clocks, and two epochs of each. An epoch ends with a fence
-// of the asynchronous proxy. Writes of `epochs` are ordered before, those below `fenced` are visible
-// to that proxy besides.
+// What a warp knows of all others: up to which time their writes are ordered before, and up to where
+// these are visible to the asynchronous proxy besides: by a fence of another warp that knew them, up
+// to a time, or by one of the writer, whose epochs end with its fences.
 struct Times {
-  uint32_t clocks[kAgents] = {}, epochs[kMaxWarps] = {}, fenced[kMaxWarps] = {};
+  uint32_t clocks[kAgents] = {}, fenced_clocks[kAgents] = {}, fenced_epochs[kMaxWarps] = {};
+  uint32_t epoch = 1;  // of the warp itself; nobody else takes it over
   void join(const Times &other);
+  void fence(int warp, int count);
+  bool is_fenced(int warp, uint32_t clock, uint32_t at_epoch) const {
+    return fenced_clocks[warp] >= clock || fenced_epochs[warp] >= at_epoch;
+  }
 };
 
 // Shared memory: one for each byte.

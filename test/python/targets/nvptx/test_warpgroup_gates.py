@@ -29,7 +29,7 @@ diagram attention(Q: h q d {t}, K: h x d {t}, V: h x e {t}) {{
 CASES = [
     ("bf16", 64, 64, "softmax", "q >= x", 128),
     ("f16", 128, 128, "softmax", "", 112),
-    ("bf16", 192, 128, "softmax", "q >= x", 64),
+    ("bf16", 192, 128, "softmax", "q >= x", 112),
     ("bf16", 256, 256, "softmax", "q >= x", 64),
 ]
 PER_MULTIPROCESSOR, THREADS = 65536, 384

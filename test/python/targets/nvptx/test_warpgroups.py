@@ -257,3 +257,37 @@ def test_other_architectures_have_no_warpgroups() -> None:
             with pytest.raises(UnsupportedError, match="no schedule fits"):
                 lower_warpgroups(kernel, parse_arch(arch))
         assert next(build_modules(kernel, parse_arch("sm_90a"))).bulk_launches
+
+
+CHANGES = {
+    "fence of products": ("wgmma.fence.sync.aligned()", {"fence"}),
+    "a weaker wait": ("wait_group.sync.aligned 0;", {"accumulator"}),
+    "commit": ("wgmma.commit_group.sync.aligned()", {"accumulator"}),
+    "release of a stage": ("mbarrier.arrive.shared(", {"deadlock"}),
+    "wait for a copy": ("LAB_WAIT", {"in-flight", "unwritten-read", "race"}),
+    "bytes of copies": ("mbarrier.arrive.expect", {"deadlock"}),
+    "fence of the proxy": ("fence.proxy.async", {"fence"}),
+    "fence of mbarriers": ("fence.mbarrier_init", {"fence"}),
+}
+
+
+def changed(text: str, name: str) -> str:
+    """Every instruction of a kind is left out or weakened."""
+    pattern, _ = CHANGES[name]
+    if name == "a weaker wait":
+        return text.replace(pattern, pattern.replace(" 0;", " 1;"))
+    lines = text.splitlines()
+    kept = [line for line in lines if pattern not in line or line.startswith("declare")]
+    assert len(kept) < len(lines)
+    return "\n".join(kept)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_is_left_out_is_found(name: str) -> None:
+    case = Case("softmax", "causal", "bf16", 64, 64)
+    _module, kernel, built = lowered(case.text)
+    inputs = random_inputs(built.signature, {"g": 1, "l": 130, "s": 330}, SEED)
+    text = changed(translate_module(built), name)
+    with pytest.raises(AssertionError) as found:
+        run_tiles(kernel, built, text, inputs)
+    assert any(f"{kind}: " in str(found.value) for kind in CHANGES[name][1]), str(found.value)
