@@ -46,7 +46,10 @@ def test_a_trial_ends_in_tables_and_figures(trial: Trial, tmp_path: Path) -> Non
     assert "### perturbation, 1 seeds" in text
     assert "| ODEs | jacobian | 1.000 ± 0.000 | 1.000 ± 0.000 | 1.000 ± 0.000 |" in text
     assert "| softmax | weight |" in text
-    assert all(fit.errors.path < 10 for fit in trial.fits.values())
+    for model in ("softmax", "spherical"):
+        fit = trial.fits[model]
+        assert len(fit.losses) == 3
+        assert fit.losses == pytest.approx(fit.eager_losses, rel=1e-4)
     draw_all([trial], tmp_path)
     shown = {path.name for path in (DOCS / "gene_regulation").glob("edges_*.png")}
     assert shown == {"edges_differentiation.png", "edges_perturbation.png"}
