@@ -1,6 +1,7 @@
 """`check="first-call"` and kernels that are switched off."""
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -73,7 +74,7 @@ def test_gradients_are_checked_too() -> None:
 
 def test_wrong_region_of_torch_compile() -> None:
     args = inputs(41)
-    options = {"check": "first-call", "rest": "eager"}
+    options: dict[str, Any] = {"check": "first-call", "rest": "eager"}
     with WRONG.applied():
         model = torch.compile(causal, backend="diagc", options=options)
         with pytest.raises(MismatchError, match=r"it stands for scaled_dot_product_attention at"):
@@ -89,7 +90,8 @@ def test_random_numbers_are_neither_compared_nor_drawn_twice(
     args = inputs()
     compiled = diagc.compile(dropped, *args, check="first-call")
     debug.logger("check").addHandler(caplog.handler)
-    found, wanted = [], []
+    found: list[Tensor] = []
+    wanted: list[Tensor] = []
     for function, results in ((compiled, found), (dropped, wanted)):
         torch.manual_seed(3)
         results += [function(*args), torch.rand(3)]

@@ -50,6 +50,17 @@ def assert_close(found: Any, wanted: Any) -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
 
 
+def second_derivative(function: Function) -> Function:
+    """Of the sum of squares, by the queries, along the keys."""
+
+    def along(q: Tensor, k: Tensor, v: Tensor) -> Any:
+        return torch.func.jvp(
+            torch.func.grad(lambda x: function(x, k, v).square().sum()), (q,), (k,)
+        )
+
+    return along
+
+
 TRANSFORMS: dict[str, Callable[[Function], Function]] = {
     "vmap": lambda f: lambda q, k, v: torch.vmap(f, (0, None, None))(torch.stack([q, v]), k, v),
     "grad": lambda f: torch.func.grad(lambda q, k, v: f(q, k, v).square().sum()),
@@ -58,11 +69,7 @@ TRANSFORMS: dict[str, Callable[[Function], Function]] = {
     "vmap of grad": lambda f: torch.vmap(
         torch.func.grad(lambda q, k, v: f(q[None], k[None], v[None]).square().sum())
     ),
-    "hessian": lambda f: (
-        lambda q, k, v: torch.func.jvp(
-            torch.func.grad(lambda q: f(q, k, v).square().sum()), (q,), (k,)
-        )
-    ),
+    "hessian": second_derivative,
 }
 
 

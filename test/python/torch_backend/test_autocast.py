@@ -36,7 +36,7 @@ def inputs(grad: bool = False) -> list[Tensor]:
 
 
 def run(function: Callable[..., Any], *args: Any, take: str) -> tuple[Any, GraphReport]:
-    options = {"rest": "eager", "take": take}
+    options: dict[str, Any] = {"rest": "eager", "take": take}
     with torch.autocast("cpu", dtype=torch.bfloat16), collecting() as reports:
         compiled = torch.compile(function, backend="diagc", options=options)
         compiled(*args)
