@@ -54,9 +54,10 @@ def second_derivative(function: Function) -> Function:
     """Of the sum of squares, by the queries, along the keys."""
 
     def along(q: Tensor, k: Tensor, v: Tensor) -> Any:
-        return torch.func.jvp(
-            torch.func.grad(lambda x: function(x, k, v).square().sum()), (q,), (k,)
-        )
+        def total(x: Tensor) -> Any:
+            return function(x, k, v).square().sum()
+
+        return torch.func.jvp(torch.func.grad(total), (q,), (k,))
 
     return along
 
