@@ -4,10 +4,12 @@ import atexit
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 import pytest
 from hypothesis import settings
@@ -35,6 +37,14 @@ settings.load_profile("diagc")
 
 def pytest_report_header() -> str:
     return f"seed {SEED} (DIAGC_TEST_SEED={SEED} repeats this run)"
+
+
+@pytest.fixture(autouse=True)
+def _torch_seed(request: pytest.FixtureRequest) -> None:
+    """Data of torch's depend on the seed and on the test, not on the tests before it."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(SEED ^ crc32(request.node.nodeid.encode()))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Backward passes by programs of their own: against autograd in float64, on fresh data."""
 
-import logging
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from torch.autograd import forward_ad
 from torch.nn import functional
 
 import diagc
+from diagc import debug
 from diagc.api import CompiledFunction
 from diagc.compiler import compile_module
 from diagc.context import make_context
@@ -310,8 +310,10 @@ def convolution(x: Tensor, weight: Tensor) -> Tensor:
 def test_what_has_no_derivative_runs_in_eager_mode(caplog: pytest.LogCaptureFixture) -> None:
     tensors = draw((2, 3, 8, 8), (5, 3, 3, 3))()
     compiled = diagc.compile(convolution)
-    with caplog.at_level(logging.INFO, logger="diagc.calls"):
+    with debug.LOG.override("info"):  # its loggers print themselves, and tell no others
+        debug.logger("calls").addHandler(caplog.handler)
         compare(compiled, convolution, tensors)
+        debug.logger("calls").removeHandler(caplog.handler)
     (made,) = backwards(compiled)
     assert made.program is None
     assert "'func.call' is not supported" in made.reason

@@ -67,7 +67,8 @@ def normal(*shape: int) -> Tensor:
 
 
 def error(result: Tensor, exact: Tensor) -> float:
-    return float((result.double() - exact).abs().max() / exact.abs().max())
+    """Over all elements: the largest of few is a matter of luck."""
+    return float((result.double() - exact).norm() / exact.norm())
 
 
 def told(compiled: diagc.CompiledFunction, part: str) -> str:

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.export import _trace
 from torch.utils import _pytree as pytree
 
 from diagc.errors import DiagcError, UnsupportedError
@@ -68,6 +67,8 @@ def export(function: Callable[..., Any], inputs: tuple[Any, ...], dynamic: Dynam
 @contextmanager
 def _within_another() -> Iterator[None]:
     """torch.export may be under way, with a call of ours in it: keep what it keeps globally."""
+    from torch.export import _trace  # imports torch._dynamo, which takes a second
+
     names = ("_EXPORT_FLAGS", "_EXPORT_MODULE_HIERARCHY")
     kept = {name: getattr(_trace, name, None) for name in names}
     try:
