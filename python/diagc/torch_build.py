@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from diagc.compiler import compile_module, find_entry
 from diagc.context import make_context
 from diagc.crash import reproducible
-from diagc.dialects import diag
 from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 from diagc.options import CompileOptions
@@ -91,17 +90,15 @@ class TorchBuild:
         """Differentiate the imported module, and compile; see `diagc.runtime.calls.Build`.
 
         Raises:
-            UnsupportedError: an op has no derivative, a kernel is not code of the target, the
-                function has other gradients than the diagram, or they would lose digits.
+            UnsupportedError: an op has no derivative, a kernel is not code of the target, or the
+                function has other gradients than the diagram.
             PassError: names of arguments that are not unique.
         """
         self._check_gradients(arguments, specialization, wanted)
         names = tuple(specialization.program.inputs[number].name for number in wanted)
         with make_context(), ir.Location.unknown():
-            module = ir.Module.parse(specialization.source_ir)
-            _check_digits(module)
             program = compile_module(
-                module,
+                ir.Module.parse(specialization.source_ir),
                 self.options.target,
                 replace(self.options, wrt=names),
                 externs=specialization.program.externs,
@@ -205,25 +202,6 @@ class TorchBuild:
         from diagc.runtime.captured import Owners
 
         return Owners(self.function)
-
-
-def _check_digits(module: ir.Module) -> None:
-    """Leave gradients through several normalisers of bf16 and f16 to eager mode.
-
-    Where a norm follows an attention the cotangents that kernels pass on in few bits are large and
-    cancel: errors of up to four times eager's were seen (docs/decisions.md, "Gradients").
-    """
-    entry = find_entry(module)
-    ops = [op.operation for block in entry.regions[0].blocks for op in block.operations]
-    wires = [value for op in ops for value in op.results if diag.is_wire(value.type)]
-    narrow = any(str(diag.element_type(value)) in _NARROW for value in wires)
-    if narrow and sum(op.name in _NORMALISING for op in ops) > 1:
-        reason = "several normalisers in bf16 or f16 would lose digits that eager torch keeps"
-        raise UnsupportedError("a gradient", reason=reason)
-
-
-_NARROW = ("bf16", "f16")
-_NORMALISING = ("diag.normalize", "diag.reduce")
 
 
 def _identity(source: "int | CapturedTensor") -> object:

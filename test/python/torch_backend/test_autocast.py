@@ -93,16 +93,15 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.softmax(q @ k.transpose(-1, -2) * 0.25, -1) @ v
 
 
-@pytest.mark.parametrize(("function", "is_own"), [(projected, False), (attention, True)])
-def test_gradients(function: Callable[..., Any], is_own: bool) -> None:
-    """Those through several normalisers in bf16 are eager torch's, others are kernels'."""
-    args = inputs(grad=True)
+@pytest.mark.parametrize("function", [projected, attention])
+def test_gradients(function: Callable[..., Any]) -> None:
+    """Along one direction for all: the sum of squares of a norm is constant, but for rounding."""
+    args, direction = inputs(grad=True), torch.randn(2, 3, 90, 16)
     found, report = run(function, *args, take="streams")
     results = (found, eager(function, *args), function(*args))
-    gradients = [torch.autograd.grad(x.float().square().sum(), args) for x in results]
+    gradients = [torch.autograd.grad(x.float(), args, direction) for x in results]
     for ours, theirs, exact in zip(*gradients, strict=True):
         errors = [float((x - exact).norm() / exact.norm()) for x in (ours, theirs)]
         assert errors[0] <= 2 * errors[1] + 2**-8, errors
     (made,) = report.regions[0].compiled.report.gradients
-    assert (made.report is not None) == is_own
-    assert ("several normalisers" in made.reason) != is_own
+    assert made.report is not None
