@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from diagc.report.data import KernelReport, Report
-    from diagc.runtime.calls import Check
+    from diagc.runtime.first_call import FirstCallCheck
     from diagc.runtime.program import Program
     from diagc.runtime.specialization import Specialization
     from diagc.simulator import Report as SimulatorReport
@@ -131,7 +131,7 @@ def _target(options: CompileOptions) -> str:
 CHECKS = (None, "first-call")
 
 
-def _check(check: str | None, name: str, calls: Sequence[str]) -> "Check | None":
+def _check(check: str | None, name: str, calls: Sequence[str]) -> "FirstCallCheck | None":
     if check not in CHECKS:
         raise UserError("unknown check", expected="None or 'first-call'", found=repr(check))
     if check is None:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakSet
 
 import torch
@@ -30,7 +30,10 @@ from diagc.runtime.torch_ops import (
     specialize_like,
 )
 
-__all__ = ["MAX_SPECIALIZATIONS", "Build", "Calls", "Check", "Group", "OpenDims"]
+if TYPE_CHECKING:
+    from diagc.runtime.first_call import FirstCallCheck
+
+__all__ = ["MAX_SPECIALIZATIONS", "Build", "Calls", "Group", "OpenDims"]
 
 MAX_SPECIALIZATIONS = 8
 """Programs kept for one kind of call; the one that met new sizes longest ago goes first."""
@@ -51,20 +54,6 @@ class Build(Protocol):
         self, arguments: Arguments, specialization: Specialization, wanted: Sequence[int]
     ) -> Program:
         """The program of `Backward`, for the inputs of these numbers."""
-
-
-class Check(Protocol):
-    """Judges the results of a program's first call."""
-
-    def __call__(
-        self,
-        function: Callable[..., Any],
-        call: tuple[tuple[Any, ...], Mapping[str, Any]],
-        results: Sequence[torch.Tensor],
-        pick: Callable[[Any], list[torch.Tensor]],
-        report: Any,
-    ) -> None:
-        """`results` are the program's; `pick` takes theirs out of what `function` gives."""
 
 
 class Group:
@@ -88,7 +77,7 @@ class Group:
         dynamic: bool | None,
         name: str,
         key: str | None = None,
-        check: Check | None = None,
+        check: "FirstCallCheck | None" = None,
     ) -> None:
         """Nothing is compiled yet."""
         self._check = check
@@ -299,7 +288,7 @@ class Calls:
         name: str,
         dynamic: bool | None,
         key: str | None = None,
-        check: Check | None = None,
+        check: "FirstCallCheck | None" = None,
     ) -> None:
         """Nothing is compiled yet."""
         self._check = check

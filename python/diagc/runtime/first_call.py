@@ -35,7 +35,9 @@ class FirstCallCheck:
         pick: Callable[[Any], list[torch.Tensor]],
         report: Any,
     ) -> None:
-        """Run `function`, and compare with the results that were found; see `calls.Check`.
+        """Run `function`, and compare with the results that were found.
+
+        `results` are the program's; `pick` takes theirs out of what `function` gives.
 
         A function that draws random numbers is not compared; the log says so.
 
