@@ -19,7 +19,8 @@ Each op has one rule (`adjoint_rules.py`, `adjoint_views.py`, `adjoint_maps.py`)
 forward values that are there. A cotangent may lack axes along which it is constant, so the adjoint
 of a sum is nothing at all. A maximum that cancels in every result (that of a safe softmax) is a
 constant (`algebra/shifts.py`). Option `wrt`: names of the arguments whose
-gradients are wanted (`diag.name`, else `arg0`, `arg1` ...); by default all that hold floats.
+gradients are wanted (`diag.name`, else `arg0`, `arg1` ...); by default all that hold floats. What
+`save-statistics` has made results becomes arguments, behind the cotangents.
 
 Requires: normalisers are expanded, streams not derived; run on functions of one block. Kinks have
 the subgradients of torch: a maximum or minimum gives the same share to all hits, |x| and max(x, 0)
@@ -45,6 +46,7 @@ from diagc.passes.adjoint_signature import Signature
 from diagc.passes.base import Pass
 from diagc.passes.canonicalize_diag import erase_dead_ops
 from diagc.passes.cotangents import Cotangents, Values, broadcast
+from diagc.passes.nonpositive import mark_nonpositive
 
 __all__ = ["DifferentiatePass"]
 
@@ -70,13 +72,17 @@ class DifferentiatePass(Pass):
         graph = Graph(block)
         last = graph.ops[-1]
         active = _active(graph, wanted)
+        if signature.saved:
+            mark_nonpositive(graph)  # what proves it is no longer there behind arguments
         with ir.InsertionPoint(last), last.location:
             cotangents = Cotangents()
-            for result, cotangent in zip(last.operands, signature.add_cotangents(), strict=True):
+            pairs = zip(signature.results, signature.add_cotangents(), strict=True)
+            for result, cotangent in pairs:
                 if cotangent is not None and result in active:
                     cotangents.add(result, cotangent)
             _backward(graph, active, cotangents)
             gradients = [_gradient(cotangents, argument) for argument in wanted]
+        signature.take_saved()
         signature.give(gradients, wanted)
         op.attributes[GRADIENT] = ir.UnitAttr.get()
         erase_dead_ops(op)
