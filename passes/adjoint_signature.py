@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from diagc.dialects import diag
 from diagc.errors import PassError
 from diagc.mlir import ir
-from diagc.passes.save_statistics import SAVED, saved_count
 
 __all__ = ["Signature"]
 
@@ -17,19 +16,12 @@ class Signature:
 
     Args:
         function: a func.func.
-
-    Attributes:
-        results: what it returns to its caller.
-        saved: what it returns for its gradients only.
     """
 
     def __init__(self, function: ir.Operation) -> None:
         self._function = function
         self._block = diag.function_body(function)
         self._return = list(self._block.operations)[-1].operation
-        operands = list(self._return.operands)
-        count = len(operands) - saved_count(function)
-        self.results, self.saved = operands[:count], operands[count:]
         self._inputs = self._facts("arg_attrs", len(self._block.arguments), "arg")
         self._outputs = self._facts("res_attrs", len(self._return.operands), "result")
 
@@ -65,7 +57,7 @@ class Signature:
     def add_cotangents(self) -> list[ir.Value | None]:
         """A new argument for every result that holds floats, else None."""
         found: list[ir.Value | None] = []
-        for result, facts in zip(self.results, self._outputs, strict=False):
+        for result, facts in zip(self._return.operands, self._outputs, strict=True):
             if not _holds_floats(result):
                 found.append(None)
                 continue
@@ -73,15 +65,13 @@ class Signature:
             self._inputs.append({**_derived(facts), "diag.kind": ir.StringAttr.get("user")})
         return found
 
-    def take_saved(self) -> None:
-        """A new argument in the place of every saved value."""
-        for number, value in enumerate(self.saved):
+    def take(self, saved: Sequence[ir.Value]) -> None:
+        """A new argument in the place of each of these values."""
+        for number, value in enumerate(saved):
             argument = self._block.add_argument(value.type, self._return.location)
             value.replace_all_uses_with(argument)
             facts = {"diag.name": f"saved{number}", "diag.kind": "user"}
             self._inputs.append({key: ir.StringAttr.get(text) for key, text in facts.items()})
-        if self.saved:
-            del self._function.attributes[SAVED]
 
     def give(self, gradients: Sequence[ir.Value], arguments: Sequence[ir.Value]) -> None:
         """Return the gradients of these arguments instead of the results."""

@@ -47,6 +47,7 @@ from diagc.passes.base import Pass
 from diagc.passes.canonicalize_diag import erase_dead_ops
 from diagc.passes.cotangents import Cotangents, Values, broadcast
 from diagc.passes.nonpositive import mark_nonpositive
+from diagc.passes.save_statistics import drop_saved
 
 __all__ = ["DifferentiatePass"]
 
@@ -67,22 +68,22 @@ class DifferentiatePass(Pass):
                 remedy="run it at the stage `expanded`",
             )
         block = diag.function_body(op)
+        saved = drop_saved(op)  # no results: what cancels in the others would not cancel in them
         signature = Signature(op)
         wanted = signature.wanted(self.wrt)
         graph = Graph(block)
         last = graph.ops[-1]
         active = _active(graph, wanted)
-        if signature.saved:
+        if saved:
             mark_nonpositive(graph)  # what proves it is no longer there behind arguments
         with ir.InsertionPoint(last), last.location:
             cotangents = Cotangents()
-            pairs = zip(signature.results, signature.add_cotangents(), strict=True)
-            for result, cotangent in pairs:
+            for result, cotangent in zip(last.operands, signature.add_cotangents(), strict=True):
                 if cotangent is not None and result in active:
                     cotangents.add(result, cotangent)
             _backward(graph, active, cotangents)
             gradients = [_gradient(cotangents, argument) for argument in wanted]
-        signature.take_saved()
+        signature.take(saved)
         signature.give(gradients, wanted)
         op.attributes[GRADIENT] = ir.UnitAttr.get()
         erase_dead_ops(op)

@@ -27,6 +27,7 @@ Requires: normalisers are expanded, streams not derived; run on functions of one
 Declines: a value that only the caller reads, which no derivative needs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -36,7 +37,7 @@ from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.base import Pass
 
-__all__ = ["SAVED", "SaveStatisticsPass", "saved_count", "statistics"]
+__all__ = ["SaveStatisticsPass", "drop_saved", "statistics"]
 
 SAVED = "diag.saved"
 """Attribute of a function: how many of its last results are there for its gradients only."""
@@ -59,10 +60,16 @@ class SaveStatisticsPass(Pass):
             _append_results(op, saved)
 
 
-def saved_count(function: ir.Operation) -> int:
-    """How many of the last results of a function are saved values."""
+def drop_saved(function: ir.Operation) -> list[ir.Value]:
+    """Return no saved values any more; gives them, in order."""
     known = function.attributes
-    return int(ir.IntegerAttr(known[SAVED]).value) if SAVED in known else 0
+    if SAVED not in known:
+        return []
+    count = int(ir.IntegerAttr(known[SAVED]).value)
+    values = list(_return_op(function).operands)
+    _give(function, values[:-count], list(known["res_attrs"])[:-count])
+    del known[SAVED]
+    return values[-count:]
 
 
 def statistics(graph: Graph) -> list[ir.Value]:
@@ -97,19 +104,29 @@ def _is_needed(graph: Graph, value: ir.Value) -> bool:
     return is_float and any(user.name != "func.return" for user in graph.users(value))
 
 
-def _append_results(function: ir.Operation, values: list[ir.Value]) -> None:
-    """Return `values` behind the results."""
-    block = diag.function_body(function)
-    old = list(block.operations)[-1].operation
-    given = len(old.operands)
+def _append_results(function: ir.Operation, saved: list[ir.Value]) -> None:
+    """Return `saved` behind the results."""
+    values, known = list(_return_op(function).operands), function.attributes
+    none = [ir.DictAttr.get({})] * len(values)
+    facts = list(known["res_attrs"]) if "res_attrs" in known else none
+    names = ({"diag.name": ir.StringAttr.get(f"saved{i}")} for i in range(len(saved)))
+    _give(function, [*values, *saved], [*facts, *map(ir.DictAttr.get, names)])
+    known[SAVED] = ir.IntegerAttr.get(ir.IntegerType.get_signless(64), len(saved))
+
+
+def _return_op(function: ir.Operation) -> ir.Operation:
+    return list(diag.function_body(function).operations)[-1].operation
+
+
+def _give(
+    function: ir.Operation, values: Sequence[ir.Value], facts: Sequence[ir.Attribute]
+) -> None:
+    """Let the function return `values`, with the attributes `facts`."""
+    old = _return_op(function)
     with ir.InsertionPoint(old), old.location:
-        made = ir.Operation.create("func.return", operands=[*old.operands, *values])
+        ir.Operation.create("func.return", operands=list(values))
     old.erase()
-    known = function.attributes
-    facts = list(known["res_attrs"]) if "res_attrs" in known else [ir.DictAttr.get({})] * given
-    names = ({"diag.name": ir.StringAttr.get(f"saved{i}")} for i in range(len(values)))
-    known["res_attrs"] = ir.ArrayAttr.get([*facts, *map(ir.DictAttr.get, names)])
-    types = [argument.type for argument in block.arguments]
-    results = [value.type for value in made.operands]
-    known["function_type"] = ir.TypeAttr.get(ir.FunctionType.get(types, results))
-    known[SAVED] = ir.IntegerAttr.get(ir.IntegerType.get_signless(64), len(values))
+    types = [argument.type for argument in diag.function_body(function).arguments]
+    type_ = ir.FunctionType.get(types, [value.type for value in values])
+    function.attributes["res_attrs"] = ir.ArrayAttr.get(list(facts))
+    function.attributes["function_type"] = ir.TypeAttr.get(type_)

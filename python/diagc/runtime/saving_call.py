@@ -2,7 +2,7 @@
 
 Saved are the inputs and few values a row (`diagc.passes.save_statistics`), never scores. Tracers
 and modes see the op `diagc::call` instead, which keeps the inputs alone: one op must give as many
-results for every program of a group. Second derivatives go through the op of the first ones.
+results for every program of a group.
 """
 
 from collections.abc import Sequence
@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from diagc.runtime.dispatch_keys import without_autocast
-from diagc.runtime.program_gradients import program_gradients
+from diagc.runtime.program_gradients import Saved
 from diagc.runtime.specialization import Specialization
-from diagc.runtime.torch_ops import in_mode
+from diagc.runtime.torch_ops import first_gradients, in_mode, second_backward, setup_second
 
 if TYPE_CHECKING:
     from diagc.runtime.calls import Group
@@ -53,28 +52,30 @@ class _SavingCall(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[Any, ...]:
         tensors, saved = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
-        needed = list(ctx.needs_input_grad[2:])
-        found = _gradients(ctx, tensors, gradients, needed, saved)
+        needed, group = list(ctx.needs_input_grad[2:]), ctx.group
+        if in_mode():
+            values = [list(tensors), list(gradients), needed]
+            found = torch.ops.diagc.call_backward(*values, group.key)
+        else:
+            facts = (group, needed, (ctx.specialization, saved))
+            found = _Gradients.apply(*facts, *tensors, *gradients)  # type: ignore[no-untyped-call]
         rest = iter(found)
         return None, None, *(next(rest) if need else None for need in needed)
 
 
-def _gradients(
-    ctx: Any,
-    tensors: Sequence[torch.Tensor],
-    gradients: Sequence[torch.Tensor | None],
-    needed: list[bool],
-    saved: Sequence[torch.Tensor],
-) -> Sequence[torch.Tensor]:
-    """Gradients of the tensors that need one."""
-    if not torch.is_grad_enabled() and not in_mode():
-        with without_autocast():
-            values = (ctx.specialization, saved)
-            own = program_gradients(ctx.group, tensors, gradients, needed, values)
-        if own is not None:
-            return own
-    key = ctx.group.key
-    found: Sequence[torch.Tensor] = torch.ops.diagc.call_backward(
-        list(tensors), list(gradients), needed, key
-    )
-    return found
+class _Gradients(torch.autograd.Function):
+    """Gradients of the tensors that are needed, from the tensors and the results' cotangents."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, group: "Group", needed: list[bool], saved: Saved, *values: torch.Tensor | None
+    ) -> tuple[torch.Tensor, ...]:
+        tensors, gradients = values[: len(needed)], values[len(needed) :]
+        setup_second(ctx, (tensors, gradients, needed, group.key), None)
+        given = [tensor for tensor in tensors if tensor is not None]
+        return tuple(first_gradients(group, given, gradients, needed, saved))
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: torch.Tensor | None) -> tuple[Any, ...]:
+        of_tensors, of_gradients, *_ = second_backward(ctx, cotangents)
+        return None, None, None, *of_tensors, *of_gradients
