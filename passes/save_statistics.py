@@ -1,4 +1,4 @@
-"""Return what the gradients would otherwise compute again from scores: statistics of rows, and sums.
+"""Return what gradients would otherwise compute again from scores: statistics of rows, and sums.
 
 Before (softmax attention, after fuse-normalization):
 

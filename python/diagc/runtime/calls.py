@@ -16,9 +16,9 @@ from diagc.debug import logger
 from diagc.errors import DiagcError, UserError
 from diagc.runtime.arguments import Arguments, GroupKey, split_arguments
 from diagc.runtime.captured import CapturedTensor, visible_modules
+from diagc.runtime.eager_gradients import split_tensors
 from diagc.runtime.guards import SizeMismatch, check_inputs
 from diagc.runtime.program import Program
-from diagc.runtime.eager_gradients import split_tensors
 from diagc.runtime.repeat import Repeat
 from diagc.runtime.saving_call import call_saving
 from diagc.runtime.sharding import call_sharded, is_sharded

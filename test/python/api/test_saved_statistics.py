@@ -6,8 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional
 
 import diagc
+from diagc.api import CompiledFunction
+from diagc.compiler import emit
+from diagc.options import CompileOptions
 from diagc.testing.seed import SEED
 
 BATCH, QUERIES, KEYS, WIDTH = 2, 40, 56, 8
@@ -45,13 +49,34 @@ def draw() -> list[Tensor]:
 def saved_shapes(function: Function, tensors: Sequence[Tensor]) -> list[tuple[int, ...]]:
     """Shapes of what the graph of a call keeps, but for the tensors of the call."""
     found: list[Tensor] = []
-    with saved_tensors_hooks(lambda tensor: found.append(tensor) or tensor, lambda t: t):
+
+    def keep(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
         function(*tensors)
     return sorted(tuple(t.shape) for t in found if all(t is not tensor for tensor in tensors))
 
 
 def gradients(function: Function, tensors: Sequence[Tensor], cotangent: Tensor) -> list[Tensor]:
     return list(torch.autograd.grad(function(*tensors), tensors, cotangent))
+
+
+def check(compiled: Function, function: Function, tensors: Sequence[Tensor]) -> None:
+    """Compare gradients with those in float64."""
+    cotangent = torch.randn_like(function(*tensors))
+    wide = [tensor.detach().double().requires_grad_() for tensor in tensors]
+    wanted = gradients(function, wide, cotangent.double())
+    for ours, exact in zip(gradients(compiled, tensors, cotangent), wanted, strict=True):
+        torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-4)
+
+
+def streams_of_gradients(compiled: CompiledFunction) -> int:
+    """How many streams the program of the gradients has, which has been compiled once."""
+    (made,) = compiled.report.gradients
+    assert made.report is not None
+    return sum(len(kernel.streams) for kernel in made.report.kernels)
 
 
 ROW, OUT = (BATCH, QUERIES), (BATCH, QUERIES, WIDTH)
@@ -68,11 +93,7 @@ def test_rows_are_saved_and_no_scores(
     tensors = draw()
     compiled = diagc.compile(function, *tensors)
     assert saved_shapes(compiled, tensors) == sorted(expected)
-    cotangent = torch.randn_like(function(*tensors))
-    wide = [tensor.detach().double().requires_grad_() for tensor in tensors]
-    wanted = gradients(function, wide, cotangent.double())
-    for ours, exact in zip(gradients(compiled, tensors, cotangent), wanted, strict=True):
-        torch.testing.assert_close(ours.double(), exact, rtol=1e-4, atol=1e-4)
+    check(compiled, function, tensors)
 
 
 def test_gradients_need_no_pass_for_statistics() -> None:
@@ -80,10 +101,22 @@ def test_gradients_need_no_pass_for_statistics() -> None:
     tensors = draw()
     compiled = diagc.compile(softmax, *tensors)
     gradients(compiled, tensors, torch.randn(OUT))
-    (made,) = compiled.report.gradients
-    assert made.report is not None
-    streams = [stream for kernel in made.report.kernels for stream in kernel.streams]
-    assert len(streams) == 2
+    assert streams_of_gradients(compiled) == 2
+
+
+def test_grouped_heads_of_fixed_sizes_store_no_scores() -> None:
+    """Sums over the queries of all heads of a group run over two axes."""
+
+    def grouped(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+
+    shapes = [(1, 4, 40, WIDTH), (1, 2, KEYS, WIDTH), (1, 2, KEYS, WIDTH)]
+    tensors = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    compiled = diagc.compile(grouped, *tensors, dynamic=False)
+    check(compiled, grouped, tensors)
+    assert streams_of_gradients(compiled) == 2
+    again = CompileOptions(target="cpu", wrt=("q", "k", "v"))  # as tracers have it: none saved
+    assert emit(compiled.source_ir, "streams", again).count('"diag.stream"') == 3
 
 
 def test_a_changed_input_is_noticed() -> None:
