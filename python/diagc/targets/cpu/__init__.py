@@ -14,6 +14,6 @@ __all__ = [
 ]
 
 
-def pass_options() -> dict[str, int]:
+def pass_options() -> dict[str, int | bool]:
     """Options of passes that depend on the processor."""
-    return {"vector_bytes": 4 * selected_features().lanes}
+    return {"vector_bytes": 4 * selected_features().lanes, "emits": True}
