@@ -62,8 +62,8 @@ class DeriveStreamsPass(Pass):
     name: ClassVar[str] = "derive-streams"
     limit: int = 4096
     axes: tuple[str, ...] = ()
-    emits: bool = False
-    """Whether the target can give products of a stream's chunks."""
+    emits: int = 0
+    """Tasks from which on a stream gives products of its chunks; 0: never, the target cannot."""
 
     def run(self, op: ir.Operation) -> None:
         """Stream every axis of every block of the function (`axes` restricts them)."""
@@ -72,16 +72,18 @@ class DeriveStreamsPass(Pass):
             mark_nonpositive(graph)
             if self.emits and GRADIENT in op.attributes:
                 for axis in self.axes or axes_by_state(graph):
-                    graph = _stream_with_emissions(op, graph, axis, self.limit)
+                    graph = _stream_with_emissions(op, graph, axis, self.limit, self.emits)
             for axis in self.axes or axes_by_state(graph):
                 graph = _stream_axis(op, graph, axis, self.limit)
 
 
-def _stream_with_emissions(function: ir.Operation, graph: Graph, axis: str, limit: int) -> Graph:
+def _stream_with_emissions(
+    function: ir.Operation, graph: Graph, axis: str, limit: int, tasks: int
+) -> Graph:
     """Stream `axis` where the stream also gives products that another one would compute."""
     for group in groups(graph, axis, limit, []):
         derived = derivation(graph, axis, group.reductions, [])
-        emitted = [] if derived is None else emissions(graph, derived, group.reductions)
+        emitted = [] if derived is None else emissions(graph, derived, tasks)
         if derived is not None and emitted:
             graph = _replace(function, graph, derived, emitted)
             break  # the ops of other groups may have other hashes; they come in the usual pass

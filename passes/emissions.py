@@ -6,10 +6,10 @@ keys. So it also gives, for the rows of each chunk, the sum over keys: 5 product
 streams that both compute dS take 7. A target adds up the parts of the tiles; in one order, when one
 task has all tiles.
 
-Only where there are enough tasks without the axis that is summed: batch and heads are static.
+Only where enough tasks are left when the tiles of one axis make one task, and where that axis is
+the longest of those that tasks split: then it is the one that lies along the lanes of vectors.
 """
 
-from collections.abc import Sequence
 from math import prod
 
 from diagc.algebra.dataflow import reduced_axes
@@ -22,14 +22,19 @@ from diagc.passes.library_products import is_library
 
 __all__ = ["emissions"]
 
-LEAST_TASKS = 8
-"""Tasks that are left when the tiles of one axis make one task."""
+SHORTEST = 16
+"""Axes up to the length of the longest vectors are not split along lanes."""
 
 
-def emissions(
-    graph: Graph, derivation: Derivation, reductions: Sequence[ir.Operation]
-) -> list[ir.Operation]:
-    """The products that the stream of `derivation` may give too; no more than it has sums."""
+def emissions(graph: Graph, derivation: Derivation, tasks: int) -> list[ir.Operation]:
+    """The products that the stream of `derivation` may give too; no more than it has sums.
+
+    Args:
+        graph: the block.
+        derivation: of the stream.
+        tasks: that must be left at least.
+    """
+    reductions = [state.op for state in derivation.states]
     woven = woven_axes(reductions)
     made = {result for op in derivation.body if op not in reductions for result in op.results}
     found = [
@@ -38,14 +43,22 @@ def emissions(
         if op.name == "diag.contract" and _is_emitted(graph, op, derivation, made, woven)
     ]
     axes = {label for op in found for label in reduced_axes(op)}
-    states = [op.results[0] for op in reductions]
     if len(axes) != 1 or len(found) > len(reductions):
         return []
-    batch = [diag.dims(value) for value in states]
-    others = woven - axes
-    sizes = [dims[label] for dims in batch[:1] for label in others]
-    enough = diag.DYNAMIC not in sizes and prod(sizes) >= LEAST_TASKS
-    return found if enough and all(others <= dims.keys() for dims in batch) else []
+    return found if _is_split_well(reductions, axes.pop(), woven, tasks) else []
+
+
+def _is_split_well(
+    reductions: list[ir.Operation], summed: str, woven: set[str], tasks: int
+) -> bool:
+    """Whether all sizes are known, `summed` is the longest, and the others make enough tasks."""
+    dims = diag.join_dims(diag.dims(op.results[0]) for op in reductions)
+    if any(not woven <= set(diag.labels(op.results[0])) for op in reductions):
+        return False
+    others = [dims[label] for label in woven - {summed}]
+    if diag.DYNAMIC in (dims[summed], *others):
+        return False
+    return prod(others) >= tasks and dims[summed] > max(SHORTEST, *others, 0)
 
 
 def _is_emitted(
@@ -69,8 +82,8 @@ def _is_emitted(
         return False
     if graph.carries(other[0], derivation.axis) or other[0] in _later(graph, derivation):
         return False
-    sizes = (diag.dims(mine[0])[derivation.axis], diag.dims(mine[0])[along[0]])
-    return diag.DYNAMIC not in sizes and woven - set(along) <= set(graph.labels(result))
+    size = diag.dims(mine[0])[derivation.axis]
+    return size > 0 and woven - set(along) <= set(graph.labels(result))
 
 
 def _later(graph: Graph, derivation: Derivation) -> set[ir.Value]:
