@@ -21,7 +21,7 @@ from diagc.targets.nvptx.tiles.frame import Frame, Span
 from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.parts import part_elements, splittable
-from diagc.targets.nvptx.tiles.plan import Plan, make_plan
+from diagc.targets.nvptx.tiles.plan import ONE_ROW, Plan, make_plan
 from diagc.targets.nvptx.tiles.regions import Region, StreamLowering
 from diagc.targets.nvptx.tiles.schedule import TileSchedule, candidates, choose_schedule
 from diagc.targets.nvptx.tiles.splitting import PartStates, join_parts, run_part
@@ -103,7 +103,8 @@ def _check_fit(plan: Plan, schedule: TileSchedule) -> None:
 
 def _blocks(plan: Plan, schedule: TileSchedule) -> tuple[Factor, ...]:
     """One block per tile of rows and position of the grid's axes."""
-    return ((plan.row, schedule.rows), *reversed(plan.grid))
+    rows: Factor = 1 if plan.row == ONE_ROW else (plan.row, schedule.rows)
+    return (rows, *reversed(plan.grid))
 
 
 def _parts(plan: Plan, schedule: TileSchedule) -> Factor:
