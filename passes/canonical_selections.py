@@ -1,7 +1,8 @@
-"""Identities of selections in the bodies of maps: one form for what is left out of a row.
+"""Identities of selections and conditions: one form for what is left out of a row.
 
     select(c, number, x) = select(not c, x, number)          c a mask of positions
     widen(select(c, x, number)) = select(c, widen x, number)
+    not (a or b) = not a and not b                           and likewise of `and`
 
 So scores that are masked for a softmax and for a sum of exponentials are one wire, in whichever way
 each of them was written, and their statistics are computed once.
@@ -14,7 +15,7 @@ from diagc.mlir import arith, ir
 from diagc.passes.cloning import Mapping, clone
 from diagc.passes.kernel_axes import is_index_map
 
-__all__ = ["move_number_last", "widen_selected"]
+__all__ = ["distribute_not", "move_number_last", "widen_selected"]
 
 Change = Callable[..., ir.Value | None]
 
@@ -69,7 +70,10 @@ def _opposite(mask: ir.Value) -> ir.Value:
 
 
 def _marked(made: ir.Value, source: ir.Operation) -> ir.Value:
-    """What takes an op's place has its attributes."""
+    """What takes an op's place has its attributes; what its body does not need is erased."""
+    for inner in reversed(_body(made.owner.operation)):
+        if inner.name != "diag.yield" and not any(True for _ in inner.results[0].uses):
+            inner.erase()
     for name in source.attributes:
         made.owner.operation.attributes[name] = source.attributes[name]
     return made
@@ -78,9 +82,8 @@ def _marked(made: ir.Value, source: ir.Operation) -> ir.Value:
 def _not(condition: ir.Value) -> ir.Value:
     """The opposite of a condition: of comparisons the opposite ones, and where one fails."""
     op = _defining(condition)
-    if op is not None and op.name in ("arith.andi", "arith.ori"):
-        other = arith.ori if op.name == "arith.andi" else arith.andi
-        return other(*map(_not, op.operands))
+    if op is not None and op.name in _JOINS:
+        return _JOINS[op.name](*map(_not, op.operands))
     if op is not None and op.name == "arith.cmpi":
         predicate = ir.IntegerAttr(op.attributes["predicate"]).value
         return arith.cmpi(_OPPOSITES[arith.CmpIPredicate(predicate)], *op.operands)
@@ -88,12 +91,39 @@ def _not(condition: ir.Value) -> ir.Value:
     return arith.xori(condition, one)
 
 
+_JOINS = {"arith.andi": arith.ori, "arith.ori": arith.andi}
+"""What joins the opposites of what each of these joins."""
+
 _PAIRS = (("eq", "ne"), ("slt", "sge"), ("sgt", "sle"), ("ult", "uge"), ("ugt", "ule"))
 _OPPOSITES = {
     arith.CmpIPredicate[one]: arith.CmpIPredicate[other]
     for pair in _PAIRS
     for one, other in (pair, pair[::-1])
 }
+
+
+def distribute_not(op: ir.Operation) -> ir.Value | None:
+    """The opposite of several conditions is made of the opposites of each."""
+
+    def change(inner: ir.Operation, mapping: Mapping) -> ir.Value | None:
+        negated = _negated(inner)
+        return None if negated is None else _not(mapping[negated])
+
+    return _rebuilt(op, change) if any(_negated(inner) for inner in _body(op)) else None
+
+
+def _negated(inner: ir.Operation) -> ir.Value | None:
+    """The conditions joined by `and` or `or` that an op negates."""
+    if inner.name != "arith.xori" or str(inner.results[0].type) != "i1":
+        return None
+    joined, one = (_defining(value) for value in inner.operands)
+    if (
+        one is None
+        or one.name != "arith.constant"
+        or not ir.IntegerAttr(one.attributes["value"]).value
+    ):
+        return None
+    return inner.operands[0] if joined is not None and joined.name in _JOINS else None
 
 
 def widen_selected(op: ir.Operation) -> ir.Value | None:
