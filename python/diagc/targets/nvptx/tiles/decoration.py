@@ -5,7 +5,7 @@ from math import ceil
 
 from diagc.cost import UNKNOWN_SIZE, Decoration
 from diagc.dialects import diag
-from diagc.targets.nvptx.tiles.plan import Plan
+from diagc.targets.nvptx.tiles.plan import ONE_ROW, Plan
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
 __all__ = ["tile_decoration"]
@@ -16,7 +16,8 @@ def tile_decoration(plan: Plan, schedule: TileSchedule, sizes: Mapping[str, int]
 
     Blocks are numbered with rows innermost, then the grid from its last label on.
     """
-    groups = {**dict.fromkeys(plan.grid, 1), plan.row: schedule.rows}
+    rows = () if plan.row == ONE_ROW else (plan.row,)
+    groups = {**dict.fromkeys(plan.grid, 1), **dict.fromkeys(rows, schedule.rows)}
     chunks = dict.fromkeys(plan.streamed, schedule.chunk)
     parts = 1
     if schedule.split:
@@ -24,6 +25,6 @@ def tile_decoration(plan: Plan, schedule: TileSchedule, sizes: Mapping[str, int]
         size = plan.sizes[axis]
         length = sizes.get(axis, UNKNOWN_SIZE) if size == diag.DYNAMIC else size
         parts = ceil(length / schedule.split)
-    warp = {plan.row: 16 * schedule.row_blocks}
+    warp = dict.fromkeys(rows, 16 * schedule.row_blocks)
     concurrent = schedule.blocks_per_sm
-    return Decoration(groups, chunks, concurrent, (plan.row,), parts=parts, in_registers=warp)
+    return Decoration(groups, chunks, concurrent, rows, parts=parts, in_registers=warp)
