@@ -3,8 +3,8 @@
 A mutant changes one instruction of the kernel's LLVM IR. It is *caught* when the simulator reports
 something, when results are wrong, or (swizzles and bounds, which may change speed only) when bank
 conflicts appear or global traffic is more than 2 % from what it was, and so from what the compiler
-predicts. A mutant that no thread can tell from the original on these inputs is *equivalent*: the two
-sides of its comparison are never equal, its clamp never moves a number, its xor is with zero.
+predicts. A mutant that no thread can tell from the original on these inputs is *equivalent*: the
+two sides of its comparison are never equal, its clamp never moves a number, its xor is with zero.
 Probes find that out, those of all mutants in one run of each input; where the probe sees no
 difference the mutant computes what the kernel computes, so it is not run there.
 """
@@ -28,7 +28,9 @@ _SYNC = re.compile(
     r"|fence[\w.]*|cp\.async\.(?:wait|commit)[\w.]*|mbarrier[\w.]*)\((?P<args>.*?)\)"
 )
 _WAIT = re.compile(r"(cp\.async\.wait\.group\(i32 )(\d+)\)")
-_XOR = re.compile(r"^(?P<head>\s*%[\w.]+ = )xor (?P<type>i32|i64) (?P<left>%[\w.]+), (?P<right>[%\w.-]+)")
+_XOR = re.compile(
+    r"^(?P<head>\s*%[\w.]+ = )xor (?P<type>i32|i64) (?P<left>%[\w.]+), (?P<right>[%\w.-]+)"
+)
 _COMPARE = re.compile(
     r"^(?P<head>\s*(?P<result>%[\w.]+) = )icmp (?P<predicate>[us][lg][te])"
     r" (?P<type>i\d+) (?P<left>[%\w.-]+), (?P<right>[%\w.-]+)(?P<rest>.*)$"
@@ -257,9 +259,7 @@ def _judge(mutant: Mutant, trials: Sequence[_Trial]) -> Verdict:
         if verdict.caught:
             return verdict
     reached = any(trial.reaches(mutant) for trial in trials)
-    return Verdict(
-        mutant, (), named=False, equivalent=reached and not telling, reached=reached
-    )
+    return Verdict(mutant, (), named=False, equivalent=reached and not telling, reached=reached)
 
 
 def _moves_more(report: Report, clean: Report) -> bool:
