@@ -55,7 +55,8 @@ def compile(
         options: fields of `diagc.CompileOptions`, such as `target`, `reassociate`, `validate`.
 
     Raises:
-        UserError: bad arguments, an unknown option, a function that fails on the examples.
+        UserError: bad arguments, an unknown option, a function that fails on the examples, a
+            version of torch that is not supported.
         UnsupportedError: the function depends on values, or writes into its arguments.
         TargetError: no such target on this machine.
     """
@@ -193,6 +194,9 @@ class CompiledFunction:
         `key` says exactly what the function computes, for graphs with calls of it that are cached
         on disk; None makes a unique one. `calls` says what it stands for, when `check` complains.
         """
+        from diagc.runtime.torch_version import require_torch
+
+        require_torch()
         from diagc.runtime.calls import Calls
         from diagc.torch_build import TorchBuild
 

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,13 +15,6 @@ from diagc.errors import UserError
 from diagc.torch_backend.report import GraphReport, collecting
 
 EAGER: dict[str, Any] = {"rest": "eager", "take": "streams"}
-
-
-@pytest.fixture(autouse=True)
-def fresh_dynamo() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
