@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from diagc.simulator.kernel import CompiledGpuKernel
     from diagc.viz import Drawing
 
-__all__ = ["CompiledFunction", "KernelInfo", "compile", "simulate"]
+__all__ = ["CompiledFunction", "KernelInfo", "chosen_target", "compile", "simulate"]
 
 
 def compile(
@@ -118,10 +118,11 @@ def _options(values: Mapping[str, Any], library: str) -> CompileOptions:
     if library not in _LIBRARIES:
         raise UserError("unknown library", expected="torch or none", found=library)
     options = replace(CompileOptions(**values), library=_LIBRARIES[library])
-    return replace(options, target=_target(options))
+    return replace(options, target=chosen_target(options))
 
 
-def _target(options: CompileOptions) -> str:
+def chosen_target(options: CompileOptions) -> str:
+    """The target that was asked for, by name or by the device that costs are told for."""
     if not options.device:
         return options.target
     from diagc.targets import target_for
