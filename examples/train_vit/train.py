@@ -22,7 +22,7 @@ class Settings:
     """Of Adam, of the images and of the model; the same for all runs."""
 
     steps: int = 200
-    batch: int = 32
+    batch: int = 16
     learning_rate: float = 1e-3
     classes: int = 10
     size: int = 32
@@ -115,5 +115,5 @@ class _Images:
         places = (self.size - _OBJECT) // PATCH + 1
         corners = PATCH * torch.randint(places, (count, 2), generator=self.generator)
         for image, label, (row, column) in zip(images, labels, corners.tolist(), strict=True):
-            image[:, row : row + _OBJECT, column : column + _OBJECT] += self.objects[label]
+            image[:, row : row + _OBJECT, column : column + _OBJECT] += 2 * self.objects[label]
         return images, labels
