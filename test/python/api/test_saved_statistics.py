@@ -86,9 +86,7 @@ ROW, OUT = (BATCH, QUERIES), (BATCH, QUERIES, WIDTH)
     ("function", "expected"),
     [(softmax, [ROW, ROW, OUT]), (masked_l1, [ROW, OUT]), (spherical, []), (linear, [])],
 )
-def test_rows_are_saved_and_no_scores(
-    function: Function, expected: list[tuple[int, ...]]
-) -> None:
+def test_rows_are_saved_and_no_scores(function: Function, expected: list[tuple[int, ...]]) -> None:
     """Softmax: maximum, sum, product with values; what is re-associated has no scores to save."""
     tensors = draw()
     compiled = diagc.compile(function, *tensors)
