@@ -161,8 +161,8 @@ def pipeline_steps(
 
 def _schedule_device(target: Target, options: CompileOptions) -> str:
     """The device that schedules are chosen for, if another than a usual one is known."""
-    if target.kind != "cpu":
-        return ""
+    if target.kind == "gpu":
+        return options.device or target.describe().name
     from diagc.cost.device_catalog import THIS_CPU, measured_device
 
     return options.device or (THIS_CPU if measured_device() else "")
@@ -421,7 +421,8 @@ def _tune(module: ir.Module, target: Target, options: CompileOptions, externs: E
         run_pipeline(variant, options, after=_FORMED)
         return _link(variant, target, options, externs, "variant", _Clock())[0]
 
-    Tuner(build, target.load().text_key, target.describe(options.device)).tune(module)
+    code = target.load()
+    Tuner(build, code.text_key, code.choices(target.describe(options.device))).tune(module)
 
 
 class _Clock:

@@ -21,6 +21,7 @@ from diagc.runtime.guards import SizeMismatch, check_inputs
 from diagc.runtime.program import Program
 from diagc.runtime.repeat import Repeat
 from diagc.runtime.saving_call import call_saving
+from diagc.runtime.sharded_ops import register_sharding_rules
 from diagc.runtime.sharding import call_sharded, is_sharded
 from diagc.runtime.specialization import Backward, Ready, Specialization
 from diagc.runtime.torch_ops import (
@@ -103,6 +104,7 @@ class Group:
         self._fixed: dict[tuple[tuple[int, ...], ...], Specialization] = {}
         self._lock = threading.RLock()
         _ALL.add(self)
+        register_sharding_rules()
 
     def find(
         self,

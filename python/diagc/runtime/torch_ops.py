@@ -31,6 +31,7 @@ __all__ = [
     "are_plain",
     "call_through_op",
     "first_gradients",
+    "group_of",
     "in_autocast",
     "in_mode",
     "in_transform",
@@ -111,7 +112,12 @@ def in_autocast() -> bool:
 _PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 
 
-def _group(key: str) -> "Group":
+def group_of(key: str) -> "Group":
+    """The group that a graph calls by a key.
+
+    Raises:
+        UserError: there is none any more.
+    """
     if key not in _GROUPS:
         raise UserError(
             "a graph calls a compiled function that is there no more",
@@ -123,11 +129,11 @@ def _group(key: str) -> "Group":
 
 def _call_transformed(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
     """Under a transform of `torch.func`, which then sees the single operations."""
-    return call_composition(_group(key), tensors)
+    return call_composition(group_of(key), tensors)
 
 
 def _call(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
-    group = _group(key)
+    group = group_of(key)
     refuse_tangents(tensors)
     users, captured = split_tensors(group, tensors)
     ready = group.find(users, captured)
@@ -139,7 +145,7 @@ def _call(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
 
 def _fake_call(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
     """Results as the program gives them: dense, in the order of each output."""
-    group = _group(key)
+    group = group_of(key)
     users, captured = split_tensors(group, tensors)
     shapes = [tuple(tensor.shape) for tensor in users]
     fitting = [s for s in group.specializations if s.accepts(shapes)]
@@ -192,7 +198,7 @@ def _setup_context(ctx: Any, inputs: tuple[list[torch.Tensor], str], output: Any
     tensors, ctx.key = inputs
     ctx.group = _GROUPS.get(ctx.key)  # it lives as long as the backward pass may come
     ctx.needed = [tensor.requires_grad for tensor in tensors]
-    if any(s.random for s in _group(ctx.key).specializations):
+    if any(s.random for s in group_of(ctx.key).specializations):
         raise UserError(
             "gradients of a compiled function that draws random numbers, in a graph",
             remedy="leave dropout outside of it, or switch it off",
@@ -213,7 +219,7 @@ def _call_backward(
     key: str,
 ) -> list[torch.Tensor]:
     """Gradients of the tensors that need one, each of its own memory."""
-    return first_gradients(_group(key), tensors, gradients, needed)
+    return first_gradients(group_of(key), tensors, gradients, needed)
 
 
 def first_gradients(
@@ -258,7 +264,7 @@ def second_backward(ctx: Any, cotangents: Sequence[torch.Tensor | None]) -> tupl
             None if g is None else g.detach().requires_grad_(need)
             for g, need in zip(given, ctx.open, strict=True)
         ]
-        wanted, first = eager_gradients(_group(ctx.key), tensors, gradients, ctx.needed, True)
+        wanted, first = eager_gradients(group_of(ctx.key), tensors, gradients, ctx.needed, True)
         pairs = [
             (value, cotangent)
             for value, cotangent in zip(first, cotangents, strict=True)

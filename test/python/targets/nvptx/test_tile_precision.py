@@ -14,7 +14,7 @@ from diagc.mlir import ir
 from diagc.options import CompileOptions, use
 from diagc.targets.nvptx import lower_kernel
 from diagc.targets.nvptx.arch import parse_arch
-from diagc.targets.nvptx.tiles.lower import tile_schedules
+from diagc.targets.nvptx.selection import tile_schedules
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.testing.tile_kernels import Array, kernels_of, run_tiles, translate_tiles
 
