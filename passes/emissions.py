@@ -43,7 +43,7 @@ def emissions(graph: Graph, derivation: Derivation, tasks: int) -> list[ir.Opera
         if op.name == "diag.contract" and _is_emitted(graph, op, derivation, made, woven)
     ]
     axes = {label for op in found for label in reduced_axes(op)}
-    if len(axes) != 1 or len(found) > len(reductions):
+    if len(axes) != 1 or len(found) > len(reductions) or graph.after(found) & set(found):
         return []
     return found if _is_split_well(reductions, axes.pop(), woven, tasks) else []
 
@@ -76,17 +76,19 @@ def _is_emitted(
         return False
     if not isinstance(diag.element_type(result), (ir.F32Type, ir.F64Type)):
         return False  # parts would be rounded one by one
+    if graph.after([op]) & set(derivation.body):
+        return False  # the stream would need what it gives
     mine = [value for value in op.operands if value in made]
     other = [value for value in op.operands if value not in made]
     if len(mine) != 1 or not graph.carries(mine[0], derivation.axis):
         return False
-    if graph.carries(other[0], derivation.axis) or other[0] in _later(graph, derivation):
+    if graph.carries(other[0], derivation.axis) or _later(graph, derivation) & set(op.operands):
         return False
     size = diag.dims(mine[0])[derivation.axis]
     return size > 0 and woven - set(along) <= set(graph.labels(result))
 
 
 def _later(graph: Graph, derivation: Derivation) -> set[ir.Value]:
-    """What is computed from the results of the stream."""
+    """What is computed from the sums of the stream, which are not complete in its chunks."""
     ops = graph.after([state.op for state in derivation.states])
     return {result for op in ops for result in op.results}

@@ -65,3 +65,22 @@ func.func @narrow(%Q: tensor<8x40x4xbf16, ["h", "q", "d"]>, %K: tensor<8x40x4xbf
   %dK = "diag.contract"(%S, %Q) {over = ["q"]} : (tensor<8x40x40xbf16, ["h", "q", "x"]>, tensor<8x40x4xbf16, ["h", "q", "d"]>) -> tensor<8x40x4xbf16, ["h", "x", "d"]>
   return %dQ, %dK : tensor<8x40x4xbf16, ["h", "q", "d"]>, tensor<8x40x4xbf16, ["h", "x", "d"]>
 }
+
+// -----
+
+// Declined: a sum over "x" that the stream over "q" needs, through Z, and one over "q" of what needs the complete sum Z over "x".
+// CHECK-LABEL: func.func @needed
+// CHECK: }) {axis = "x"{{.*}} -> tensor<8x40xf32, ["h", "q"]>
+// CHECK: }) {axis = "q"{{.*}} -> tensor<8x40x4xf32, ["h", "x", "d"]>
+func.func @needed(%Q: tensor<8x40x4xf32, ["h", "q", "d"]>, %K: tensor<8x40x4xf32, ["h", "x", "d"]>, %W: tensor<8x40xf32, ["h", "x"]>) -> tensor<8x40x4xf32, ["h", "x", "d"]> attributes {diag.gradient} {
+  %S = "diag.contract"(%Q, %K) {over = ["d"]} : (tensor<8x40x4xf32, ["h", "q", "d"]>, tensor<8x40x4xf32, ["h", "x", "d"]>) -> tensor<8x40x40xf32, ["h", "q", "x"]>
+  %Z = "diag.contract"(%S, %W) {over = ["x"]} : (tensor<8x40x40xf32, ["h", "q", "x"]>, tensor<8x40xf32, ["h", "x"]>) -> tensor<8x40xf32, ["h", "q"]>
+  %D = "diag.map"() ({
+    %0 = "diag.element"(%S) : (tensor<8x40x40xf32, ["h", "q", "x"]>) -> f32
+    %1 = "diag.element"(%Z) : (tensor<8x40xf32, ["h", "q"]>) -> f32
+    %2 = arith.mulf %0, %1 : f32
+    "diag.yield"(%2) : (f32) -> ()
+  }) : () -> tensor<8x40x40xf32, ["h", "q", "x"]>
+  %dK = "diag.contract"(%D, %Q) {over = ["q"]} : (tensor<8x40x40xf32, ["h", "q", "x"]>, tensor<8x40x4xf32, ["h", "q", "d"]>) -> tensor<8x40x4xf32, ["h", "x", "d"]>
+  return %dK : tensor<8x40x4xf32, ["h", "x", "d"]>
+}
