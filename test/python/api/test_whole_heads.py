@@ -9,15 +9,17 @@ from torch.nn import functional
 
 import diagc
 from diagc.api import CompiledFunction
-from diagc.compiler import emit, run_pipeline
+from diagc.compiler import emit, find_entry, run_pipeline
 from diagc.context import make_context
 from diagc.dialects import diag
 from diagc.errors import UnsupportedError
+from diagc.frontend.text.printer import print_module
 from diagc.mlir import ir
 from diagc.options import CompileOptions
 from diagc.targets.cpu import pass_options
 from diagc.targets.cpu.schedule import read_schedule
 from diagc.testing.seed import SEED
+from diagc.viz.read import read_picture
 
 Function = Callable[[Tensor, Tensor, Tensor], Tensor]
 HEADS = pass_options()["emits"]
@@ -117,3 +119,18 @@ def test_lanes_that_are_not_summed_are_refused() -> None:
         kernel.attributes["diag.schedule"] = ir.DictAttr.get(changed)
         with pytest.raises(UnsupportedError, match="add up parts"):
             read_schedule(kernel, 8)
+
+
+def test_what_is_given_of_chunks_is_shown() -> None:
+    """In a drawing the loop has an output more than states; the text has a yield more."""
+    compiled = diagc.compile(absolute_causal, *draw(), dynamic=False)
+    options = CompileOptions(target="cpu", wrt=("q", "k", "v"), saves=True)
+    with make_context(), ir.Location.unknown():
+        module = ir.Module.parse(compiled.source_ir)
+        run_pipeline(module, options, "streams")
+        frames = read_picture(module, find_entry(module)).operations
+        (loop,) = [frame for frame in frames if frame.text.startswith("stream over")]
+        assert len(loop.outputs) == 3
+        text = print_module(module)
+    body = text[text.index("body(") :]
+    assert body[body.index("yield") :].split("\n")[0].count(",") == 2
