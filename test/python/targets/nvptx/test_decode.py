@@ -57,7 +57,10 @@ def check(function: Attention, arrays: tuple[Tensor, Tensor, Tensor]) -> None:
     (kernel,) = compiled.latest.program.kernels
     first, second = (launch.symbol for launch in kernel.kernel.launches)
     assert kernel.tiles.split
-    assert (first, second) == (f"{kernel.signature.symbol}_parts", f"{kernel.signature.symbol}_join")
+    assert (first, second) == (
+        f"{kernel.signature.symbol}_parts",
+        f"{kernel.signature.symbol}_join",
+    )
     assert kernel.signature.symbol.startswith("stream_max_exp_log_")
     assert len(report.kernels) == 2
     for found, wanted in zip(results, function(*(x.double() for x in arrays)), strict=True):
@@ -76,6 +79,16 @@ def test_statistics_come_from_the_stream_that_blocks_share(
 ) -> None:
     arrays = tuple(inputs(rows, 600, torch.float16, grouped=grouped))
     check(attention(mask, grouped=grouped), arrays)
+
+
+def test_heads_that_share_keys_are_rows_of_one_block() -> None:
+    """Keys are read once for all heads of a group, and again only by blocks of other groups."""
+    q, k, v = inputs(1, 512, torch.bfloat16, grouped=True)
+    compiled = diagc.compile(attention("bottom right", grouped=True), q, k, v, target="nvptx")
+    _results, report = diagc.simulate(compiled, q, k, v)
+    states = report.counters.global_write_bytes  # of parts, which the second launch reads
+    keys = sum(x.numel() * x.element_size() for x in (k, v))
+    assert keys <= report.counters.global_read_bytes - states < 1.1 * keys
 
 
 def test_one_query_on_a_long_cache() -> None:
