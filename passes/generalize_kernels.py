@@ -39,12 +39,19 @@ from diagc.passes.cloning import nested_ops
 from diagc.passes.kernel_axes import analyze_kernel
 from diagc.passes.kernel_names import ORIGIN, kernel_name
 from diagc.passes.outlining import AXES, unique_symbol
+from diagc.passes.ranking import RANKING
 from diagc.passes.remarks import DECLINED
 from diagc.passes.schedules import SCHEDULE, Schedule, read_schedule
 
-__all__ = ["GeneralizeKernelsPass", "generalize_kernels", "kernel_key", "kernel_text"]
+__all__ = [
+    "GeneralizeKernelsPass",
+    "generalize_kernels",
+    "kernel_key",
+    "kernel_text",
+    "opened_copy",
+]
 
-NOTES = (ORIGIN, DECLINED, "diag.done")
+NOTES = (ORIGIN, DECLINED, "diag.done", RANKING)
 """Attributes for people: two kernels that differ in nothing else are equal."""
 
 
@@ -98,7 +105,19 @@ def _calls(functions: list[ir.Operation]) -> dict[str, list[ir.Operation]]:
 # ---- one kernel --------------------------------------------------------------------------------
 
 
-def _generalize(kernel: ir.Operation) -> None:
+def opened_copy(kernel: ir.Operation) -> tuple[ir.Operation, dict[str, int]]:
+    """A copy of a scheduled kernel as it will be, and the known sizes of the axes that it opens.
+
+    The copy belongs to no module.
+    """
+    copy = kernel.clone()
+    sizes = dict(analyze_kernel(kernel).sizes)
+    names, opened = _generalize(copy)
+    return copy, {names[x]: sizes[x] for x in opened if sizes.get(x, diag.DYNAMIC) >= 0}
+
+
+def _generalize(kernel: ir.Operation) -> tuple[dict[str, str], set[str]]:
+    """Rename and open axes; gives the new names, and which axes (by old name) were opened."""
     schedule = read_schedule(kernel)
     assert schedule is not None
     names, opened = _canonical_names(kernel, schedule)
@@ -106,6 +125,7 @@ def _generalize(kernel: ir.Operation) -> None:
     kernel.attributes[SCHEDULE] = schedule.renamed(names).to_attr()
     if AXES in kernel.attributes:
         del kernel.attributes[AXES]
+    return names, opened
 
 
 def _canonical_names(kernel: ir.Operation, schedule: Schedule) -> tuple[dict[str, str], set[str]]:

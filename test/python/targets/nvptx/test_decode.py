@@ -57,11 +57,9 @@ def check(function: Attention, arrays: tuple[Tensor, Tensor, Tensor]) -> None:
     (kernel,) = compiled.latest.program.kernels
     first, second = (launch.symbol for launch in kernel.kernel.launches)
     assert kernel.tiles.split
-    assert (first, second) == (
-        f"{kernel.signature.symbol}_parts",
-        f"{kernel.signature.symbol}_join",
-    )
-    assert kernel.signature.symbol.startswith("stream_max_exp_log_")
+    symbol = kernel.signature.symbol
+    assert (first, second) == (f"{symbol}_parts", f"{symbol}_join")
+    assert symbol.startswith("stream_max_exp_log_")
     assert len(report.kernels) == 2
     for found, wanted in zip(results, function(*(x.double() for x in arrays)), strict=True):
         error = (found.double() - wanted).abs().max()

@@ -1,6 +1,6 @@
 """A kernel as a gpu.module of tiles: parameters, position of the block, region, stores."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,23 +23,12 @@ from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.parts import part_elements, splittable
 from diagc.targets.nvptx.tiles.plan import ONE_ROW, Plan, make_plan
 from diagc.targets.nvptx.tiles.regions import Region, StreamLowering
-from diagc.targets.nvptx.tiles.schedule import TileSchedule, candidates, choose_schedule
+from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.splitting import PartStates, join_parts, run_part
 from diagc.targets.nvptx.tiles.staging import Staging
 from diagc.targets.nvptx.tiles.streams import lower_stream
 
-__all__ = ["TileBlock", "TileFunction", "lower_tiles", "tile_schedules"]
-
-
-def tile_schedules(
-    kernel: ir.Operation, arch: GpuArch, *, tf32: bool = False
-) -> Iterator[TileSchedule]:
-    """Tile sizes for a kernel, the best first.
-
-    Raises:
-        UnsupportedError: the kernel does not fit into tiles; the reason says what and where.
-    """
-    return candidates(make_plan(kernel, kernel_signature(kernel)), arch, tf32=tf32)
+__all__ = ["TileBlock", "TileFunction", "lower_tiles"]
 
 
 def lower_tiles(
@@ -52,7 +41,7 @@ def lower_tiles(
     Args:
         kernel: a function of diag ops, with the attribute `diag.kernel`.
         arch: what it is compiled for.
-        schedule: tile sizes; chosen from the axes by default.
+        schedule: tile sizes; by default the first of those that would be tried.
 
     Raises:
         UnsupportedError: the kernel does not fit into tiles, it sums over more rows than a block
@@ -62,7 +51,7 @@ def lower_tiles(
     signature = kernel_signature(kernel, entry_symbol(kernel))
     symbol = signature.symbol
     plan = make_plan(kernel, signature)
-    schedule = schedule or choose_schedule(plan, arch)
+    schedule = schedule or _first_on_tiles(kernel, arch)
     _check_fit(plan, schedule)
     arena = lay_out(plan, schedule)
     with kernel.context, kernel.location:
@@ -78,6 +67,12 @@ def lower_tiles(
     elements = part_elements(plan, schedule.warps, schedule.row_blocks)
     size = (_parts(plan, schedule), *_blocks(plan, schedule), elements)
     return GpuModule(module, signature, launches, (Workspace("f32", size),), schedule)
+
+
+def _first_on_tiles(kernel: ir.Operation, arch: GpuArch) -> TileSchedule:
+    from diagc.targets.nvptx.selection import tile_schedules
+
+    return next(each for each in tile_schedules(kernel, arch) if not each.producers)
 
 
 def _check_fit(plan: Plan, schedule: TileSchedule) -> None:

@@ -112,7 +112,11 @@ class Plan:
 
     def streams(self) -> list[ir.Operation]:
         """All streams, in order."""
-        return [op for op in array_ops(self.kernel) if op.name == "diag.stream"]
+        return list(self._streams)
+
+    @cached_property
+    def _streams(self) -> tuple[ir.Operation, ...]:
+        return tuple(op for op in array_ops(self.kernel) if op.name == "diag.stream")
 
 
 def array_ops(kernel: ir.Operation) -> Iterator[ir.Operation]:

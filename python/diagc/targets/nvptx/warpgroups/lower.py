@@ -34,15 +34,10 @@ from diagc.targets.nvptx.warpgroups.schedule import (
 from diagc.targets.nvptx.warpgroups.staging import BulkStaging
 from diagc.targets.nvptx.warpgroups.streams import lower_bulk_stream
 
-__all__ = ["add_warpgroups", "lower_warpgroups", "warpgroup_plan_schedules"]
+__all__ = ["add_warpgroups", "lower_warpgroups"]
 
 
-def warpgroup_plan_schedules(kernel: ir.Operation, arch: GpuArch) -> list[TileSchedule]:
-    """Schedules for a kernel on warpgroups, the best first.
-
-    Raises:
-        UnsupportedError: neither tiles nor warpgroups suit the kernel; the reason says why.
-    """
+def _schedules(kernel: ir.Operation, arch: GpuArch) -> list[TileSchedule]:
     return list(warpgroup_schedules(make_plan(kernel, kernel_signature(kernel)), arch))
 
 
@@ -63,7 +58,7 @@ def lower_warpgroups(
             shared memory; the reason says what and where.
     """
     signature = kernel_signature(kernel, entry_symbol(kernel))
-    schedules = [schedule] if schedule else warpgroup_plan_schedules(kernel, arch)
+    schedules = [schedule] if schedule else _schedules(kernel, arch)
     if not schedules or not arch.has_warpgroups:
         reason = f"warpgroups: no schedule fits {arch.name}"
         raise UnsupportedError(kernel.name, reason=reason, location=kernel.location)
