@@ -80,13 +80,12 @@ def test_statistics_come_from_the_stream_that_blocks_share(
 
 
 def test_heads_that_share_keys_are_rows_of_one_block() -> None:
-    """Keys are read once for all heads of a group, and again only by blocks of other groups."""
+    """Keys are read once, not once for each of the three heads of a group."""
     q, k, v = inputs(1, 512, torch.bfloat16, grouped=True)
     compiled = diagc.compile(attention("bottom right", grouped=True), q, k, v, target="nvptx")
     _results, report = diagc.simulate(compiled, q, k, v)
-    states = report.counters.global_write_bytes  # of parts, which the second launch reads
     keys = sum(x.numel() * x.element_size() for x in (k, v))
-    assert keys <= report.counters.global_read_bytes - states < 1.1 * keys
+    assert keys <= report.counters.global_read_bytes < 1.5 * keys
 
 
 def test_one_query_on_a_long_cache() -> None:
