@@ -115,3 +115,12 @@ def test_one_query_in_parts(split: int, keys: int) -> None:
     assert len(built.launches) == (2 if split else 1)
     arrays = random_inputs(built.signature, {"g": 2, "s": keys})
     assert run_tiles(kernel, built, compiled, arrays).error() < TOLERANCE[torch.float16]
+
+
+def test_blocks_share_a_long_cache() -> None:
+    arrays = inputs(1, 16384, torch.float16)
+    compiled = diagc.compile(attention("bottom right"), *arrays, target="nvptx")
+    (kernel,) = compiled.latest.program.kernels
+    symbol = kernel.signature.symbol
+    symbols = [launch.symbol for launch in kernel.kernel.launches]
+    assert symbols == [f"{symbol}_parts", f"{symbol}_join"]
