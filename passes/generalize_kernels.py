@@ -22,7 +22,9 @@ axes and open sizes, no data moves.
 Requires: kernels carry schedules; run on the module.
 
 Declines: kernels without a schedule are left alone. Axes that no argument has keep their size:
-nothing else would tell it; so do their other names, which a relabel gives or takes.
+nothing else would tell it; so do their other names, which a relabel gives or takes. So do axes of
+one position that an operand of a contraction lacks (the one query of a decoding step): code for one
+row is other than for many.
 """
 
 from dataclasses import dataclass
@@ -132,7 +134,8 @@ def _canonical_names(kernel: ir.Operation, schedule: Schedule) -> tuple[dict[str
     axes = analyze_kernel(kernel)
     sizes = diag.join_dims((arguments, dict(axes.sizes)))
     wanted = dict.fromkeys((*schedule.grid, schedule.lanes, *axes.streamed))
-    opened = _opened(kernel, {x for x in wanted if x in arguments}, sizes)
+    single = {x for each in axes.contractions for x in each.broadcast if sizes[x] == 1}
+    opened = _opened(kernel, {x for x in wanted if x in arguments} - single, sizes)
     names = {x: f"g{i}" for i, x in enumerate(x for x in schedule.grid if x in opened)}
     if schedule.lanes in opened:
         names[schedule.lanes] = "l"

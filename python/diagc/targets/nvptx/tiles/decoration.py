@@ -6,7 +6,7 @@ from math import ceil
 from diagc.cost import UNKNOWN_SIZE, Decoration
 from diagc.dialects import diag
 from diagc.targets.nvptx.tiles.parts import part_elements
-from diagc.targets.nvptx.tiles.plan import Plan
+from diagc.targets.nvptx.tiles.plan import ONE_ROW, Plan
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
 __all__ = ["tile_decoration"]
@@ -29,7 +29,8 @@ def tile_decoration(
         sizes: of the axes that are open, by label.
         counted: whether these are known well enough to count blocks.
     """
-    groups = {**dict.fromkeys(plan.grid, 1), plan.row: schedule.rows}
+    rows = () if plan.row == ONE_ROW else (plan.row,)
+    groups = {**dict.fromkeys(plan.grid, 1), **dict.fromkeys(rows, schedule.rows)}
     chunks = dict.fromkeys(plan.streamed, schedule.chunk)
     parts, states = 1, 0
     if schedule.split:
@@ -43,13 +44,13 @@ def tile_decoration(
         groups,
         chunks,
         schedule.blocks_per_sm,
-        (plan.row, *plan.streamed),
+        (*rows, *plan.streamed),
         parts=parts,
         states=states,
         warps=schedule.warps,
         warpgroups=bulk,
         ahead=schedule.stages - 1,
         counted=counted,
-        in_registers={plan.row: _WARPGROUP_ROWS if bulk else 16 * schedule.row_blocks},
+        in_registers=dict.fromkeys(rows, _WARPGROUP_ROWS if bulk else 16 * schedule.row_blocks),
         kept=0 if bulk else 32 * 4 * schedule.resident,
     )

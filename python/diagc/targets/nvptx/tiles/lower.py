@@ -13,6 +13,7 @@ from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.lowering import GpuModule
 from diagc.targets.nvptx.pipeline import attach_arch, empty_module
+from diagc.targets.nvptx.symbols import JOIN, PARTS, entry_symbol
 from diagc.targets.nvptx.tiles.arena import Arena, lay_out
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.epilogue import store_tile
@@ -20,7 +21,7 @@ from diagc.targets.nvptx.tiles.frame import Frame, Span
 from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.parts import part_elements, splittable
-from diagc.targets.nvptx.tiles.plan import Plan, make_plan
+from diagc.targets.nvptx.tiles.plan import ONE_ROW, Plan, make_plan
 from diagc.targets.nvptx.tiles.regions import Region, StreamLowering
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.splitting import PartStates, join_parts, run_part
@@ -33,7 +34,6 @@ __all__ = ["TileBlock", "TileFunction", "lower_tiles"]
 def lower_tiles(
     kernel: ir.Operation,
     arch: GpuArch,
-    symbol: str = "kernel",
     schedule: TileSchedule | None = None,
 ) -> GpuModule:
     """Lower a kernel function to tiles of rows.
@@ -41,7 +41,6 @@ def lower_tiles(
     Args:
         kernel: a function of diag ops, with the attribute `diag.kernel`.
         arch: what it is compiled for.
-        symbol: name of the function; of two, where several blocks share a stream.
         schedule: tile sizes; by default the first of those that would be tried.
 
     Raises:
@@ -49,7 +48,8 @@ def lower_tiles(
             of the schedule has, or blocks cannot share its stream as the schedule says; the
             reason says what and where.
     """
-    signature = kernel_signature(kernel, symbol)
+    signature = kernel_signature(kernel, entry_symbol(kernel))
+    symbol = signature.symbol
     plan = make_plan(kernel, signature)
     schedule = schedule or _first_on_tiles(kernel, arch)
     _check_fit(plan, schedule)
@@ -61,8 +61,8 @@ def lower_tiles(
         if not schedule.split:
             return GpuModule(module, signature, (function().emit(symbol),), (), schedule)
         launches = (
-            function(is_part=True).emit(f"{symbol}_parts"),
-            function(is_join=True).emit(f"{symbol}_join"),
+            function(is_part=True).emit(f"{symbol}{PARTS}"),
+            function(is_join=True).emit(f"{symbol}{JOIN}"),
         )
     elements = part_elements(plan, schedule.warps, schedule.row_blocks)
     size = (_parts(plan, schedule), *_blocks(plan, schedule), elements)
@@ -98,7 +98,8 @@ def _check_fit(plan: Plan, schedule: TileSchedule) -> None:
 
 def _blocks(plan: Plan, schedule: TileSchedule) -> tuple[Factor, ...]:
     """One block per tile of rows and position of the grid's axes."""
-    return ((plan.row, schedule.rows), *reversed(plan.grid))
+    rows: Factor = 1 if plan.row == ONE_ROW else (plan.row, schedule.rows)
+    return (rows, *reversed(plan.grid))
 
 
 def _parts(plan: Plan, schedule: TileSchedule) -> Factor:
