@@ -9,6 +9,12 @@ __all__ = [
     "decoration",
     "load_kernel",
     "lower_kernel",
+    "pass_options",
     "predict_traffic",
     "text_key",
 ]
+
+
+def pass_options() -> dict[str, int]:
+    """Options of passes: rows of a block may be those of so many heads that share keys."""
+    return {"packed": 16}

@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 # Part of every cache key: raise it when the code generator makes other code from the same kernel.
-CODE_VERSION = 9
+CODE_VERSION = 10
 
 
 class LoadedKernel(CudaKernel):

@@ -16,7 +16,9 @@ def tile_decoration(plan: Plan, schedule: TileSchedule, sizes: Mapping[str, int]
 
     Blocks are numbered with rows innermost, then the grid from its last label on.
     """
-    groups = {**dict.fromkeys(plan.grid, 1), plan.row: schedule.rows}
+    groups = {**dict.fromkeys(plan.grid, 1), plan.row: schedule.row_extent}
+    if plan.packed is not None:
+        groups[plan.packed] = schedule.packed
     chunks = dict.fromkeys(plan.streamed, schedule.chunk)
     parts = 1
     if schedule.split:
