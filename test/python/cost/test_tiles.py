@@ -175,7 +175,9 @@ def test_the_kernel_carries_what_is_tried_and_why() -> None:
 
 
 def test_sizes_share_a_kernel_unless_another_schedule_gains() -> None:
-    modules, (large, larger, few) = zip(kernel_at(4096), kernel_at(8192), kernel_at(512, 1))
+    modules, (large, larger, few) = zip(
+        kernel_at(4096), kernel_at(8192), kernel_at(512, 1), strict=True
+    )
     assert len(modules) == 3
     assert kernel_text(large) == kernel_text(larger)
     assert kernel_text(few) != kernel_text(large)
