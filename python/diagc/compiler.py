@@ -145,6 +145,8 @@ def pipeline_steps(
     target = get_target(options.target)
     wanted.update({"device": _schedule_device(target, options), **target.pass_options()})
     wanted["wide_squares"] = bool(options.wrt) or options.saves
+    if options.batch_invariant:
+        wanted["emits"] = 0  # which depends on the number of heads
     steps: list[Step] = []
     begin = 0 if after is None else stage_names().index(after) + 1
     for stage in DIAG_STAGES[begin:]:
@@ -330,6 +332,7 @@ def _program_key(module: ir.Module, target: Target, options: CompileOptions) -> 
         ("autotune", options.autotune),
         ("off", options.kernels_off),
         target.describe(options.device),
+        target.pass_options(),
     ]
     with use(options):
         found: str = text_key(program_cache.module_text(module, str(passes)))
