@@ -92,7 +92,7 @@ def peak_of_a_step(weights: str, shape: tuple[int, int], rest: str | None) -> fl
 
 def _compiled(model: nn.Module, rest: str) -> Callable[[Tensor], Tensor]:
     torch._dynamo.reset()
-    options: dict[str, Any] = {"rest": rest}
+    options: dict[str, Any] = {"rest": rest, "take": "streams"}
     return torch.compile(model, backend="diagc", options=options)
 
 

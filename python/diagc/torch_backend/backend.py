@@ -10,7 +10,7 @@ from torch import fx
 from diagc import __version__
 from diagc.api import CompiledFunction
 from diagc.errors import DiagcError
-from diagc.runtime.torch_version import require_torch
+from diagc.runtime.torch_settings import require_torch
 from diagc.torch_backend.fixed_sizes import fix_sizes
 from diagc.torch_backend.graph import aten_graph
 from diagc.torch_backend.options import BackendOptions, read_options

@@ -140,7 +140,7 @@ def test_other_versions_of_torch(
 
 
 def test_the_version_is_that_of_the_package() -> None:
-    from diagc.runtime.torch_version import _SUPPORTED
+    from diagc.runtime.torch_settings import _SUPPORTED
 
     text = (Path(__file__).resolve().parents[3] / "pyproject.toml").read_text()
     assert f'"torch>={_SUPPORTED},' in text
