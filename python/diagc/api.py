@@ -287,7 +287,7 @@ class CompiledFunction:
                 made.program.report if made.program else None,
                 made.reason,
             )
-            for wanted, made in current.backward.items()
+            for (wanted, _), made in current.backward.items()
         ]
         return replace(current.program.report, gradients=gradients)
 

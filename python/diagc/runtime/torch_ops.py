@@ -20,7 +20,7 @@ from diagc.errors import UserError
 from diagc.runtime.dispatch_keys import plain_dispatch, without_autocast
 from diagc.runtime.eager_gradients import differentiate, eager_gradients, split_tensors
 from diagc.runtime.plain_thread import in_plain_thread
-from diagc.runtime.program_gradients import program_gradients
+from diagc.runtime.program_gradients import Saved, program_gradients
 from diagc.runtime.specialization import Specialization
 from diagc.runtime.transforms import call_composition, refuse_tangents
 
@@ -30,12 +30,15 @@ if TYPE_CHECKING:
 __all__ = [
     "are_plain",
     "call_through_op",
+    "first_gradients",
     "group_of",
     "in_autocast",
     "in_mode",
     "in_transform",
     "must_dispatch",
     "register_group",
+    "second_backward",
+    "setup_second",
     "specialize_like",
 ]
 
@@ -216,9 +219,19 @@ def _call_backward(
     key: str,
 ) -> list[torch.Tensor]:
     """Gradients of the tensors that need one, each of its own memory."""
-    group = group_of(key)
+    return first_gradients(group_of(key), tensors, gradients, needed)
+
+
+def first_gradients(
+    group: "Group",
+    tensors: Sequence[torch.Tensor],
+    gradients: Sequence[torch.Tensor | None],
+    needed: Sequence[bool],
+    saved: Saved | None = None,
+) -> list[torch.Tensor]:
+    """Gradients by a program of their own, else those of eager mode; each of its own memory."""
     with without_autocast():
-        own = program_gradients(group, tensors, gradients, needed)
+        own = program_gradients(group, tensors, gradients, needed, saved)
     if own is not None:
         return [gradient.contiguous() for gradient in own]
     with plain_dispatch(), torch.enable_grad():
@@ -228,7 +241,8 @@ def _call_backward(
     ]
 
 
-def _setup_second(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+def setup_second(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    """Keep what `second_backward` needs: tensors, cotangents, which are needed, and the key."""
     tensors, gradients, needed, ctx.key = inputs
     ctx.group = _GROUPS.get(ctx.key)
     ctx.needed = list(needed)
@@ -236,7 +250,7 @@ def _setup_second(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.save_for_backward(*tensors, *gradients)
 
 
-def _second_backward(ctx: Any, cotangents: Sequence[torch.Tensor | None]) -> tuple[Any, ...]:
+def second_backward(ctx: Any, cotangents: Sequence[torch.Tensor | None]) -> tuple[Any, ...]:
     """Second derivatives: the first ones are made again, so that they can be differentiated."""
     if torch.is_grad_enabled():
         raise UserError(
@@ -286,5 +300,5 @@ torch.library.register_autograd(
     "diagc::call", _backward, setup_context=_setup_context, lib=_LIBRARY
 )
 torch.library.register_autograd(
-    "diagc::call_backward", _second_backward, setup_context=_setup_second, lib=_LIBRARY
+    "diagc::call_backward", second_backward, setup_context=setup_second, lib=_LIBRARY
 )

@@ -3,9 +3,11 @@
 from diagc.targets.nvptx.decoration import decoration
 from diagc.targets.nvptx.kernel import LoadedKernel, load_kernel, lower_kernel, text_key
 from diagc.targets.nvptx.traffic import predict_traffic
+from diagc.targets.nvptx.tuning import choices
 
 __all__ = [
     "LoadedKernel",
+    "choices",
     "decoration",
     "load_kernel",
     "lower_kernel",

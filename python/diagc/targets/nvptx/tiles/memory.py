@@ -116,7 +116,12 @@ class Memory:
         columns = [label for label in self.local_labels if label != self.frame.row]
         if columns:
             return self._tile(columns)
+        return self.fixed_tile()
+
+    def fixed_tile(self) -> Tile:
+        """The same, read once, in front of all loops, where no label of it streams."""
         if not self._narrow:
+            columns = [label for label in self.local_labels if label != self.frame.row]
             with self.frame.code.within(self.frame.scope):
                 self._narrow.append(self._tile(columns))
         return self._narrow[0]

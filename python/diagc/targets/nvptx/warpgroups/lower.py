@@ -12,6 +12,7 @@ from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.lowering import GpuModule
 from diagc.targets.nvptx.pipeline import BY_VALUE, attach_arch, empty_module
+from diagc.targets.nvptx.symbols import BULK, entry_symbol
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.frame import Frame
 from diagc.targets.nvptx.tiles.instructions import Code
@@ -33,22 +34,16 @@ from diagc.targets.nvptx.warpgroups.schedule import (
 from diagc.targets.nvptx.warpgroups.staging import BulkStaging
 from diagc.targets.nvptx.warpgroups.streams import lower_bulk_stream
 
-__all__ = ["add_warpgroups", "lower_warpgroups", "warpgroup_plan_schedules"]
+__all__ = ["add_warpgroups", "lower_warpgroups"]
 
 
-def warpgroup_plan_schedules(kernel: ir.Operation, arch: GpuArch) -> list[TileSchedule]:
-    """Schedules for a kernel on warpgroups, the best first.
-
-    Raises:
-        UnsupportedError: neither tiles nor warpgroups suit the kernel; the reason says why.
-    """
+def _schedules(kernel: ir.Operation, arch: GpuArch) -> list[TileSchedule]:
     return list(warpgroup_schedules(make_plan(kernel, kernel_signature(kernel)), arch))
 
 
 def lower_warpgroups(
     kernel: ir.Operation,
     arch: GpuArch,
-    symbol: str = "kernel",
     schedule: TileSchedule | None = None,
 ) -> GpuModule:
     """Lower a kernel function to warpgroups alone.
@@ -56,22 +51,21 @@ def lower_warpgroups(
     Args:
         kernel: a function of diag ops, with the attribute `diag.kernel`.
         arch: sm_90a.
-        symbol: name of the function.
         schedule: sizes; the first of `warpgroup_schedules` by default.
 
     Raises:
         UnsupportedError: the architecture or warpgroups do not suit the kernel, or it does not fit
             shared memory; the reason says what and where.
     """
-    signature = kernel_signature(kernel, symbol)
-    schedules = [schedule] if schedule else warpgroup_plan_schedules(kernel, arch)
+    signature = kernel_signature(kernel, entry_symbol(kernel))
+    schedules = [schedule] if schedule else _schedules(kernel, arch)
     if not schedules or not arch.has_warpgroups:
         reason = f"warpgroups: no schedule fits {arch.name}"
         raise UnsupportedError(kernel.name, reason=reason, location=kernel.location)
     with kernel.context, kernel.location:
         module = empty_module()
         attach_arch(module, arch)
-    launch, maps = _emit(kernel, module, signature, symbol, schedules[0])
+    launch, maps = _emit(kernel, module, signature, signature.symbol, schedules[0])
     return GpuModule(module, signature, (launch,), (), schedules[0], maps)
 
 
@@ -81,14 +75,11 @@ def add_warpgroups(kernel: ir.Operation, built: GpuModule, schedule: TileSchedul
     Raises:
         UnsupportedError: warpgroups do not suit the kernel; the reason says why and where.
     """
-    symbol = f"{built.signature.symbol}{_SUFFIX}"
+    symbol = f"{built.signature.symbol}{BULK}"
     launch, maps = _emit(kernel, built.module, built.signature, symbol, schedule)
     return replace(
         built, tiles=schedule, tensor_maps=maps, bulk_launches=(launch,), beside=built.tiles
     )
-
-
-_SUFFIX = "_bulk"
 
 
 def _emit(
