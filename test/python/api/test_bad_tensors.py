@@ -72,7 +72,7 @@ CASES: dict[str, tuple[Function, Callable[[], list[Tensor]]]] = {
     "mixed devices": (attention, lambda: [*floats(2), *(x.to("meta") for x in floats(1))]),
     "other features": (attention, lambda: [*floats(1), torch.randn(2, 3, 10, 7), *floats(1)]),
 }
-GOOD = {
+GOOD: dict[Function, Callable[[], list[Tensor]]] = {
     masked: lambda: [*floats(), mask(10, 10)],
     library: lambda: [*floats(), mask(10, 10)],
     biased: lambda: [*floats(), torch.randn(10, 10)],

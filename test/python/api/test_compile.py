@@ -321,7 +321,7 @@ def test_products_are_as_exact_as_torch_has_them() -> None:
     """On tensor cores, when nothing else is asked for; `highest` takes three of them for one."""
     args = [torch.randn(2, 64, 32) for _ in range(3)]
 
-    def products(**options: str) -> int:
+    def products(**options: Any) -> int:
         torch.set_float32_matmul_precision("high")
         try:
             compiled = diagc.compile(attention, *args, target="nvptx", **options)

@@ -73,7 +73,8 @@ def test_the_mask_is_not_stored() -> None:
     assert not compiled.outside
 
 
-def test_keys_of_other_documents_are_not_read() -> None:
+def test_keys_of_other_documents_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diagc.packed._PAIRS_OF_A_CALL", 0)
     packed, starts = tensors()
     wanted = attend(packed, starts)
     for x in packed:
