@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from diagc.simulator.kernel import CompiledGpuKernel
     from diagc.viz import Drawing
 
-__all__ = ["CompiledFunction", "KernelInfo", "chosen_target", "compile", "simulate"]
+__all__ = [
+    "CompiledFunction",
+    "KernelInfo",
+    "chosen_target",
+    "compile",
+    "simulate",
+    "with_torch_s_precision",
+]
 
 
 def compile(
@@ -117,8 +124,15 @@ def _options(values: Mapping[str, Any], library: str) -> CompileOptions:
             raise UserError("unknown compile option", expected=expected, found=name)
     if library not in _LIBRARIES:
         raise UserError("unknown library", expected="torch or none", found=library)
-    options = replace(CompileOptions(**values), library=_LIBRARIES[library])
+    options = replace(with_torch_s_precision(values), library=_LIBRARIES[library])
     return replace(options, target=chosen_target(options))
+
+
+def with_torch_s_precision(values: Mapping[str, Any]) -> CompileOptions:
+    """Options with these values; products of f32 are as exact as torch's, unless that is given."""
+    from diagc.runtime.torch_settings import matmul_precision
+
+    return CompileOptions(**{"float32_matmul_precision": matmul_precision(), **values})
 
 
 def chosen_target(options: CompileOptions) -> str:
@@ -195,7 +209,7 @@ class CompiledFunction:
         `key` says exactly what the function computes, for graphs with calls of it that are cached
         on disk; None makes a unique one. `calls` says what it stands for, when `check` complains.
         """
-        from diagc.runtime.torch_version import require_torch
+        from diagc.runtime.torch_settings import require_torch
 
         require_torch()
         from diagc.runtime.calls import Calls

@@ -71,8 +71,9 @@ DIAG_STAGES = (
     # what a front end made: normalisers are whole, every op is located in the user's source
     Stage("diag", ()),
     Stage("canonical", ("canonicalize-diag",)),
-    # normalisers become maps and reductions in their safe forms
-    Stage("expanded", ("expand-normalizers", "canonicalize-diag")),
+    # normalisers become maps and reductions in their safe forms, and what is joined to a row as
+    # one more element leaves it
+    Stage("expanded", ("expand-normalizers", "split-pads", "canonicalize-diag")),
     # exponentials stay in range however they are written, logs of sums become factors
     Stage("balanced", ("balance-exponentials", "canonicalize-diag")),
     # divisions leave contractions: they join the tail, where they are cheap

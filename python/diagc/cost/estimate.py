@@ -10,7 +10,7 @@ from math import ceil
 
 from diagc.cost.accesses import Accesses
 from diagc.cost.device import Device, Level
-from diagc.cost.occupancy import Occupancy, occupancy_of, steps_of_task
+from diagc.cost.occupancy import Occupancy, occupancy_of
 from diagc.cost.ops import Sizes
 from diagc.cost.registers import slowdown
 from diagc.cost.transfers import Decoration, LevelUse, level_uses
@@ -146,7 +146,7 @@ def _estimate(
         seconds[level.name] = use.traffic.total / level.bandwidth
         if _is_by_unit(level, device):
             seconds[level.name] *= idle
-    steps = steps_of_task(accesses, decoration)
+    steps = accesses.steps(decoration.groups, decoration.chunks) / decoration.parts
     waits = fill.waits(steps, decoration.ahead, device.levels[-1].latency)
     turns = fill.turns(pipes, decoration.warps)
     seconds |= {name: time for name, time in ((LATENCY, waits), (TURNS, turns)) if time}

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from diagc.cost import Device, cpu_device
+from diagc.errors import TargetError
 from diagc.mlir import ir
 from diagc.passes.generalize_kernels import opened_copy
 from diagc.passes.select_schedule import select_schedule
-from diagc.targets.nvptx.selection import TILES, compared_tiles, tiles_attribute
+from diagc.targets.nvptx.selection import PACKED, TILES, compared_tiles, tiles_attribute
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
 __all__ = ["TileChoices", "choices"]
@@ -28,7 +29,7 @@ class TileChoices:
         """All that fit, the fastest by estimate first; nothing for a kernel without tiles."""
         select_schedule(kernel, cpu_device())
         with kernel.context, kernel.location:
-            ranked = compared_tiles(*opened_copy(kernel), self.device)
+            ranked = compared_tiles(*opened_copy(kernel, PACKED), self.device)
         beside = [tile for tile in ranked if not tile.producers][:1]
         return [(tile, *beside) if tile.producers else (tile,) for tile in ranked]
 
@@ -63,5 +64,12 @@ def choices(device: Device) -> TileChoices:
     """
     from diagc.runtime.cuda.torch_streams import current_index  # torch
 
-    current_index()
+    try:
+        current_index()
+    except TargetError as error:
+        raise TargetError(
+            "autotuning measures kernels on a GPU",
+            found=error.message,
+            remedy="leave it out: the cost model chooses; or measure where there is a GPU",
+        ) from None
     return TileChoices(device)

@@ -30,7 +30,9 @@ def tile_decoration(
         counted: whether these are known well enough to count blocks.
     """
     rows = () if plan.row == ONE_ROW else (plan.row,)
-    groups = {**dict.fromkeys(plan.grid, 1), **dict.fromkeys(rows, schedule.rows)}
+    groups = {**dict.fromkeys(plan.grid, 1), **dict.fromkeys(rows, schedule.row_extent)}
+    if plan.packed is not None:
+        groups[plan.packed] = schedule.packed
     chunks = dict.fromkeys(plan.streamed, schedule.chunk)
     parts, states = 1, 0
     if schedule.split:
@@ -52,4 +54,5 @@ def tile_decoration(
         ahead=schedule.stages - 1,
         counted=counted,
         in_registers=dict.fromkeys(rows, _WARPGROUP_ROWS if bulk else 16 * schedule.row_blocks),
+        kept=0 if bulk else 32 * 4 * schedule.resident,
     )

@@ -14,6 +14,7 @@ from diagc.cost import UNKNOWN_BATCH, UNKNOWN_SIZE, Device, Estimate, Estimator
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.targets.nvptx.tiles.decoration import tile_decoration
+from diagc.targets.nvptx.tiles.packing import pack
 from diagc.targets.nvptx.tiles.parts import splittable
 from diagc.targets.nvptx.tiles.plan import Plan
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
@@ -126,10 +127,9 @@ class _Judge:
 
     def judge(self, schedule: TileSchedule) -> _Judged:
         """The product of the times of all cases: none counts more because it takes longer."""
+        plan = pack(self.plan, schedule)
         estimates = [
-            estimator.estimate(
-                tile_decoration(self.plan, schedule, sizes, counted=self.cases.counted)
-            )
+            estimator.estimate(tile_decoration(plan, schedule, sizes, counted=self.cases.counted))
             for sizes, estimator in zip(self.cases.sizes, self.estimators, strict=True)
         ]
         cost = sum(log(estimate.likely) for estimate in estimates)
@@ -138,20 +138,23 @@ class _Judge:
     def with_parts(self, schedules: Iterable[TileSchedule]) -> Iterator[TileSchedule]:
         """Each, and the same with parts of the stream, where its blocks may not fill the device."""
         splits = self.cases.counted and splittable(self.plan) is not None
+        known = self.plan.sizes[self.plan.row] != diag.DYNAMIC
         for schedule in schedules:
             yield schedule
-            for length in self._lengths(schedule) if splits and not schedule.producers else ():
-                yield replace(schedule, split=length)
+            # on warpgroups, parts were made for few rows
+            if splits and (known or not schedule.producers):
+                yield from (replace(schedule, split=x) for x in self._lengths(schedule))
 
     def _lengths(self, schedule: TileSchedule) -> Iterator[int]:
         """Lengths of parts that are tried: chunks times powers of two, so that sizes share them."""
         if not self.cases.known:
-            yield from (x for x in _OPEN_PARTS if x % schedule.chunk == 0)
+            yield from (ceil(x / schedule.chunk) * schedule.chunk for x in _OPEN_PARTS)
             return
         (sizes,), (axis,) = self.cases.sizes, self.plan.streamed
-        known = {**self.plan.sizes, **sizes}
-        blocks = ceil(known[self.plan.row] / schedule.rows)
-        blocks *= prod(known[label] for label in self.plan.grid)
+        plan = pack(self.plan, schedule)
+        known = {**plan.sizes, **sizes}
+        blocks = ceil(known[plan.row] / schedule.row_extent)
+        blocks *= prod(known[label] for label in plan.grid)
         places = self.device.units * schedule.blocks_per_sm
         length = schedule.chunk
         while 2 * length <= known[axis] and blocks < places:
