@@ -95,7 +95,9 @@ def test_one_stream_gives_all_gradients(function: Function, group: int, dtype: t
 def test_one_program_for_all_lengths() -> None:
     """Open lengths; without keys, the gradient of queries is 0."""
     compiled = diagc.compile(absolute_causal)
-    for queries, keys in ((30, 50), (50, 34), (90, 120)):
+    with torch.no_grad():
+        compiled(*(torch.randn(HEADS, n, WIDTH) for n in (30, 50, 50)))
+    for queries, keys in ((50, 34), (90, 120)):
         shapes = [(HEADS, n, WIDTH) for n in (queries, keys, keys)]
         tensors = [torch.randn(shape, requires_grad=True) for shape in shapes]
         wide = [tensor.detach().double().requires_grad_() for tensor in tensors]
