@@ -1,6 +1,6 @@
 """From task numbers to positions: grid axes and tiles as the digits of a number, several per task.
 
-A position of a kernel is one position of every grid axis and one tile of the tiled axis. Taking a
+A position of a kernel is one position of every grid axis and one tile of each tiled axis. Taking a
 task costs about 20 ns, so a task works on `repeat` positions in a row where one is little work, or
 on all tiles of a position of the grid where their results are added up.
 """
@@ -71,19 +71,19 @@ class TaskGrid:
         return dict(zip(self.schedule.grid, digits, strict=False))
 
     def spans(self, digits: Sequence[ir.Value]) -> dict[str, Span]:
-        """The tile of the tiled axis, if there is one."""
-        axis, tile = self.schedule.tiled, self.schedule.lane_tile
-        if axis is None:
-            return {}
-        base = self.code.mul(digits[-1], tile)
-        return {axis: Span(base, self.code.min(self.code.sub(self.sizes[axis], base), tile), tile)}
+        """The tiles of the axes that are cut into some."""
+        spans, cut = {}, self.schedule.cut
+        for (axis, tile), digit in zip(cut.items(), digits[len(self.schedule.grid) :], strict=True):
+            base = self.code.mul(digit, tile)
+            count = self.code.min(self.code.sub(self.sizes[axis], base), tile)
+            spans[axis] = Span(base, count, tile)
+        return spans
 
     def _bases(self) -> list[ir.Value]:
         """How many values each digit has."""
         bases = [self.sizes[label] for label in self.schedule.grid]
-        if self.schedule.tiled is not None:
-            size = self.sizes[self.schedule.tiled]
-            bases.append(self.code.index(self.code.ceil_div(size, self.schedule.lane_tile)))
+        for axis, tile in self.schedule.cut.items():
+            bases.append(self.code.index(self.code.ceil_div(self.sizes[axis], tile)))
         return bases
 
     def _total(self) -> Index:
