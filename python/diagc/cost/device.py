@@ -36,7 +36,8 @@ class Rate:
 
     Args:
         pipe: "tensor" and "fma" count FLOPs, a multiply-add as two; "special" counts results of
-            exponentials and other functions that are no addition or multiplication.
+            exponentials and other functions that are no addition or multiplication; "library" and
+            "tiles" are FLOPs that large products of matrices reach in torch's library and in ours.
         dtype: such as "f32".
         per_second: at best.
         source: where the figure is from.

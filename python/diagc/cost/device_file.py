@@ -21,7 +21,7 @@ shared_by = "device"              # or "unit"
 source = "datasheet"
 
 [[rate]]
-pipe = "tensor"                   # or "fma", "special"
+pipe = "tensor"                   # or "fma", "special", "library", "tiles"
 dtype = "bf16"
 per_second = 989.4e12             # of all units
 source = "datasheet"
@@ -44,7 +44,7 @@ __all__ = ["device_text", "parse_device", "read_device"]
 
 KINDS = ("cpu", "gpu")
 SHARED_BY = ("unit", "device")
-PIPES = ("tensor", "fma", "special")
+PIPES = ("tensor", "fma", "special", "library", "tiles")
 LIMITS = {
     "cpu": ("vector_bytes", "vector_registers", "fma_in_flight"),
     "gpu": ("registers", "registers_per_thread", "shared_per_block", "threads", "blocks"),
