@@ -38,13 +38,15 @@ class CompileOptions:
     reassociate: str = "auto"
     """Reorder chains of contractions: `auto` (by cost), `exact` (if rounding allows), `off`."""
     library: str = "auto"
-    """Who computes lone contractions: the framework's library (`auto`), kernels (`none`), or kernels
-    where these make large tiles, together with the maps behind them (`tiled`, on CPUs)."""
+    """Who computes lone contractions: the framework's library (`auto`), kernels (`none`), or
+    kernels where these make large tiles, together with the maps behind them (`tiled`, on CPUs)."""
     empty_rows: str = "zero"
     """What a row gives that a normaliser has nothing of: `zero`, or what `eager` gives (NaN)."""
     wrt: tuple[str, ...] = ()
     """Names of arguments whose gradients are computed in place of the results, from cotangents of
     the float results, which are further arguments; none: the results."""
+    saves: bool = False
+    """Whether the program gives, behind its results, what that of its gradients takes."""
     float32_matmul_precision: str = "highest"
     """Products of f32 on tensor cores, as torch names them: `highest` f32's digits, `high` and
     `medium` those of tf32 (relative error 2**-11 of each operand). Other code has f32's."""
@@ -88,7 +90,10 @@ class CompileOptions:
 
 def option_names() -> list[str]:
     """The options that users may give for a function, which gives its own results, no gradients."""
-    return [option.name for option in fields(CompileOptions) if option.name != "wrt"]
+    return [option.name for option in fields(CompileOptions) if option.name not in _OF_GRADIENTS]
+
+
+_OF_GRADIENTS = ("wrt", "saves")
 
 
 _CURRENT: ContextVar[CompileOptions | None] = ContextVar("diagc_options", default=None)
