@@ -18,6 +18,7 @@ PASSES = (
     "canonicalize-diag",
     "expand-normalizers",
     "split-pads",
+    "save-statistics",
     "differentiate",
     "balance-exponentials",
     "fuse-normalization",

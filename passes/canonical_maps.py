@@ -12,6 +12,7 @@ from diagc.algebra.simplification import simplified
 from diagc.algebra.wire_terms import WireTerms
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
+from diagc.passes.canonical_selections import distribute_not, move_number_last, widen_selected
 from diagc.passes.cloning import Mapping, clone
 from diagc.passes.kernel_axes import is_index_map
 from diagc.passes.position_forms import Linear, mask_conditions
@@ -353,12 +354,8 @@ def _multiplied(factors: list[Expr]) -> Expr:
 MAP_PATTERNS: dict[str, tuple[Pattern, ...]] = {
     "diag.chunk": (chunk_of_mask,),
     "diag.map": (
-        inline_literals,
-        drop_identity_map,
-        fuse_maps,
-        separate_mask,
-        decided_mask,
-        simplify_body,
+        *(inline_literals, drop_identity_map, fuse_maps, separate_mask, decided_mask),
+        *(distribute_not, move_number_last, widen_selected, simplify_body),
     ),
     "diag.reduce": (contract_product,),
     "diag.contract": (sum_of_products,),

@@ -34,12 +34,20 @@ class Decoration:
             first.
         chunks: positions at a time of every streamed axis.
         concurrent: tasks that run at the same time on one unit.
-        padded: grouped axes of which a task computes a whole group, also at the end of the axis.
+        padded: grouped or streamed axes of which a task computes a whole group or chunk, also at
+            the end of the axis.
         tile_vectors: vectors of a CPU along the tile of its lanes, 0 without such a tile.
         tensor: whether products run on tensor cores, where there are some.
         parts: into how many tasks each one's stream is split.
+        states: bytes that a part leaves for another launch, which joins them.
+        warps: of a task of a GPU, 0 where nothing is known of them.
+        warpgroups: whether four warps multiply together.
+        ahead: chunks that are on their way while one is worked on, 0 where nothing is known.
+        counted: whether the number of tasks is known, and with it how well they fill the units.
         in_registers: positions, by grouped axis, that share what the fastest level gives to
             registers, such as the rows of a warp; empty where nothing is known.
+        kept: bytes of an array that stay in the registers of such positions while a stream runs;
+            larger ones are read again for every chunk.
     """
 
     groups: Mapping[str, int]
@@ -49,7 +57,13 @@ class Decoration:
     tile_vectors: int = 0
     tensor: bool = True
     parts: int = 1
+    states: int = 0
+    warps: int = 0
+    warpgroups: bool = False
+    ahead: int = 0
+    counted: bool = True
     in_registers: Mapping[str, int] = field(default_factory=dict)
+    kept: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,7 +125,9 @@ def _to_registers(moves: "_Moves") -> Traffic:
     if not cut.in_registers:
         return Traffic()
     groups = {**cut.groups, **cut.in_registers}
-    return _Moves(moves.accesses, replace(cut, groups=groups)).traffic(None)
+    once = _Moves(moves.accesses, replace(cut, groups=groups))
+    steps = moves.accesses.steps(cut.groups, cut.chunks)
+    return once.traffic(None) + once.read_again(max(steps - cut.parts, 0.0))
 
 
 def _served(moves: "_Moves", inner: Level, device: Device, units: int) -> Traffic:
@@ -170,11 +186,23 @@ class _Moves:
         read = written = 0.0
         for access in self.accesses.items:
             moved = access.total * self._repeats(access, cache) * self._visited(access, cache)
+            if cache is None and not access.streams and not access.written:
+                moved *= self.decoration.parts
             if access.written:
                 written += moved
             else:
                 read += moved
         return Traffic(round(read), round(written))
+
+    def read_again(self, times: float) -> Traffic:
+        """What is read so often besides: arrays that stay, but are too large for registers."""
+        groups = self.decoration.groups
+        found = 0.0
+        for access in self.accesses.items:
+            tile = prod(min(groups.get(x, n), n) for x, n in access.dims.items()) * access.element
+            if not access.written and not access.streams and tile > self.decoration.kept:
+                found += access.total * self._repeats(access, None) * times
+        return Traffic(round(found))
 
     # -- loops -----------------------------------------------------------------------------------
     def _group_loops(self) -> list[str]:

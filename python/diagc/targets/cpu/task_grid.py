@@ -1,7 +1,8 @@
 """From task numbers to positions: grid axes and tiles as the digits of a number, several per task.
 
 A position of a kernel is one position of every grid axis and one tile of the tiled axis. Taking a
-task costs about 20 ns, so a task works on `repeat` positions in a row where one is little work.
+task costs about 20 ns, so a task works on `repeat` positions in a row where one is little work, or
+on all tiles of a position of the grid where their results are added up.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,14 +32,17 @@ class TaskGrid:
 
     def count_tasks(self) -> ir.Value:
         """The number of tasks."""
+        if self.schedule.serial:
+            return self.code.index(self._product(self._bases()[:-1]))
         return self.code.index(self.code.ceil_div(self._total(), self.schedule.repeat))
 
     def each_position(self, task: ir.Value, body: Callable[[Sequence[ir.Value]], None]) -> None:
         """Run `body` on the digits of every position of a task: grid axes, then the tile."""
-        code, repeat = self.code, self.schedule.repeat
+        code = self.code
+        repeat = self._bases()[-1] if self.schedule.serial else self.schedule.repeat
         first = code.mul(task, repeat)
         digits = self._digits(code.index(first))
-        if repeat == 1 or not digits:
+        if (isinstance(repeat, int) and repeat == 1) or not digits:
             body(digits)
             return
 
@@ -70,8 +74,11 @@ class TaskGrid:
         return bases
 
     def _total(self) -> Index:
+        return self._product(self._bases())
+
+    def _product(self, bases: Sequence[ir.Value]) -> Index:
         total: Index = 1
-        for base in self._bases():
+        for base in bases:
             total = self.code.mul(total, base)
         return total
 

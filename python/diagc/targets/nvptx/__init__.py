@@ -2,13 +2,22 @@
 
 from diagc.targets.nvptx.decoration import decoration
 from diagc.targets.nvptx.kernel import LoadedKernel, load_kernel, lower_kernel, text_key
+from diagc.targets.nvptx.selection import PACKED
 from diagc.targets.nvptx.traffic import predict_traffic
+from diagc.targets.nvptx.tuning import choices
 
 __all__ = [
     "LoadedKernel",
+    "choices",
     "decoration",
     "load_kernel",
     "lower_kernel",
+    "pass_options",
     "predict_traffic",
     "text_key",
 ]
+
+
+def pass_options() -> dict[str, int]:
+    """Options of passes: rows of a block may be those of so many heads that share keys."""
+    return {"packed": PACKED}

@@ -1,6 +1,6 @@
 """A kernel as a gpu.module of tiles: parameters, position of the block, region, stores."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +13,7 @@ from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.lowering import GpuModule
 from diagc.targets.nvptx.pipeline import attach_arch, empty_module
+from diagc.targets.nvptx.symbols import JOIN, PARTS, entry_symbol
 from diagc.targets.nvptx.tiles.arena import Arena, lay_out
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.epilogue import store_tile
@@ -20,31 +21,19 @@ from diagc.targets.nvptx.tiles.frame import Frame, Span
 from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.parts import part_elements, splittable
-from diagc.targets.nvptx.tiles.plan import Plan, make_plan
+from diagc.targets.nvptx.tiles.plan import ONE_ROW, Plan, make_plan
 from diagc.targets.nvptx.tiles.regions import Region, StreamLowering
-from diagc.targets.nvptx.tiles.schedule import TileSchedule, candidates, choose_schedule
+from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.splitting import PartStates, join_parts, run_part
 from diagc.targets.nvptx.tiles.staging import Staging
-from diagc.targets.nvptx.tiles.streams import lower_stream
+from diagc.targets.nvptx.tiles.streams import StreamLoop, lower_stream
 
-__all__ = ["TileBlock", "TileFunction", "lower_tiles", "tile_schedules"]
-
-
-def tile_schedules(
-    kernel: ir.Operation, arch: GpuArch, *, tf32: bool = False
-) -> Iterator[TileSchedule]:
-    """Tile sizes for a kernel, the best first.
-
-    Raises:
-        UnsupportedError: the kernel does not fit into tiles; the reason says what and where.
-    """
-    return candidates(make_plan(kernel, kernel_signature(kernel)), arch, tf32=tf32)
+__all__ = ["TileBlock", "TileFunction", "lower_tiles", "part_workspace"]
 
 
 def lower_tiles(
     kernel: ir.Operation,
     arch: GpuArch,
-    symbol: str = "kernel",
     schedule: TileSchedule | None = None,
 ) -> GpuModule:
     """Lower a kernel function to tiles of rows.
@@ -52,17 +41,17 @@ def lower_tiles(
     Args:
         kernel: a function of diag ops, with the attribute `diag.kernel`.
         arch: what it is compiled for.
-        symbol: name of the function; of two, where several blocks share a stream.
-        schedule: tile sizes; chosen from the axes by default.
+        schedule: tile sizes; by default the first of those that would be tried.
 
     Raises:
         UnsupportedError: the kernel does not fit into tiles, it sums over more rows than a block
             of the schedule has, or blocks cannot share its stream as the schedule says; the
             reason says what and where.
     """
-    signature = kernel_signature(kernel, symbol)
+    signature = kernel_signature(kernel, entry_symbol(kernel))
+    symbol = signature.symbol
     plan = make_plan(kernel, signature)
-    schedule = schedule or choose_schedule(plan, arch)
+    schedule = schedule or _first_on_tiles(kernel, arch)
     _check_fit(plan, schedule)
     arena = lay_out(plan, schedule)
     with kernel.context, kernel.location:
@@ -72,12 +61,16 @@ def lower_tiles(
         if not schedule.split:
             return GpuModule(module, signature, (function().emit(symbol),), (), schedule)
         launches = (
-            function(is_part=True).emit(f"{symbol}_parts"),
-            function(is_join=True).emit(f"{symbol}_join"),
+            function(is_part=True).emit(f"{symbol}{PARTS}"),
+            function(is_join=True).emit(f"{symbol}{JOIN}"),
         )
-    elements = part_elements(plan, schedule.warps, schedule.row_blocks)
-    size = (_parts(plan, schedule), *_blocks(plan, schedule), elements)
-    return GpuModule(module, signature, launches, (Workspace("f32", size),), schedule)
+    return GpuModule(module, signature, launches, (part_workspace(plan, (schedule,)),), schedule)
+
+
+def _first_on_tiles(kernel: ir.Operation, arch: GpuArch) -> TileSchedule:
+    from diagc.targets.nvptx.selection import tile_schedules
+
+    return next(each for each in tile_schedules(kernel, arch) if not each.producers)
 
 
 def _check_fit(plan: Plan, schedule: TileSchedule) -> None:
@@ -101,9 +94,20 @@ def _check_fit(plan: Plan, schedule: TileSchedule) -> None:
         )
 
 
+def part_workspace(plan: Plan, schedules: Sequence[TileSchedule]) -> Workspace:
+    """Room for the states of all parts, whichever of some schedules is launched."""
+    split = min(schedule.split for schedule in schedules)
+    elements = max(part_elements(plan, x.warps, x.row_blocks) for x in schedules)
+    extent = min(schedule.row_extent for schedule in schedules)
+    rows: Factor = 1 if plan.row == ONE_ROW else (plan.row, extent)
+    (axis,) = plan.streamed
+    return Workspace("f32", ((axis, split), rows, *reversed(plan.grid), elements))
+
+
 def _blocks(plan: Plan, schedule: TileSchedule) -> tuple[Factor, ...]:
     """One block per tile of rows and position of the grid's axes."""
-    return ((plan.row, schedule.rows), *reversed(plan.grid))
+    rows: Factor = 1 if plan.row == ONE_ROW else (plan.row, schedule.row_extent)
+    return (rows, *reversed(plan.grid))
 
 
 def _parts(plan: Plan, schedule: TileSchedule) -> Factor:
@@ -231,7 +235,7 @@ class TileBlock:
         """Find the block's position: tiles of rows are next to each other."""
         self.function, self.plan, self.schedule = function, function.plan, function.schedule
         self.sizes, rest = sizes, code.block()
-        tiles = code.ceil_div(sizes[self.plan.row], self.schedule.rows)
+        tiles = code.ceil_div(sizes[self.plan.row], self.schedule.row_extent)
         tile, rest = code.rem(rest, tiles), code.div(rest, tiles)
         self.parts: Index = 1
         self.part: Index = 0
@@ -246,7 +250,7 @@ class TileBlock:
         for label in reversed(self.plan.grid):
             self.grid[label], rest = code.rem(rest, sizes[label]), code.div(rest, sizes[label])
             self.count = code.mul(self.count, sizes[label])
-        self.row_base = code.mul(self._order(code, tile, tiles), self.schedule.rows)
+        self.row_base = code.mul(self._order(code, tile, tiles), self.schedule.row_extent)
         self.smem = llvm.AddressOfOp(code.shared, "shared").result
         self.frame = self.make_frame(code, code.thread())
 
@@ -262,6 +266,7 @@ class TileBlock:
             self.smem,
             code.index(thread),
             scratch=self.function.arena.scratch,
+            packed=self.plan.packed,
         )
         for label, size in self.plan.sizes.items():
             if size != diag.DYNAMIC and label not in (*self.plan.grid, *self.plan.streamed):
@@ -279,14 +284,12 @@ class TileBlock:
         staging = Staging(self.frame, self.plan, self.function.arena, memories)
         region = Region(self.frame, self.plan, staging, self._stream(workspace))
         region.places.update(zip(body.arguments, memories, strict=False))
-        if self.function.is_part:
-            staging.start_fixed()
-            region.run_until(body, self.plan.streams()[0])
-            run_part(region, self.plan.streams()[0], self.part, self._states(workspace))
-            return
         if not self.function.is_join:
             staging.start_fixed()
-        self.store(region, region.run(body), memories)
+        if self.function.is_part:
+            run_part(region, StreamLoop, self.part, self.states(self.frame, workspace))
+        else:
+            self.store(region, region.run(body), memories)
 
     def store(
         self, region: Region, results: Sequence[ir.Value], memories: Sequence[Memory]
@@ -301,8 +304,10 @@ class TileBlock:
     def _stream(self, workspace: ir.Value) -> StreamLowering:
         if not self.function.is_join:
             return lower_stream
-        return lambda region, op: join_parts(region, op, self.parts, self._states(workspace))
+        states = self.states(self.frame, workspace)
+        return lambda region, op: join_parts(region, op, self.parts, states)
 
-    def _states(self, workspace: ir.Value) -> PartStates:
+    def states(self, frame: Frame, workspace: ir.Value) -> PartStates:
+        """The block's place in the workspace, as the threads of a frame use it."""
         elements = part_elements(self.plan, self.schedule.warps, self.schedule.row_blocks)
-        return PartStates(self.frame, workspace, self.number, self.count, elements)
+        return PartStates(frame, workspace, self.number, self.count, elements)

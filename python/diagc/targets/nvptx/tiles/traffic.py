@@ -74,7 +74,7 @@ class _Place:
     @property
     def rows(self) -> int:
         """Rows of the block that exist."""
-        return min(self.schedule.rows, self.sizes[self.row] - self.row_base)
+        return min(self.schedule.row_extent, self.sizes[self.row] - self.row_base)
 
 
 @dataclass
@@ -101,7 +101,7 @@ class _Count:
 
     def _bases(self, *, depend: bool) -> list[tuple[int, int]]:
         """First rows of blocks; where bounds do not depend on rows, all but the last are alike."""
-        rows, step = self.sizes[self.plan.row], self.schedule.rows
+        rows, step = self.sizes[self.plan.row], self.schedule.row_extent
         bases = list(range(0, rows, step))
         if depend or len(bases) < 2:
             return [(base, 1) for base in bases]
@@ -145,7 +145,7 @@ class _Count:
 
     def _results(self) -> int:
         """Every element once; what has no rows is written by each block of rows."""
-        tiles = -(-self.sizes[self.plan.row] // self.schedule.rows)
+        tiles = -(-self.sizes[self.plan.row] // self.schedule.row_extent)
         (*_, end) = diag.function_body(self.plan.kernel).operations
         total = 0
         for wire, value in zip(self.plan.signature.results, end.operands, strict=True):
@@ -189,7 +189,8 @@ class _Count:
             self._span(place, label, label == staged.streamed, chunks, aligned)
             for label in (staged.lines, staged.inner)
         ]
-        return prod(spans) * DTYPES[wire.dtype]
+        packed = self.schedule.packed if self.plan.row in (staged.lines, staged.inner) else 1
+        return packed * prod(spans) * DTYPES[wire.dtype]
 
     def _span(
         self, place: _Place, label: str, streamed: bool, chunks: tuple[int, int], aligned: bool
@@ -200,7 +201,7 @@ class _Count:
             first, last = (x * schedule.chunk for x in chunks)
             return min(last, size) - min(first, size) if aligned else last - first
         if label == self.plan.row:
-            return place.rows if aligned else schedule.rows
+            return place.rows if aligned else schedule.row_extent
         return size if aligned else -(-size // 16) * 16
 
     def _is_aligned(self, staged: Staged) -> bool:
@@ -222,10 +223,9 @@ class _Count:
 
     def _slots(self, value: ir.Value) -> int:
         """Elements of a value in one thread."""
-        labels = self.plan.local(value)
-        rows = 2 * self.schedule.row_blocks if self.plan.row in labels else 1
-        extents = [self._extent(label) for label in labels if label != self.plan.row]
-        return rows * prod(extent // 4 for extent in extents)
+        rows, column = self.plan.shape(value)
+        extent = 4 if column is None else self._extent(column)
+        return (2 * self.schedule.row_blocks if rows else 1) * extent // 4
 
     def _extent(self, label: str) -> int:
         streamed = label in self.plan.streamed
