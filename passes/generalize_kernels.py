@@ -147,12 +147,14 @@ def _canonical_names(
     sizes = diag.join_dims((arguments, dict(axes.sizes)))
     kept = _shared(axes, packed)
     kept |= {x for each in axes.contractions for x in each.broadcast if sizes[x] == 1}
-    wanted = dict.fromkeys((*schedule.grid, schedule.lanes, *axes.streamed))
+    cut = tuple(axis for axis, _ in (*schedule.tiles, *schedule.chunk))
+    walked = tuple(dict.fromkeys((*axes.streamed, *(cut if schedule.tiles else ()))))
+    wanted = dict.fromkeys((*schedule.grid, schedule.lanes, *walked))
     opened = _opened(kernel, {x for x in wanted if x in arguments} - kept, sizes)
     names = {x: f"g{i}" for i, x in enumerate(x for x in schedule.grid if x in opened)}
     if schedule.lanes in opened:
         names[schedule.lanes] = "l"
-    for label in axes.streamed:
+    for label in walked:
         if label in opened:
             names.setdefault(label, _unused("s", names))
     for label, size in sizes.items():

@@ -62,6 +62,7 @@ from diagc.dialects.diag.region_ops import (
     MapOp,
     StreamOp,
     YieldOp,
+    emitted_ops,
     outer_operands,
     walk_ops,
 )
@@ -117,6 +118,7 @@ __all__ = [
     "contract",
     "dims",
     "element_type",
+    "emitted_ops",
     "evaluate_affine",
     "function_body",
     "functions",

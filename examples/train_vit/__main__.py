@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def _trial(weights: str, settings: Settings, seeds: int) -> Trial:
-    def peaks(rest: str | None) -> dict[int, float]:
+    def peaks(rest: str | None) -> dict[int, float]:  # what is not attention is eager in both
         return {
             height * width: peak_of_a_step(weights, (height * PATCH, width * PATCH), rest)
             for height, width in _SHAPES
@@ -55,9 +55,10 @@ def _trial(weights: str, settings: Settings, seeds: int) -> Trial:
 
     return Trial(
         weights,
+        settings.depth,
         train(weights, 0, settings, compiled=True),
         [train(weights, seed, settings, compiled=False) for seed in range(seeds)],
-        peaks(settings.rest),
+        peaks("eager"),
         peaks(None),
     )
 

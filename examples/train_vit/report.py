@@ -31,6 +31,7 @@ class Trial:
 
     Args:
         weights: "softmax" or "spherical".
+        layers: of attention.
         compiled: the run of seed 0.
         eager: runs by seed.
         compiled_peaks: of a training step.
@@ -38,6 +39,7 @@ class Trial:
     """
 
     weights: str
+    layers: int
     compiled: Run
     eager: Sequence[Run]
     compiled_peaks: Peaks
@@ -60,6 +62,8 @@ class Trial:
         """What is not as it has to be, in words."""
         low, high = self.spread
         said = []
+        if self.compiled.streams != self.layers:
+            said.append(f"{self.compiled.streams} of {self.layers} layers of attention are streams")
         if not all(map(isfinite, self.compiled.losses)):
             said.append("a loss is not finite")
         if not self.first <= _ALLOWED:

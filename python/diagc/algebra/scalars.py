@@ -1,8 +1,8 @@
 """Scalar expressions from and to the arith and math ops of a map body.
 
 Reading keeps the real-number meaning only: casts between float types vanish. An op that the laws
-know nothing of becomes a function of its own, named for the op, its type and its attributes, so
-that it can be emitted again.
+know nothing of becomes a function of its own, named for the op, its type and its attributes, which
+is all that it takes to emit it again.
 """
 
 import math

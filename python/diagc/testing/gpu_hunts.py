@@ -1,6 +1,6 @@
 """Mutants of every class of GPU kernels: which there are, and how the simulator fares.
 
-`python -m diagc.testing.gpu_hunts` judges all (five minutes on two cores) and prints tables;
+`python -m diagc.testing.gpu_hunts` judges all (half a minute on two cores) and prints tables;
 `python -m diagc.testing.gpu_hunts gram map` those of some classes. Each kernel runs on several
 inputs: tails on all axes, arrays that begin between multiples of 16 bytes, sizes that tiles divide,
 and sizes of a few.
@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -103,8 +103,8 @@ def _runner(built: GpuModule, sizes: Sizes, placement: Placement) -> Runner:
         arrays.append(array.view(np.bool_) if wire.dtype == "i1" else array)
     out = [place([known[x] or 0 for x in w.labels], w, placement) for w in signature.results]
 
-    def run(text: str) -> Outcome:
-        simulated = SimulatedKernel(kernel, text, OPTIONS)
+    def run(text: str, number: int) -> Outcome:
+        simulated = SimulatedKernel(kernel, text, replace(OPTIONS, environment=number))
         results = zip(call_numpy(simulated, arrays, out), signature.results, strict=True)
         return Outcome([loaded(a, wire.dtype) for a, wire in results], simulated.reports[-1])
 

@@ -76,6 +76,9 @@ SOFTMAX1: Mapping[str, Weights] = {
     ),
     "no maximum": lambda s: s.exp() / (1 + total(s.exp())),
     "no maximum, reciprocal": lambda s: s.exp() * (total(s.exp()) + 1.0).reciprocal(),
+    "zero in front": lambda s: F.pad(s, (1, 0)).softmax(-1)[..., 1:],
+    "zero behind": lambda s: over_sum(shifted(F.pad(s, (0, 1))))[..., :-1],
+    "zeros joined": lambda s: torch.cat([s, torch.zeros_like(s[..., :1])], -1).softmax(-1)[..., :-1],
 }  # fmt: skip
 
 L2: Mapping[str, Weights] = {

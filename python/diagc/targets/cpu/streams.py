@@ -12,7 +12,7 @@ from diagc.targets.cpu.frame import Span
 from diagc.targets.cpu.loops import each_position
 from diagc.targets.cpu.nodes import has_loops, make_node, yielded
 from diagc.targets.cpu.packing import copy
-from diagc.targets.cpu.places import Place, Scratch
+from diagc.targets.cpu.places import Constant, Memory, Place, Scratch, Total
 
 if TYPE_CHECKING:
     from diagc.targets.cpu.tasks import Sinks, Task
@@ -35,6 +35,7 @@ class StreamLoop:
     def emit(self) -> None:
         """States, their initial values, hoisted copies, then the chunks."""
         task, axis = self.task, self.axis
+        self._clear_totals()
         init, body = self.op.regions[0].blocks[0], self.op.regions[1].blocks[0]
         chunk = task.schedule.chunk_of(axis)
         task.frame.spans[axis] = Span(0, 0, chunk)  # scratch needs the extent before the loop
@@ -52,6 +53,25 @@ class StreamLoop:
         place = task.allocate(argument)
         task.places[argument] = place
         return place
+
+    # -- results that are given chunk by chunk -----------------------------------------------------
+    def _totals(self) -> list[Total]:
+        found = (self.task.totals.get(result) for result in self.op.results)
+        return [total for total in found if total is not None]
+
+    def _clear_totals(self) -> None:
+        """The first tile of the lanes begins with 0; all tiles are added to that."""
+        frame, lanes = self.task.frame, self.task.schedule.lanes
+        totals = self._totals()
+        if not totals or lanes is None:
+            return
+
+        def clear() -> None:
+            for total in totals:
+                memory = Memory(total.buffer, total.forms, total.element, total.unit_stride)
+                copy(frame, Constant(0.0, total.element), memory)
+
+        frame.code.when(frame.code.less(frame.base(lanes), 1), clear)
 
     # -- condition -------------------------------------------------------------------------------
     def _condition(self) -> ir.Value | None:
@@ -88,7 +108,10 @@ class StreamLoop:
         ops = [op.operation for op in block.operations]
         wanted: Sinks = {}
         late: list[tuple[ir.Value, Scratch]] = []
-        for given, state in zip(yielded(block), states, strict=True):
+        given_values = yielded(block)
+        for value, total in zip(given_values[len(states) :], self._totals(), strict=False):
+            wanted[value] = [total]
+        for given, state in zip(given_values, states, strict=False):
             value = task.canonical(given)
             if value in wanted or self._must_wait(value, state, ops):
                 late.append((value, state))
