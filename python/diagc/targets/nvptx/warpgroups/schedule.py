@@ -24,9 +24,9 @@ _PRODUCERS = 4
 _NARROW_PANELS = (32, 64)  # bytes of a line
 
 # positions of a chunk and stages, the best first
-_SHAPES = ((128, 2), (112, 2), (96, 2), (64, 3), (64, 2))
+_SHAPES = ((128, 2), (112, 2), (96, 2), (64, 3), (64, 2), (32, 3))
 # few rows wait for memory: short chunks, so that two blocks have room
-_FEW_ROWS = ((64, 3), (64, 2))
+_FEW_ROWS = ((64, 3), (64, 2), (32, 3))
 # of sums and words; ptxas 13 did not spill at 204 (d = 128, chunks of 112), at 224 it did
 _MOST_REGISTERS = 215
 _BLOCK_RESERVE = 1024  # bytes of shared memory that every block takes besides its own
