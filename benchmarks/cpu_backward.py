@@ -79,9 +79,14 @@ def spherical_causal_f32() -> Case:
     return case(spherical_causal, "torch.compile", compiled(spherical_causal), 2.0)
 
 
+def long_inputs(length: int) -> tuple[list[Tensor], Tensor]:
+    """Queries, keys and values of one head, and a cotangent."""
+    *tensors, cotangent = (torch.randn(1, 1, length, 64) for _ in range(4))
+    return tensors, cotangent
+
+
 def spherical_long_f32() -> Case:
-    tensors = [torch.randn(1, 1, LONG, 64) for _ in range(3)]
-    cotangent = torch.randn_like(tensors[0])
+    tensors, cotangent = long_inputs(LONG)
     ours = diagc.compile(spherical, *tensors)
     name = "streamed"
     streamed = diagc.compile(spherical, *tensors, reassociate="off")
@@ -93,11 +98,22 @@ def spherical_long_f32() -> Case:
     )
 
 
+def spherical_linear_f32() -> Case:
+    """Twice the length against the half twice: 1 where the time is linear, 0.5 if quadratic."""
+    tensors, cotangent = long_inputs(LONG)
+    halves, half = long_inputs(LONG // 2)
+    ours = both(diagc.compile(spherical, *tensors, dynamic=False), tensors, cotangent)
+    once = both(diagc.compile(spherical, *halves, dynamic=False), halves, half)
+    name = "half the length, twice"
+    return Case(ours, {name: lambda: (once(), once())}, [Gate(name, 0.8)], None)
+
+
 CASES = {
     "softmax backward f32": softmax_f32,
     "l1 backward f32": l1_f32,
     "spherical causal backward f32": spherical_causal_f32,
     "spherical 16k forward and backward f32": spherical_long_f32,
+    "spherical linear in the length f32": spherical_linear_f32,
 }
 
 if __name__ == "__main__":

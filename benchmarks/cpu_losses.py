@@ -19,10 +19,10 @@ from typing import Any
 
 import torch
 from algebra.norms import linear_cross_entropy, norm_linear_cross_entropy, rms_norm_linear
-from cpu_memory import peak_of
 from harness import measure, save_json
 
 import diagc
+from diagc.testing.memory import peak_of
 
 OURS, COMPILED = "diagc", "torch.compile"
 MB = 1024 * 1024

@@ -5,41 +5,17 @@ outputs. One head's scores alone would be 1 GiB in f32. The limit is 64 MB.
 """
 
 import argparse
-import ctypes
 import sys
-from pathlib import Path
 
 import torch
 from cpu_attention import absolute, causal, softmax, spherical
 from harness import save_json
 
 import diagc
+from diagc.testing.memory import peak_of
 
 HEADS, LENGTH, WIDTH = 4, 16384, 64
 LIMIT_MB = 64.0
-MB = 1024 * 1024
-
-
-def resident() -> float:
-    return status("VmRSS")
-
-
-def peak_of(call: object) -> tuple[float, float]:
-    """Megabytes by which the resident set grows at its peak, and megabytes of the results."""
-    assert callable(call)
-    ctypes.CDLL(None).malloc_trim(0)  # memory that was freed but kept would hide growth
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
-    before = resident()
-    result = call()
-    return status("VmHWM") - before, result.numel() * result.element_size() / MB
-
-
-def status(name: str) -> float:
-    """A value of /proc/self/status in megabytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(name + ":"):
-            return float(line.split()[1]) / 1024
-    raise SystemExit(f"/proc/self/status does not tell {name}")
 
 
 def main() -> int:

@@ -217,10 +217,13 @@ def _of_later_streams(
 
 
 def _streams_too(graph: Graph, op: ir.Operation, axis: str, woven: set[str]) -> bool:
-    """Whether a sum or product runs over `axis` for the same tasks, or over the tasks' axis."""
+    """Whether a sum or product runs over `axis` for the same tasks, or over the tasks' axes.
+
+    Over several at once where queries of grouped heads share a key.
+    """
     along = reduced_axes(op)
-    if len(along) != 1 or is_library(op) or any(map(graph.from_parameters, op.operands)):
+    if not along or is_library(op) or any(map(graph.from_parameters, op.operands)):
         return False
-    if along == [axis]:
+    if axis in along:
         return bool(woven & set(graph.labels(op.results[0])))
-    return along[0] in woven and graph.carries(op.results[0], axis)
+    return woven.issuperset(along) and graph.carries(op.results[0], axis)

@@ -65,6 +65,14 @@ class Signature:
             self._inputs.append({**_derived(facts), "diag.kind": ir.StringAttr.get("user")})
         return found
 
+    def take(self, saved: Sequence[ir.Value]) -> None:
+        """A new argument in the place of each of these values."""
+        for number, value in enumerate(saved):
+            argument = self._block.add_argument(value.type, self._return.location)
+            value.replace_all_uses_with(argument)
+            facts = {"diag.name": f"saved{number}", "diag.kind": "user"}
+            self._inputs.append({key: ir.StringAttr.get(text) for key, text in facts.items()})
+
     def give(self, gradients: Sequence[ir.Value], arguments: Sequence[ir.Value]) -> None:
         """Return the gradients of these arguments instead of the results."""
         with ir.InsertionPoint(self._return), self._return.location:

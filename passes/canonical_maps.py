@@ -12,6 +12,7 @@ from diagc.algebra.simplification import simplified
 from diagc.algebra.wire_terms import WireTerms
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
+from diagc.passes.canonical_selections import distribute_not, move_number_last, widen_selected
 from diagc.passes.cloning import Mapping, clone
 from diagc.passes.kernel_axes import is_index_map
 
@@ -308,7 +309,10 @@ def _multiplied(factors: list[Expr]) -> Expr:
 
 MAP_PATTERNS: dict[str, tuple[Pattern, ...]] = {
     "diag.chunk": (chunk_of_mask,),
-    "diag.map": (inline_literals, drop_identity_map, fuse_maps, separate_mask, simplify_body),
+    "diag.map": (
+        *(inline_literals, drop_identity_map, fuse_maps, separate_mask),
+        *(distribute_not, move_number_last, widen_selected, simplify_body),
+    ),
     "diag.reduce": (contract_product,),
 }
 

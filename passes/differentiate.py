@@ -19,7 +19,8 @@ Each op has one rule (`adjoint_rules.py`, `adjoint_views.py`, `adjoint_maps.py`)
 forward values that are there. A cotangent may lack axes along which it is constant, so the adjoint
 of a sum is nothing at all. A maximum that cancels in every result (that of a safe softmax) is a
 constant (`algebra/shifts.py`). Option `wrt`: names of the arguments whose
-gradients are wanted (`diag.name`, else `arg0`, `arg1` ...); by default all that hold floats.
+gradients are wanted (`diag.name`, else `arg0`, `arg1` ...); by default all that hold floats. What
+`save-statistics` has made results becomes arguments, behind the cotangents.
 
 Requires: normalisers are expanded, streams not derived; run on functions of one block. Kinks have
 the subgradients of torch: a maximum or minimum gives the same share to all hits, |x| and max(x, 0)
@@ -45,6 +46,8 @@ from diagc.passes.adjoint_signature import Signature
 from diagc.passes.base import Pass
 from diagc.passes.canonicalize_diag import erase_dead_ops
 from diagc.passes.cotangents import Cotangents, Values, broadcast
+from diagc.passes.nonpositive import mark_nonpositive
+from diagc.passes.save_statistics import drop_saved
 
 __all__ = ["DifferentiatePass"]
 
@@ -65,11 +68,14 @@ class DifferentiatePass(Pass):
                 remedy="run it at the stage `expanded`",
             )
         block = diag.function_body(op)
+        saved = drop_saved(op)  # no results: what cancels in the others would not cancel in them
         signature = Signature(op)
         wanted = signature.wanted(self.wrt)
         graph = Graph(block)
         last = graph.ops[-1]
         active = _active(graph, wanted)
+        if saved:
+            mark_nonpositive(graph)  # what proves it is no longer there behind arguments
         with ir.InsertionPoint(last), last.location:
             cotangents = Cotangents()
             for result, cotangent in zip(last.operands, signature.add_cotangents(), strict=True):
@@ -77,6 +83,7 @@ class DifferentiatePass(Pass):
                     cotangents.add(result, cotangent)
             _backward(graph, active, cotangents)
             gradients = [_gradient(cotangents, argument) for argument in wanted]
+        signature.take(saved)
         signature.give(gradients, wanted)
         op.attributes[GRADIENT] = ir.UnitAttr.get()
         erase_dead_ops(op)

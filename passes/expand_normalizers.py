@@ -55,14 +55,21 @@ class ExpandNormalizersPass(Pass):
     name: ClassVar[str] = "expand-normalizers"
     empty_rows: str = "zero"
 
-    def run(self, op: ir.Operation) -> None:
-        """Expand every normaliser below `op`."""
+    def __post_init__(self) -> None:
+        """Check the option.
+
+        Raises:
+            PassError: it has another value.
+        """
         if self.empty_rows not in EMPTY_ROWS:
             raise PassError(
                 "bad value for option 'empty-rows' of pass 'expand-normalizers'",
                 expected=" or ".join(EMPTY_ROWS),
                 found=f"'{self.empty_rows}'",
             )
+
+    def run(self, op: ir.Operation) -> None:
+        """Expand every normaliser below `op`."""
         found = [nested for region in op.regions for nested in diag.walk_ops(region)]
         for nested in found:
             if nested.name in diag.NORMALIZER_OPS:

@@ -22,7 +22,9 @@ axes and open sizes, no data moves.
 Requires: kernels carry schedules; run on the module.
 
 Declines: kernels without a schedule are left alone. Axes that no argument has keep their size:
-nothing else would tell it; so do their other names, which a relabel gives or takes.
+nothing else would tell it; so do their other names, which a relabel gives or takes. So do axes of
+one position that an operand of a contraction lacks (the one query of a decoding step): code for one
+row is other than for many.
 """
 
 from dataclasses import dataclass
@@ -37,12 +39,23 @@ from diagc.passes.cloning import nested_ops
 from diagc.passes.kernel_axes import KernelAxes, analyze_kernel
 from diagc.passes.kernel_names import ORIGIN, kernel_name
 from diagc.passes.outlining import AXES, unique_symbol
+from diagc.passes.ranking import RANKING
 from diagc.passes.remarks import DECLINED
 from diagc.passes.schedules import SCHEDULE, Schedule, read_schedule
 
-__all__ = ["GeneralizeKernelsPass", "generalize_kernels", "kernel_key", "kernel_text"]
+__all__ = [
+    "MOST_PACKED",
+    "GeneralizeKernelsPass",
+    "generalize_kernels",
+    "kernel_key",
+    "kernel_text",
+    "opened_copy",
+]
 
-NOTES = (ORIGIN, DECLINED, "diag.done")
+MOST_PACKED = 16
+"""Of `GeneralizeKernelsPass.packed`, for a GPU."""
+
+NOTES = (ORIGIN, DECLINED, "diag.done", RANKING)
 """Attributes for people: two kernels that differ in nothing else are equal."""
 
 
@@ -106,7 +119,19 @@ def _calls(functions: list[ir.Operation]) -> dict[str, list[ir.Operation]]:
 # ---- one kernel --------------------------------------------------------------------------------
 
 
-def _generalize(kernel: ir.Operation, packed: int) -> None:
+def opened_copy(kernel: ir.Operation) -> tuple[ir.Operation, dict[str, int]]:
+    """A copy of a scheduled kernel as it will be for a GPU, and the sizes of what it opens.
+
+    The copy belongs to no module; sizes are those that are known.
+    """
+    copy = kernel.clone()
+    sizes = dict(analyze_kernel(kernel).sizes)
+    names, opened = _generalize(copy, MOST_PACKED)
+    return copy, {names[x]: sizes[x] for x in opened if sizes.get(x, diag.DYNAMIC) >= 0}
+
+
+def _generalize(kernel: ir.Operation, packed: int) -> tuple[dict[str, str], set[str]]:
+    """Rename and open axes; gives the new names, and which axes (by old name) were opened."""
     schedule = read_schedule(kernel)
     assert schedule is not None
     names, opened = _canonical_names(kernel, schedule, packed)
@@ -114,6 +139,7 @@ def _generalize(kernel: ir.Operation, packed: int) -> None:
     kernel.attributes[SCHEDULE] = schedule.renamed(names).to_attr()
     if AXES in kernel.attributes:
         del kernel.attributes[AXES]
+    return names, opened
 
 
 def _canonical_names(
@@ -123,10 +149,10 @@ def _canonical_names(
     arguments = diag.join_dims(diag.dims(v) for v in diag.function_body(kernel).arguments)
     axes = analyze_kernel(kernel)
     sizes = diag.join_dims((arguments, dict(axes.sizes)))
-    kept = _shared(axes, packed)
-    grid = (label for label in schedule.grid if label not in kept)
-    wanted = dict.fromkeys((*grid, schedule.lanes, *axes.streamed))
-    opened = _opened(kernel, {x for x in wanted if x in arguments}, sizes)
+    wanted = dict.fromkeys((*schedule.grid, schedule.lanes, *axes.streamed))
+    single = {x for each in axes.contractions for x in each.broadcast if sizes[x] == 1}
+    kept = single | (_shared(axes, packed) & set(schedule.grid))
+    opened = _opened(kernel, {x for x in wanted if x in arguments} - kept, sizes)
     names = {x: f"g{i}" for i, x in enumerate(x for x in schedule.grid if x in opened)}
     if schedule.lanes in opened:
         names[schedule.lanes] = "l"

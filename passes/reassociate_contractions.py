@@ -80,14 +80,21 @@ class ReassociateContractionsPass(Pass):
     reassociate: str = "auto"
     wide_squares: bool = False
 
-    def run(self, op: ir.Operation) -> None:
-        """Rewrite every chain of the function that gets cheaper, once."""
+    def __post_init__(self) -> None:
+        """Check the option.
+
+        Raises:
+            PassError: it has another value.
+        """
         if self.reassociate not in CHOICES:
             raise PassError(
                 "bad value for option 'reassociate' of pass 'reassociate-contractions'",
                 expected=" or ".join(CHOICES),
                 found=f"'{self.reassociate}'",
             )
+
+    def run(self, op: ir.Operation) -> None:
+        """Rewrite every chain of the function that gets cheaper, once."""
         if self.reassociate == "off":
             return
         for block in op.regions[0].blocks:

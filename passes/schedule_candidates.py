@@ -7,7 +7,7 @@ are is a matter of cost: of registers, of what is computed beyond the end of an 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from diagc.cost import Device, rank
+from diagc.cost import Device, Estimate, rank
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.kernel_axes import analyze_kernel
@@ -20,19 +20,31 @@ from diagc.passes.schedules import (
     vector_of,
 )
 
-__all__ = ["best_schedule", "ranked_schedules"]
+__all__ = ["best_schedule", "compare_schedules", "ranked_schedules", "words"]
 
 CHUNKS = (64, 32, 128, 256)
 """Positions of a streamed axis at a time; within 8 % of each other where they were measured."""
 
 
-def best_schedule(kernel: ir.Operation, device: Device) -> Schedule:
-    """The schedule by rule, with the tile of lanes that is estimated to be the fastest."""
+Ranking = Sequence[tuple[Schedule, Estimate]]
+
+
+def compare_schedules(kernel: ir.Operation, device: Device) -> tuple[Schedule, Ranking]:
+    """The schedule by rule, with the tile of lanes that is estimated to be the fastest.
+
+    Beside it those that were compared, the fastest first; nothing where there is no choice.
+    """
     preferred = choose_schedule(kernel, device)
     usual = TILES[device.registers][0] * vector_of(kernel, device)
     if preferred.mode != "lanes" or preferred.lane_tile != usual:
-        return preferred  # tiles of maps alone are long for another reason
-    return _ranked(kernel, _tiles(preferred, kernel, device), device)[0]
+        return preferred, ()  # tiles of maps alone are long for another reason
+    ranked = _ranked(kernel, _tiles(preferred, kernel, device), device)
+    return ranked[0][0], ranked
+
+
+def best_schedule(kernel: ir.Operation, device: Device) -> Schedule:
+    """The choice of `compare_schedules` alone."""
+    return compare_schedules(kernel, device)[0]
 
 
 def ranked_schedules(kernel: ir.Operation, device: Device) -> Sequence[Schedule]:
@@ -49,7 +61,7 @@ def ranked_schedules(kernel: ir.Operation, device: Device) -> Sequence[Schedule]
             for tile in tiles
             for size in CHUNKS
         ]
-        found += _ranked(kernel, [*tiles, *chunked], device)
+        found += [schedule for schedule, _ in _ranked(kernel, [*tiles, *chunked], device)]
     return tuple(dict.fromkeys(found))
 
 
@@ -62,7 +74,7 @@ def _tiles(schedule: Schedule, kernel: ir.Operation, device: Device) -> list[Sch
     return list(dict.fromkeys([schedule, *(replace(schedule, lane_tile=n) for n in sizes)]))
 
 
-def _ranked(kernel: ir.Operation, schedules: Sequence[Schedule], device: Device) -> list[Schedule]:
+def _ranked(kernel: ir.Operation, schedules: Sequence[Schedule], device: Device) -> Ranking:
     vector = vector_of(kernel, device)
     sizes = dict(analyze_kernel(kernel).sizes)
     cuts = []
@@ -71,4 +83,14 @@ def _ranked(kernel: ir.Operation, schedules: Sequence[Schedule], device: Device)
         if schedule.lanes is not None and sizes[schedule.lanes] == diag.DYNAMIC:
             cut = replace(cut, padded=())  # nobody knows how many lanes will be empty
         cuts.append((schedule, cut))
-    return [schedule for schedule, _estimate in rank(kernel, cuts, device)]
+    return rank(kernel, cuts, device)
+
+
+def words(schedule: Schedule) -> str:
+    """A schedule for people."""
+    chunks = ", ".join(f"{axis} = {size}" for axis, size in schedule.chunk)
+    parts = [f"chunks {chunks}"] if chunks else []
+    if schedule.lanes is not None:
+        kind = "lanes" if schedule.mode == "lanes" else "rows"
+        parts.insert(0, f"{schedule.lane_tile} {kind} of {schedule.lanes}")
+    return ", ".join(parts) or f"vectors along {schedule.mode}"

@@ -19,6 +19,15 @@ and, where a mask inside a stream is monotone in position, the stream is bounded
 positions of the axes `diag.bound_axes`, `diag.lower` the first that is not excluded; both grow with
 every position. A mask with `diag.keep` is true wherever `diag.upper` allows.
 
+For a GPU the kernel also gets the sizes of its tiles in the order in which they are tried, until
+one does not spill (`diag.tiles`). Where schedules were compared, the first few are noted with the
+time that the cost model estimates at the sizes of the program, and what bounds it
+(`diag.ranking`):
+
+    func.func private @stream(...) attributes {diag.kernel, diag.schedule = {...},
+        diag.tiles = [{row_blocks = 2, warps = 4, chunk = 64, stages = 2, ...}, ...],
+        diag.ranking = [{text = "128 rows by 4 warps, ...", seconds = 7e-4, bound = "tensor"}, ...]}
+
 Requires: run on functions; those that are no kernels are left alone.
 
 Declines: a kernel that has a schedule keeps it. A mask bounds nothing when it is not a comparison
@@ -26,6 +35,7 @@ of linear forms of positions, or when an excluded position would still change th
 """
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import ClassVar
 
 from diagc.cost import Device, cpu_device, find_device
@@ -33,11 +43,13 @@ from diagc.dialects import diag
 from diagc.errors import PassError
 from diagc.mlir import ir
 from diagc.passes.base import Pass
-from diagc.passes.schedule_candidates import best_schedule
+from diagc.passes.generalize_kernels import opened_copy
+from diagc.passes.ranking import Ranking, note_ranking
+from diagc.passes.schedule_candidates import compare_schedules, words
 from diagc.passes.schedules import SCHEDULE
 from diagc.passes.stream_bounds import bound_streams
 
-__all__ = ["SelectSchedulePass", "select_schedule"]
+__all__ = ["SelectSchedulePass", "select_schedule", "select_tiles"]
 
 
 @dataclass(frozen=True)
@@ -51,18 +63,25 @@ class SelectSchedulePass(Pass):
     """Name or file of its description; by default that of a usual CPU with such vectors."""
 
     def run(self, op: ir.Operation) -> None:
-        """Decorate one function if it is a kernel."""
-        if diag.is_kernel(op):
-            select_schedule(op, self._device())
-
-    def _device(self) -> Device:
-        """The device, if its vectors are as wide as those that code is made for.
+        """Decorate one function if it is a kernel.
 
         Raises:
             PassError: no device is described that has such vectors.
             UserError: there is no device of this name, or its file is malformed.
         """
+        if not diag.is_kernel(op):
+            return
         found = find_device(self.device) if self.device else None
+        ranked = select_schedule(op, self._cpu(found))
+        if found is not None and found.kind == "gpu":
+            ranked = select_tiles(op, found)
+        note_ranking(op, ranked)
+
+    def _cpu(self, found: Device | None) -> Device:
+        """The device, if it is a CPU whose vectors are as wide as those that code is made for.
+
+        Which axes are shared out, and which are streamed, is the same for all devices.
+        """
         if found is not None and found.limits.get("vector_bytes") == self.vector_bytes:
             return found
         try:
@@ -75,9 +94,38 @@ class SelectSchedulePass(Pass):
             ) from None
 
 
-def select_schedule(kernel: ir.Operation, device: Device) -> None:
-    """Decorate a kernel for a CPU; one that has a schedule keeps it."""
+def select_schedule(kernel: ir.Operation, device: Device) -> Ranking:
+    """Decorate a kernel for a CPU; one that has a schedule keeps it.
+
+    Returns:
+        The schedules that were compared, the chosen one first; nothing where there was no choice.
+    """
     with kernel.context, kernel.location:
         bound_streams(kernel)
-        if SCHEDULE not in kernel.attributes:
-            kernel.attributes[SCHEDULE] = best_schedule(kernel, device).to_attr()
+        if SCHEDULE in kernel.attributes:
+            return ()
+        chosen, ranked = compare_schedules(kernel, device)
+        kernel.attributes[SCHEDULE] = chosen.to_attr()
+        return [(words(each), estimate) for each, estimate in ranked]
+
+
+def select_tiles(kernel: ir.Operation, device: Device) -> Ranking:
+    """Decorate a scheduled kernel with tiles for a GPU; one that has tiles keeps them.
+
+    Returns:
+        As `select_schedule`.
+    """
+    selection = import_module(_SELECTION)
+    if selection.TILES in kernel.attributes:
+        return ()
+    with kernel.context, kernel.location:
+        copy, sizes = opened_copy(kernel)
+        order, ranked = selection.choose_tiles(copy, sizes, device)
+        if order:
+            kernel.attributes[selection.TILES] = selection.tiles_attribute(order)
+        found: Ranking = ranked
+        return found
+
+
+_SELECTION = "diagc.targets.nvptx.selection"
+"""Knows what fits a block; imported by name, for targets import passes."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from diagc.simulator.kernel import CompiledGpuKernel
     from diagc.viz import Drawing
 
-__all__ = ["CompiledFunction", "KernelInfo", "compile", "simulate"]
+__all__ = ["CompiledFunction", "KernelInfo", "chosen_target", "compile", "simulate"]
 
 
 def compile(
@@ -55,7 +55,8 @@ def compile(
         options: fields of `diagc.CompileOptions`, such as `target`, `reassociate`, `validate`.
 
     Raises:
-        UserError: bad arguments, an unknown option, a function that fails on the examples.
+        UserError: bad arguments, an unknown option, a function that fails on the examples, a
+            version of torch that is not supported.
         UnsupportedError: the function depends on values, or writes into its arguments.
         TargetError: no such target on this machine.
     """
@@ -117,10 +118,11 @@ def _options(values: Mapping[str, Any], library: str) -> CompileOptions:
     if library not in _LIBRARIES:
         raise UserError("unknown library", expected="torch or none", found=library)
     options = replace(CompileOptions(**values), library=_LIBRARIES[library])
-    return replace(options, target=_target(options))
+    return replace(options, target=chosen_target(options))
 
 
-def _target(options: CompileOptions) -> str:
+def chosen_target(options: CompileOptions) -> str:
+    """The target that was asked for, by name or by the device that costs are told for."""
     if not options.device:
         return options.target
     from diagc.targets import target_for
@@ -193,6 +195,9 @@ class CompiledFunction:
         `key` says exactly what the function computes, for graphs with calls of it that are cached
         on disk; None makes a unique one. `calls` says what it stands for, when `check` complains.
         """
+        from diagc.runtime.torch_version import require_torch
+
+        require_torch()
         from diagc.runtime.calls import Calls
         from diagc.torch_build import TorchBuild
 
@@ -268,7 +273,7 @@ class CompiledFunction:
                 made.program.report if made.program else None,
                 made.reason,
             )
-            for wanted, made in current.backward.items()
+            for (wanted, _), made in current.backward.items()
         ]
         return replace(current.program.report, gradients=gradients)
 

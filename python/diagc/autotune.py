@@ -5,28 +5,23 @@ kernel's text with its sizes rounded to powers of two, the description of the de
 processor, so that the next program with such a kernel is not measured again.
 """
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 from diagc.cost import UNKNOWN_BATCH, UNKNOWN_SIZE, Device
 from diagc.cost.device_file import device_text
 from diagc.debug import logger
 from diagc.dialects import diag
-from diagc.errors import TargetError
 from diagc.mlir import ir
 from diagc.passes.generalize_kernels import kernel_text
-from diagc.passes.kernel_axes import analyze_kernel
-from diagc.passes.schedule_candidates import ranked_schedules
-from diagc.passes.schedules import SCHEDULE, Schedule, schedule_from
 from diagc.runtime.cache import default_cache
 
 if TYPE_CHECKING:
     from diagc.runtime.program import Program
 
-__all__ = ["MOST_CANDIDATES", "Tuner"]
+__all__ = ["MOST_CANDIDATES", "Choices", "Tuner"]
 
 MOST_CANDIDATES = 6
 """Schedules of a kernel that are measured, the one that the model prefers among them."""
@@ -37,8 +32,37 @@ _TURNS, _RUNS, _SECONDS = 4, 2, 0.1
 _GAIN = 0.97
 """Another schedule is taken only if it needs less than this of the preferred one's time."""
 
+_KIND = {"kind": "schedule"}
+"""Of an entry of the cache."""
+
 Build = Callable[[ir.Module], "Program"]
 Key = Callable[[str], str]
+
+
+class Choices(Protocol):
+    """What a target may choose for its kernels: schedules, or sizes of tiles.
+
+    `attribute` of a kernel holds what was chosen.
+    """
+
+    device: Device
+    attribute: str
+
+    def candidates(self, kernel: ir.Operation) -> Sequence[Any]:
+        """What a kernel may have, the fastest by estimate first."""
+
+    def put(self, kernel: ir.Operation, choice: Any) -> None:
+        """Give it to the kernel."""
+
+    def dump(self, choice: Any) -> str:
+        """A choice as text."""
+
+    def load(self, kernel: ir.Operation, text: str) -> Any:
+        """What `dump` wrote.
+
+        Raises:
+            ValueError, TypeError, KeyError: it is none, or none that the kernel may have.
+        """
 
 
 @dataclass
@@ -48,69 +72,61 @@ class Tuner:
     Args:
         build: compiles a module from that stage on to a program; kernels keep their schedules.
         key: makes a cache key of a text, for this machine.
-        device: that ranks.
+        choices: of the target.
     """
 
     build: Build
     key: Key
-    device: Device
+    choices: Choices
 
     def tune(self, module: ir.Module) -> None:
-        """Give every kernel without a schedule the one that is kept for it, or that wins now.
-
-        Raises:
-            TargetError: the device is a GPU, whose tiles are not schedules.
-        """
-        if self.device.kind != "cpu":
-            raise TargetError(
-                "autotuning measures schedules of kernels for a CPU",
-                found=f"the device '{self.device.name}'",
-                remedy="leave it out: the cost model chooses the tiles of a GPU",
-            )
+        """Give every kernel for which nothing is chosen what is kept for it, or what wins now."""
+        chosen = self.choices.attribute
         found = [op for op in diag.functions(module) if diag.is_kernel(op)]
-        kernels = {diag.symbol_of(op): op for op in found if SCHEDULE not in op.attributes}
+        kernels = {diag.symbol_of(op): op for op in found if chosen not in op.attributes}
         open_ones = {}
         for name, kernel in kernels.items():
             kept = self._kept(kernel)
             if kept is None:
                 open_ones[name] = kernel
             else:
-                _set(kernel, kept)
+                self.choices.put(kernel, kept)
         if open_ones:
             self._measure(module, open_ones)
 
     # -- measuring -------------------------------------------------------------------------------
     def _measure(self, module: ir.Module, kernels: Mapping[str, ir.Operation]) -> None:
-        candidates = {
-            name: ranked_schedules(kernel, self.device)[:MOST_CANDIDATES]
-            for name, kernel in kernels.items()
-        }
+        keys = {name: self._key(kernel) for name, kernel in kernels.items()}
+        found = {name: self.choices.candidates(kernel) for name, kernel in kernels.items()}
+        candidates = {name: few[:MOST_CANDIDATES] for name, few in found.items() if few}
+        if not candidates:
+            return
         programs = [
             self._variant(module, {n: s[min(number, len(s) - 1)] for n, s in candidates.items()})
             for number in range(max(map(len, candidates.values())))
         ]
-        times = {name: [float("inf")] * len(programs) for name in kernels}
+        times = {name: [float("inf")] * len(programs) for name in candidates}
         for _ in range(_TURNS):  # in turns, so that a slow spell of the machine hits all alike
             for number, (program, names) in enumerate(programs):
                 for name, seconds in _times(program, names).items():
                     if name in times:
                         times[name][number] = min(times[name][number], seconds)
-        for name, kernel in kernels.items():
+        for name in candidates:
             best = _fastest(times[name][: len(candidates[name])])
-            schedule = candidates[name][best]
+            choice = candidates[name][best]
             for other, seconds in zip(candidates[name], times[name], strict=False):
                 logger("autotune").info("%s: %.3f ms with %s", name, seconds * 1e3, other)
-            self._keep(kernel, schedule)  # under the text of the kernel without a schedule
-            _set(kernel, schedule)
+            default_cache().put(keys[name], self.choices.dump(choice).encode(), _KIND)
+            self.choices.put(kernels[name], choice)
 
     def _variant(
-        self, module: ir.Module, chosen: Mapping[str, Schedule]
+        self, module: ir.Module, chosen: Mapping[str, Any]
     ) -> "tuple[Program, list[tuple[str, int]]]":
-        """A program with such schedules, and which of its kernels came of which of the module's."""
+        """A program with such choices, and which of its kernels came of which of the module's."""
         variant = ir.Module.parse(str(module.operation.get_asm(enable_debug_info=True)))
         for op in diag.functions(variant):
             if diag.symbol_of(op) in chosen:
-                _set(op, chosen[diag.symbol_of(op)])
+                self.choices.put(op, chosen[diag.symbol_of(op)])
         before = _callees(variant)
         program = self.build(variant)
         numbers = {kernel.name: number for number, kernel in enumerate(program.report.kernels)}
@@ -120,28 +136,20 @@ class Tuner:
     # -- what is kept ----------------------------------------------------------------------------
     def _key(self, kernel: ir.Operation) -> str:
         text = shape_class(kernel_text(kernel))
-        return self.key("\n".join(("autotune", device_text(self.device, ""), text)))
+        return self.key("\n".join(("autotune", device_text(self.choices.device, ""), text)))
 
-    def _kept(self, kernel: ir.Operation) -> Schedule | None:
-        """The schedule of an entry; one that cannot be read, or does not fit, is removed."""
+    def _kept(self, kernel: ir.Operation) -> Any | None:
+        """The choice of an entry; one that cannot be read, or does not fit, is removed."""
         key = self._key(kernel)
         entry = default_cache().get(key)
         if entry is None:
             return None
         try:
-            schedule = schedule_from(json.loads(entry.payload))
-            known = set(dict(analyze_kernel(kernel).sizes))
-            if not set(schedule.axes) <= known:
-                raise ValueError(f"it names the axes {schedule.axes}")
-            return schedule
+            return self.choices.load(kernel, entry.payload.decode())
         except (ValueError, TypeError, KeyError) as error:
             logger("cache").warning("removed a schedule that cannot be used: %s", error)
             default_cache().remove(key)
             return None
-
-    def _keep(self, kernel: ir.Operation, schedule: Schedule) -> None:
-        payload = json.dumps(asdict(schedule)).encode()
-        default_cache().put(self._key(kernel), payload, {"kind": "schedule"})
 
 
 def _times(program: "Program", names: Sequence[tuple[str, int]]) -> dict[str, float]:
@@ -167,11 +175,6 @@ def _fastest(times: Sequence[float]) -> int:
     """The number of the least time, the first if no other gains enough over it."""
     best = min(range(len(times)), key=times.__getitem__)
     return best if times[best] < _GAIN * times[0] else 0
-
-
-def _set(kernel: ir.Operation, schedule: Schedule) -> None:
-    with kernel.context:
-        kernel.attributes[SCHEDULE] = schedule.to_attr()
 
 
 def _callees(module: ir.Module) -> list[str]:

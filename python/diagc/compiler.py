@@ -78,8 +78,12 @@ DIAG_STAGES = (
     # divisions leave contractions: they join the tail, where they are cheap
     Stage("fused", ("fuse-normalization", "canonicalize-diag")),
     # only where gradients are asked for (option `wrt`): the results give way to them; first chains
-    # get their cheap order, for derivatives of a short chain are short chains
-    Stage("differentiated", ("reassociate-contractions", "differentiate", "canonicalize-diag")),
+    # get their cheap order, for derivatives of a short chain are short chains. With option `saves`
+    # the function gives statistics for its gradients, which take them
+    Stage(
+        "differentiated",
+        ("reassociate-contractions", "save-statistics", "differentiate", "canonicalize-diag"),
+    ),
     # before streams are derived: a chain that is cheap another way round needs none
     Stage("reassociated", ("reassociate-contractions", "canonicalize-diag")),
     # scales leave streams once it is known which operand does not stream
@@ -140,12 +144,11 @@ def pipeline_steps(
     wanted = {name: getattr(options, name) for name in PASS_OPTIONS}
     target = get_target(options.target)
     wanted.update({"device": _schedule_device(target, options), **target.pass_options()})
-    wanted["wide_squares"] = bool(options.wrt)
+    wanted["wide_squares"] = bool(options.wrt) or options.saves
     steps: list[Step] = []
     begin = 0 if after is None else stage_names().index(after) + 1
     for stage in DIAG_STAGES[begin:]:
-        skipped = stage.name == _DIFFERENTIATED and not options.wrt
-        passes = () if skipped else stage.passes
+        passes = _passes(stage, options)
         steps += [Step(stage.name, name, _nested(name, wanted)) for name in passes]
         if options.validate and passes:
             steps.append(Step(stage.name, VerifyLabelsPass.name, VerifyLabelsPass.name))
@@ -156,8 +159,8 @@ def pipeline_steps(
 
 def _schedule_device(target: Target, options: CompileOptions) -> str:
     """The device that schedules are chosen for, if another than a usual one is known."""
-    if target.kind != "cpu":
-        return ""
+    if target.kind == "gpu":
+        return options.device or target.describe().name
     from diagc.cost.device_catalog import THIS_CPU, measured_device
 
     return options.device or (THIS_CPU if measured_device() else "")
@@ -176,8 +179,19 @@ def _nested(name: str, options: Mapping[str, Any]) -> str:
 PASS_OPTIONS = ("reassociate", "library", "empty_rows", "wrt")
 """Compile options that are options of passes too, under the same names."""
 
+
 _DIFFERENTIATED = "differentiated"
-"""The stage that is passed over where no gradients are asked for."""
+"""The stage of what only gradients need."""
+
+
+def _passes(stage: Stage, options: CompileOptions) -> list[str]:
+    """The passes of a stage; those that only gradients need where they are asked for."""
+    if stage.name != _DIFFERENTIATED:
+        return list(stage.passes)
+    unwanted = {"save-statistics": not options.saves, "differentiate": not options.wrt}
+    if all(unwanted.values()):
+        return []
+    return [name for name in stage.passes if not unwanted.get(name, False)]
 
 
 def run_pipeline(
@@ -310,7 +324,8 @@ def _program_key(module: ir.Module, target: Target, options: CompileOptions) -> 
     if wants_passes or prints or text_key is None:
         return None
     # not `pipeline_text`, which imports all passes
-    passes = [*DIAG_STAGES, *((name, getattr(options, name)) for name in PASS_OPTIONS)]
+    names = (*PASS_OPTIONS, "saves")
+    passes = [*DIAG_STAGES, *((name, getattr(options, name)) for name in names)]
     passes += [
         ("autotune", options.autotune),
         ("off", options.kernels_off),
@@ -403,7 +418,8 @@ def _tune(module: ir.Module, target: Target, options: CompileOptions, externs: E
         run_pipeline(variant, options, after=_FORMED)
         return _link(variant, target, options, externs, "variant", _Clock())[0]
 
-    Tuner(build, target.load().text_key, target.describe(options.device)).tune(module)
+    code = target.load()
+    Tuner(build, code.text_key, code.choices(target.describe(options.device))).tune(module)
 
 
 class _Clock:

@@ -7,6 +7,7 @@ from pathlib import Path
 from diagc.compiler import Step, find_entry, pipeline_steps, stage_names
 from diagc.context import make_context
 from diagc.errors import UserError
+from diagc.files import as_path
 from diagc.mlir import ir
 from diagc.options import CompileOptions, use
 from diagc.passes.pipeline import Pipeline
@@ -42,7 +43,7 @@ def draw(
             cannot be written.
     """
     if path is not None:
-        check_suffix(Path(path))  # before anything that takes long
+        check_suffix(as_path(path, "a drawing"))  # before anything that takes long
     options = replace(options, target=get_target(options.target).spec)
     steps = steps_until(options, after, before)
     with make_context(), use(options), ir.Location.unknown():

@@ -1,4 +1,4 @@
-"""Reads and writes the files that a command line names; '-' is standard input or output."""
+"""Names of files, and what a command line reads and writes; '-' is standard input or output."""
 
 import os
 import sys
@@ -6,9 +6,34 @@ from pathlib import Path
 
 from diagc.errors import UserError
 
-__all__ = ["STANDARD", "read_text", "relative_to_here", "write_text"]
+__all__ = ["STANDARD", "as_path", "read_text", "relative_to_here", "write_text"]
 
 STANDARD = "-"
+
+
+def as_path(value: object, what: str) -> Path:
+    """The path that a caller of a public function gave.
+
+    Args:
+        value: a string or path.
+        what: it is of, such as "a package", for the message.
+
+    Raises:
+        UserError: it is neither, or names no file, as '' and '/' do.
+    """
+    expected, text = f"the path of {what}, as a str or pathlib.Path", None
+    if isinstance(value, str | os.PathLike):
+        text = os.fspath(value)
+    if not isinstance(text, str):
+        raise UserError("this is no path", expected=expected, found=_shown(value))
+    if "\0" in text or not Path(text).name:
+        raise UserError("this path names no file", expected=expected, found=repr(text))
+    return Path(text)
+
+
+def _shown(value: object) -> str:
+    kind = type(value).__name__
+    return f"{value!r} of type {kind}" if isinstance(value, int | bytes) else kind
 
 
 def read_text(file: str) -> str:

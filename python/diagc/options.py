@@ -44,6 +44,8 @@ class CompileOptions:
     wrt: tuple[str, ...] = ()
     """Names of arguments whose gradients are computed in place of the results, from cotangents of
     the float results, which are further arguments; none: the results."""
+    saves: bool = False
+    """Whether the program gives, behind its results, what that of its gradients takes."""
     float32_matmul_precision: str = "highest"
     """Products of f32 on tensor cores, as torch names them: `highest` f32's digits, `high` and
     `medium` those of tf32 (relative error 2**-11 of each operand). Other code has f32's."""
@@ -87,7 +89,10 @@ class CompileOptions:
 
 def option_names() -> list[str]:
     """The options that users may give for a function, which gives its own results, no gradients."""
-    return [option.name for option in fields(CompileOptions) if option.name != "wrt"]
+    return [option.name for option in fields(CompileOptions) if option.name not in _OF_GRADIENTS]
+
+
+_OF_GRADIENTS = ("wrt", "saves")
 
 
 _CURRENT: ContextVar[CompileOptions | None] = ContextVar("diagc_options", default=None)

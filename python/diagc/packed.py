@@ -1,11 +1,14 @@
 """Attention over packed sequences: documents of many lengths behind each other, without padding.
 
-`cu_seqlens` is where documents start, and the end: (0, 3, 5) for documents of 3 and 2 tokens. Which
-document a token is in is a vector; the kernel compares it while it streams, and no mask of tokens
-by tokens is stored. Keys of other documents are read and left out, not skipped.
+`cu_seqlens` is where documents start, and the end: (0, 3, 5) for documents of 3 and 2 tokens. Where
+its values are at hand, a program of open length runs once for each document, on views, and no key
+of another is read. Where they are not (in a graph of torch's, on a GPU), the kernel compares the
+numbers of documents while it streams: keys of others are read and left out. No mask is stored.
 """
 
+from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["document_ids", "packed_attention"]
 
 Tensor = torch.Tensor
+
+_PAIRS_OF_A_CALL = 1000
+"""A call more takes about as long as so many pairs of a query and a key of 8 heads."""
 
 
 def document_ids(cu_seqlens: Tensor, total: int) -> Tensor:
@@ -65,12 +71,19 @@ def packed_attention(
     if cu_seqlens is None:
         raise UserError("packed tensors need cu_seqlens", expected="where documents start")
     _check_shapes(query, key, value)
-    _check_starts(cu_seqlens, query)
+    starts = _checked_starts(cu_seqlens, query)
+    dtypes = query.dtype, key.dtype, value.dtype
+    if starts is not None and _is_apart(starts):
+        lengths = [end - start for start, end in pairwise(starts)]
+        one = _compiled(_document, dtypes)
+        documents = zip(*(x.split(lengths) for x in (query, key, value)), strict=True)
+        return torch.cat([one(q, k, v, causal, scale) for q, k, v in documents if q.shape[0]])
     ids = document_ids(cu_seqlens, query.shape[0])
     if torch.compiler.is_compiling():
         return _attention(query, key, value, ids, causal, scale)
-    dtypes = query.dtype, key.dtype, value.dtype, ids.dtype
-    found: Tensor = _compiled(dtypes)(query, key, value, ids, causal, scale)
+    found: Tensor = _compiled(_attention, (*dtypes, ids.dtype))(
+        query, key, value, ids, causal, scale
+    )
     return found
 
 
@@ -99,26 +112,43 @@ def _check_shapes(query: Tensor, key: Tensor, value: Tensor) -> None:
         raise UserError("query and key do not fit", expected=expected, found=found)
 
 
-def _check_starts(cu_seqlens: Tensor, query: Tensor) -> None:
-    """Values are looked at on the CPU only: elsewhere that would wait for the device."""
+def _checked_starts(cu_seqlens: Tensor, query: Tensor) -> list[int] | None:
+    """Where documents start, and the end; None on a GPU, for that would wait for it."""
     integers = cu_seqlens.dtype in (torch.int32, torch.int64)
     if cu_seqlens.dim() != 1 or not integers or cu_seqlens.device != query.device:
         expected = f"a vector of int32 or int64 on {query.device}"
         found = f"{cu_seqlens.dtype} {tuple(cu_seqlens.shape)} on {cu_seqlens.device}"
         raise UserError("cu_seqlens cannot be that", expected=expected, found=found)
     if cu_seqlens.device.type != "cpu" or torch.compiler.is_compiling():
-        return
-    starts = cu_seqlens.tolist()
+        return None
+    starts: list[int] = cu_seqlens.tolist()
     ends = starts[:1] + starts[-1:]
     if ends != [0, query.shape[0]] or sorted(starts) != starts:
         expected = f"positions that ascend from 0 to {query.shape[0]}, the number of tokens"
         raise UserError("cu_seqlens are not documents", expected=expected, found=starts)
+    return starts
+
+
+def _is_apart(starts: Sequence[int]) -> bool:
+    """Whether calls by document are worth their overhead."""
+    lengths = [end - start for start, end in pairwise(starts) if end > start]
+    skipped = sum(lengths) ** 2 - sum(length**2 for length in lengths)
+    return skipped > _PAIRS_OF_A_CALL * len(lengths)
 
 
 @cache
-def _compiled(dtypes: tuple[torch.dtype, ...]) -> "CompiledFunction":
+def _compiled(function: Callable[..., Tensor], dtypes: tuple[Any, ...]) -> "CompiledFunction":
     """One function for each kind of tensors, for programs are of one dtype."""
-    return compile(_attention)
+    return compile(function, dynamic=True if function is _document else None)
+
+
+def _document(
+    query: Tensor, key: Tensor, value: Tensor, causal: bool, scale: float | None
+) -> Tensor:
+    q, k, v = (x.transpose(0, 1) for x in (query, key, value))
+    grouped = q.shape[0] != k.shape[0]
+    found = scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale, enable_gqa=grouped)
+    return found.transpose(0, 1)
 
 
 def _attention(

@@ -84,8 +84,20 @@ class TorchBuild:
             axes=axes,
         )
 
+    def saving(self, specialization: "Specialization") -> "Program | None":
+        """Compile the imported module to give what gradients take; see `Specialization.saving`."""
+        if specialization.program.externs:  # no program of gradients either
+            return None
+        program = self._compile_again(specialization, replace(self.options, saves=True), self.name)
+        more = len(program.outputs) > len(specialization.program.outputs)
+        return program if more and not program.report.fall_back else None
+
     def gradients(
-        self, arguments: "Arguments", specialization: "Specialization", wanted: Sequence[int]
+        self,
+        arguments: "Arguments",
+        specialization: "Specialization",
+        wanted: Sequence[int],
+        saved: bool,
     ) -> "Program":
         """Differentiate the imported module, and compile; see `diagc.runtime.calls.Build`.
 
@@ -96,18 +108,24 @@ class TorchBuild:
         """
         self._check_gradients(arguments, specialization, wanted)
         names = tuple(specialization.program.inputs[number].name for number in wanted)
-        with make_context(), ir.Location.unknown():
-            program = compile_module(
-                ir.Module.parse(specialization.source_ir),
-                self.options.target,
-                replace(self.options, wrt=names),
-                externs=specialization.program.externs,
-                name=f"gradients of {self.name}",
-            )
+        options = replace(self.options, wrt=names, saves=saved)
+        program = self._compile_again(specialization, options, f"gradients of {self.name}")
         if program.report.fall_back:
             reasons = (kernel.fall_back for kernel in program.report.kernels if kernel.fall_back)
             raise UnsupportedError("a kernel of the gradients", reason=next(reasons))
         return program
+
+    def _compile_again(
+        self, specialization: "Specialization", options: CompileOptions, name: str
+    ) -> "Program":
+        with make_context(), ir.Location.unknown():
+            return compile_module(
+                ir.Module.parse(specialization.source_ir),
+                options.target,
+                options,
+                externs=specialization.program.externs,
+                name=name,
+            )
 
     def _check_gradients(
         self, arguments: "Arguments", specialization: "Specialization", wanted: Sequence[int]

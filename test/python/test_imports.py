@@ -77,6 +77,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
     "torch": (
         *("frontend/torch/", "runtime/", "torch_backend/", "integrations/", "commands/"),
         *("testing/fake_cuda.py", "testing/models.py", "testing/library_models.py", "packed.py"),
+        "testing/own_rule.py",
     ),
     "torch_mlir": ("mlir.py",),
     "mlir": ("mlir.py",),

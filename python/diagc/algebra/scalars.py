@@ -1,7 +1,8 @@
 """Scalar expressions from and to the arith and math ops of a map body.
 
 Reading keeps the real-number meaning only: casts between float types vanish. An op that the laws
-know nothing of becomes a function of its own, named for the op and its attributes.
+know nothing of becomes a function of its own, named for the op, its type and its attributes, so
+that it can be emitted again.
 """
 
 import math
@@ -248,8 +249,34 @@ def _emit(
         if expr.op == CONSTANT:
             done[expr] = arith.constant(type_, float(expr.value or 0.0))
         elif expr.op not in _BUILDERS:
-            raise ValueError(f"no op computes '{expr.op}'")
+            done[expr] = _emit_opaque(expr, values, type_, done)
         else:
             args = [_emit(arg, values, type_, done) for arg in expr.args]
             done[expr] = _BUILDERS[expr.op](*args)
     return done[expr]
+
+
+def _emit_opaque(
+    expr: Expr, values: Mapping[str, ir.Value], type_: ir.Type, done: dict[Expr, ir.Value]
+) -> ir.Value:
+    """An op that was read as a function of its own; floats are of `type_` whatever they were."""
+    name, _, rest = expr.op.partition(":")
+    result, _, attributes = rest.partition(":")
+    if not result:
+        raise ValueError(f"no op computes '{expr.op}'")
+    typed = [_emit(arg, values, type_, done) for arg in expr.args if arg.op != CONSTANT]
+    like = typed[0].type if typed else type_
+    args = [
+        _typed_constant(arg, like) if arg.op == CONSTANT else _emit(arg, values, type_, done)
+        for arg in expr.args
+    ]
+    was = ir.Type.parse(result)
+    pairs = [text.split("=", 1) for text in re.split(r",(?=\w+=)", attributes) if text]
+    found = {key: ir.Attribute.parse(text) for key, text in pairs}
+    types = [type_ if isinstance(was, ir.FloatType) else was]
+    return ir.Operation.create(name, results=types, operands=args, attributes=found).result
+
+
+def _typed_constant(expr: Expr, type_: ir.Type) -> ir.Value:
+    number = float(expr.value or 0.0)
+    return arith.constant(type_, number if isinstance(type_, ir.FloatType) else int(number))

@@ -12,7 +12,7 @@ from diagc.cost.device_catalog import (
     known_devices,
     machine_device,
 )
-from diagc.cost.estimate import Estimate, estimate
+from diagc.cost.estimate import Estimate, Estimator, estimate
 from diagc.cost.kernels import Cost, kernel_cost, sizes_of_call
 from diagc.cost.ops import (
     UNKNOWN_BATCH,
@@ -38,6 +38,7 @@ __all__ = [
     "Decoration",
     "Device",
     "Estimate",
+    "Estimator",
     "Level",
     "LevelUse",
     "Rate",

@@ -16,6 +16,7 @@ class Level:
         bandwidth: bytes per second that all its instances give to what is faster, together.
         shared_by: "unit", each core or multiprocessor has one, or "device", there is one.
         source: where the figures are from.
+        latency: seconds until a read that waits for nothing else is answered; 0 where not known.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Level:
     bandwidth: float
     shared_by: str = "device"
     source: str = ""
+    latency: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse a level that holds or moves nothing."""
@@ -35,8 +37,10 @@ class Rate:
     """What all units of a device do in a second on one pipe, for one element type.
 
     Args:
-        pipe: "tensor" and "fma" count FLOPs, a multiply-add as two; "special" counts results of
-            exponentials and other functions that are no addition or multiplication.
+        pipe: "tensor", "mma" and "fma" count FLOPs, a multiply-add as two: of tensor cores at best,
+            of tensor cores by instructions of a single warp, where these are slower, of vector
+            units. "special" counts results of exponentials and other functions that are no addition
+            or multiplication.
         dtype: such as "f32".
         per_second: at best.
         source: where the figure is from.

@@ -18,10 +18,11 @@ name = "memory"
 bytes = 141e9
 bandwidth = 4.8e12                # bytes per second of all instances
 shared_by = "device"              # or "unit"
+latency = 228e-9                  # seconds; may be left out
 source = "datasheet"
 
 [[rate]]
-pipe = "tensor"                   # or "fma", "special"
+pipe = "tensor"                   # or "mma", "fma", "special"
 dtype = "bf16"
 per_second = 989.4e12             # of all units
 source = "datasheet"
@@ -44,7 +45,8 @@ __all__ = ["device_text", "parse_device", "read_device"]
 
 KINDS = ("cpu", "gpu")
 SHARED_BY = ("unit", "device")
-PIPES = ("tensor", "fma", "special")
+LEVEL = ("name", "bytes", "bandwidth", "shared_by", "latency", "source")
+PIPES = ("tensor", "mma", "fma", "special")
 LIMITS = {
     "cpu": ("vector_bytes", "vector_registers", "fma_in_flight"),
     "gpu": ("registers", "registers_per_thread", "shared_per_block", "threads", "blocks"),
@@ -115,8 +117,9 @@ class _Reader:
                 entry.number("bandwidth"),
                 entry.choice("shared_by", SHARED_BY),
                 entry.source(sources),
+                entry.number("latency") if "latency" in entry.table else 0.0,
             )
-            for entry in self.entries("level", "name", "bytes", "bandwidth", "shared_by", "source")
+            for entry in self.entries("level", *LEVEL)
         ]
         if found[-1].name != "memory":
             raise self.error("level", 'a last level with the name "memory"', repr(found[-1].name))
@@ -223,6 +226,8 @@ def device_text(device: Device, source: str) -> str:
     for level in device.levels:
         fields = {"name": level.name, "bytes": level.size, "bandwidth": level.bandwidth}
         fields |= {"shared_by": level.shared_by, "source": "all"}
+        if level.latency:
+            fields["latency"] = level.latency
         blocks.append(_table("[[level]]", fields))
     for rate in device.rates:
         fields = {"pipe": rate.pipe, "dtype": rate.dtype, "per_second": rate.per_second}

@@ -6,10 +6,11 @@ that the resources take is a lower bound that none of them can hide.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil, prod
+from math import ceil
 
 from diagc.cost.accesses import Accesses
-from diagc.cost.device import Device
+from diagc.cost.device import Device, Level
+from diagc.cost.occupancy import Occupancy, occupancy_of, steps_of_task
 from diagc.cost.ops import Sizes
 from diagc.cost.registers import slowdown
 from diagc.cost.transfers import Decoration, LevelUse, level_uses
@@ -17,6 +18,10 @@ from diagc.cost.work import KernelWork, Work
 from diagc.mlir import ir
 
 __all__ = ["Estimate", "Estimator", "estimate", "pipe_seconds"]
+
+LATENCY, TURNS = "latency", "turns"
+"""Resources of a GPU besides pipes and levels: waits for memory that nothing hides, warps that are
+too few to keep several pipes busy at a time."""
 
 _TENSOR_DTYPES = {"f32": "tf32"}
 """What tensor cores take for a dtype."""
@@ -28,8 +33,9 @@ class Estimate:
 
     Args:
         device: its name.
-        launch: seconds.
-        resources: seconds by pipe ("fma", "tensor", "special") and level ("memory", ...).
+        launch: seconds, with what joins the parts of a stream.
+        resources: seconds by pipe ("fma", "tensor", "special") and level ("memory", ...), and of
+            a GPU by `LATENCY` and `TURNS`.
         levels: H and M.
         work: what is computed.
     """
@@ -44,6 +50,17 @@ class Estimate:
     def seconds(self) -> float:
         """T, at least."""
         return self.launch + max(self.resources.values(), default=0.0)
+
+    @property
+    def likely(self) -> float:
+        """What schedules are ranked by: resources that are busy all the time disturb each other.
+
+        Pipes and levels add up by their fourth powers: two that are equally busy take 1.2 times as
+        long as one, one that is half as busy as another adds 1.5 %.
+        """
+        shared = (t for name, t in self.resources.items() if name not in (LATENCY, TURNS))
+        waits = max(self.resources.get(LATENCY, 0.0), self.resources.get(TURNS, 0.0))
+        return self.launch + max(waits, sum(t**4 for t in shared) ** 0.25)
 
     @property
     def bound(self) -> str:
@@ -85,28 +102,78 @@ class Estimator:
         """Look at nothing yet."""
         self._device = device
         self._accesses = Accesses(kernel, sizes or {})
-        self._work = KernelWork(self._accesses)
+        self._whole = KernelWork(self._accesses)
+        self._works: dict[object, Work] = {}
+        self._levels: dict[object, tuple[LevelUse, ...]] = {}
 
     def estimate(self, decoration: Decoration) -> Estimate:
         """What one call needs when it is cut so."""
-        return _estimate(self._accesses, self._work, decoration, self._device)
+        work, levels = self._work(decoration), self._level_uses(decoration)
+        return _estimate(self._accesses, work, levels, decoration, self._device)
+
+    def _work(self, cut: Decoration) -> Work:
+        key = _items(cut.groups), _items(cut.chunks)
+        if key not in self._works:
+            self._works[key] = self._whole.under(cut.groups, cut.chunks)
+        return self._works[key]
+
+    def _level_uses(self, cut: Decoration) -> tuple[LevelUse, ...]:
+        sizes = _items(cut.groups), _items(cut.chunks), _items(cut.in_registers)
+        key = sizes, cut.concurrent, cut.parts
+        if key not in self._levels:
+            self._levels[key] = level_uses(self._accesses, cut, self._device)
+        return self._levels[key]
+
+
+def _items(sizes: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    return tuple(sizes.items())
 
 
 def _estimate(
-    accesses: Accesses, whole: KernelWork, decoration: Decoration, device: Device
+    accesses: Accesses,
+    work: Work,
+    levels: tuple[LevelUse, ...],
+    decoration: Decoration,
+    device: Device,
 ) -> Estimate:
-    work = whole.under(decoration.groups, decoration.chunks)
-    levels = level_uses(accesses, decoration, device)
-    idle = _idle(accesses.extents, decoration, device)
-    padding = _padding(accesses.extents, decoration)
-    seconds = {
-        pipe: time * idle * padding for pipe, time in pipe_seconds(work, decoration, device).items()
-    }
+    fill = occupancy_of(accesses, decoration, device)
+    idle = fill.idle if decoration.groups else 1.0  # nothing is said of tasks
+    factor = idle * _padding(accesses, decoration)
+    pipes = {k: time * factor for k, time in pipe_seconds(work, decoration, device).items()}
+    seconds = dict(pipes)
     known = 0 if decoration.in_registers else 1
     for use, level in zip(levels[known:], device.levels[known:], strict=True):
-        factor = idle if level.shared_by == "unit" else 1.0
-        seconds[level.name] = use.traffic.total / level.bandwidth * factor
-    return Estimate(device.name, device.launch_seconds, seconds, levels, work)
+        seconds[level.name] = use.traffic.total / level.bandwidth
+        if _is_by_unit(level, device):
+            seconds[level.name] *= idle
+    steps = steps_of_task(accesses, decoration)
+    waits = fill.waits(steps, decoration.ahead, device.levels[-1].latency)
+    turns = fill.turns(pipes, decoration.warps)
+    seconds |= {name: time for name, time in ((LATENCY, waits), (TURNS, turns)) if time}
+    launch = device.launch_seconds + _join_seconds(fill, decoration, device)
+    return Estimate(device.name, launch, seconds, levels, work)
+
+
+def _is_by_unit(level: Level, device: Device) -> bool:
+    """Whether a unit gets no more of a level's bandwidth than its share, however idle others are.
+
+    What multiprocessors read of a level behind them comes through ports of their own.
+    """
+    return level.shared_by == "unit" or (device.kind == "gpu" and level is not device.levels[-1])
+
+
+def _join_seconds(fill: Occupancy, decoration: Decoration, device: Device) -> float:
+    """The launch that joins what the parts of a stream leave: one part after the other.
+
+    States were just written, so that they come from the level in front of main memory.
+    """
+    if decoration.parts == 1 or not decoration.states:
+        return 0.0
+    level = device.levels[-2]
+    tasks = Occupancy(fill.tasks // decoration.parts, fill.units, fill.concurrent, fill.counted)
+    moved = 2 * fill.tasks * decoration.states / level.bandwidth * tasks.idle
+    waits = tasks.rounds * decoration.parts * level.latency
+    return device.launch_seconds + max(moved, waits)
 
 
 def pipe_seconds(work: Work, decoration: Decoration, device: Device) -> dict[str, float]:
@@ -117,7 +184,7 @@ def pipe_seconds(work: Work, decoration: Decoration, device: Device) -> dict[str
     seconds = dict.fromkeys(("tensor", "fma", "special"), 0.0)
     factor = slowdown(decoration.tile_vectors, device) if decoration.tile_vectors else 1.0
     for dtype, flops in work.products.items():
-        tensor = device.rate("tensor", _TENSOR_DTYPES.get(dtype, dtype))
+        tensor = _tensor_rate(dtype, decoration, device)
         if tensor is not None and decoration.tensor and dtype != "f64":
             seconds["tensor"] += flops / tensor
         else:
@@ -131,23 +198,19 @@ def pipe_seconds(work: Work, decoration: Decoration, device: Device) -> dict[str
     return {pipe: time for pipe, time in seconds.items() if time}
 
 
-def _idle(extents: Mapping[str, int], decoration: Decoration, device: Device) -> float:
-    """How much longer it takes because the last round of tasks does not fill all units."""
-    if not decoration.groups:
-        return 1.0  # nothing is said of tasks
-    groups = decoration.groups.items()
-    tasks = decoration.parts * prod(
-        ceil(extents[axis] / step) for axis, step in groups if axis in extents
-    )
-    slots = device.units * decoration.concurrent
-    return ceil(tasks / slots) * slots / max(tasks, 1)
+def _tensor_rate(dtype: str, decoration: Decoration, device: Device) -> float | None:
+    """FLOP/s of tensor cores; None where there are none."""
+    name = _TENSOR_DTYPES.get(dtype, dtype)
+    single = None if decoration.warpgroups else device.rate("mma", name)
+    return single or device.rate("tensor", name)
 
 
-def _padding(extents: Mapping[str, int], decoration: Decoration) -> float:
-    """How much more is computed than there is, at the ends of grouped axes."""
+def _padding(accesses: Accesses, decoration: Decoration) -> float:
+    """How much more is computed than there is, at the ends of grouped and streamed axes."""
     found = 1.0
     for axis in decoration.padded:
-        size, step = extents.get(axis, 0), decoration.groups[axis]
+        size = accesses.extents.get(axis, 0)
+        step = decoration.groups.get(axis) or decoration.chunks[axis]
         if size:
             found *= ceil(size / step) * step / size
     return found

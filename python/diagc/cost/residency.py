@@ -8,7 +8,7 @@ from diagc.cost.ops import element_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
 
-__all__ = ["Lifetimes", "lifetimes", "resident_bytes", "root_of"]
+__all__ = ["Lifetimes", "is_summed_up", "lifetimes", "resident_bytes", "root_of"]
 
 _VIEWS = ("diag.relabel", "diag.reindex")
 _NOT_STORED = ("diag.index", "diag.constant", *_VIEWS)
@@ -143,11 +143,11 @@ def _block(block: ir.Block, lives: _Lives) -> None:
             _stream(op, lives)
             continue
         lives.steps += 1
-        read = [value for value in _reads(op) if not _is_summed_up(value)]
+        read = [value for value in _reads(op) if not is_summed_up(value)]
         for value in read:
             lives.hold(value, lives.steps, lives.steps)
         for result in op.results if op.name not in _NOT_STORED else ():
-            if diag.is_wire(result.type) and not _is_summed_up(result):
+            if diag.is_wire(result.type) and not is_summed_up(result):
                 lives.hold(result, lives.steps, lives.steps)
         if op.name == "diag.map":
             alike = (value for value in read if value.type == op.results[0].type)
@@ -202,7 +202,7 @@ def _is_input(value: ir.Value) -> bool:
     return isinstance(owner, ir.Block) and owner.owner.operation.name == "func.func"
 
 
-def _is_summed_up(value: ir.Value) -> bool:
+def is_summed_up(value: ir.Value) -> bool:
     """Whether a contraction's result is only added to something: then it is never there alone."""
     owner = value.owner
     if isinstance(owner, ir.Block) or owner.operation.name != "diag.contract":

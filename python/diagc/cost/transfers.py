@@ -34,10 +34,16 @@ class Decoration:
             first.
         chunks: positions at a time of every streamed axis.
         concurrent: tasks that run at the same time on one unit.
-        padded: grouped axes of which a task computes a whole group, also at the end of the axis.
+        padded: grouped or streamed axes of which a task computes a whole group or chunk, also at
+            the end of the axis.
         tile_vectors: vectors of a CPU along the tile of its lanes, 0 without such a tile.
         tensor: whether products run on tensor cores, where there are some.
         parts: into how many tasks each one's stream is split.
+        states: bytes that a part leaves for another launch, which joins them.
+        warps: of a task of a GPU, 0 where nothing is known of them.
+        warpgroups: whether four warps multiply together.
+        ahead: chunks that are on their way while one is worked on, 0 where nothing is known.
+        counted: whether the number of tasks is known, and with it how well they fill the units.
         in_registers: positions, by grouped axis, that share what the fastest level gives to
             registers, such as the rows of a warp; empty where nothing is known.
     """
@@ -49,6 +55,11 @@ class Decoration:
     tile_vectors: int = 0
     tensor: bool = True
     parts: int = 1
+    states: int = 0
+    warps: int = 0
+    warpgroups: bool = False
+    ahead: int = 0
+    counted: bool = True
     in_registers: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -170,6 +181,8 @@ class _Moves:
         read = written = 0.0
         for access in self.accesses.items:
             moved = access.total * self._repeats(access, cache) * self._visited(access, cache)
+            if cache is None and not access.streams and not access.written:
+                moved *= self.decoration.parts
             if access.written:
                 written += moved
             else:

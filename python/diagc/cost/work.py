@@ -1,13 +1,14 @@
 """The work of a kernel by pipe: products, additions, exponentials and the like."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import prod
+from math import ceil, prod
 
 from diagc.cost.accesses import Accesses, stream_axis
 from diagc.cost.ops import body_work, element_bytes, elements, op_flops
+from diagc.cost.residency import is_summed_up
 from diagc.dialects import diag
 from diagc.mlir import ir
 
@@ -37,12 +38,16 @@ class Work:
 
 @dataclass(frozen=True)
 class _Item:
-    """Work of one op at full sizes; the streams around it may visit less."""
+    """Work of one op at full sizes; the streams around it may visit less.
+
+    `again` are those streams whose axis the op lacks: it works anew for each of their chunks.
+    """
 
     kind: str
     dtype: str
     amount: float
     streams: tuple[ir.Operation, ...]
+    again: tuple[ir.Operation, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,8 +74,14 @@ class KernelWork:
                 self.accesses.visited(stream, groups, chunks.get(stream_axis(stream), 1))
                 for stream in item.streams
             )
-            found[item.kind][item.dtype] += item.amount * share
+            times = prod(self._chunks(stream, chunks) for stream in item.again)
+            found[item.kind][item.dtype] += item.amount * share * times
         return Work(**found)
+
+    def _chunks(self, stream: ir.Operation, chunks: Mapping[str, int]) -> int:
+        axis = stream_axis(stream)
+        size = self.accesses.all_sizes.get(axis, 1)
+        return ceil(size / chunks.get(axis, size or 1))
 
     @cached_property
     def _items(self) -> tuple[_Item, ...]:
@@ -104,9 +115,23 @@ def _op_items(
         narrow = str(min(types, key=element_bytes))
         yield _Item("products", narrow, op_flops(op, sizes), streams)
     elif op.name == "diag.reduce":
-        yield _Item("additions", dtype, op_flops(op, sizes), streams)
+        labels = diag.labels(op.operands[0])
+        yield _Item("additions", dtype, op_flops(op, sizes), streams, _without(streams, labels))
     else:
         count = elements(op.results[0], sizes)
         additions, specials = body_work(op)
-        yield _Item("additions", dtype, additions * count, streams)
-        yield _Item("specials", dtype, specials * count, streams)
+        additions -= _summed_up(op)
+        again = _without(streams, diag.labels(op.results[0]))
+        yield _Item("additions", dtype, additions * count, streams, again)
+        yield _Item("specials", dtype, specials * count, streams, again)
+
+
+def _summed_up(op: ir.Operation) -> int:
+    """Additions of products that are summed up in their state: a multiply-add has them anyway."""
+    elements_ = (inner for inner in diag.walk_ops(op.regions[0]) if inner.name == "diag.element")
+    return sum(is_summed_up(element.operands[0]) for element in elements_)
+
+
+def _without(streams: tuple[ir.Operation, ...], labels: Sequence[str]) -> tuple[ir.Operation, ...]:
+    """The streams whose axis is not among the labels."""
+    return tuple(stream for stream in streams if stream_axis(stream) not in labels)

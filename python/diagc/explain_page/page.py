@@ -109,15 +109,29 @@ def _cost_row(kernel: KernelReport) -> dict[str, Any]:
     row["assumed"] = ", ".join(f"{label} = {size}" for label, size in estimate.assumed.items())
     measured = kernel.measured_seconds
     row["measured"] = "" if measured is None else f"{si(measured)}s"
+    row["ratio"] = "" if measured is None else f"{measured / estimate.seconds:.2f}"
+    row["ranking"] = [
+        {"text": item.text, "seconds": f"{si(item.seconds)}s", "bound": _resource(item.bound)}
+        for item in kernel.ranking
+    ]
     return row
 
 
-_PIPES = {"tensor": "tensor cores", "fma": "arithmetic", "special": "exponentials"}
+_PIPES = {
+    "tensor": "tensor cores",
+    "fma": "arithmetic",
+    "special": "exponentials",
+    "latency": "waits for memory",
+    "turns": "too few warps",
+}
 
 
 def _bound(kernel: KernelReport) -> str:
     assert kernel.estimate is not None
-    bound = kernel.estimate.bound
+    return _resource(kernel.estimate.bound)
+
+
+def _resource(bound: str) -> str:
     names = {**_PIPES, "memory": "main memory", "launch": "its start"}
     return names.get(bound, f"the level {bound}")
 

@@ -9,6 +9,7 @@ from diagc.report.data import (
     LevelReport,
     Note,
     OutsideReport,
+    RankedSchedule,
     Report,
     StreamReport,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "LevelReport",
     "Note",
     "OutsideReport",
+    "RankedSchedule",
     "Report",
     "StreamReport",
     "render",

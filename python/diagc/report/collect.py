@@ -20,6 +20,7 @@ from diagc.errors import SourceLocation
 from diagc.mlir import ir
 from diagc.passes.kernel_names import ORIGIN
 from diagc.passes.library_products import is_library
+from diagc.passes.ranking import read_ranking
 from diagc.passes.remarks import DONE, REMARKS
 from diagc.report.data import (
     EstimateReport,
@@ -27,6 +28,7 @@ from diagc.report.data import (
     LevelReport,
     Note,
     OutsideReport,
+    RankedSchedule,
     Report,
     StreamReport,
 )
@@ -107,6 +109,7 @@ def _kernel_report(
         read_bytes=None if traffic is None else traffic.read,
         written_bytes=None if traffic is None else traffic.written,
         estimate=_estimate(compiled, calls, target, device),
+        ranking=tuple(RankedSchedule(x.text, x.seconds, x.bound) for x in read_ranking(kernel)),
     )
 
 

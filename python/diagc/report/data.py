@@ -11,6 +11,7 @@ __all__ = [
     "LevelReport",
     "Note",
     "OutsideReport",
+    "RankedSchedule",
     "Report",
     "StreamReport",
 ]
@@ -72,7 +73,8 @@ class EstimateReport:
         seconds: T, the launch and what the busiest resource takes.
         bound: that resource: a pipe, a level, or "launch".
         intensity: FLOPs per byte of main memory.
-        pipes: seconds of "tensor", "fma", "special"; a CPU's are all one, "fma".
+        pipes: seconds of "tensor", "fma", "special"; a CPU's are all one, "fma"; of a GPU also
+            "latency" and "turns": waits for memory, and warps too few to keep pipes busy at a time.
         levels: of memory, the fastest first.
         assumed: sizes that were taken for axes whose size is open until the program runs.
     """
@@ -84,6 +86,21 @@ class EstimateReport:
     pipes: Mapping[str, float]
     levels: tuple[LevelReport, ...]
     assumed: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RankedSchedule:
+    """One of the schedules that a kernel might have.
+
+    Args:
+        text: in words.
+        seconds: of one call, as predicted.
+        bound: the resource that takes longest.
+    """
+
+    text: str
+    seconds: float
+    bound: str
 
 
 SWITCHED_OFF = "switched off by kernels_off or DIAGC_KERNELS_OFF"
@@ -111,6 +128,8 @@ class KernelReport:
         written_bytes: likewise.
         fall_back: why the kernel is not code of the target, or None.
         estimate: of the cost model at the sizes of the first call; None where they are open.
+        ranking: schedules that the cost model compared, the chosen one first; the first few, at the
+            sizes of the program; empty where there was no choice.
         measured_seconds: of one call on this machine, where that was asked for.
     """
 
@@ -129,6 +148,7 @@ class KernelReport:
     read_bytes: int | None = None
     written_bytes: int | None = None
     estimate: EstimateReport | None = None
+    ranking: tuple[RankedSchedule, ...] = ()
     measured_seconds: float | None = None
 
     @property

@@ -65,6 +65,7 @@ def _kernel(kernel: KernelReport) -> Iterator[str]:
         yield f"  traffic  {_traffic(kernel.read_bytes, kernel.written_bytes, kernel.flops)}"
     if kernel.estimate is not None:
         yield from _estimate(kernel.estimate, kernel.measured_seconds)
+    yield from _ranking(kernel)
     yield f"  compile  {kernel.seconds * 1e3:.1f} ms, cache {kernel.cache}"
     if kernel.fall_back:
         yield f"  FALL BACK: {kernel.fall_back}"
@@ -89,6 +90,13 @@ def _estimate(estimate: EstimateReport, measured: float | None) -> Iterator[str]
     yield f"           {', '.join(pipes)}; {estimate.intensity:.1f} FLOP/B of memory"
     for level in estimate.levels:
         yield f"  {level.name:8} {_level(level)}"
+
+
+def _ranking(kernel: KernelReport) -> Iterator[str]:
+    """Schedules that were compared, the chosen one first."""
+    for number, item in enumerate(kernel.ranking):
+        head = "  ranking " if number == 0 else "          "
+        yield f"{head} {si(item.seconds)}s, {item.bound}: {item.text}"
 
 
 def _level(level: LevelReport) -> str:

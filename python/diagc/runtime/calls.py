@@ -16,9 +16,12 @@ from diagc.debug import logger
 from diagc.errors import DiagcError, UserError
 from diagc.runtime.arguments import Arguments, GroupKey, split_arguments
 from diagc.runtime.captured import CapturedTensor, visible_modules
+from diagc.runtime.eager_gradients import split_tensors
 from diagc.runtime.guards import SizeMismatch, check_inputs
 from diagc.runtime.program import Program
 from diagc.runtime.repeat import Repeat
+from diagc.runtime.saving_call import call_saving
+from diagc.runtime.sharded_ops import register_sharding_rules
 from diagc.runtime.sharding import call_sharded, is_sharded
 from diagc.runtime.specialization import Backward, Ready, Specialization
 from diagc.runtime.torch_ops import (
@@ -51,9 +54,16 @@ class Build(Protocol):
         """`tensors` are examples; `dynamic` says which sizes stay open."""
 
     def gradients(
-        self, arguments: Arguments, specialization: Specialization, wanted: Sequence[int]
+        self,
+        arguments: Arguments,
+        specialization: Specialization,
+        wanted: Sequence[int],
+        saved: bool,
     ) -> Program:
         """The program of `Backward`, for the inputs of these numbers."""
+
+    def saving(self, specialization: Specialization) -> Program | None:
+        """The program of `Specialization.saving`; None where nothing is worth saving."""
 
 
 class Group:
@@ -94,6 +104,7 @@ class Group:
         self._fixed: dict[tuple[tuple[int, ...], ...], Specialization] = {}
         self._lock = threading.RLock()
         _ALL.add(self)
+        register_sharding_rules()
 
     def find(
         self,
@@ -144,12 +155,37 @@ class Group:
             MismatchError: the first call is judged, and a result is wrong.
         """
         results = ready.run(fresh)
-        specialization = ready.specialization
-        if self._check is not None and not specialization.checked:
-            call, report = self.arguments.rebuild(tensors), specialization.program.report
-            self._check(self.function, call, results, specialization.results_of, report)
-            specialization.checked = True
+        self._judge(ready.specialization, tensors, results)
         return results
+
+    def run_saving(
+        self, specialization: Specialization, program: Program, tensors: Sequence[torch.Tensor]
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """The results, and what is saved for the gradients; `program`: that of `saving`.
+
+        Raises:
+            MismatchError: as `run`.
+        """
+        users, captured = split_tensors(self, tensors)
+        inputs = specialization.inputs(users, captured)
+        plan = program.find_plan(inputs) or program.prepare(inputs)
+        found = program.execute(plan, inputs, fresh=True)
+        count = len(specialization.program.outputs)
+        self._judge(specialization, users, found[:count])
+        return found[:count], found[count:]
+
+    def _judge(
+        self,
+        specialization: Specialization,
+        tensors: Sequence[torch.Tensor],
+        results: list[torch.Tensor],
+    ) -> None:
+        """Compare the first results of a program with those of eager mode, where that is wanted."""
+        if self._check is None or specialization.checked:
+            return
+        call, report = self.arguments.rebuild(tensors), specialization.program.report
+        self._check(self.function, call, results, specialization.results_of, report)
+        specialization.checked = True
 
     def example(self, tensors: Sequence[torch.Tensor]) -> Specialization:
         """A program for tensors like these, which may be on another device than it runs on.
@@ -188,18 +224,30 @@ class Group:
                 self.specializations.pop()
             return specialization
 
-    def backward(self, specialization: Specialization, wanted: tuple[int, ...]) -> Backward:
+    def saving(self, specialization: Specialization) -> Program | None:
+        """The program that also gives what gradients take; compiled at the first call."""
+        with self._lock:
+            if specialization.saves and specialization.saving is None:
+                specialization.saving = self._build.saving(specialization)
+                specialization.saves = specialization.saving is not None
+            return specialization.saving
+
+    def backward(
+        self, specialization: Specialization, wanted: tuple[int, ...], saved: bool
+    ) -> Backward:
         """How to compute gradients by the inputs of these numbers; compiled at the first call."""
         with self._lock:
-            if wanted not in specialization.backward:
-                made = self._make_backward(specialization, wanted)
-                specialization.backward[wanted] = made
-            return specialization.backward[wanted]
+            if (wanted, saved) not in specialization.backward:
+                made = self._make_backward(specialization, wanted, saved)
+                specialization.backward[wanted, saved] = made
+            return specialization.backward[wanted, saved]
 
-    def _make_backward(self, specialization: Specialization, wanted: tuple[int, ...]) -> Backward:
+    def _make_backward(
+        self, specialization: Specialization, wanted: tuple[int, ...], saved: bool
+    ) -> Backward:
         names = ", ".join(specialization.program.inputs[number].name for number in wanted)
         try:
-            program = self._build.gradients(self.arguments, specialization, wanted)
+            program = self._build.gradients(self.arguments, specialization, wanted, saved)
         except DiagcError as error:
             reason = str(error).strip().split("\n")[0]
             logger("calls").info("gradients by %s are those of eager mode: %s", names, reason)
@@ -378,7 +426,9 @@ class Calls:
             if specialization.random:
                 args, kwargs = group.arguments.rebuild(tensors)
                 return self.function(*args, **kwargs)
-            return call_through_op(group, specialization, tensors)
+            if group.saving(specialization) is None:
+                return call_through_op(group, specialization, tensors)
+            return call_saving(group, specialization, tensors)
         return specialization.value(group.run(ready, tensors))
 
     def _call_aside(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

@@ -1,7 +1,8 @@
 """Gradients of a call by the program that was made from its diagram.
 
-Nothing of the forward pass is kept but the inputs: what the gradients need of it, their kernels
-compute again, chunk by chunk.
+Of the forward pass the inputs are kept and, where it was run to be differentiated, statistics of
+rows and their sums: what else the gradients need of it, their kernels compute again, chunk by
+chunk.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,10 @@ from diagc.runtime.specialization import Specialization
 if TYPE_CHECKING:
     from diagc.runtime.calls import Group
 
-__all__ = ["program_gradients"]
+__all__ = ["Saved", "program_gradients"]
+
+Saved = tuple[Specialization, Sequence[torch.Tensor]]
+"""What the forward pass of a specialization has saved."""
 
 
 def program_gradients(
@@ -26,6 +30,7 @@ def program_gradients(
     tensors: Sequence[torch.Tensor],
     cotangents: Sequence[torch.Tensor | None],
     needed: Sequence[bool],
+    saved: Saved | None = None,
 ) -> list[torch.Tensor] | None:
     """Gradients by the tensors that are needed; None where there is no program for them.
 
@@ -34,26 +39,30 @@ def program_gradients(
         tensors: the user's, then the captured ones.
         cotangents: of the program's results; None stands for zeros.
         needed: for each tensor whether its gradient is wanted.
+        saved: of the forward pass, if that has saved anything.
     """
     users, captured = split_tensors(group, tensors)
-    ready = group.find(users, captured) or in_plain_thread(lambda: group.make(users, captured))
-    specialization, inputs = ready.specialization, ready.inputs
+    if saved is None:
+        ready = group.find(users, captured) or in_plain_thread(lambda: group.make(users, captured))
+        saved = ready.specialization, ()
+    specialization, values = saved
+    inputs = specialization.inputs(users, captured)
     places = _places(group, specialization, len(users))
     wanted = tuple(number for number, place in enumerate(places) if needed[place])
-    program = _program(group, specialization, wanted) if wanted else None
+    program = _program(group, specialization, wanted, bool(values)) if wanted else None
     if program is None:
         return None
-    given = [*inputs, *_filled(specialization, inputs, cotangents)]
+    given = [*inputs, *_filled(specialization, inputs, cotangents), *values]
     found = program.execute(program.find_plan(given) or program.prepare(given), given, fresh=True)
     return _by_tensor(found, [places[number] for number in wanted], tensors, needed)
 
 
 def _program(
-    group: "Group", specialization: Specialization, wanted: tuple[int, ...]
+    group: "Group", specialization: Specialization, wanted: tuple[int, ...], saved: bool
 ) -> Program | None:
-    known = specialization.backward.get(wanted)
+    known = specialization.backward.get((wanted, saved))
     if known is None:
-        known = in_plain_thread(lambda: group.backward(specialization, wanted))
+        known = in_plain_thread(lambda: group.backward(specialization, wanted, saved))
     return known.program
 
 

@@ -7,6 +7,7 @@ axis is gathered first. Gradients follow: those of what all ranks hold are summe
 import re
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,20 +15,98 @@ from torch.utils import _pytree as pytree
 
 from diagc.debug import logger
 from diagc.errors import UserError
+from diagc.runtime.plain_thread import in_plain_thread
 from diagc.runtime.specialization import ProgramResult, ShardedAxis, Specialization
+from diagc.runtime.strides import permuted_strides
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor, Placement
 
     from diagc.runtime.calls import Group
 
-__all__ = ["call_sharded", "is_sharded"]
+__all__ = ["Layout", "call_sharded", "is_sharded", "layout_of"]
 
 
 def is_sharded(tensors: Sequence[Any]) -> bool:
     """Whether some tensor is distributed over several processes."""
     module = sys.modules.get("torch.distributed.tensor")  # nobody has one else
     return module is not None and any(isinstance(tensor, module.DTensor) for tensor in tensors)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which shards of its tensors a call is computed with; each list has an entry per mesh dim.
+
+    Args:
+        whole: the function for tensors of the whole sizes.
+        mesh: that all tensors are distributed over.
+        axes: what each dim of the mesh cuts; None where all is whole.
+        shapes: of the user's tensors, whole.
+    """
+
+    whole: Specialization
+    mesh: Any
+    axes: Sequence[ShardedAxis | None]
+    shapes: Sequence[Any]
+
+    def of_input(self, number: int) -> "list[Placement]":
+        """Of a tensor of the user's."""
+        return [_place(dim) for _, dim in _dims_of_input(self.whole, self.axes, number)]
+
+    def of_gradient(self, number: int) -> "list[Placement]":
+        """Of the gradient by it: each rank has that of its own shard's results only."""
+        from torch.distributed.tensor import Partial
+
+        dims = _dims_of_input(self.whole, self.axes, number)
+        return [Partial() if cut and dim is None else _place(dim) for cut, dim in dims]
+
+    def of_result(self, index: int) -> "list[Placement]":
+        """Of a result of the program."""
+        return [_place(None if axis is None else axis.outputs[index]) for axis in self.axes]
+
+    def gather(self, number: int, local: torch.Tensor) -> "DTensor":
+        """A result of the program of which this process has a shard."""
+        from torch.distributed.tensor import DTensor
+
+        sources = self.whole.sources
+        inputs = [self.shapes[s] if isinstance(s, int) else s.get().shape for s in sources]
+        shape = self.whole.program.result_shapes(inputs)[number]
+        order = self.whole.program.outputs[number].order
+        stride = permuted_strides(shape, order)
+        places = self.of_result(number)
+        return DTensor.from_local(local, self.mesh, places, shape=torch.Size(shape), stride=stride)
+
+
+def _place(dim: int | None) -> "Placement":
+    from torch.distributed.tensor import Replicate, Shard
+
+    return Replicate() if dim is None else Shard(dim)
+
+
+def layout_of(group: "Group", tensors: Sequence[Any]) -> Layout:
+    """Where the shards of a call lie: cut along one axis for each dim of the mesh, or whole.
+
+    Args:
+        group: of the call.
+        tensors: the user's, all `DTensor`s of one mesh.
+
+    Raises:
+        UserError: some are no `DTensor`s, or of another mesh.
+    """
+    from torch.distributed.tensor import DTensor
+
+    if not all(isinstance(tensor, DTensor) for tensor in tensors):
+        raise UserError("some arguments are DTensors and others are not", expected="all, or none")
+    mesh = tensors[0].device_mesh
+    if any(tensor.device_mesh != mesh for tensor in tensors):
+        raise UserError("arguments are distributed over several meshes", expected="one mesh")
+    shapes = [tuple(map(int, tensor.shape)) for tensor in tensors]
+    whole = _fixed(group, shapes, tensors)
+    axes = _chosen_axes(whole, tensors)
+    if not _is_size_free(group, whole, axes, tensors):
+        logger("calls").info("all is gathered: the function computes with the size of a shard")
+        axes = [None] * mesh.ndim
+    return Layout(whole, mesh, axes, shapes)
 
 
 def call_sharded(
@@ -41,30 +120,29 @@ def call_sharded(
         run: runs the call on plain tensors.
 
     Raises:
-        UserError: some are no `DTensor`s, or of another mesh.
+        UserError: as `layout_of`.
     """
-    from torch.distributed.tensor import DTensor
-
-    if not all(isinstance(tensor, DTensor) for tensor in tensors):
-        raise UserError("some arguments are DTensors and others are not", expected="all, or none")
-    mesh = tensors[0].device_mesh
-    if any(tensor.device_mesh != mesh for tensor in tensors):
-        raise UserError("arguments are distributed over several meshes", expected="one mesh")
-    whole = _fixed(group, [tensor.shape for tensor in tensors], tensors)
-    axes = _chosen_axes(whole, tensors)
-    if not _is_size_free(group, whole, axes, tensors):
-        logger("calls").info("all is gathered: the function computes with the size of a shard")
-        axes = [None] * mesh.ndim
+    layout = layout_of(group, tensors)
     local = [
-        _local(tensor, mesh, _dims_of_input(whole, axes, number))
+        tensor.redistribute(layout.mesh, layout.of_input(number)).to_local(
+            grad_placements=layout.of_gradient(number)
+        )
         for number, tensor in enumerate(tensors)
     ]
-    return _wrapped(run(local), whole, mesh, axes, [tensor.shape for tensor in tensors])
+    leaves, spec = pytree.tree_flatten(run(local))
+    for number, item in enumerate(layout.whole.outputs):
+        if isinstance(item, ProgramResult):  # what is no result stays as it is
+            leaves[number] = layout.gather(item.index, leaves[number])
+    return pytree.tree_unflatten(leaves, spec)
 
 
 def _fixed(group: "Group", shapes: Sequence[Any], tensors: Sequence[Any]) -> Specialization:
-    pairs = zip(shapes, tensors, strict=True)
-    return group.fixed([torch.empty(s, dtype=t.dtype, device=t.device) for s, t in pairs])
+    kinds = [(s, t.dtype, t.device) for s, t in zip(shapes, tensors, strict=True)]
+
+    def fixed() -> Specialization:
+        return group.fixed([torch.empty(s, dtype=d, device=where) for s, d, where in kinds])
+
+    return in_plain_thread(fixed)  # a tracer shall not see it
 
 
 def _chosen_axes(whole: Specialization, tensors: Sequence["DTensor"]) -> list[ShardedAxis | None]:
@@ -99,18 +177,6 @@ def _dims_of_input(
     return [(False, None) if axis is None else (True, axis.inputs[place]) for axis in axes]
 
 
-def _local(tensor: "DTensor", mesh: Any, dims: Sequence[tuple[bool, int | None]]) -> torch.Tensor:
-    from torch.distributed.tensor import Partial, Replicate, Shard
-
-    kept: list[Placement] = [Replicate() if dim is None else Shard(dim) for _, dim in dims]
-    # each rank has the gradient of its own shard's results only
-    gradients: list[Placement] = [
-        Partial() if cut and dim is None else place
-        for (cut, dim), place in zip(dims, kept, strict=True)
-    ]
-    return tensor.redistribute(mesh, kept).to_local(grad_placements=gradients)
-
-
 _NUMBERS = re.compile(r"arith\.constant ([^:]+) :|value = (\S+)")
 
 
@@ -132,29 +198,3 @@ def _is_size_free(
         shapes.append(shape)
     shard = _fixed(group, shapes, tensors)
     return _NUMBERS.findall(shard.source_ir) == _NUMBERS.findall(whole.source_ir)
-
-
-def _wrapped(
-    value: Any,
-    whole: Specialization,
-    mesh: Any,
-    axes: Sequence[ShardedAxis | None],
-    shapes: Sequence[Any],
-) -> Any:
-    """Give results their place in the whole; what is no result stays as it is."""
-    from torch.distributed.tensor import DTensor, Replicate, Shard
-
-    inputs = [shapes[s] if isinstance(s, int) else s.get().shape for s in whole.sources]
-    sizes = whole.program.result_shapes(inputs)
-    leaves, spec = pytree.tree_flatten(value)
-    for number, item in enumerate(whole.outputs):
-        if isinstance(item, ProgramResult):
-            dims = [None if axis is None else axis.outputs[item.index] for axis in axes]
-            places = [Replicate() if dim is None else Shard(dim) for dim in dims]
-            size, order = sizes[item.index], whole.program.outputs[item.index].order
-            dense = torch.empty([size[dim] for dim in order], device="meta")
-            stride = dense.permute([order.index(dim) for dim in range(len(order))]).stride()
-            leaves[number] = DTensor.from_local(
-                *(leaves[number], mesh, places), shape=torch.Size(size), stride=stride
-            )
-    return pytree.tree_unflatten(leaves, spec)

@@ -30,8 +30,9 @@ class Backward:
     """How gradients by some inputs of a program are computed.
 
     Args:
-        program: takes the inputs, and a cotangent for each result that holds floats; gives the
-            gradients. None where the function itself is run again.
+        program: takes the inputs, a cotangent for each result that holds floats, and what the
+            forward pass has saved; gives the gradients. None where the function itself is run
+            again.
         reason: why there is none.
     """
 
@@ -68,7 +69,11 @@ class Specialization:
         random: whether it draws random numbers, which a backward pass would draw anew.
         axes: that the function keeps apart, so that shards of them may be computed alone.
         checked: whether results of it have been found right.
-        backward: by the numbers of the inputs whose gradients are wanted; made when first needed.
+        backward: by the numbers of the inputs whose gradients are wanted, and whether it takes what
+            the forward pass has saved; made when first needed.
+        saving: a program that gives more results, which `backward` takes; None when not made yet,
+            or where nothing is worth saving: then `saves` is false.
+        saves: whether there may be such a program.
     """
 
     program: Program
@@ -82,7 +87,9 @@ class Specialization:
     random: bool = False
     axes: tuple[ShardedAxis, ...] = ()
     checked: bool = False
-    backward: dict[tuple[int, ...], Backward] = field(default_factory=dict)
+    backward: dict[tuple[tuple[int, ...], bool], Backward] = field(default_factory=dict)
+    saving: Program | None = None
+    saves: bool = True
 
     def __post_init__(self) -> None:
         """See what is plain: one result that is the value, inputs that are the user's tensors."""

@@ -20,7 +20,7 @@ from diagc.errors import UserError
 from diagc.runtime.dispatch_keys import plain_dispatch, without_autocast
 from diagc.runtime.eager_gradients import differentiate, eager_gradients, split_tensors
 from diagc.runtime.plain_thread import in_plain_thread
-from diagc.runtime.program_gradients import program_gradients
+from diagc.runtime.program_gradients import Saved, program_gradients
 from diagc.runtime.specialization import Specialization
 from diagc.runtime.transforms import call_composition, refuse_tangents
 
@@ -30,11 +30,15 @@ if TYPE_CHECKING:
 __all__ = [
     "are_plain",
     "call_through_op",
+    "first_gradients",
+    "group_of",
     "in_autocast",
     "in_mode",
     "in_transform",
     "must_dispatch",
     "register_group",
+    "second_backward",
+    "setup_second",
     "specialize_like",
 ]
 
@@ -108,7 +112,12 @@ def in_autocast() -> bool:
 _PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 
 
-def _group(key: str) -> "Group":
+def group_of(key: str) -> "Group":
+    """The group that a graph calls by a key.
+
+    Raises:
+        UserError: there is none any more.
+    """
     if key not in _GROUPS:
         raise UserError(
             "a graph calls a compiled function that is there no more",
@@ -120,11 +129,11 @@ def _group(key: str) -> "Group":
 
 def _call_transformed(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
     """Under a transform of `torch.func`, which then sees the single operations."""
-    return call_composition(_group(key), tensors)
+    return call_composition(group_of(key), tensors)
 
 
 def _call(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
-    group = _group(key)
+    group = group_of(key)
     refuse_tangents(tensors)
     users, captured = split_tensors(group, tensors)
     ready = group.find(users, captured)
@@ -136,7 +145,7 @@ def _call(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
 
 def _fake_call(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
     """Results as the program gives them: dense, in the order of each output."""
-    group = _group(key)
+    group = group_of(key)
     users, captured = split_tensors(group, tensors)
     shapes = [tuple(tensor.shape) for tensor in users]
     fitting = [s for s in group.specializations if s.accepts(shapes)]
@@ -189,7 +198,7 @@ def _setup_context(ctx: Any, inputs: tuple[list[torch.Tensor], str], output: Any
     tensors, ctx.key = inputs
     ctx.group = _GROUPS.get(ctx.key)  # it lives as long as the backward pass may come
     ctx.needed = [tensor.requires_grad for tensor in tensors]
-    if any(s.random for s in _group(ctx.key).specializations):
+    if any(s.random for s in group_of(ctx.key).specializations):
         raise UserError(
             "gradients of a compiled function that draws random numbers, in a graph",
             remedy="leave dropout outside of it, or switch it off",
@@ -210,9 +219,19 @@ def _call_backward(
     key: str,
 ) -> list[torch.Tensor]:
     """Gradients of the tensors that need one, each of its own memory."""
-    group = _group(key)
+    return first_gradients(group_of(key), tensors, gradients, needed)
+
+
+def first_gradients(
+    group: "Group",
+    tensors: Sequence[torch.Tensor],
+    gradients: Sequence[torch.Tensor | None],
+    needed: Sequence[bool],
+    saved: Saved | None = None,
+) -> list[torch.Tensor]:
+    """Gradients by a program of their own, else those of eager mode; each of its own memory."""
     with without_autocast():
-        own = program_gradients(group, tensors, gradients, needed)
+        own = program_gradients(group, tensors, gradients, needed, saved)
     if own is not None:
         return [gradient.contiguous() for gradient in own]
     with plain_dispatch(), torch.enable_grad():
@@ -222,7 +241,8 @@ def _call_backward(
     ]
 
 
-def _setup_second(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+def setup_second(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    """Keep what `second_backward` needs: tensors, cotangents, which are needed, and the key."""
     tensors, gradients, needed, ctx.key = inputs
     ctx.group = _GROUPS.get(ctx.key)
     ctx.needed = list(needed)
@@ -230,7 +250,7 @@ def _setup_second(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.save_for_backward(*tensors, *gradients)
 
 
-def _second_backward(ctx: Any, cotangents: Sequence[torch.Tensor | None]) -> tuple[Any, ...]:
+def second_backward(ctx: Any, cotangents: Sequence[torch.Tensor | None]) -> tuple[Any, ...]:
     """Second derivatives: the first ones are made again, so that they can be differentiated."""
     if torch.is_grad_enabled():
         raise UserError(
@@ -244,7 +264,7 @@ def _second_backward(ctx: Any, cotangents: Sequence[torch.Tensor | None]) -> tup
             None if g is None else g.detach().requires_grad_(need)
             for g, need in zip(given, ctx.open, strict=True)
         ]
-        wanted, first = eager_gradients(_group(ctx.key), tensors, gradients, ctx.needed, True)
+        wanted, first = eager_gradients(group_of(ctx.key), tensors, gradients, ctx.needed, True)
         pairs = [
             (value, cotangent)
             for value, cotangent in zip(first, cotangents, strict=True)
@@ -280,5 +300,5 @@ torch.library.register_autograd(
     "diagc::call", _backward, setup_context=_setup_context, lib=_LIBRARY
 )
 torch.library.register_autograd(
-    "diagc::call_backward", _second_backward, setup_context=_setup_second, lib=_LIBRARY
+    "diagc::call_backward", second_backward, setup_context=setup_second, lib=_LIBRARY
 )

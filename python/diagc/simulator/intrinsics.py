@@ -6,6 +6,7 @@ To add one, write a rule `(emitter, call, match)` that defines `call.result`, an
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from diagc.errors import UnsupportedError
 from diagc.simulator.emitter import SCRATCH, Emitter
@@ -356,8 +357,14 @@ def rewrite_intrinsic(emitter: Emitter, call: Call) -> None:
     Raises:
         UnsupportedError: the simulator does not know it.
     """
-    for pattern, rule in _COMPILED:
-        match = pattern.fullmatch(call.name)
-        if match is not None:
-            return rule(emitter, call, match)
-    raise UnsupportedError(f"llvm.nvvm.{call.name}", reason="the simulator has no model of it")
+    found = _rule_of(call.name)
+    if found is None:
+        raise UnsupportedError(f"llvm.nvvm.{call.name}", reason="the simulator has no model of it")
+    rule, match = found
+    rule(emitter, call, match)
+
+
+@cache
+def _rule_of(name: str) -> "tuple[Rule, re.Match[str]] | None":
+    matches = ((rule, pattern.fullmatch(name)) for pattern, rule in _COMPILED)
+    return next(((rule, match) for rule, match in matches if match is not None), None)

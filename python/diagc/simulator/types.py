@@ -9,6 +9,7 @@ from diagc.errors import UnsupportedError
 __all__ = ["Operand", "align_of", "lane_count", "operand", "size_of", "split", "take_type"]
 
 _OPEN, _CLOSE = "([{<", ")]}>"
+_SIGNS = re.compile(r'[",()\[\]{}<>]')
 _SCALAR = re.compile(
     r"(?:i\d+|half|bfloat|float|double|void|ptr(?: addrspace\(\d+\))?|metadata|token)(?![\w.])"
 )
@@ -36,7 +37,8 @@ class Operand:
 def split(text: str) -> list[str]:
     """Cut at the commas that stand in no bracket and no string."""
     parts, depth, start, quoted = [], 0, 0, False
-    for i, char in enumerate(text):
+    for sign in _SIGNS.finditer(text):
+        i, char = sign.start(), sign[0]
         if char == '"':
             quoted = not quoted
         elif quoted:
@@ -54,10 +56,10 @@ def split(text: str) -> list[str]:
 
 def _end_of_bracket(text: str) -> int:
     depth = 0
-    for i, char in enumerate(text):
-        depth += (char in _OPEN) - (char in _CLOSE)
+    for sign in _SIGNS.finditer(text):
+        depth += (sign[0] in _OPEN) - (sign[0] in _CLOSE)
         if depth == 0:
-            return i + 1
+            return sign.end()
     raise UnsupportedError(text, reason="its brackets do not close")
 
 

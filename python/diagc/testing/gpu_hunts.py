@@ -26,6 +26,7 @@ from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.warpgroups.lower import lower_warpgroups
 from diagc.testing.gpu_mutants import (
     BOUND,
+    FINDING_LIMIT,
     SWIZZLE,
     SYNC,
     Mutant,
@@ -49,6 +50,9 @@ from diagc.testing.tile_kernels import (
 __all__ = ["HUNTS", "Hunt", "explain", "main", "verdicts"]
 
 Sizes = Mapping[str, int]
+
+# one worker: kernels are judged side by side
+OPTIONS = SimulatorOptions(step_limit=20000, workers=1, finding_limit=FINDING_LIMIT)
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def _runner(built: GpuModule, sizes: Sizes, placement: Placement, seed: int = 0)
     out = [place([known[x] or 0 for x in w.labels], w, placement) for w in signature.results]
 
     def run(text: str) -> Outcome:
-        simulated = SimulatedKernel(kernel, text, SimulatorOptions(step_limit=20000, seed=seed))
+        simulated = SimulatedKernel(kernel, text, replace(OPTIONS, seed=seed))
         results = zip(call_numpy(simulated, arrays, out), signature.results, strict=True)
         return Outcome([loaded(a, wire.dtype) for a, wire in results], simulated.reports[-1])
 

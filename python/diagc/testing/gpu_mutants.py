@@ -3,9 +3,10 @@
 A mutant changes one instruction of the kernel's LLVM IR. It is *caught* when the simulator reports
 something, when results are wrong, or (swizzles and bounds, which may change speed only) when bank
 conflicts appear or global traffic is more than 2 % from what it was, and so from what the compiler
-predicts. A mutant of a bound that no thread can tell from the original on these inputs, because the
-two sides of its comparison are never equal or its clamp never moves a number, is *equivalent*: a
-probe finds that out.
+predicts. A mutant that no thread can tell from the original on these inputs is *equivalent*: the
+two sides of its comparison are never equal, its clamp never moves a number, its xor is with zero.
+Probes find that out, those of all mutants in one run of each input; where the probe sees no
+difference the mutant computes what the kernel computes, so it is not run there.
 """
 
 import random
@@ -20,7 +21,7 @@ import numpy as np
 from diagc.simulator import Report
 from diagc.simulator.findings import Finding
 
-__all__ = ["Mutant", "Outcome", "Verdict", "find_mutants", "hunt", "table"]
+__all__ = ["FINDING_LIMIT", "Mutant", "Outcome", "Verdict", "find_mutants", "hunt", "table"]
 
 _SYNC = re.compile(
     r"^\s*(?:%[\w.]+ = )?(?:tail )?call (?:void|i64) @llvm\.nvvm\.(?P<op>barrier[\w.]*"
@@ -30,7 +31,9 @@ _SYNC = re.compile(
 _SPIN = re.compile(r'^\s*(?:tail )?call void asm sideeffect "[^"]*(?P<op>mbarrier\.try_wait)')
 _PENDING = re.compile(r"(wgmma\.wait_group\.sync\.aligned )(\d+);")
 _WAIT = re.compile(r"(cp\.async\.wait\.group\(i32 )(\d+)\)")
-_XOR = re.compile(r"^(?P<head>\s*%[\w.]+ = )xor (?P<type>i32|i64) (?P<left>%[\w.]+), (?P<rest>.*)$")
+_XOR = re.compile(
+    r"^(?P<head>\s*%[\w.]+ = )xor (?P<type>i32|i64) (?P<left>%[\w.]+), (?P<right>[%\w.-]+)"
+)
 _COMPARE = re.compile(
     r"^(?P<head>\s*(?P<result>%[\w.]+) = )icmp (?P<predicate>[us][lg][te])"
     r" (?P<type>i\d+) (?P<left>[%\w.-]+), (?P<right>[%\w.-]+)(?P<rest>.*)$"
@@ -47,6 +50,9 @@ _OFF_BY_ONE = {
 SYNC, SWIZZLE, BOUND = "sync", "swizzle", "bound"
 TRAFFIC = 0.02  # the accuracy of predicted traffic
 
+FINDING_LIMIT = 1024
+"""How many findings runs keep; more than a kernel has probes, each of which is one."""
+
 
 @dataclass(frozen=True)
 class Mutant:
@@ -58,7 +64,8 @@ class Mutant:
         change: how.
         line: number in the text, from 1.
         text: the whole changed module.
-        probe: a module that divides by zero where this change makes a difference, or None.
+        probe: lines that divide by zero, in the last one, where the change makes a difference; they
+            belong behind the original; empty where only a run can tell.
     """
 
     area: str
@@ -66,7 +73,7 @@ class Mutant:
     change: str
     line: int
     text: str
-    probe: str | None = None
+    probe: str = ""
 
     @property
     def pattern(self) -> str:
@@ -84,6 +91,7 @@ class Outcome:
 
 
 Runner = Callable[[str], Outcome]
+"""Simulates a text, with `FINDING_LIMIT`."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,7 @@ def find_mutants(text: str) -> Iterator[Mutant]:
     lines = text.split("\n")
     for i, line in enumerate(lines):
         for area, op, change, new, probe in _changes(line):
-            yield Mutant(area, op, change, i + 1, _with(lines, i, new), _probe(lines, i, probe))
+            yield Mutant(area, op, change, i + 1, _with(lines, i, new), probe)
 
 
 def _changes(line: str) -> Iterator[tuple[str, str, str, str, str]]:
@@ -143,9 +151,9 @@ def _changes(line: str) -> Iterator[tuple[str, str, str, str, str]]:
         weak = _PENDING.sub(rf"\g<1>{more};", line)
         yield SYNC, pending[0], f"waits for all but {more}", weak, ""
     mixed = _XOR.match(line)
-    if mixed is not None and not mixed["rest"].startswith("-1"):
+    if mixed is not None and mixed["right"] != "-1":
         plain = f"{mixed['head']}add {mixed['type']} {mixed['left']}, 0"
-        yield SWIZZLE, line.strip(), "left out", plain, ""
+        yield SWIZZLE, line.strip(), "left out", plain, _divide("eq", mixed, "0", mixed["right"])
     compare = _COMPARE.match(line)
     if compare is not None:
         predicate = _OFF_BY_ONE[compare["predicate"]]
@@ -171,10 +179,17 @@ def _with(lines: list[str], index: int, new: str) -> str:
     return "\n".join([*lines[:index], new, *lines[index + 1 :]])
 
 
-def _probe(lines: list[str], index: int, probe: str) -> str | None:
-    if not probe:
-        return None
-    return "\n".join([*lines[: index + 1], probe, *lines[index + 1 :]])
+def _with_probes(text: str, mutants: Sequence[Mutant]) -> tuple[str, Mapping[int, int]]:
+    """The kernel with all probes: it computes the same. By line of a division, a mutant's line."""
+    probes = {mutant.line: mutant.probe for mutant in mutants if mutant.probe}
+    lines: list[str] = []
+    owners: dict[int, int] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        lines.append(line)
+        if number in probes:
+            lines += probes[number].replace("%probe.", f"%probe.{number}.").split("\n")
+            owners[len(lines)] = number
+    return "\n".join(lines), owners
 
 
 def hunt(
@@ -197,21 +212,42 @@ def hunt(
     Raises:
         AssertionError: the kernel as it is has findings.
     """
-    trials = [_Trial(text, run, tolerance) for run in runs]
     mutants = [mutant for mutant in find_mutants(text) if mutant.area in areas]
     if sample is not None and sample[1] < len(mutants):
         mutants = random.Random(sample[0]).sample(mutants, sample[1])
+    probed = _with_probes(text, mutants)
+    trials = [_Trial(text, probed, run, tolerance) for run in runs]
     return [_judge(mutant, trials) for mutant in mutants]
 
 
 class _Trial:
     """One run of the kernel as it is, which mutants are compared with."""
 
-    def __init__(self, text: str, run: Runner, tolerance: float) -> None:
+    def __init__(
+        self, text: str, probed: tuple[str, Mapping[int, int]], run: Runner, tolerance: float
+    ) -> None:
         self.run, self.tolerance = run, tolerance
         self.clean = run(text)
         assert self.clean.report.clean, str(self.clean.report)
         self.reached = _reached_lines(text, self.clean.report)
+        self.different = self._lines_that_differ(*probed)
+
+    def _lines_that_differ(self, text: str, owners: Mapping[int, int]) -> set[int]:
+        """Lines of mutants whose probes find a difference."""
+        if not owners:
+            return set()
+        findings = self.run(text).report.findings
+        assert len(findings) < FINDING_LIMIT, "a run of this kernel hides what its probes find"
+        sites = [f.site.line for f in findings if f.kind == "division-by-zero" and f.site]
+        return {owners[line] for line in sites}
+
+    def reaches(self, mutant: Mutant) -> bool:
+        """Whether a thread comes to the change."""
+        return mutant.line in self.reached
+
+    def may_tell(self, mutant: Mutant) -> bool:
+        """Whether the change makes a difference in this run, as far as its probe knows."""
+        return self.reaches(mutant) and (not mutant.probe or mutant.line in self.different)
 
     def judge(self, mutant: Mutant) -> Verdict:
         outcome = self.run(mutant.text)
@@ -226,21 +262,15 @@ class _Trial:
             by = ["traffic"]
         return Verdict(mutant, tuple(by), named)
 
-    def shows_no_difference(self, mutant: Mutant) -> bool:
-        """Whether the probe finds that the change makes none in this run."""
-        return mutant.probe is not None and _never_equal(self.run(mutant.probe), mutant)
-
 
 def _judge(mutant: Mutant, trials: Sequence[_Trial]) -> Verdict:
-    reaching = [trial for trial in trials if mutant.line in trial.reached]
-    for trial in reaching:
+    telling = [trial for trial in trials if trial.may_tell(mutant)]
+    for trial in telling:
         verdict = trial.judge(mutant)
         if verdict.caught:
             return verdict
-    if not reaching:
-        return Verdict(mutant, (), named=False, reached=False)
-    equivalent = all(trial.shows_no_difference(mutant) for trial in reaching)
-    return Verdict(mutant, (), named=False, equivalent=equivalent)
+    reached = any(trial.reaches(mutant) for trial in trials)
+    return Verdict(mutant, (), named=False, equivalent=reached and not telling, reached=reached)
 
 
 def _moves_more(report: Report, clean: Report) -> bool:
@@ -264,13 +294,6 @@ def _reached_lines(text: str, report: Report) -> set[int]:
             if _BLOCK_END.match(lines[number - 1]):
                 break
     return reached
-
-
-def _never_equal(outcome: Outcome, mutant: Mutant) -> bool:
-    lines = {
-        f.site.line for f in outcome.report.findings if f.kind == "division-by-zero" and f.site
-    }
-    return mutant.line + 3 not in lines
 
 
 def _names(finding: Finding, mutant: Mutant) -> bool:

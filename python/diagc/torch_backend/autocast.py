@@ -1,49 +1,96 @@
 """Make the casts of `torch.autocast` calls of the graph: they happen below the level of its ops.
 
 No table of ops is kept here: every call is run on its fake values, and what is cast then is cast
-before the call.
+before the call. Blocks of autocast inside of a graph stay in it, as calls that switch it on and
+off: no region crosses one, and calls of torch find done what they would cast.
 """
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import fx
+from torch.amp.autocast_mode import _enter_autocast, _exit_autocast
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from diagc.errors import UnsupportedError
 
-__all__ = ["is_autocast_on", "write_casts"]
+__all__ = ["Autocasting", "uses_autocast", "write_casts"]
 
 _KINDS = ("cpu", "cuda")
 
 
-def is_autocast_on() -> bool:
-    """Whether autocast is on for a kind of device that programs run on."""
-    return any(map(torch.is_autocast_enabled, _KINDS))
+def uses_autocast(module: fx.GraphModule) -> bool:
+    """Whether autocast is on, or switched inside, for a kind of device that programs run on."""
+    switched = any(node.target is _enter_autocast for node in module.graph.nodes)
+    return switched or any(map(torch.is_autocast_enabled, _KINDS))
+
+
+class Autocasting(fx.Interpreter):
+    """Switches autocast where Dynamo's graph does, and lets `make_fx` note it.
+
+    `make_fx` notes the graph's own calls without running them, so that the calls in between would
+    have the dtypes of no autocast.
+    """
+
+    def run(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the graph."""
+        with _Blocks() as self._blocks:
+            return super().run(*args, **kwargs)
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
+        """Run a call."""
+        if target is _enter_autocast:
+            return self._blocks.enter(args)
+        if target is _exit_autocast:
+            return args[0].close()
+        return super().call_function(target, args, kwargs)
+
+
+class _Blocks(ExitStack):
+    """Blocks of autocast, of which none stays open, whatever happens."""
+
+    def enter(self, args: Sequence[Any]) -> ExitStack:
+        """Switch autocast; `close` of the result leaves the block."""
+        block = self.enter_context(ExitStack())
+        block.enter_context(torch.autocast(*args))
+        return block
 
 
 def write_casts(module: fx.GraphModule) -> None:
     """Add a cast before every call that autocast gives other dtypes; in place.
 
     Args:
-        module: traced with autocast on; `meta["val"]` of each node has its value then.
+        module: traced by `Autocasting`; `meta["val"]` of each node has its value then.
 
     Raises:
         UnsupportedError: autocast does more with a call than to cast what it reads.
     """
-    made: dict[tuple[fx.Node, torch.dtype], fx.Node] = {}
-    for node in list(module.graph.nodes):
-        if node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
-            _cast_operands(module.graph, node, made)
+    made: _Casts = {}
+    opened: dict[Any, ExitStack] = {}
+    with _Blocks() as blocks:
+        for node in list(module.graph.nodes):
+            target = node.target
+            if isinstance(target, torch._ops.OpOverload) and not target._schema.is_mutable:
+                _cast_operands(module.graph, node, made)
+                continue
+            if target is _enter_autocast:
+                opened[node] = blocks.enter(node.args)
+            elif target is _exit_autocast:
+                opened[node.args[0]].close()
+            if target is not operator.getitem:
+                made.clear()  # what is written or switched here, casts may see
     module.recompile()
 
 
-def _cast_operands(
-    graph: fx.Graph, node: fx.Node, made: dict[tuple[fx.Node, torch.dtype], fx.Node]
-) -> None:
+_Casts: TypeAlias = dict[tuple[fx.Node, torch.dtype], fx.Node]
+
+
+def _cast_operands(graph: fx.Graph, node: fx.Node, made: _Casts) -> None:
     casts = _casts(node)
     for source, dtype in casts.items():
         if (source, dtype) not in made:
@@ -61,7 +108,7 @@ def _casts(node: fx.Node) -> Mapping[fx.Node, torch.dtype]:
     """Operands that are cast when the call runs, and to what."""
     values = {source: source.meta.get("val") for source in node.all_input_nodes}
     floats = [v for v in values.values() if isinstance(v, torch.Tensor) and v.is_floating_point()]
-    if not floats or node.target._schema.is_mutable:  # type: ignore[union-attr]
+    if not floats:
         return {}
     with _CastLog() as log:
         _run(node)

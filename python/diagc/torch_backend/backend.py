@@ -10,6 +10,7 @@ from torch import fx
 from diagc import __version__
 from diagc.api import CompiledFunction
 from diagc.errors import DiagcError
+from diagc.runtime.torch_version import require_torch
 from diagc.torch_backend.fixed_sizes import fix_sizes
 from diagc.torch_backend.graph import aten_graph
 from diagc.torch_backend.options import BackendOptions, read_options
@@ -39,8 +40,10 @@ def diagc(
             ("first-call"), and the fields of `diagc.CompileOptions`, such as `target`.
 
     Raises:
-        UserError: an unknown mode or option. What cannot be compiled stays in torch.
+        UserError: an unknown mode or option, or a version of torch that is not supported. What
+            cannot be compiled stays in torch.
     """
+    require_torch()
     chosen = read_options(mode, options)
     graph, report = partition(module, example_inputs, chosen)
     record(report)

@@ -8,13 +8,12 @@ from torch import fx
 from torch._guards import TracingContext, tracing
 from torch._ops import HigherOrderOperator
 from torch._subclasses import FakeTensor, FakeTensorMode
-from torch.amp.autocast_mode import _enter_autocast
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from diagc.errors import UnsupportedError
 from diagc.frontend.torch import decompositions
-from diagc.torch_backend.autocast import is_autocast_on, write_casts
+from diagc.torch_backend.autocast import Autocasting, uses_autocast, write_casts
 
 __all__ = ["KIND", "aten_graph", "fake_mode_of"]
 
@@ -43,16 +42,16 @@ def aten_graph(module: fx.GraphModule, inputs: Sequence[Any]) -> fx.GraphModule:
     values = [node.meta["example_value"] for node in _placeholders(module)]
     _check_kinds(values)
     mode = fake_mode_of(values)
-    # the interpreter carries places in the user's code over to the new nodes
+    # an interpreter carries places in the user's code over to the new nodes
     with mode, tracing(TracingContext(mode)), fx.traceback.preserve_node_meta():
         trace = make_fx(
-            fx.Interpreter(module).run,
+            Autocasting(module).run,
             decomposition_table=_table(),
             pre_dispatch=True,
             _allow_non_fake_inputs=True,
         )
         traced: fx.GraphModule = trace(*values)
-        if is_autocast_on():
+        if uses_autocast(traced):
             write_casts(traced)
     _check_constants(traced)
     for value, node in zip(values, _placeholders(traced), strict=True):
@@ -72,7 +71,7 @@ def _check_calls(module: fx.GraphModule) -> None:
     for node in module.graph.nodes:
         own = isinstance(node.target, HigherOrderOperator) and str(node.target) not in _TRANSPARENT
         transform = "functorch" in str(getattr(node.target, "__module__", ""))
-        if own or transform or node.target is _enter_autocast:
+        if own or transform:
             reason = "it changes what other calls compute, or their gradients"
             raise UnsupportedError(f"call {node.name}", reason=reason)
 

@@ -60,7 +60,7 @@ def why_left(node: fx.Node) -> str | None:
     if no_call or target is torch.ops.diagc.call.default:
         return None
     if not is_pure(node):
-        return "writes into a tensor, or is no call of ATen"
+        return "writes into a tensor, switches a mode, or is no call of ATen"
     if is_random(node):
         return "draws random numbers"
     if is_view(node):

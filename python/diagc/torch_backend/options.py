@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from diagc.api import CHECKS
+from diagc.api import CHECKS, chosen_target
+from diagc.compiler import pipeline_text
 from diagc.errors import UserError
 from diagc.options import CompileOptions, option_names
 
@@ -38,9 +39,14 @@ def read_options(mode: str | None, options: Mapping[str, Any] | None) -> Backend
     """Check what the user gave.
 
     Raises:
-        UserError: an unknown option, or an unknown value of `rest`, `take` or `check`.
+        UserError: an unknown option, or a value that an option does not have.
+        TargetError: no such target on this machine.
     """
+    if not isinstance(options, Mapping | None):
+        found = type(options).__name__
+        raise UserError("options must be a dict", expected="names and values", found=found)
     given = dict(options or {})
+    _check_mode(mode)
     rest = str(given.pop("rest", "inductor"))
     take = str(given.pop("take", "streams" if rest == "inductor" else "all"))
     for name, value, known in (("rest", rest, RESTS), ("take", take, TAKES)):
@@ -55,4 +61,17 @@ def read_options(mode: str | None, options: Mapping[str, Any] | None) -> Backend
         if name not in names:
             expected = ", ".join(["rest", "take", "check", *sorted(names)])
             raise UserError("unknown option of backend 'diagc'", expected=expected, found=name)
-    return BackendOptions(rest, take, mode, check, replace(CompileOptions(), **given))
+    compile_options = replace(CompileOptions(), **given)
+    compile_options = replace(compile_options, target=chosen_target(compile_options))
+    pipeline_text(compile_options)  # a value that no pass has is refused here
+    return BackendOptions(rest, take, mode, check, compile_options)
+
+
+def _check_mode(mode: str | None) -> None:
+    if mode is None:
+        return
+    from torch._inductor import list_mode_options
+
+    known = list_mode_options()
+    if mode not in known:
+        raise UserError("unknown mode", expected=", ".join(known), found=mode)

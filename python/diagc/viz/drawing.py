@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diagc.errors import UserError
+from diagc.files import as_path
 from diagc.mlir import ir
 from diagc.viz.layout import WIDTH, lay_out
 from diagc.viz.page import finish
@@ -36,9 +37,9 @@ class Drawing:
         """Write a file, whose suffix says the format: `.svg`, `.png` or `.pdf`.
 
         Raises:
-            UserError: an unknown suffix, or the file cannot be written.
+            UserError: no path, an unknown suffix, or the file cannot be written.
         """
-        path = Path(path)
+        path = as_path(path, "a drawing")
         check_suffix(path)
         try:
             path.write_bytes(self._bytes(path.suffix.lower()))

@@ -20,10 +20,11 @@ from diagc.api import CompiledFunction
 from diagc.compiler import compile_module
 from diagc.context import make_context
 from diagc.debug import CACHE_DIR
-from diagc.errors import PassError, UserError
+from diagc.errors import PassError, UnsupportedError, UserError
 from diagc.mlir import ir
 from diagc.options import CompileOptions
 from diagc.runtime.specialization import Backward
+from diagc.testing.own_rule import doubled
 from diagc.testing.seed import SEED
 
 Tensor = torch.Tensor
@@ -393,18 +394,6 @@ def test_another_process_finds_the_program(tmp_path: Path) -> None:
 # ---- gradients that autograd cuts or replaces ----------------------------------------------------
 
 
-class Doubled(torch.autograd.Function):
-    """Its gradient is not that of its forward."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x * 2
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient * 100
-
-
 def detached(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return softmax(q.detach(), k, v) * q[..., :8]
 
@@ -416,7 +405,7 @@ def without_grad(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def own_rule(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return softmax(Doubled.apply(q), k, v)  # type: ignore[no-untyped-call]
+    return softmax(doubled(q), k, v)
 
 
 @pytest.mark.parametrize("function", [detached, without_grad, own_rule])
@@ -443,3 +432,22 @@ def test_hooks_of_modules_are_kept() -> None:
     compiled = diagc.compile(model, x)
     found, wanted = (torch.autograd.grad(f(x).sum(), x) for f in (compiled, model))
     torch.testing.assert_close(found, wanted)
+
+
+def unrecorded(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Of two equal calls one has no gradient."""
+    with torch.no_grad():
+        scale = softmax(q, k, v)
+    return softmax(q, k, v) * scale
+
+
+def test_equal_calls_with_and_without_gradients() -> None:
+    compare(diagc.compile(unrecorded), unrecorded, draw((2, 40, 8), (2, 50, 8), (2, 50, 8))())
+
+
+def test_data_is_refused_by_name() -> None:
+    def with_data(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return softmax(q, k.data, v) * k
+
+    with pytest.raises(UnsupportedError, match=r"such as \.data.*use \.detach\(\)"):
+        diagc.compile(with_data, *(torch.randn(2, 10, 8) for _ in range(3)))

@@ -63,13 +63,17 @@ def test_multihead_attention_in_training() -> None:
     assert_close(found, wanted)
 
 
-def test_gradients_are_of_the_same_draw() -> None:
+@pytest.mark.parametrize("door", ["compile", "backend"])
+def test_gradients_are_of_the_same_draw(door: str) -> None:
     net, args = Net(), inputs(grad=True)
-    compiled = diagc.compile(net, *args)
+    compiled: Any = diagc.compile(net, *args)
+    if door == "backend":
+        compiled = torch.compile(net, backend="diagc", options={"rest": "eager"})
     found, wanted = (
         torch.autograd.grad(seeded(f, *args).square().sum(), args) for f in (compiled, net)
     )
     assert_close(found, wanted)
+    torch._dynamo.reset()
 
 
 def test_modes_of_parts_are_noticed() -> None:

@@ -57,6 +57,29 @@ for name, (places, wanted, sent) in kinds.items():
     for mine, true in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine.grad.full_tensor(), true.grad, rtol=1e-4, atol=1e-4)
 
+class Model(torch.nn.Module):
+    def forward(self, q, k, v):
+        return torch.tanh(compiled(q, k, v))
+
+# graphs with the op: exported, and traced with DTensors
+exported = torch.export.export(Model(), tuple(whole)).module()
+traced = torch.compile(Model(), backend="aot_eager", fullgraph=True)
+for name, (places, wanted, sent) in kinds.items():
+    for graph in (exported, traced):
+        ours = [
+            distribute_tensor(x, mesh, [p]).detach().requires_grad_()
+            for x, p in zip(whole, places, strict=True)
+        ]
+        theirs = [x.clone().requires_grad_() for x in whole]
+        out, expected = graph(*ours), torch.tanh(causal(*theirs))
+        assert out.placements == (wanted,), (name, out.placements)
+        torch.testing.assert_close(out.full_tensor(), expected, rtol=1e-5, atol=1e-5)
+        out.square().sum().backward()
+        expected.square().sum().backward()
+        for mine, true, place in zip(ours, theirs, places, strict=True):
+            assert mine.grad.placements == (place,)
+            torch.testing.assert_close(mine.grad.full_tensor(), true.grad, rtol=1e-4, atol=1e-4)
+
 sharded = [distribute_tensor(x, mesh, [Shard(0)]) for x in whole]
 for function in (over_batch, two):
     found, expected = diagc.compile(function)(*sharded), function(*whole)

@@ -18,6 +18,8 @@ SCORES = torch.randn(11, CLASSES, generator=GENERATOR)
 LABELS = torch.randint(0, CLASSES, (11,), generator=GENERATOR)
 FIRST = int(LABELS[0])
 SOME = torch.where(torch.arange(11) % 3 == 0, -100, LABELS)
+WEIGHT = torch.rand(CLASSES, generator=GENERATOR) + 0.1
+SHARES = torch.softmax(torch.randn(11, CLASSES, generator=GENERATOR), -1)
 
 LOSSES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Tensor]] = {
     "mean": (F.cross_entropy, LABELS),
@@ -30,6 +32,27 @@ LOSSES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Tensor]] = {
     "one row": (lambda x, t: F.cross_entropy(x[0], t[0]), LABELS),
     "nll": (lambda x, t: F.nll_loss(F.log_softmax(x, dim=-1), t), SOME),
     "module": (lambda x, t: torch.nn.CrossEntropyLoss()(x * 2, t), LABELS),
+    "weights": (lambda x, t: F.cross_entropy(x, t, WEIGHT.to(x.dtype)), SOME),
+    "weights, sum": (
+        lambda x, t: F.cross_entropy(x, t, WEIGHT.to(x.dtype), reduction="sum"),
+        SOME,
+    ),
+    "weights, smoothed": (
+        lambda x, t: F.cross_entropy(x, t, WEIGHT.to(x.dtype), label_smoothing=0.1),
+        SOME,
+    ),
+    "nll, weights": (lambda x, t: F.nll_loss(x.log_softmax(-1), t, WEIGHT.to(x.dtype)), SOME),
+    "positions": (lambda x, t: F.cross_entropy(x.T[None], t[None], reduction="none"), SOME),
+    "probabilities": (lambda x, p: F.cross_entropy(x, p.to(x.dtype)), SHARES),
+    "probabilities, each": (
+        lambda x, p: F.cross_entropy(
+            x, p.to(x.dtype), WEIGHT.to(x.dtype), label_smoothing=0.2, reduction="none"
+        ),
+        SHARES,
+    ),
+    "gather": (lambda x, t: x.log_softmax(-1).gather(-1, t[:, None]), LABELS),
+    "gather, first dim": (lambda x, t: (x.T * 2).log_softmax(0).gather(0, t[None]), LABELS),
+    "index": (lambda x, t: -x.log_softmax(-1)[torch.arange(11), t].mean(), LABELS),
 }
 
 
@@ -68,15 +91,24 @@ def test_a_label_that_is_no_class_is_an_error(label: int) -> None:
         compiled(SCORES, wrong)
 
 
+@pytest.mark.parametrize("name", ["gather", "index"])
+def test_an_index_of_no_element_is_an_error(name: str) -> None:
+    function, labels = LOSSES[name]
+    compiled = diagc.compile(function, SCORES, labels)
+    with pytest.raises(UserError, match="label 37 is out of bounds"):
+        compiled(SCORES, torch.where(torch.arange(11) == 4, CLASSES, labels))
+
+
 UNRAISED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "weights": lambda x, t: F.cross_entropy(x, t, weight=torch.ones(CLASSES)),
-    "images": lambda x, t: F.cross_entropy(x.T[None], t[None]),
-    "probabilities": lambda x, t: F.cross_entropy(x, torch.softmax(x, dim=-1)),
+    "array in memory": lambda x, t: x.gather(-1, t[:, None]),
+    "two of a row": lambda x, t: (x * 2).gather(-1, torch.stack((t, t), 1)),
+    "some rows": lambda x, t: (x * 2).gather(-1, t[:5, None]),
+    "rows in another order": lambda x, t: (x * 2)[t % 11, t],
 }
 
 
 @pytest.mark.parametrize("name", UNRAISED)
-def test_other_losses_are_left_to_torch(name: str) -> None:
+def test_other_picks_are_left_to_torch(name: str) -> None:
     function = UNRAISED[name]
     compiled = diagc.compile(function, SCORES, LABELS)
     assert not raised(compiled)
@@ -100,6 +132,7 @@ POSITIONS: dict[str, Callable[[Tensor], Any]] = {
     "argmin": lambda x: (x.argmin(-1), x.argmin()),
     "flat": lambda x: x.argmax(),
     "max": lambda x: tuple(x.max(dim=-1)),
+    "top 1": lambda x: torch.topk(x, 1).values,
     "min": lambda x: tuple(x.min(dim=0, keepdim=True)),
     "integers": lambda x: (x * 10).nan_to_num(0, 0, 0).to(torch.int64).argmax(-1),
 }

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import diagc
-from diagc.errors import DiagcError, PackageError
+from diagc.errors import DiagcError, PackageError, UserError
 from diagc.runtime import cpu_features, load
 from diagc.runtime.package import archive, loader
 from diagc.runtime.package.conditions import check_condition
@@ -209,6 +209,59 @@ def test_unknown_kind_of_kernel(good: Path, tmp_path: Path) -> None:
 
     with pytest.raises(PackageError, match="unknown kind of kernel 'tpu'"):
         load(edited(good, tmp_path / "x.diagpkg", edit))
+
+
+# ---- what is no path -----------------------------------------------------------------------------
+
+
+class Bytes:
+    """A path that is not text."""
+
+    def __fspath__(self) -> bytes:
+        return b"x.diagpkg"
+
+
+NO_PATHS: list[tuple[Any, str]] = [
+    (3, "found 3 of type int"),
+    (True, "found True of type bool"),
+    (b"x.diagpkg", "found b'x.diagpkg' of type bytes"),
+    (["x.diagpkg"], "found list"),
+    (Bytes(), "found Bytes"),
+    ("", "names no file"),
+    ("/", "names no file"),
+    ("x\0.diagpkg", "names no file"),
+]
+
+
+@pytest.mark.parametrize(("path", "reason"), [*NO_PATHS, (None, "found NoneType")])
+def test_what_is_no_path_is_not_read(path: Any, reason: str) -> None:
+    with pytest.raises(UserError, match=reason) as caught:
+        load(path)
+    assert "the path of a package, as a str or pathlib.Path" in caught.value.summary
+
+
+def test_what_is_no_path_is_not_written() -> None:
+    compiled = diagc.compile(function, *inputs())
+    drawing = compiled.draw()
+    for path, reason in NO_PATHS:
+        for write in (compiled.save, drawing.save, lambda path: compiled.draw(path=path)):
+            with pytest.raises(UserError, match=reason):
+                write(path)
+
+
+def test_directories_and_missing_files_are_refused(good: Path, tmp_path: Path) -> None:
+    with pytest.raises(PackageError, match="Is a directory"):
+        load(tmp_path)
+    with pytest.raises(PackageError, match="No such file"):
+        load(tmp_path / "missing.diagpkg")
+    with pytest.raises(PackageError, match="Not a directory"):
+        load(good / "inside.diagpkg")
+
+
+@pytest.mark.parametrize("weights", [3, [], "weights"])
+def test_weights_are_a_mapping(good: Path, weights: Any) -> None:
+    with pytest.raises(UserError, match="expected a mapping of names to tensors"):
+        load(good, weights=weights)
 
 
 # ---- forged manifests ----------------------------------------------------------------------------

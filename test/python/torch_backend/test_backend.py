@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,13 +15,6 @@ from diagc.errors import UserError
 from diagc.torch_backend.report import GraphReport, collecting
 
 EAGER: dict[str, Any] = {"rest": "eager", "take": "streams"}
-
-
-@pytest.fixture(autouse=True)
-def fresh_dynamo() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -251,11 +244,23 @@ def test_no_grad_inside() -> None:
         ({"rest": "xla"}, "inductor or eager"),
         ({"take": "some"}, "streams or all"),
         ({"tile": 3}, "unknown option of backend 'diagc'"),
+        ({"target": "moon"}, "unknown target"),
+        ({"reassociate": "yes"}, "reassociate"),
+        ({"empty_rows": "yes"}, "empty-rows"),
     ],
 )
 def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(Exception, match=message):
         run(attention, *inputs(), **options)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({"mode": "fast"}, "unknown mode.*default"), ({"options": "eager"}, "must be a dict")],
+)
+def test_bad_arguments(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        torch.compile(attention, backend="diagc", **given)(*inputs())
 
 
 def test_options_of_the_compiler() -> None:

@@ -38,7 +38,6 @@ def step(model: Any, function: Any, args: tuple[Any, ...]) -> list[torch.Tensor]
 @pytest.mark.parametrize(("model", "way"), CASES, ids=[f"{m.name}-{way}" for m, way in CASES])
 def test_model(model: Model, way: str) -> None:
     torch.manual_seed(0)
-    torch._dynamo.reset()
     module, args = build(model, way)
     with warnings.catch_warnings(), collecting() as reports:
         warnings.simplefilter("ignore")
@@ -57,7 +56,6 @@ def test_model(model: Model, way: str) -> None:
 @pytest.mark.parametrize("model", [m for m in MODELS if m.attentions], ids=lambda m: m.name)
 def test_model_in_inference(model: Model) -> None:
     torch.manual_seed(0)
-    torch._dynamo.reset()
     module, args = build(model, model.ways[0])
     module.eval()
     with warnings.catch_warnings(), torch.no_grad(), collecting() as reports:

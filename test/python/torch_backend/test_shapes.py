@@ -16,13 +16,6 @@ from diagc.torch_backend.report import collecting
 WIDTH = 16
 
 
-@pytest.fixture(autouse=True)
-def fresh_dynamo() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-
-
 @pytest.fixture
 def compilations(monkeypatch: pytest.MonkeyPatch) -> list[Group]:
     """Everything that `diagc` compiles, in order."""

@@ -8,7 +8,7 @@
 
 // CHECK:      gpu.module @kernels [#nvvm.target<chip = "sm_80"
 // CHECK:      llvm.mlir.global external @shared()
-// CHECK:      gpu.func @kernel(%{{.*}}: !llvm.ptr<1>, %{{.*}}: !llvm.ptr<1>, %{{.*}}: !llvm.ptr<1>, %{{.*}}: i32, %{{.*}}: i64) kernel
+// CHECK:      gpu.func @kernel_dot(%{{.*}}: !llvm.ptr<1>, %{{.*}}: !llvm.ptr<1>, %{{.*}}: !llvm.ptr<1>, %{{.*}}: i32, %{{.*}}: i64) kernel
 // CHECK-SAME: known_block_size = array<i32: 128, 1, 1>
 // CHECK:      arith.remui %{{.*}}, %c16_i32
 // CHECK:      arith.divui %{{.*}}, %c16_i32
@@ -22,7 +22,7 @@
 // CHECK:      gpu.return
 
 // PTX:        .target sm_90
-// PTX-LABEL:  .visible .entry kernel(
+// PTX-LABEL:  .visible .entry kernel_dot(
 // PTX:        .maxntid 128, 1, 1
 // PTX:        ld.global.v4.b32
 // PTX:        ld.global.v4.b32
@@ -46,13 +46,13 @@ func.func private @dot(%X: tensor<?x64xf32, ["g0", "d.64"]>, %W: tensor<64xf32, 
 
 // A map of bf16: eight numbers an access, two accesses a thread, pairs rounded by one instruction.
 
-// CHECK:      gpu.func @kernel
+// CHECK:      gpu.func @kernel_exp
 // CHECK:      scf.if
 // CHECK-COUNT-2: llvm.load %{{.*}} {alignment = 16 : i64} : !llvm.ptr<1> -> vector<8xbf16>
 // CHECK:      arith.truncf %{{.*}} : vector<2xf32> to vector<2xbf16>
 // CHECK:      llvm.store %{{.*}} {alignment = 16 : i64} : vector<8xbf16>, !llvm.ptr<1>
 
-// PTX-LABEL:  .visible .entry kernel(
+// PTX-LABEL:  .visible .entry kernel_exp(
 // PTX-DAG:    ld.global.v4.b32
 // PTX-DAG:    cvt.rn.bf16x2.f32
 // PTX-DAG:    ex2.approx.ftz.f32
@@ -74,7 +74,7 @@ func.func private @exp(%X: tensor<?x?xbf16, ["g0", "l"]>) -> tensor<?x?xbf16, ["
 // A stream: its chunks are a loop that carries the states of each thread, and the threads of a block
 // meet in shared memory.
 
-// CHECK:      gpu.func @kernel
+// CHECK:      gpu.func @kernel_sum
 // CHECK:      scf.for %{{.*}} = %{{.*}} to %{{.*}} step %{{.*}} iter_args(
 // CHECK:      nvvm.shfl.sync bfly
 // CHECK:      nvvm.barrier
@@ -83,7 +83,7 @@ func.func private @exp(%X: tensor<?x?xbf16, ["g0", "l"]>) -> tensor<?x?xbf16, ["
 // CHECK:      llvm.load %{{.*}} : !llvm.ptr<3> -> f32
 // CHECK:      scf.yield
 
-// PTX-LABEL:  .visible .entry kernel(
+// PTX-LABEL:  .visible .entry kernel_sum(
 // PTX:        bar.sync 0
 // PTX:        st.shared.b32
 // PTX:        bar.sync 0

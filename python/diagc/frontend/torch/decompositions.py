@@ -178,6 +178,17 @@ def _norm(
     return torch.linalg.vector_norm(x, 2 if p is None else p, dim, keepdim, dtype=dtype)
 
 
+@_decompose("topk.default")
+def _topk(
+    x: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True
+) -> tuple[Tensor, Tensor]:
+    if k != 1 or not largest or x.dim() == 0:  # of the smallest, torch leaves NaN out
+        return NotImplemented
+    check_dims([dim], x.dim())
+    values, indices = torch.max(x, dim, keepdim=True)
+    return values, indices
+
+
 @_decompose("glu.default")
 def _glu(x: Tensor, dim: int = -1) -> Tensor:
     check_dims([dim], x.dim())

@@ -165,6 +165,19 @@ def _logaddexp(x: A, other: A) -> A:
     return x.compare("eq", other).choose(x + math.log(2), sum_)
 
 
+def _xlogy(x: A, other: A) -> A:
+    """As torch, 0 where x is 0, and NaN where y is."""
+    nan = other.compare("ne", other)
+    return nan.choose(other, x.compare("eq", 0).choose(x * 0, x * other.call("log")))
+
+
+def _entr(x: A) -> A:
+    """`-x log x`, 0 at 0, -inf below."""
+    below = Arithmetic(_literal(-math.inf, x.expr))
+    inside = x.compare("lt", 0).choose(below, -(x * x.call("log")))
+    return x.compare("eq", 0).choose(x * 0, inside)
+
+
 def _scaled(x: A, other: A | Number, alpha: Number) -> A:
     return Arithmetic(_literal(_bare(other), x.expr)) * alpha
 
@@ -227,6 +240,8 @@ ARITHMETIC: dict[str, Formula] = {
     "atan2": lambda x, other: x._with("atan2", other),
     "copysign": lambda x, other: x._with("copysign", other),
     "logaddexp": _logaddexp,
+    "special_entr": _entr,
+    "xlogy": _xlogy,
     "hypot": lambda x, other: (x * x + other * other).call("sqrt"),
     "bitwise_and": lambda x, other: x._with("and", other),
     "bitwise_or": lambda x, other: x._with("or", other),
@@ -268,6 +283,7 @@ ALIASES = {
     "fix": "trunc",
     "arctan2": "atan2",
     "special_expit": "sigmoid",
+    "special_xlogy": "xlogy",
     "special_erf": "erf",
     "special_exp2": "exp2",
     "special_log1p": "log1p",

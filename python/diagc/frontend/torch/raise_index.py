@@ -1,5 +1,6 @@
 """Rule for indexing by tensors: where every index counts positions, it only moves dims about.
 
+Where that of the last dim does not, it picks an element of each row, `logits[arange(n), labels]`.
 Models for tracers read a padding mask as `mask[arange(b)[:, None, None, None], arange(n)]`.
 """
 
@@ -8,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from diagc.frontend.torch.aten import Node
 from diagc.frontend.torch.axes import Axis, leaves
 from diagc.frontend.torch.graph import MapOp, View
+from diagc.frontend.torch.picked import check_picked, checked_labels, class_count, picked
 from diagc.frontend.torch.raiser import Raiser
 from diagc.frontend.torch.rules import NotRaised, rule
 from diagc.frontend.torch.scalar import Apply, Position, is_const
@@ -21,6 +23,11 @@ def _index(r: Raiser, node: Node) -> View:
     view = r.view(node.args["self"])
     indices = {i: r.view(ref) for i, ref in enumerate(node.args["indices"]) if ref is not None}
     wide = {dim: index for dim, index in indices.items() if not _is_first(index, view.leaves(dim))}
+    last = len(view.dims) - 1
+    picks = len(indices) == last + 1 and last in wide and not _counts(wide[last])
+    if picks:
+        check_picked(view)
+        del wide[last]
     places = {dim: _counted_dim(index, view.leaves(dim)) for dim, index in wide.items()}
     if len(set(places.values())) < len(places):
         raise NotRaised("a diagonal")
@@ -29,7 +36,18 @@ def _index(r: Raiser, node: Node) -> View:
     first = _first_place(sorted(indices))
     shape = node.result.shape[first : first + rank]
     by_place = {place: view.leaves(dim) for dim, place in places.items()}
+    if picks:
+        rows = view.with_dims([*_indexed(r, by_place, shape), view.dims[last]])
+        classes = class_count(view, last)
+        return picked(
+            r, rows, checked_labels(r, node, node.args["indices"][last], classes, 0), classes
+        )
     return view.with_dims([*kept[:first], *_indexed(r, by_place, shape), *kept[first:]])
+
+
+def _counts(index: View) -> bool:
+    op = index.value.op
+    return isinstance(op, MapOp) and op.expr is not None and not op.uses
 
 
 def _is_first(index: View, source: Sequence[Axis]) -> bool:

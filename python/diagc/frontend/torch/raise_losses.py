@@ -1,143 +1,167 @@
-"""Rules for losses of labels: cross entropy, negative log likelihood, and what a label picks.
+"""Rules for losses of labels and probabilities: cross entropy, negative log likelihood.
 
-An element that a label picks is a sum over classes, `Σ_c [c = label] x_c`: a reduction like any
-other, which joins the stream that sums the exponentials, so that logits need no memory. Formulas
-are those of torch's documentation of `cross_entropy`.
+All that is read of the scores are sums over classes, in one stream, so that logits need no memory
+(`picked.py`). Formulas are those of torch's documentation of `cross_entropy`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import torch
 
 from diagc.frontend.torch.aten import Node, TensorType
-from diagc.frontend.torch.extern import raise_extern
 from diagc.frontend.torch.graph import View
-from diagc.frontend.torch.map_builder import MapBuilder
+from diagc.frontend.torch.picked import Labels, checked_labels, class_count, dim_size, picked
 from diagc.frontend.torch.promotion import compute_type, number
-from diagc.frontend.torch.raise_reduce import elementwise, log_sum_exp
+from diagc.frontend.torch.raise_reduce import elementwise, log_sum_exp, mean
 from diagc.frontend.torch.raiser import Raiser
-from diagc.frontend.torch.rules import NotRaised, rule
-from diagc.frontend.torch.scalar import INDEX, Const, Expr, Position
-from diagc.frontend.torch.simplify import apply, cast
-from diagc.frontend.torch.sizes import Size
+from diagc.frontend.torch.rules import rule
+from diagc.frontend.torch.scalar import Expr
+from diagc.frontend.torch.simplify import apply
 
 __all__: list[str] = []
 
 _NONE, _MEAN, _SUM = 0, 1, 2
 
 
-@dataclass(frozen=True)
-class _Labels:
-    """Labels in i32, in range, and the one that does not count; shape that of the losses."""
-
-    view: View
-    ignored: int
-    shape: tuple[Size, ...]
-
-
 @rule("cross_entropy_loss")
 def _cross_entropy(r: Raiser, node: Node) -> View:
-    view = r.view(node.args["self"])
-    smoothing = float(node.args["label_smoothing"])
-    if node.get("weight") is not None:
-        raise NotRaised("a loss with weights of classes")
-    if len(view.dims) not in (1, 2):
-        raise NotRaised("a loss over positions of images")
+    """`(1 - s) w_t (z - x_t) + s / C Σ_c w_c (z - x_c)`: z the log-sum-exp, s the smoothing."""
+    scores = _classes_last(r, node)
+    last = len(scores.dims) - 1
+    classes = class_count(scores, last)
     target = r.view(node.args["target"])
+    total = log_sum_exp(r, scores, [last], False)
     if target.dtype.is_floating_point:
-        raise NotRaised("a loss of probabilities instead of labels")
-    dim = len(view.dims) - 1
-    classes = _size(view, dim)
-    dtype = node.result.dtype
-    scores = r.cast(view, compute_type(dtype))
-    labels = _checked_labels(r, node, target, classes)
-    total = log_sum_exp(r, scores, [dim], False)
-    chosen = _picked(r, scores, labels.view, labels.shape)
-    values = [total, chosen]
+        return _soft_cross_entropy(r, node, scores, total, _moved_last(target))
+    labels = checked_labels(r, node, node.args["target"], classes, node.args["ignore_index"])
+    smoothing = float(node.args["label_smoothing"])
+    values = [total, picked(r, scores, labels, classes)]
+    weight = _weight(r, node, scores.dtype)
     if smoothing:
-        values.append(r.reduce(scores, [dim], "add"))
+        values += _weighted_sums(r, [scores] if weight is None else [scores, weight])
+    if weight is not None:
+        values.append(picked(r, weight, labels, classes))
+    count = number(float(classes), scores.dtype)
 
-    def loss(z: Expr, picked: Expr, *added: Expr) -> Expr:
+    def loss(z: Expr, picked: Expr, *others: Expr) -> Expr:
         found = apply("sub", z, picked)
-        for x in added:  # (1 - s) (z - x_t) + s (z - mean of x)
-            even = apply("sub", z, apply("mul", x, number(1 / classes, x.dtype)))
-            parts = ((1 - smoothing, found), (smoothing, even))
-            sums = [apply("mul", part, number(share, x.dtype)) for share, part in parts]
-            found = apply("add", *sums)
+        if weight is not None:
+            found = apply("mul", found, others[-1])
+        if smoothing:
+            summed, weights = others[0], count if weight is None else others[1]
+            rest = apply("sub", apply("mul", z, weights), summed)
+            parts = ((1 - smoothing, found), (smoothing / classes, rest))
+            found = apply("add", *(apply("mul", x, number(f, x.dtype)) for f, x in parts))
         return found
 
-    return _reduced(r, node, labels, values, loss)
+    return _reduced(r, node, labels, values, loss, weighted=weight is not None)
 
 
-@rule("nll_loss", "nll_loss_nd")
-def _nll_loss(r: Raiser, node: Node) -> View:
-    view = r.view(node.args["self"])
-    if node.get("weight") is not None:
-        raise NotRaised("a loss with weights of classes")
-    if len(view.dims) not in (1, 2):
-        raise NotRaised("a loss over positions of images")
-    target = r.view(node.args["target"])
-    scores = r.cast(view, compute_type(node.result.dtype))
-    labels = _checked_labels(r, node, target, _size(view, len(view.dims) - 1))
-    chosen = _picked(r, scores, labels.view, labels.shape)
-    return _reduced(r, node, labels, [chosen], lambda picked: apply("neg", picked))
-
-
-def _size(view: View, dim: int) -> int:
-    sizes = [axis.size for axis in view.leaves(dim)]
-    total = 1
-    for size in sizes:
-        if not isinstance(size, int):
-            raise NotRaised("a number of classes that is not known")
-        total *= size
-    return total
-
-
-def _checked_labels(r: Raiser, node: Node, target: View, classes: int) -> _Labels:
-    """The labels, seen to be classes when the program runs, as torch does."""
-    ignored = int(node.args["ignore_index"])
-    shape = tuple(_dim_size(target, i) for i in range(len(target.dims)))
-    call = Node(
-        node.name,
-        "diagc.check_labels.default",
-        {"labels": node.args["target"], "classes": classes, "ignored": ignored},
-        (TensorType(shape, torch.int32),),
-        node.location,
+def _soft_cross_entropy(r: Raiser, node: Node, scores: View, total: View, target: View) -> View:
+    """`Σ_c w_c p_c (z - x_c)` with probabilities p; their mean is by rows, whatever the weights."""
+    work, classes = scores.dtype, class_count(scores, len(scores.dims) - 1)
+    smoothing = float(node.args["label_smoothing"])
+    share = elementwise(r, r.cast(target, work), work, lambda p: _smooth(p, smoothing, classes), "")
+    weight = _weight(r, node, work)
+    summed, weights = _weighted_sums(
+        r, [scores, share] if weight is None else [scores, share, weight]
     )
-    (view,) = raise_extern(r, call, "labels are checked before they are used")
-    return _Labels(view, ignored, shape)
+    shape = tuple(dim_size(total, i) for i in range(len(total.dims)))
+    losses = r.map(
+        [total, summed, weights],
+        TensorType(shape, work),
+        lambda z, a, w: apply("sub", apply("mul", z, w), a),
+        "losses",
+    )
+    dtype, reduction = node.result.dtype, node.args["reduction"]
+    if reduction == _NONE:
+        return r.cast(losses, dtype)
+    dims = range(len(shape))
+    found = mean(r, losses, list(dims), False) if reduction == _MEAN else None
+    return r.cast(r.reduce(losses, dims, "add") if found is None else found, dtype)
 
 
-def _dim_size(view: View, dim: int) -> Size:
-    from diagc.frontend.torch.sizes import product
+@rule("nll_loss", "nll_loss_nd", "nll_loss2d")
+def _nll_loss(r: Raiser, node: Node) -> View:
+    scores = _classes_last(r, node)
+    classes = class_count(scores, len(scores.dims) - 1)
+    labels = checked_labels(r, node, node.args["target"], classes, node.args["ignore_index"])
+    values = [picked(r, scores, labels, classes)]
+    weight = _weight(r, node, scores.dtype)
+    if weight is not None:
+        values.append(picked(r, weight, labels, classes))
 
-    return product(axis.size for axis in view.leaves(dim))
+    def loss(picked: Expr, *weights: Expr) -> Expr:
+        return apply("neg", apply("mul", picked, weights[0]) if weights else picked)
 
-
-def _picked(r: Raiser, scores: View, labels: View, shape: Sequence[Size]) -> View:
-    """The element of the last dim of `scores` that each label says, as a sum over that dim."""
-    last = len(scores.dims) - 1
-    builder = MapBuilder(r)
-    x, dims = builder.operand(scores)
-    label, label_dims = builder.operand(labels)
-    full = [*shape, _size(scores, last)]
-    joined = r.broadcast([dims, [*label_dims, []]], full)
-    axes = tuple(axis for axis in joined[last])
-    place: Expr = Position(INDEX, axes) if axes else Const(INDEX, 0)
-    here = apply("eq", cast(place, torch.int32), label)
-    picked = builder.finish(apply("select", here, x, number(0.0, x.dtype)), joined, "picked")
-    return r.reduce(picked, [last], "add")
+    return _reduced(r, node, labels, values, loss, weighted=weight is not None)
 
 
-def _reduced(r: Raiser, node: Node, labels: _Labels, values: list[View], loss: object) -> View:
-    """Losses of labels that count, as they are, summed, or their mean."""
+def _classes_last(r: Raiser, node: Node) -> View:
+    """The scores in the type of sums; classes are dim 1, or the only one, and become the last."""
+    return r.cast(_moved_last(r.view(node.args["self"])), compute_type(node.result.dtype))
+
+
+def _moved_last(view: View) -> View:
+    dims = list(view.dims)
+    return view.with_dims([dims[0], *dims[2:], dims[1]]) if len(dims) > 1 else view
+
+
+def _weight(r: Raiser, node: Node, work: torch.dtype) -> View | None:
+    weight = node.get("weight")
+    return None if weight is None else r.cast(r.view(weight), work)
+
+
+def _weighted_sums(r: Raiser, factors: Sequence[View]) -> list[View]:
+    """Sums over the last dim of the product of all, and of all but the first, if any are left."""
+    sums = []
+    for some in (factors, factors[1:]):
+        if some:
+            rank = max(len(view.dims) for view in some)
+            (widest, *_) = (view for view in some if len(view.dims) == rank)
+            shape = tuple(dim_size(widest, i) for i in range(rank))
+            product = r.map(some, TensorType(shape, some[0].dtype), _product, "weighted")
+            sums.append(r.reduce(product, [rank - 1], "add"))
+    return sums
+
+
+def _product(first: Expr, *others: Expr) -> Expr:
+    for other in others:
+        first = apply("mul", first, other)
+    return first
+
+
+def _smooth(p: Expr, smoothing: float, classes: int) -> Expr:
+    if not smoothing:
+        return p
+    kept = apply("mul", p, number(1 - smoothing, p.dtype))
+    return apply("add", kept, number(smoothing / classes, p.dtype))
+
+
+def _reduced(
+    r: Raiser,
+    node: Node,
+    labels: Labels,
+    values: list[View],
+    loss: Callable[..., Expr],
+    *,
+    weighted: bool,
+) -> View:
+    """Losses of labels that count, as they are, summed, or their mean.
+
+    Args:
+        r: the raiser.
+        node: the loss.
+        labels: what is picked.
+        values: what `loss` takes; the last are the weights of the labels, if `weighted`.
+        loss: the loss of a row.
+        weighted: whether the mean is by the weights of the labels.
+    """
     work = values[0].dtype
     dtype, reduction = node.result.dtype, node.args["reduction"]
     zero = number(0.0, work)
 
     def counted(label: Expr, *read: Expr) -> Expr:
-        assert callable(loss)
         ignored = apply("eq", label, number(labels.ignored, torch.int32))
         return apply("select", ignored, zero, loss(*read))
 
@@ -148,12 +172,18 @@ def _reduced(r: Raiser, node: Node, labels: _Labels, values: list[View], loss: o
     total = r.reduce(losses, dims, "add")
     if reduction == _SUM:
         return r.cast(total, dtype)
-    ones = elementwise(r, labels.view, work, lambda label: _counts(label, labels.ignored, work), "")
-    count = r.reduce(ones, dims, "add")
+    shares = [labels.view, *values[-1:]] if weighted else [labels.view]
+    counts = r.map(
+        shares,
+        TensorType(labels.shape, work),
+        lambda label, share=None: _counts(label, labels.ignored, work, share),
+        "counts",
+    )
+    count = r.reduce(counts, dims, "add")
     result = TensorType((), dtype)
     return r.map([total, count], result, lambda a, n: apply("div", a, n))
 
 
-def _counts(label: Expr, ignored: int, work: torch.dtype) -> Expr:
+def _counts(label: Expr, ignored: int, work: torch.dtype, share: Expr | None) -> Expr:
     here = apply("eq", label, number(ignored, torch.int32))
-    return apply("select", here, number(0.0, work), number(1.0, work))
+    return apply("select", here, number(0.0, work), share or number(1.0, work))

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from diagc.errors import DiagcError, LaunchError, PackageError
+from diagc.errors import DiagcError, LaunchError, PackageError, UserError
+from diagc.files import as_path
 from diagc.runtime.guards import holds
 from diagc.runtime.package.kernels import check_machine, load_kernel, requirements
 from diagc.runtime.package.manifest import Manifest, TensorEntry, read_package
@@ -30,11 +31,16 @@ def load(path: str | Path, weights: Mapping[str, torch.Tensor] | None = None) ->
             others than the package asks for do not matter.
 
     Raises:
+        UserError: `path` is no path, or `weights` is no mapping.
         PackageError: it is unreadable, damaged, of another version, for another machine, or needs
             weights that are not given.
         TargetError: it is for a GPU, and there is none, or no driver.
     """
-    path = Path(path)
+    path = as_path(path, "a package")
+    if weights is not None and not isinstance(weights, Mapping):
+        expected, found = "a mapping of names to tensors", type(weights).__name__
+        remedy = "load(path, weights=model.state_dict())"
+        raise UserError("these are no weights", expected=expected, found=found, remedy=remedy)
     manifest, members = read_package(path)
     try:
         return PackagedProgram(manifest, members, weights or {})

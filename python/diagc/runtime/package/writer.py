@@ -9,6 +9,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from diagc.errors import UnsupportedError
+from diagc.files import as_path
 from diagc.runtime.arguments import Arguments
 from diagc.runtime.captured import CapturedTensor
 from diagc.runtime.package.conditions import check_condition
@@ -102,7 +103,9 @@ def save(
     Raises:
         UnsupportedError: something of the program has no code, or cannot be stored.
         PackageError: the file cannot be written.
+        UserError: `path` is no path.
     """
+    path = as_path(path, "a package")  # before anything that takes long
     program, report = contents.program, contents.program.report
     if program.float64:
         raise UnsupportedError("a package for the target interp", remedy="choose another target")
@@ -126,7 +129,7 @@ def save(
         report=report.to_json(),
     )
     try:
-        write_package(Path(path), manifest, {**members, **data})
+        write_package(path, manifest, {**members, **data})
     except TypeError as error:
         raise UnsupportedError("a package of this program", reason=str(error)) from None
 

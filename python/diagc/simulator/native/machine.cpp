@@ -17,7 +17,29 @@ uint64_t next_random(Worker &worker) {  // xorshift64*
   return (worker.random = x) * 0x2545F4914F6CDD1DULL;
 }
 
-void give_way() { switch_fiber(self->current->fiber, self->scheduler); }
+namespace {
+
+// The next ready lane of the warp that runs; null when each had its turn.
+Thread *next_lane(Worker &worker) {
+  if (worker.aborted) return nullptr;
+  const uint64_t twice = uint64_t{worker.running->ready} << 32 | worker.running->ready;
+  const uint64_t left = (twice >> worker.first & 0xFFFFFFFF) >> worker.turn << worker.turn;
+  if (left == 0) return nullptr;
+  const int place = __builtin_ctzll(left);
+  worker.turn = place + 1;
+  return &thread_of(*worker.running, (place + worker.first) % kLanes);
+}
+
+}  // namespace
+
+void give_way() {
+  Worker &worker = *self;
+  Fiber &from = worker.current->fiber;
+  Thread *next = next_lane(worker);
+  if (next == nullptr) return switch_fiber(from, worker.scheduler);
+  worker.current = next;
+  switch_fiber(from, next->fiber);
+}
 
 // The lanes of a warp take turns, one access each, so that those that a GPU would make together are
 // counted together.
@@ -32,6 +54,9 @@ void abort_block() {
 }
 
 namespace {
+
+constexpr int kColours = 64;
+constexpr size_t kColourBytes = 4096 + 64;  // a page and a line
 
 void thread_main() {
   Worker &worker = *self;
@@ -77,7 +102,9 @@ void reset_thread(Worker &worker, Thread &thread, int index) {
   thread.accumulators.clear();
   thread.product_count = 0;
   memset(thread.scratch, 0xff, kScratchBytes);
-  prepare_fiber(thread.fiber, thread.stack, kStackBytes, thread_main);
+  // equal places of all stacks would share few lines of the caches and entries of the TLB
+  const size_t shifted = static_cast<size_t>(index % kColours) * kColourBytes;
+  prepare_fiber(thread.fiber, thread.stack, kStackBytes - shifted, thread_main);
 }
 
 void start_block(Worker &worker, int block) {
@@ -105,17 +132,15 @@ void start_block(Worker &worker, int block) {
   worker.shadow.start_block(launch.checking ? launch.shared_bytes : 0, worker.warp_count);
 }
 
-void resume(Worker &worker, Thread &thread) {
-  worker.current = &thread;
-  switch_fiber(worker.scheduler, thread.fiber);
-}
-
 // Each ready lane once; seeds other than 0 turn the order.
 void run_lanes(Worker &worker, Warp &warp, int first) {
-  for (int i = 0; i < kLanes && !worker.aborted; i++) {
-    int lane = (i + first) % kLanes;
-    if (warp.ready >> lane & 1) resume(worker, thread_of(warp, lane));
-  }
+  worker.running = &warp;
+  worker.first = first;
+  worker.turn = 0;
+  Thread *thread = next_lane(worker);
+  if (thread == nullptr) return;
+  worker.current = thread;
+  switch_fiber(worker.scheduler, thread->fiber);
 }
 
 // Seed 0 runs a warp until it waits for others, so that warps run as far apart as they can; other

@@ -1,6 +1,7 @@
 // State of a simulated launch: workers (threads of the host), the block each runs, its warps and threads.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstring>
 #include <map>
@@ -119,10 +120,15 @@ struct Gathered {
   uint64_t addresses[kLanes];
 };
 
+constexpr int kBanks = 32, kMostWords = 256;
+using BankWords = std::array<std::array<uint64_t, kMostWords>, kBanks>;  // distinct ones, by bank
+
 struct Worker {
   Machine *machine;
   Fiber scheduler;
   Thread *current;
+  Warp *running;    // whose lanes take turns
+  int first, turn;  // lane that began, and how many had their turn
   int warp_count;
   std::vector<std::unique_ptr<Thread>> pool;
   std::vector<Thread *> threads;
@@ -140,6 +146,7 @@ struct Worker {
   std::vector<int64_t> runs;
   std::vector<std::unique_ptr<Gathered>> gathered;
   std::vector<uint32_t> open[kMaxWarps];  // keys of `gathered` that wait for lanes
+  BankWords words;                        // scratch memory of count.cpp
 };
 
 struct FindingKey {
@@ -172,7 +179,7 @@ struct Other {
 };
 
 // machine.cpp
-void give_way();                 // back to the scheduler
+void give_way();                 // to the next lane, or back to the scheduler
 void keep_step();                // before an access, where accesses are counted
 [[noreturn]] void abort_block();  // from a fiber: the block ends here
 uint64_t next_random(Worker &worker);

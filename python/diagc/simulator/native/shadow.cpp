@@ -11,11 +11,12 @@ GlobalShadow::GlobalShadow(GlobalShadow &&other) noexcept
     : cells(std::move(other.cells)), locks(std::exchange(other.locks, nullptr)) {}
 GlobalShadow::~GlobalShadow() { delete[] locks; }
 
-void SharedShadow::start_block(int bytes, int warp_count) {
-  if (static_cast<int>(cells.size()) != bytes || warps != warp_count || base > 1u << 25) {
-    cells.assign(bytes, Cell{});
-    reads.assign(static_cast<size_t>(bytes) * warp_count, 0);
+void SharedShadow::start_block(int byte_count, int warp_count) {
+  if (bytes != byte_count || warps != warp_count || base > 1u << 25) {
+    bytes = byte_count;
     warps = warp_count;
+    cells.assign((static_cast<size_t>(bytes) >> shift) + 1, Cell{});
+    reads.assign(cells.size() * warps, 0);
     base = tick = 0;
     for (auto &row : times) row = Times{};
   } else {
@@ -30,6 +31,18 @@ void SharedShadow::start_block(int bytes, int warp_count) {
     times[i].clocks[i] = base + 1;
   }
   tick = base;
+}
+
+void SharedShadow::split() {
+  const std::vector<Cell> coarse = std::move(cells);
+  const std::vector<uint32_t> coarse_reads = std::move(reads);
+  shift--;
+  cells.resize(2 * coarse.size());
+  reads.resize(2 * coarse_reads.size());
+  for (size_t i = 0; i < cells.size(); i++) {
+    cells[i] = coarse[i / 2];
+    std::copy_n(&coarse_reads[i / 2 * warps], warps, &reads[i * warps]);
+  }
 }
 
 void Times::join(const Times &other) {
@@ -96,8 +109,8 @@ struct Checker {
   }
 
   void against_reads(const Cell &cell, int64_t at) {
-    const SharedShadow &shadow = worker.shadow;
-    const uint32_t *reads = &shadow.reads[static_cast<size_t>(at) * shadow.warps];
+    SharedShadow &shadow = worker.shadow;
+    const uint32_t *reads = shadow.reads_at(at);
     for (int i = 0; i < shadow.warps; i++) {
       const uint32_t when = reads[i] >> 6, who = reads[i] & 63;
       if (when <= shadow.base || shadow.before(i, when, who, warp(), lane())) continue;
@@ -107,7 +120,7 @@ struct Checker {
   }
 
   void note_read(Cell &cell, int64_t at) {
-    uint32_t &read = worker.shadow.reads[static_cast<size_t>(at) * worker.shadow.warps + warp()];
+    uint32_t &read = worker.shadow.reads_at(at)[warp()];
     const bool several = read >> 6 == clock() && (read & 63) != lane();
     read = clock() << 6 | (several ? kSeveral : lane());
     cell.read_site = site;
@@ -139,58 +152,55 @@ struct Checker {
 void check_shared(Worker &worker, const Thread &thread, int64_t offset, uint32_t size, Access access,
                   uint32_t site) {
   Checker checker{worker, thread, site, access, offset, size};
-  for (int64_t at = offset; at < offset + size; at++) checker.check(worker.shadow.cells[at], at);
+  worker.shadow.each_cell(offset, size, [&](Cell &cell, int64_t at) { checker.check(cell, at); });
 }
 
 void lock_shared(Worker &worker, const Thread &thread, int64_t offset, uint32_t size, uint32_t site) {
   Checker checker{worker, thread, site, kWrite, offset, size};
-  for (int64_t at = offset; at < offset + size; at++) {
-    Cell &cell = worker.shadow.cells[at];
+  worker.shadow.each_cell(offset, size, [&](Cell &cell, int64_t at) {
     if (cell.pending) checker.find_pending(cell, at);
     checker.against_products(cell, at);
     checker.against_write(cell, at);
     checker.against_reads(cell, at);
     cell.pending = static_cast<uint16_t>(thread.index + 1);
     cell.pending_site = site;
-  }
+  });
 }
 
 void unlock_shared(Worker &worker, const Thread &thread, int64_t offset, uint32_t size, uint32_t site) {
   Checker checker{worker, thread, site, kWrite, offset, size};
-  for (int64_t at = offset; at < offset + size; at++) {
-    Cell &cell = worker.shadow.cells[at];
+  worker.shadow.each_cell(offset, size, [&](Cell &cell, int64_t) {
     cell.pending = 0;
     checker.note_write(cell);
-  }
+  });
 }
 
 void unlock_bulk(Worker &worker, const Thread &thread, int64_t offset, uint32_t size, uint32_t site,
                  uint32_t tick) {
-  for (int64_t at = offset; at < offset + size; at++) {
-    Cell &cell = worker.shadow.cells[at];
+  worker.shadow.each_cell(offset, size, [&](Cell &cell, int64_t) {
     cell.pending = 0;
     cell.clock = tick;
     cell.warp = static_cast<uint8_t>(worker.shadow.warps);
     cell.lane = static_cast<uint8_t>(thread.warp->index);
     cell.atomic = 0;
     cell.site = site;
-  }
+  });
 }
 
 void lock_product_read(Worker &worker, const Thread &thread, int64_t offset, uint32_t size,
                        uint32_t site) {
   Checker checker{worker, thread, site, kRead, offset, size};
-  for (int64_t at = offset; at < offset + size; at++) {
-    Cell &cell = worker.shadow.cells[at];
+  worker.shadow.each_cell(offset, size, [&](Cell &cell, int64_t at) {
     checker.check(cell, at);
     checker.against_proxy(cell, at);
     cell.readers++;
-  }
+  });
 }
 
 void release_product_read(Worker &worker, int64_t offset, uint32_t size) {
-  for (int64_t at = offset; at < offset + size; at++)
-    if (worker.shadow.cells[at].readers) worker.shadow.cells[at].readers--;
+  worker.shadow.each_cell(offset, size, [](Cell &cell, int64_t) {
+    if (cell.readers) cell.readers--;
+  });
 }
 
 namespace {

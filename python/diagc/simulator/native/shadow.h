@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -33,7 +34,7 @@ struct Times {
   }
 };
 
-// Shared memory: one for each byte.
+// Shared memory: one for as many bytes as no access so far has cut.
 struct Cell {
   uint32_t clock = 0;
   uint8_t warp = 0, lane = 0, atomic = 0;
@@ -47,13 +48,23 @@ struct Cell {
 
 struct SharedShadow {
   std::vector<Cell> cells;
-  std::vector<uint32_t> reads;  // of each byte and warp: clock << 6 | lane
-  int warps = 0;
+  std::vector<uint32_t> reads;  // of each cell and warp: clock << 6 | lane
+  int bytes = 0, warps = 0;
+  int shift = 4;  // log2 of a cell's bytes
   uint32_t base = 0;
   Times times[kMaxWarps];
   uint32_t tick = 0;  // of what copies in bulk: each copy has its own
 
-  void start_block(int bytes, int warp_count);
+  void start_block(int byte_count, int warp_count);
+  void split();  // cells of half the size
+  // `action(cell, offset)` for all cells of an access, which are whole ones from now on.
+  template <class F>
+  void each_cell(int64_t offset, uint32_t size, F action) {
+    while ((static_cast<uint64_t>(offset) | size) & ((1u << shift) - 1)) split();
+    const int64_t end = (offset + size) >> shift;
+    for (int64_t i = offset >> shift; i < end; i++) action(cells[i], i << shift);
+  }
+  uint32_t *reads_at(int64_t offset) { return &reads[static_cast<size_t>(offset >> shift) * warps]; }
   bool before(int warp, uint32_t clock, uint32_t lane, int now_warp, uint32_t now_lane) const {
     if (warp == now_warp) return clock < times[warp].clocks[warp] || lane == now_lane;
     return times[now_warp].clocks[warp] >= clock;

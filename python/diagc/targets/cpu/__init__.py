@@ -3,9 +3,11 @@
 from diagc.runtime.cpu_features import selected_features
 from diagc.targets.cpu.decoration import decoration
 from diagc.targets.cpu.kernel import LoadedKernel, load_kernel, lower_kernel, text_key
+from diagc.targets.cpu.tuning import choices
 
 __all__ = [
     "LoadedKernel",
+    "choices",
     "decoration",
     "load_kernel",
     "lower_kernel",

@@ -28,46 +28,55 @@ class StreamBounds:
     code: Code
     high: Index
     whole: Index | None
+    low: Index = 0
 
     def ranges(self, chunk: int, *, split: bool) -> Iterator[Range]:
-        """The parts in order; with `split` whole chunks are a part, also where masks are not."""
-        keeps = self.whole is not None
+        """The parts in order; with `split` whole chunks are a part, also where masks are not.
+
+        Every part begins with a chunk of the whole axis.
+        """
+        code, keeps = self.code, self.whole is not None
+        low = code.floor_to(self.low, chunk)
         if not keeps and not split:
-            yield Range(0, self.high)
+            yield Range(low, self.high)
             return
-        middle = self.code.floor_to(self.high if self.whole is None else self.whole, chunk)
-        yield Range(0, middle, whole=True, keeps=keeps)
+        middle = code.floor_to(self.high if self.whole is None else self.whole, chunk)
+        middle = middle if low == 0 else code.max(low, middle)
+        yield Range(low, middle, whole=True, keeps=keeps)
         yield Range(middle, self.high)
 
 
 def stream_bounds(
     frame: Frame, op: ir.Operation, axis: str, condition: ir.Value | None
 ) -> StreamBounds:
-    """Bounds from the attributes `diag.upper`, `diag.bound_axes`, `diag.bound_sizes` of a stream.
+    """Bounds from the attributes `diag.upper`, `diag.lower`, `diag.bound_axes`, `diag.bound_sizes`.
 
     `diag.upper` maps positions (symbols: sizes) to the first excluded position of `axis`; it grows
     with every position, so its value at the last lane bounds the tile, at the first lane the part
-    without masks.
+    without masks. `diag.lower` is the first position that is not excluded; it grows likewise.
     """
     code = frame.code
     size = frame.sizes[axis]
     high: Index = size
     whole: Index | None = None
     if "diag.upper" in op.attributes:
-        at_last = _evaluate(frame, op, last=True)
-        at_first = _evaluate(frame, op, last=False)
+        at_last = _evaluate(frame, op, "diag.upper", last=True)
+        at_first = _evaluate(frame, op, "diag.upper", last=False)
         high = code.max(code.min(size, at_last), 0)
         whole = code.max(code.min(high, at_first), 0)
+    low: Index = 0
+    if "diag.lower" in op.attributes:
+        low = code.max(code.min(high, _evaluate(frame, op, "diag.lower", last=False)), 0)
     if condition is not None:
         high = arith.select(condition, code.index(high), code.index(0))
         whole = None if whole is None else arith.select(condition, code.index(whole), code.index(0))
-    return StreamBounds(code, high, whole)
+    return StreamBounds(code, high, whole, low)
 
 
-def _evaluate(frame: Frame, op: ir.Operation, *, last: bool) -> Index:
-    """The bound at the first or last existing position of each of its axes in this task."""
+def _evaluate(frame: Frame, op: ir.Operation, name: str, *, last: bool) -> Index:
+    """A bound at the first or last existing position of each of its axes in this task."""
     code = frame.code
-    affine = ir.AffineMapAttr(op.attributes["diag.upper"]).value
+    affine = ir.AffineMapAttr(op.attributes[name]).value
     axes = [ir.StringAttr(a).value for a in op.attributes["diag.bound_axes"]]
     positions = [_end(frame, label, last=last) for label in axes]
     sizes = []

@@ -30,6 +30,7 @@ from diagc.targets.nvptx.pipeline import (
     compile_module,
 )
 from diagc.targets.nvptx.ptxas import StallError, find_tool
+from diagc.targets.nvptx.symbols import entry_symbol
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
 __all__ = [
@@ -110,7 +111,9 @@ def lower_kernel(
     """
     options = options or current()
     arch, tf32 = _arch(options), _is_tf32(options)
-    key = cache_key(kernel_key(kernel), _target_text(options), _versions())
+    # the name is part of the code, and a profiler must show the one that this program has
+    made_for = f"{_target_text(options)} {entry_symbol(kernel)}"
+    key = cache_key(kernel_key(kernel), made_for, _versions())
     if observe is None:
         found = load_kernel(key)
         if found is not None:

@@ -1,6 +1,6 @@
 """Which lowering a kernel gets, and what every lowering gives."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,14 +64,17 @@ def build_modules(
         UnsupportedError: an op that has no rule.
         LoweringError: what a block keeps does not fit shared memory.
     """
+    from diagc.targets.nvptx.selection import tile_schedules
     from diagc.targets.nvptx.threads.lower import lower_threads
-    from diagc.targets.nvptx.tiles.lower import lower_tiles, tile_schedules
+    from diagc.targets.nvptx.tiles.lower import lower_tiles
 
     fits = False
     try:
-        if arch.has_warpgroups:
-            yield from _with_warpgroups(kernel, arch)
-        for schedule in tile_schedules(kernel, arch, tf32=tf32):
+        schedules = tile_schedules(kernel, arch, tf32=tf32)
+        tiles = [schedule for schedule in schedules if not schedule.producers]
+        groups = [schedule for schedule in schedules if schedule.producers]
+        yield from _with_warpgroups(kernel, arch, groups, tiles)
+        for schedule in tiles:
             yield lower_tiles(kernel, arch, schedule=schedule)
             fits = True
     except UnsupportedError as error:
@@ -80,22 +83,17 @@ def build_modules(
         yield lower_threads(kernel, arch)
 
 
-def _with_warpgroups(kernel: ir.Operation, arch: GpuArch) -> Iterator[GpuModule]:
-    """Forms on warpgroups, each with one on tiles beside it, for arrays that it does not take.
+def _with_warpgroups(
+    kernel: ir.Operation,
+    arch: GpuArch,
+    groups: Sequence["TileSchedule"],
+    tiles: Sequence["TileSchedule"],
+) -> Iterator[GpuModule]:
+    """Forms on warpgroups, each with one on tiles beside it, for arrays that it does not take."""
+    from diagc.targets.nvptx.tiles.lower import lower_tiles
+    from diagc.targets.nvptx.warpgroups.lower import add_warpgroups
 
-    Raises:
-        UnsupportedError: tiles do not suit the kernel.
-    """
-    from diagc.targets.nvptx.tiles.lower import lower_tiles, tile_schedules
-    from diagc.targets.nvptx.warpgroups.lower import add_warpgroups, warpgroup_plan_schedules
-
-    tiles = list(tile_schedules(kernel, arch))
-    try:
-        groups = warpgroup_plan_schedules(kernel, arch)
-    except UnsupportedError as error:
-        logger("nvptx").info("no warpgroups: %s", error.message)
-        return
     for group in groups:
         for schedule in tiles:
-            built = lower_tiles(kernel, arch, schedule=schedule)
+            built = lower_tiles(kernel, arch, schedule=schedule, workspace=group.split > 0)
             yield add_warpgroups(kernel, built, group)

@@ -41,9 +41,13 @@ def test_instructions_and_registers_are_within_a_tenth_of_nvcc(tmp_path: Path) -
         pytest.skip("NOT TESTED: our code beside nvcc's, for there is no nvcc, or no ptxas")
     wanted, theirs = by_nvcc(nvcc, tmp_path)
     _module, (kernel,) = kernels_of(CAUSAL)
-    _built, compiled = compile_tiles(kernel, SCHEDULE)
+    built, compiled = compile_tiles(kernel, SCHEDULE)
     assert compiled.cubin is not None
-    found, ours = instruction_count(compiled.cubin, "kernel"), compiled.resources["kernel"]
+    (launch,) = built.launches
+    found, ours = (
+        instruction_count(compiled.cubin, launch.symbol),
+        compiled.resources[launch.symbol],
+    )
     assert ours.spills == theirs.spills == 0
     assert found <= MOST * wanted, f"{found} instructions, nvcc {wanted}"
     assert ours.registers <= MOST * theirs.registers, f"{ours.registers}, {theirs.registers}"

@@ -14,7 +14,7 @@ from diagc.mlir import ir
 from diagc.options import CompileOptions, use
 from diagc.targets.nvptx import lower_kernel
 from diagc.targets.nvptx.arch import parse_arch
-from diagc.targets.nvptx.tiles.lower import tile_schedules
+from diagc.targets.nvptx.selection import tile_schedules
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.testing.tile_kernels import Array, kernels_of, run_tiles, translate_tiles
 
@@ -50,7 +50,7 @@ def product_error(a: Array, b: Array, types: tuple[str, str], *, tf32: bool) -> 
     text = PRODUCT.format(c=a.shape[1], m=b.shape[0], a=types[0], b=types[1])
     with use(CompileOptions(library="none")):
         _module, (kernel,) = kernels_of(text)
-    schedule = next(tile_schedules(kernel, parse_arch("sm_80"), tf32=tf32))
+    schedule = tile_schedules(kernel, parse_arch("sm_80"), tf32=tf32)[0]
     assert schedule.tf32 == tf32
     run = run_tiles(kernel, *translate_tiles(kernel, replace(schedule, warps=2)), [a, b])
     return float((np.abs(run.found[0] - a @ b.T) / (np.abs(a) @ np.abs(b).T)).max())

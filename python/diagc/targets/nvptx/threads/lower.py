@@ -18,6 +18,7 @@ from diagc.targets.kernel_signature import kernel_signature, with_aliases
 from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.lowering import GpuModule
 from diagc.targets.nvptx.pipeline import SHARED_MEMORY, attach_arch
+from diagc.targets.nvptx.symbols import JOIN, PARTS, entry_symbol, numbered
 from diagc.targets.nvptx.threads.code import WARP, GpuCode
 from diagc.targets.nvptx.threads.evaluate import Evaluator, SharedMemory
 from diagc.targets.nvptx.threads.layout import Frame, Pos, Span
@@ -34,7 +35,7 @@ from diagc.targets.nvptx.threads.wires import GlobalWire
 
 __all__ = ["lower_threads", "stride_labels"]
 
-MODULE, SYMBOL = "kernels", "kernel"
+MODULE = "kernels"
 
 
 def lower_threads(kernel: ir.Operation, arch: GpuArch) -> GpuModule:
@@ -44,7 +45,7 @@ def lower_threads(kernel: ir.Operation, arch: GpuArch) -> GpuModule:
         UnsupportedError: an op that has no rule.
         LoweringError: what a block keeps does not fit shared memory.
     """
-    signature = kernel_signature(kernel, SYMBOL)
+    signature = kernel_signature(kernel, entry_symbol(kernel))
     launches: list[GpuLaunch] = []
     workspaces: list[Workspace] = []
     found = split_results(kernel)
@@ -54,7 +55,7 @@ def lower_threads(kernel: ir.Operation, arch: GpuArch) -> GpuModule:
         module = ir.Module.parse(f"module {{ gpu.module @{MODULE} {{ {SHARED_MEMORY} }} }}")
         attach_arch(module, arch)
         for number, (part, stream) in enumerate(zip(found, streams, strict=True)):
-            symbol = SYMBOL if number == 0 else f"{SYMBOL}_{number}"
+            symbol = numbered(signature.symbol, number)
             emitter = _Emitter(kernel, part, choose_schedule(kernel, part), signature, symbol)
             emitter.stream, emitter.scratch = stream, (len(workspaces), count)
             launches += _emit_launches(emitter, module, arch)
@@ -70,11 +71,12 @@ def _shared(kernel: ir.Operation, part: Part) -> ir.Operation | None:
 
 def _emit_launches(emitter: "_Emitter", module: ir.Module, arch: GpuArch) -> list[GpuLaunch]:
     """Add the functions of one launch, or of two, where the second joins what blocks shared."""
-    symbol = emitter.symbol
-    first = _emit_launch(emitter, module, arch)
     if emitter.stream is None:
-        return [first]
-    emitter.symbol, emitter.joins = f"{symbol}_join", True
+        return [_emit_launch(emitter, module, arch)]
+    symbol = emitter.symbol
+    emitter.symbol = f"{symbol}{PARTS}"
+    first = _emit_launch(emitter, module, arch)
+    emitter.symbol, emitter.joins = f"{symbol}{JOIN}", True
     schedule = emitter.schedule
     second = _emit_launch(emitter, module, arch)
     if emitter.schedule != schedule:

@@ -5,27 +5,55 @@ from math import ceil
 
 from diagc.cost import UNKNOWN_SIZE, Decoration
 from diagc.dialects import diag
-from diagc.targets.nvptx.tiles.plan import Plan
+from diagc.targets.nvptx.tiles.packing import pack
+from diagc.targets.nvptx.tiles.parts import part_elements
+from diagc.targets.nvptx.tiles.plan import ONE_ROW, Plan
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
 __all__ = ["tile_decoration"]
 
 
-def tile_decoration(plan: Plan, schedule: TileSchedule, sizes: Mapping[str, int]) -> Decoration:
+_WARPGROUP_ROWS = 64
+"""Rows that share what a warpgroup reads of shared memory for one product."""
+
+
+def tile_decoration(
+    plan: Plan, schedule: TileSchedule, sizes: Mapping[str, int], *, counted: bool = True
+) -> Decoration:
     """What a block of a plan works on: one position of the grid, a tile of rows, chunks.
 
     Blocks are numbered with rows innermost, then the grid from its last label on.
+
+    Args:
+        plan: of the kernel.
+        schedule: its tile sizes.
+        sizes: of the axes that are open, by label.
+        counted: whether these are known well enough to count blocks.
     """
-    groups = {**dict.fromkeys(plan.grid, 1), plan.row: schedule.row_extent}
+    plan = pack(plan, schedule)
+    rows = () if plan.row == ONE_ROW else (plan.row,)
+    groups = {**dict.fromkeys(plan.grid, 1), **dict.fromkeys(rows, schedule.row_extent)}
     if plan.packed is not None:
         groups[plan.packed] = schedule.packed
     chunks = dict.fromkeys(plan.streamed, schedule.chunk)
-    parts = 1
+    parts, states = 1, 0
     if schedule.split:
         (axis,) = plan.streamed
         size = plan.sizes[axis]
         length = sizes.get(axis, UNKNOWN_SIZE) if size == diag.DYNAMIC else size
         parts = ceil(length / schedule.split)
-    warp = {plan.row: 16 * schedule.row_blocks}
-    concurrent = schedule.blocks_per_sm
-    return Decoration(groups, chunks, concurrent, (plan.row,), parts=parts, in_registers=warp)
+        states = 4 * part_elements(plan, schedule.warps, schedule.row_blocks)
+    bulk = schedule.producers > 0
+    return Decoration(
+        groups,
+        chunks,
+        schedule.blocks_per_sm,
+        (*rows, *plan.streamed),
+        parts=parts,
+        states=states,
+        warps=schedule.warps,
+        warpgroups=bulk,
+        ahead=schedule.stages - 1,
+        counted=counted,
+        in_registers=dict.fromkeys(rows, _WARPGROUP_ROWS if bulk else 16 * schedule.row_blocks),
+    )

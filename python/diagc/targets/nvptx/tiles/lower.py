@@ -1,6 +1,6 @@
 """A kernel as a gpu.module of tiles: parameters, position of the block, region, stores."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,6 +13,7 @@ from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.lowering import GpuModule
 from diagc.targets.nvptx.pipeline import attach_arch, empty_module
+from diagc.targets.nvptx.symbols import JOIN, PARTS, entry_symbol
 from diagc.targets.nvptx.tiles.arena import Arena, lay_out
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.epilogue import store_tile
@@ -20,62 +21,60 @@ from diagc.targets.nvptx.tiles.frame import Frame, Span
 from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.parts import part_elements, splittable
-from diagc.targets.nvptx.tiles.plan import Plan, make_plan
+from diagc.targets.nvptx.tiles.plan import ONE_ROW, Plan, make_plan
 from diagc.targets.nvptx.tiles.regions import Region, StreamLowering
-from diagc.targets.nvptx.tiles.schedule import TileSchedule, candidates, choose_schedule
+from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.splitting import PartStates, join_parts, run_part
 from diagc.targets.nvptx.tiles.staging import Staging
 from diagc.targets.nvptx.tiles.streams import StreamLoop, lower_stream
 
-__all__ = ["TileBlock", "TileFunction", "lower_tiles", "part_workspace", "tile_schedules"]
-
-
-def tile_schedules(
-    kernel: ir.Operation, arch: GpuArch, *, tf32: bool = False
-) -> Iterator[TileSchedule]:
-    """Tile sizes for a kernel, the best first.
-
-    Raises:
-        UnsupportedError: the kernel does not fit into tiles; the reason says what and where.
-    """
-    return candidates(make_plan(kernel, kernel_signature(kernel)), arch, tf32=tf32)
+__all__ = ["TileBlock", "TileFunction", "lower_tiles", "part_workspace"]
 
 
 def lower_tiles(
     kernel: ir.Operation,
     arch: GpuArch,
-    symbol: str = "kernel",
     schedule: TileSchedule | None = None,
+    *,
+    workspace: bool = False,
 ) -> GpuModule:
     """Lower a kernel function to tiles of rows.
 
     Args:
         kernel: a function of diag ops, with the attribute `diag.kernel`.
         arch: what it is compiled for.
-        symbol: name of the function; of two, where several blocks share a stream.
-        schedule: tile sizes; chosen from the axes by default.
+        schedule: tile sizes; by default the first of those that would be tried.
+        workspace: whether functions that are put beside it have one, and so it has, too.
 
     Raises:
         UnsupportedError: the kernel does not fit into tiles, it sums over more rows than a block
             of the schedule has, or blocks cannot share its stream as the schedule says; the
             reason says what and where.
     """
-    signature = kernel_signature(kernel, symbol)
+    signature = kernel_signature(kernel, entry_symbol(kernel))
+    symbol = signature.symbol
     plan = make_plan(kernel, signature)
-    schedule = schedule or choose_schedule(plan, arch)
+    schedule = schedule or _first_on_tiles(kernel, arch)
     _check_fit(plan, schedule)
     arena = lay_out(plan, schedule)
     with kernel.context, kernel.location:
         module = empty_module()
         attach_arch(module, arch)
-        function = partial(TileFunction, module, plan, schedule, arena)
+        workspace = workspace or schedule.split > 0
+        function = partial(TileFunction, module, plan, schedule, arena, workspace)
         if not schedule.split:
             return GpuModule(module, signature, (function().emit(symbol),), (), schedule)
         launches = (
-            function(is_part=True).emit(f"{symbol}_parts"),
-            function(is_join=True).emit(f"{symbol}_join"),
+            function(is_part=True).emit(f"{symbol}{PARTS}"),
+            function(is_join=True).emit(f"{symbol}{JOIN}"),
         )
     return GpuModule(module, signature, launches, (part_workspace(plan, (schedule,)),), schedule)
+
+
+def _first_on_tiles(kernel: ir.Operation, arch: GpuArch) -> TileSchedule:
+    from diagc.targets.nvptx.selection import tile_schedules
+
+    return next(each for each in tile_schedules(kernel, arch) if not each.producers)
 
 
 def _check_fit(plan: Plan, schedule: TileSchedule) -> None:
@@ -110,7 +109,8 @@ def part_workspace(plan: Plan, schedules: Sequence[TileSchedule]) -> Workspace:
 
 def _blocks(plan: Plan, schedule: TileSchedule) -> tuple[Factor, ...]:
     """One block per tile of rows and position of the grid's axes."""
-    return ((plan.row, schedule.row_extent), *reversed(plan.grid))
+    rows: Factor = 1 if plan.row == ONE_ROW else (plan.row, schedule.row_extent)
+    return (rows, *reversed(plan.grid))
 
 
 def _parts(plan: Plan, schedule: TileSchedule) -> Factor:
@@ -121,12 +121,16 @@ def _parts(plan: Plan, schedule: TileSchedule) -> Factor:
 
 @dataclass
 class TileFunction:
-    """Writes one function: all of the kernel, a part of its stream, or what joins the parts."""
+    """Writes one function: all of the kernel, a part of its stream, or what joins the parts.
+
+    `workspace` says whether the kernel has one, which all of its functions get.
+    """
 
     module: ir.Module
     plan: Plan
     schedule: TileSchedule
     arena: Arena
+    workspace: bool
     is_part: bool = False
     is_join: bool = False
 
@@ -176,7 +180,7 @@ class TileFunction:
 
     def _pointers(self) -> int:
         """Wires, and the workspace."""
-        return len(self.signature.wires) + (1 if self.schedule.split else 0)
+        return len(self.signature.wires) + (1 if self.workspace else 0)
 
     def parameters(self, code: Code) -> list[ir.Type]:
         """In the order of `runtime.gpu_kernel`."""

@@ -1,16 +1,10 @@
-"""Analysis: whether blocks may share a stream, how long a part is, what a part keeps."""
+"""Analysis: whether blocks may share a stream, and what a part of it keeps."""
 
 from diagc.dialects import diag
 from diagc.mlir import ir
-from diagc.runtime.signature import DTYPES
 from diagc.targets.nvptx.tiles.plan import Plan
 
-__all__ = ["part_elements", "part_length", "splittable"]
-
-_SHORTEST, _LONGEST = 256, 4096
-
-_READ_PER_STATE = 8
-"""Bytes that a part reads for every byte of states that it writes, at least."""
+__all__ = ["part_elements", "splittable"]
 
 
 def splittable(plan: Plan) -> ir.Operation | None:
@@ -36,16 +30,3 @@ def part_elements(plan: Plan, warps: int, row_blocks: int) -> int:
         wide = 2 * (-(-plan.sizes[column] // 16) * 2) if column is not None else 1
         count += wide * (2 * row_blocks if rows else 1)
     return count * 32 * warps
-
-
-def part_length(plan: Plan, warps: int, row_blocks: int) -> int:
-    """Positions of the streamed axis that one block visits: so many that states cost little."""
-    streamed = [staged for staged in plan.staged if staged.streamed is not None]
-    per_position = 0
-    for staged in streamed:
-        other = staged.lines if staged.inner == staged.streamed else staged.inner
-        size = plan.sizes[other]
-        per_position += size * DTYPES[plan.signature.args[staged.argument].dtype]
-    states = 4 * part_elements(plan, warps, row_blocks)
-    wanted = -(-_READ_PER_STATE * states // max(per_position, 1))
-    return min(max(1 << (wanted - 1).bit_length(), _SHORTEST), _LONGEST)

@@ -3,6 +3,9 @@
 Every value inside a block has the label of rows and at most one other; an argument with two others
 is a column operand. A kernel that does not fit is refused with the reason, and another lowering
 takes it.
+
+A stream of products with vectors (one query on many keys) has one row that bears no label,
+`ONE_ROW`: no value has it, so that all rows of a block are the same.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +19,13 @@ from diagc.passes.kernel_axes import analyze_kernel, is_leaf
 from diagc.passes.schedules import read_schedule
 from diagc.runtime.signature import KernelSignature
 
-__all__ = ["Plan", "Product", "Staged", "make_plan", "read_wires", "stage_of", "trace"]
+__all__ = [
+    *("ONE_ROW", "Plan", "Product", "Staged"),
+    *("is_one_row", "make_plan", "read_wires", "stage_of", "trace"),
+]
+
+ONE_ROW = ""
+"""The row label of kernels whose products have a vector for rows; of size 1, no value has it."""
 
 _DTYPES = ("f32", "f16", "bf16", "i1", "i32", "index")
 _ARRAY_OPS = (
@@ -116,7 +125,11 @@ class Plan:
 
     def streams(self) -> list[ir.Operation]:
         """All streams, in order."""
-        return [op for op in array_ops(self.kernel) if op.name == "diag.stream"]
+        return list(self._streams)
+
+    @cached_property
+    def _streams(self) -> tuple[ir.Operation, ...]:
+        return tuple(op for op in array_ops(self.kernel) if op.name == "diag.stream")
 
 
 def array_ops(kernel: ir.Operation) -> Iterator[ir.Operation]:
@@ -145,6 +158,12 @@ def trace(value: ir.Value) -> tuple[ir.Value, dict[str, str]] | None:
     return (value, names) if owner.operation.name == "func.func" else None
 
 
+def is_one_row(plan: Plan, rows: ir.Value) -> bool:
+    """Whether rows are an argument that is a vector and stays while a stream runs."""
+    streamed = plan.streamed & set(diag.labels(rows))
+    return plan.row == ONE_ROW and not streamed and trace(rows) is not None
+
+
 def make_plan(kernel: ir.Operation, signature: KernelSignature) -> Plan:
     """Try the labels that may be rows, the most promising first.
 
@@ -161,6 +180,11 @@ def make_plan(kernel: ir.Operation, signature: KernelSignature) -> Plan:
         grid = tuple(label for label in axes.common if label != row)
         try:
             return _Planner(kernel, signature, row, grid, sizes).plan()
+        except UnsupportedError as error:
+            errors.append(error)
+    if errors and axes.streamed:
+        try:
+            return _Planner(kernel, signature, ONE_ROW, axes.common, {**sizes, ONE_ROW: 1}).plan()
         except UnsupportedError as error:
             errors.append(error)
     if errors:
@@ -336,13 +360,18 @@ class _Planner:
     def _product(self, op: ir.Operation) -> Product | None:
         """The contraction as a product; None where it is a map and a sum of tiles."""
         lhs, rhs = op.operands[0], op.operands[1]
-        if (self.row in diag.labels(lhs)) == (self.row in diag.labels(rhs)):
+        over = diag.strings(op.attributes["over"])
+        if self.row == ONE_ROW:
+            rows, columns = sorted(op.operands, key=lambda value: len(self._local(value)))
+            wanted = set(over)
+        elif (self.row in diag.labels(lhs)) == (self.row in diag.labels(rhs)):
             self._check_elementwise(op)
             return None
-        rows, columns = (lhs, rhs) if self.row in diag.labels(lhs) else (rhs, lhs)
-        over = diag.strings(op.attributes["over"])
+        else:
+            rows, columns = (lhs, rhs) if self.row in diag.labels(lhs) else (rhs, lhs)
+            wanted = {self.row, *over}
         others = [label for label in self._local(columns) if label not in over]
-        if len(over) != 1 or len(others) != 1 or set(self._local(rows)) != {self.row, *over}:
+        if len(over) != 1 or len(others) != 1 or set(self._local(rows)) != wanted:
             self._check_elementwise(op)
             return None
         if trace(columns) is None:

@@ -14,7 +14,7 @@ from diagc.targets.nvptx.tiles.operands import (
     SharedRows,
     WidenedColumns,
 )
-from diagc.targets.nvptx.tiles.plan import Product, Staged, read_wires, stage_of, trace
+from diagc.targets.nvptx.tiles.plan import Product, Staged, is_one_row, read_wires, stage_of, trace
 from diagc.targets.nvptx.tiles.ranges import is_widened
 from diagc.targets.nvptx.tiles.shared_memory import SharedView
 
@@ -68,10 +68,9 @@ class _Operands:
     def _rows(self, *, paired: bool) -> RowOperand:
         rows = self.product.rows
         place = self.region.places[rows]
-        if self._fits(place):
-            staged = stage_of(self.plan, rows)
+        staged = stage_of(self.plan, rows)
+        if self._fits(place) and staged is not None:
             assert isinstance(place, Memory)
-            assert staged is not None, "the plan stages rows that are arguments"
             by_rows = self._inner_label(staged, rows) == self.product.inner
             parts = self._parts(place.dtype)
             return SharedRows(self.frame, self.staging.view(staged), by_rows, parts, paired)
@@ -79,10 +78,17 @@ class _Operands:
         if staged is not None:
             view = self._rewrite(staged)
             return SharedRows(self.frame, view, True, self._parts(self._dtype), paired)
-        tile = self._masked(self.region.tile(rows))
+        tile = self._masked(self._row_tile(rows))
         exact = isinstance(place, Memory) and place.dtype != "f32"
         parts = 1 if exact else self._parts("f32")
         return RegisterRows(self.frame, tile, self.kind, parts, exact)
+
+    def _row_tile(self, rows: ir.Value) -> Tile:
+        """Rows in registers; an argument that is one row is read in front of the stream."""
+        place = self.region.places[rows]
+        if isinstance(place, Memory) and is_one_row(self.plan, rows):
+            return place.fixed_tile()
+        return self.region.tile(rows)
 
     def _rewrite(self, staged: Staged) -> SharedView:
         """Map the rows in shared memory; in parts where all that has columns is what is mapped."""

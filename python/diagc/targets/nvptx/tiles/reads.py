@@ -10,7 +10,14 @@ from typing import TypeAlias
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.targets.nvptx.threads.parts import yielded
-from diagc.targets.nvptx.tiles.plan import Plan, Staged, read_wires, stage_of, trace
+from diagc.targets.nvptx.tiles.plan import (
+    Plan,
+    Staged,
+    is_one_row,
+    read_wires,
+    stage_of,
+    trace,
+)
 
 __all__ = ["Reads", "Where", "find_reads"]
 
@@ -100,7 +107,8 @@ class _Finder:
         columns = stage_of(self.plan, product.columns)
         if columns is not None and columns.streamed is None:
             self.staged[columns] = None
-        self.want(product.rows, self._where(op))
+        fixed = is_one_row(self.plan, product.rows)
+        self.want(product.rows, None if fixed else self._where(op))
 
     def _where(self, op: ir.Operation) -> Where:
         parent = op.parent.operation

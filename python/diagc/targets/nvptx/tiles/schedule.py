@@ -1,7 +1,8 @@
-"""The tile sizes of a kernel, chosen from its axes and the limits of the architecture."""
+"""The tile sizes that a kernel may have, by its axes and the limits of the architecture."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 from diagc.dialects import diag
@@ -9,12 +10,11 @@ from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.tiles.arena import lay_out
-from diagc.targets.nvptx.tiles.parts import part_length, splittable
 
 if TYPE_CHECKING:
     from diagc.targets.nvptx.tiles.plan import Plan, Product, Staged
 
-__all__ = ["TileSchedule", "candidates", "choose_schedule"]
+__all__ = ["TileSchedule", "candidates"]
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,12 @@ class TileSchedule:
         return 32 * (self.warps + self.producers)
 
 
-# Blocks of 16 rows per warp and positions per chunk, the best first. What a warp reads from shared
-# memory serves all its rows: with 16 rows ldmatrix takes as long as mma on sm_80, with 32 half.
-_SHAPES = ((2, 64), (2, 32), (1, 64), (1, 32), (1, 16))
-_WARPS = 4
+# Blocks of 16 rows of a warp, warps, positions of a chunk and stages that are tried.
+_ROW_BLOCKS = (2, 1)
+_WARPS = (4, 8, 2, 1)
 _MOST_WARPS = 8
+_CHUNKS = (64, 32, 128, 16)
+_STAGES = (2, 3, 4)
 
 # Registers besides those of states and scores, and the sum up to which ptxas 13 did not spill in
 # streamed products in bf16 with d = 64 to 256; operands of f32 are split into two words each, every
@@ -76,17 +77,13 @@ _ARRAY_REGISTERS = 16
 _MOST_REGISTERS = 240
 
 
-def choose_schedule(plan: "Plan", arch: GpuArch) -> TileSchedule:
-    """The first shape whose registers and shared memory fit.
-
-    Raises:
-        UnsupportedError: none does.
-    """
-    return next(candidates(plan, arch))
-
-
 def candidates(plan: "Plan", arch: GpuArch, *, tf32: bool = False) -> Iterator[TileSchedule]:
-    """All schedules that fit, the best first; `tf32` as in `TileSchedule`.
+    """All schedules that fit, in no order but that of sizes; no block shares its stream.
+
+    Args:
+        plan: of the kernel.
+        arch: whose limits count.
+        tf32: as in `TileSchedule`.
 
     Raises:
         UnsupportedError: none does.
@@ -96,11 +93,12 @@ def candidates(plan: "Plan", arch: GpuArch, *, tf32: bool = False) -> Iterator[T
         registers = _registers(plan, row_blocks, chunk)
         if registers > _MOST_REGISTERS:
             continue
-        schedule = TileSchedule(row_blocks, warps, chunk, tf32=tf32)
-        found = _by_occupancy(plan, schedule, registers, arch)
-        if found is not None:
-            fits = True
-            yield found
+        for stages in _STAGES if plan.streamed else _STAGES[:1]:
+            schedule = TileSchedule(row_blocks, warps, chunk, stages, tf32=tf32)
+            found = _by_occupancy(plan, schedule, registers, arch)
+            if found is not None:
+                fits = True
+                yield found
     if not fits:
         raise UnsupportedError(
             plan.kernel.name,
@@ -112,13 +110,13 @@ def candidates(plan: "Plan", arch: GpuArch, *, tf32: bool = False) -> Iterator[T
 def _shapes(plan: "Plan") -> Iterator[tuple[int, int, int]]:
     """(blocks of rows per warp, warps, chunk); rows of known size are all in one block."""
     rows = plan.sizes[plan.row]
-    if rows == diag.DYNAMIC:
-        yield from ((blocks, _WARPS, chunk) for blocks, chunk in _SHAPES)
-        return
-    groups = -(-rows // 16)
-    for blocks, chunk in _SHAPES:
-        warps = -(-groups // blocks)
-        if warps <= _MOST_WARPS and (blocks == 1 or groups > _WARPS):
+    chunks = _CHUNKS if plan.streamed else _CHUNKS[:1]
+    for blocks, chunk in product(_ROW_BLOCKS, chunks):
+        if rows == diag.DYNAMIC:
+            yield from ((blocks, warps, chunk) for warps in _WARPS)
+            continue
+        warps = -(-rows // (16 * blocks))
+        if warps <= _MOST_WARPS and (blocks == 1 or rows > 16):
             yield blocks, warps, chunk
 
 
@@ -166,16 +164,9 @@ def _by_occupancy(
         return None
     by_shared = arch.sm_shared_bytes // (shared + _BLOCK_RESERVE)
     by_registers = arch.registers // (registers * schedule.threads)
-    blocks = max(1, min(by_shared, by_registers, _MOST_BLOCKS))
-    return replace(schedule, blocks_per_sm=blocks, split=_split(plan, schedule))
-
-
-def _split(plan: "Plan", schedule: TileSchedule) -> int:
-    """Few rows are not enough for a GPU, so that blocks share their stream."""
-    few = plan.sizes[plan.row] != diag.DYNAMIC
-    if not few or splittable(plan) is None:
-        return 0
-    return part_length(plan, schedule.warps, schedule.row_blocks)
+    by_threads = arch.sm_threads // schedule.threads
+    blocks = max(1, min(by_shared, by_registers, by_threads, _MOST_BLOCKS))
+    return replace(schedule, blocks_per_sm=blocks)
 
 
 _BLOCK_RESERVE = 1024

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from diagc.dialects import diag
 from diagc.errors import UnsupportedError
@@ -11,6 +12,7 @@ from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.lowering import GpuModule
 from diagc.targets.nvptx.pipeline import BY_VALUE, attach_arch, empty_module
+from diagc.targets.nvptx.symbols import BULK, JOIN, PARTS, entry_symbol
 from diagc.targets.nvptx.tiles.arena import lay_out as tiles_arena
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.frame import Frame
@@ -34,22 +36,16 @@ from diagc.targets.nvptx.warpgroups.schedule import (
 from diagc.targets.nvptx.warpgroups.staging import BulkStaging
 from diagc.targets.nvptx.warpgroups.streams import BulkLoop, lower_bulk_stream
 
-__all__ = ["add_warpgroups", "lower_warpgroups", "warpgroup_plan_schedules"]
+__all__ = ["add_warpgroups", "lower_warpgroups"]
 
 
-def warpgroup_plan_schedules(kernel: ir.Operation, arch: GpuArch) -> list[TileSchedule]:
-    """Schedules for a kernel on warpgroups, the best first.
-
-    Raises:
-        UnsupportedError: neither tiles nor warpgroups suit the kernel; the reason says why.
-    """
+def _schedules(kernel: ir.Operation, arch: GpuArch) -> list[TileSchedule]:
     return list(warpgroup_schedules(make_plan(kernel, kernel_signature(kernel)), arch))
 
 
 def lower_warpgroups(
     kernel: ir.Operation,
     arch: GpuArch,
-    symbol: str = "kernel",
     schedule: TileSchedule | None = None,
 ) -> GpuModule:
     """Lower a kernel function to warpgroups alone.
@@ -57,15 +53,14 @@ def lower_warpgroups(
     Args:
         kernel: a function of diag ops, with the attribute `diag.kernel`.
         arch: sm_90a.
-        symbol: name of the function.
         schedule: sizes; the first of `warpgroup_schedules` by default.
 
     Raises:
         UnsupportedError: the architecture or warpgroups do not suit the kernel, or it does not fit
             shared memory; the reason says what and where.
     """
-    signature = kernel_signature(kernel, symbol)
-    schedules = [schedule] if schedule else warpgroup_plan_schedules(kernel, arch)
+    signature = kernel_signature(kernel, entry_symbol(kernel))
+    schedules = [schedule] if schedule else _schedules(kernel, arch)
     if not schedules or not arch.has_warpgroups:
         reason = f"warpgroups: no schedule fits {arch.name}"
         raise UnsupportedError(kernel.name, reason=reason, location=kernel.location)
@@ -74,7 +69,7 @@ def lower_warpgroups(
         attach_arch(module, arch)
     chosen = schedules[0]
     plan = pack(make_plan(kernel, signature), chosen)
-    launches, maps = _emit(plan, module, symbol, chosen)
+    launches, maps = _emit(plan, module, signature.symbol, chosen, workspace=chosen.split > 0)
     workspaces = (part_workspace(plan, (chosen,)),) if chosen.split else ()
     return GpuModule(module, signature, launches, workspaces, chosen, maps)
 
@@ -85,15 +80,16 @@ def add_warpgroups(kernel: ir.Operation, built: GpuModule, schedule: TileSchedul
     Raises:
         UnsupportedError: warpgroups do not suit the kernel; the reason says why and where.
     """
-    assert built.tiles is not None
-    assert bool(built.tiles.split) == bool(schedule.split), "all launches take the workspace"
-    symbol = f"{built.signature.symbol}{_SUFFIX}"
+    assert built.tiles is not None, "threads have nothing to do with warpgroups"
+    symbol = f"{built.signature.symbol}{BULK}"
     plan = make_plan(kernel, built.signature)
-    launches, maps = _emit(pack(plan, schedule), built.module, symbol, schedule)
-    both = (built.tiles, schedule)
+    parts = [each for each in (built.tiles, schedule) if each.split]
+    launches, maps = _emit(
+        pack(plan, schedule), built.module, symbol, schedule, workspace=bool(parts)
+    )
     return replace(
         built,
-        workspaces=(part_workspace(plan, both),) if schedule.split else (),
+        workspaces=(part_workspace(plan, parts),) if parts else (),
         tiles=schedule,
         tensor_maps=maps,
         bulk_launches=launches,
@@ -101,22 +97,20 @@ def add_warpgroups(kernel: ir.Operation, built: GpuModule, schedule: TileSchedul
     )
 
 
-_SUFFIX = "_bulk"
-
-
 def _emit(
-    plan: Plan, module: ir.Module, symbol: str, schedule: TileSchedule
+    plan: Plan, module: ir.Module, symbol: str, schedule: TileSchedule, *, workspace: bool
 ) -> tuple[tuple[GpuLaunch, ...], tuple[TensorMap, ...]]:
     check_fit(plan)
     arena = lay_out(plan, schedule, streamed_tiles(plan))
     maps = tuple(_tensor_map(plan, staged, arena) for staged in arena.tiles)
     with plan.kernel.context, plan.kernel.location:
+        function = partial(_Function, module, plan, schedule, arena, workspace)
         if not schedule.split:
-            return (_Function(module, plan, schedule, arena).emit(symbol),), maps
-        part = _Function(module, plan, schedule, arena, is_part=True)
+            return (function().emit(symbol),), maps
         consumers = replace(schedule, producers=0)
-        join = _Join(module, plan, consumers, tiles_arena(plan, consumers), is_join=True)
-        return (part.emit(f"{symbol}_parts"), join.emit(f"{symbol}_join")), maps
+        join = _Join(module, plan, consumers, tiles_arena(plan, consumers), workspace, is_join=True)
+        parts = function(is_part=True).emit(f"{symbol}{PARTS}")
+        return (parts, join.emit(f"{symbol}{JOIN}")), maps
 
 
 def _tensor_map(plan: Plan, staged: Staged, arena: BulkArena) -> TensorMap:

@@ -7,7 +7,7 @@ from diagc.dialects import diag
 from diagc.runtime.signature import DTYPES
 from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.tiles.packing import pack, packed_positions
-from diagc.targets.nvptx.tiles.parts import part_length, splittable
+from diagc.targets.nvptx.tiles.parts import splittable
 from diagc.targets.nvptx.tiles.plan import Plan
 from diagc.targets.nvptx.tiles.reads import find_reads
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
@@ -38,7 +38,7 @@ def consumer_registers(schedule: TileSchedule) -> int:
 
 
 def warpgroup_schedules(plan: Plan, arch: GpuArch) -> Iterator[TileSchedule]:
-    """Schedules that fit, the best first; none for another architecture.
+    """Schedules that fit, in no order but that of chunks; none for another architecture.
 
     Raises:
         UnsupportedError: warpgroups do not suit the kernel.
@@ -60,29 +60,19 @@ def warpgroup_schedules(plan: Plan, arch: GpuArch) -> Iterator[TileSchedule]:
         fits = shared <= arch.block_shared_bytes and _fills_panels(plan, chunk)
         if fits and _registers(plan, chunk) <= _MOST_REGISTERS:
             several = warps == 4 and 2 * (shared + _BLOCK_RESERVE) <= arch.sm_shared_bytes
-            split = _split(plan, schedule)
-            yield replace(schedule, split=split, blocks_per_sm=2 if several else 1)
+            yield replace(schedule, blocks_per_sm=2 if several else 1)
 
 
 def _rows(plan: Plan) -> tuple[int, int]:
     """Warps that compute, and positions of another axis that rows are of, too."""
     rows = plan.sizes[plan.row]
-    joined = rows != diag.DYNAMIC and splittable(plan) is not None
     # what joins parts copies tiles of one axis of rows alone
-    alone = joined and bool(find_reads(plan, (0, 2, 3)).staged)
+    alone = splittable(plan) is not None and bool(find_reads(plan, (0, 2, 3)).staged)
     for warps in (4, 8):
         packed = 1 if alone else packed_positions(plan, 16 * warps)
         if rows != diag.DYNAMIC and rows * packed <= 16 * warps:
             break
     return warps, packed
-
-
-def _split(plan: Plan, schedule: TileSchedule) -> int:
-    """Few rows are not enough for a GPU, so that blocks share their stream, in whole chunks."""
-    if plan.sizes[plan.row] == diag.DYNAMIC or splittable(plan) is None:
-        return 0
-    length = part_length(pack(plan, schedule), schedule.warps, schedule.row_blocks)
-    return -(-length // schedule.chunk) * schedule.chunk
 
 
 def _fills_panels(plan: Plan, chunk: int) -> bool:

@@ -1,0 +1,169 @@
+"""Which tile sizes a kernel gets: enumerated here, ranked by the cost model, noted on the kernel.
+
+`select-schedule` asks with the sizes that a program has, and the kernel carries the answer as
+`diag.tiles`; a kernel without that attribute is ranked for a usual device and usual sizes when it
+is lowered. Kernels of other sizes share code: they have the usual order, unless another schedule is
+estimated to gain something.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from diagc.cost import Device, Estimate, device_of_architecture
+from diagc.debug import logger
+from diagc.errors import UnsupportedError
+from diagc.mlir import ir
+from diagc.options import current
+from diagc.targets.kernel_signature import kernel_signature
+from diagc.targets.nvptx.arch import GpuArch, parse_arch
+from diagc.targets.nvptx.tiles.plan import Plan, make_plan
+from diagc.targets.nvptx.tiles.ranking import RankedTile, rank_tiles
+from diagc.targets.nvptx.tiles.schedule import TileSchedule, candidates
+from diagc.targets.nvptx.warpgroups.schedule import warpgroup_schedules
+
+__all__ = ["TILES", "choose_tiles", "compared_tiles", "tile_schedules", "tiles_attribute"]
+
+TILES = "diag.tiles"
+"""Attribute of a kernel: its tile sizes, the best first."""
+
+GAIN = 0.95
+"""Schedules are chosen for the sizes of a program where they need less than this of the time of
+what is usual: otherwise programs of different sizes share a kernel."""
+
+_MOST_TRIED = 6
+"""Schedules of a kernel that are compiled at most, until one does not spill."""
+
+_FIELDS = (
+    *("row_blocks", "warps", "chunk", "stages", "blocks_per_sm", "split"),
+    *("producers", "packed"),
+)
+
+
+def choose_tiles(
+    kernel: ir.Operation, sizes: Mapping[str, int], device: Device
+) -> tuple[Sequence[TileSchedule], Sequence[tuple[str, Estimate]]]:
+    """Tile sizes for a kernel in the order in which they are tried, and how they were ranked.
+
+    Args:
+        kernel: with the axes open that generalize-kernels opens.
+        sizes: of these axes, as far as they are known.
+        device: a GPU.
+
+    Returns:
+        Nothing where the kernel does not suit tiles.
+    """
+    asked = _fitting(kernel, device)
+    if asked is None:
+        return (), ()
+    plan, found = asked
+    usual = rank_tiles(plan, found, device)
+    ranked = rank_tiles(plan, found, device, sizes) if sizes else usual
+    chosen = _choice(usual, ranked)
+    others = [each for each in ranked if each.schedule != chosen.schedule]
+    order = _to_try([chosen, *usual])
+    return order, [(words(each.schedule), each.estimate) for each in (chosen, *others)]
+
+
+def compared_tiles(
+    kernel: ir.Operation, sizes: Mapping[str, int], device: Device
+) -> Sequence[TileSchedule]:
+    """All tile sizes that a kernel may have, the fastest by estimate first; arguments as above."""
+    asked = _fitting(kernel, device)
+    if asked is None:
+        return ()
+    return [ranked.schedule for ranked in rank_tiles(*asked, device, sizes)]
+
+
+def _fitting(kernel: ir.Operation, device: Device) -> tuple[Plan, list[TileSchedule]] | None:
+    """The plan of a kernel and its candidates; None where it does not suit tiles."""
+    name, _, arch = current().target.partition(":")
+    try:
+        plan = make_plan(kernel, kernel_signature(kernel))
+        return plan, _candidates(plan, parse_arch(arch if name == "nvptx" else device.architecture))
+    except UnsupportedError as error:
+        logger("nvptx").info("no tiles: %s", error.message)
+        return None
+
+
+def _candidates(plan: Plan, arch: GpuArch, *, tf32: bool = False) -> list[TileSchedule]:
+    """On warpgroups, where these suit, and on tiles.
+
+    Raises:
+        UnsupportedError: tiles do not suit.
+    """
+    tiles = list(candidates(plan, arch, tf32=tf32))
+    try:
+        return [*warpgroup_schedules(plan, arch), *tiles]
+    except UnsupportedError as error:
+        logger("nvptx").info("no warpgroups: %s", error.message)
+        return tiles
+
+
+def _choice(usual: Sequence[RankedTile], ranked: Sequence[RankedTile]) -> RankedTile:
+    """The fastest one, or what is usual where that is about as fast."""
+    times = {each.schedule: each for each in ranked}
+    shared = times.get(usual[0].schedule, ranked[0])
+    gains = ranked[0].estimate.likely < GAIN * shared.estimate.likely
+    return ranked[0] if gains else shared
+
+
+def _to_try(ranked: Iterable[RankedTile]) -> list[TileSchedule]:
+    """The first of each size of what is in registers: what spills once, spills with more stages.
+
+    Where the first is on warpgroups, the first on tiles is among them.
+    """
+    found: dict[tuple[int, ...], TileSchedule] = {}
+    for each in ranked:
+        tile = each.schedule
+        found.setdefault((tile.row_blocks, tile.chunk, tile.producers), tile)
+    kinds = ([t for t in found.values() if bool(t.producers) == bulk] for bulk in (True, False))
+    bulk, tiles = (kind[:_MOST_TRIED] for kind in kinds)
+    first = next(iter(found.values()))
+    return [*bulk, *tiles] if first.producers else tiles
+
+
+def words(schedule: TileSchedule) -> str:
+    """A schedule for people."""
+    rows = f"{schedule.rows} rows by {schedule.warps} warps"
+    if schedule.producers:
+        rows += f" in {schedule.warps // 4} warpgroups"
+    if schedule.packed > 1:
+        rows += f", of {schedule.packed} positions of another axis"
+    parts = f", parts of {schedule.split}" if schedule.split else ""
+    blocks = f", {schedule.blocks_per_sm} blocks at a time" if schedule.blocks_per_sm > 1 else ""
+    return f"{rows}, chunks of {schedule.chunk}, {schedule.stages} stages{blocks}{parts}"
+
+
+# ---- on the kernel -----------------------------------------------------------------------------
+
+
+def tiles_attribute(schedules: Iterable[TileSchedule]) -> ir.ArrayAttr:
+    """What a kernel carries; needs an ambient context."""
+    i64 = ir.IntegerType.get_signless(64)
+    return ir.ArrayAttr.get(
+        [
+            ir.DictAttr.get({x: ir.IntegerAttr.get(i64, getattr(each, x)) for x in _FIELDS})
+            for each in schedules
+        ]
+    )
+
+
+def tile_schedules(
+    kernel: ir.Operation, arch: GpuArch, *, tf32: bool = False
+) -> Sequence[TileSchedule]:
+    """Tile sizes of a kernel in the order in which they are tried, those on warpgroups first.
+
+    Args:
+        kernel: with `diag.tiles`, or as generalize-kernels leaves it.
+        arch: what it is compiled for.
+        tf32: as in `TileSchedule`.
+
+    Raises:
+        UnsupportedError: the kernel does not fit into tiles; the reason says what and where.
+    """
+    plan = make_plan(kernel, kernel_signature(kernel))
+    if TILES in kernel.attributes:
+        entries = [ir.DictAttr(entry) for entry in ir.ArrayAttr(kernel.attributes[TILES])]
+        fields = [{x: ir.IntegerAttr(each[x]).value for x in _FIELDS} for each in entries]
+        return [TileSchedule(**each, tf32=tf32 and not each["producers"]) for each in fields]
+    device = device_of_architecture(arch.name)
+    return _to_try(rank_tiles(plan, _candidates(plan, arch, tf32=tf32), device))

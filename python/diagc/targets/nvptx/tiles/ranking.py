@@ -1,0 +1,161 @@
+"""The order in which the tile sizes of a kernel are tried: that of the times that are estimated.
+
+Every schedule that fits is a candidate, and where blocks may share a stream also the same with
+parts of it. Sizes that are open are assumed: a kernel with open rows is taken to fill the device,
+one whose rows are few and known is judged at several numbers of blocks and lengths of the stream.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from math import ceil, log, prod
+
+from diagc.cost import UNKNOWN_BATCH, UNKNOWN_SIZE, Device, Estimate, Estimator
+from diagc.dialects import diag
+from diagc.mlir import ir
+from diagc.targets.nvptx.tiles.decoration import tile_decoration
+from diagc.targets.nvptx.tiles.packing import pack
+from diagc.targets.nvptx.tiles.parts import splittable
+from diagc.targets.nvptx.tiles.plan import Plan
+from diagc.targets.nvptx.tiles.schedule import TileSchedule
+
+__all__ = ["RankedTile", "rank_tiles"]
+
+_BATCHES = (UNKNOWN_BATCH, 8 * UNKNOWN_BATCH)
+_MANY_ROWS = 4 * UNKNOWN_SIZE
+_LENGTHS = (UNKNOWN_SIZE, 16 * UNKNOWN_SIZE)
+"""What open axes of the grid, rows, and streamed axes of kernels with few rows are taken for."""
+
+_MOST_STAGED = 8
+"""Of the best schedules with few stages, more stages are tried."""
+
+_OPEN_PARTS = (256, 512, 1024, 2048, 4096)
+"""Lengths of parts of a stream where sizes are open."""
+
+
+@dataclass(frozen=True)
+class RankedTile:
+    """A schedule, and what it needs; of several sizes that are assumed, at the first."""
+
+    schedule: TileSchedule
+    estimate: Estimate
+
+
+def rank_tiles(
+    plan: Plan,
+    schedules: Iterable[TileSchedule],
+    device: Device,
+    sizes: Mapping[str, int] | None = None,
+) -> list[RankedTile]:
+    """Schedules, also with parts of the stream, the fastest first; of equal ones the first.
+
+    Args:
+        plan: of the kernel.
+        schedules: that fit.
+        device: that the kernel is to run on.
+        sizes: of open axes, as far as they are known.
+    """
+    cases = _Cases.of(plan, sizes or {})
+    shapes: dict[TileSchedule, list[TileSchedule]] = {}
+    for schedule in schedules:
+        shapes.setdefault(replace(schedule, stages=0, blocks_per_sm=0), []).append(schedule)
+    with plan.kernel.context, ir.Location.unknown():
+        judge = _Judge(plan, device, cases)
+        first = [alike[0] for alike in shapes.values()]
+        found = [judge.judge(each) for each in judge.with_parts(first)]
+        best = [judged.ranked.schedule for judged in sorted(found)[:_MOST_STAGED]]
+        for each in best:
+            alike = shapes[replace(each, stages=0, blocks_per_sm=0, split=0)]
+            found += [judge.judge(replace(other, split=each.split)) for other in alike[1:]]
+    return [judged.ranked for judged in sorted(found)]
+
+
+@dataclass(frozen=True)
+class _Cases:
+    """Sizes of open axes for which schedules are judged.
+
+    Args:
+        sizes: in each case.
+        counted: whether blocks can be counted: by chance one size that is only assumed leaves
+            multiprocessors idle or not.
+        known: whether nothing is assumed.
+    """
+
+    sizes: tuple[Mapping[str, int], ...]
+    counted: bool
+    known: bool
+
+    @classmethod
+    def of(cls, plan: Plan, sizes: Mapping[str, int]) -> "_Cases":
+        """Those of a plan, some of whose open sizes are known."""
+        missing = [label for label in _open_labels(plan) if label not in sizes]
+        if not missing:
+            return cls((sizes,), counted=True, known=True)
+        if plan.sizes[plan.row] == diag.DYNAMIC:
+            assumed = {x: _BATCHES[-1] if x in plan.grid else _MANY_ROWS for x in missing}
+            return cls(({**sizes, **assumed},), counted=False, known=False)
+        cases = tuple(
+            {**sizes, **{x: batch if x in plan.grid else length for x in missing}}
+            for batch, length in product(_BATCHES, _LENGTHS)
+        )
+        return cls(cases, counted=True, known=False)
+
+
+def _open_labels(plan: Plan) -> list[str]:
+    arguments = diag.function_body(plan.kernel).arguments
+    dims = [pair for value in arguments for pair in diag.dims(value).items()]
+    return list(dict.fromkeys(label for label, size in dims if size == diag.DYNAMIC))
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A cost that orders schedules; of equal ones the first stays first."""
+
+    cost: float
+    ranked: RankedTile
+
+    def __lt__(self, other: "_Judged") -> bool:
+        return self.cost < other.cost
+
+
+class _Judge:
+    """Estimates schedules of one kernel for all cases."""
+
+    def __init__(self, plan: Plan, device: Device, cases: _Cases) -> None:
+        self.plan, self.device, self.cases = plan, device, cases
+        self.estimators = [Estimator(plan.kernel, device, sizes) for sizes in cases.sizes]
+
+    def judge(self, schedule: TileSchedule) -> _Judged:
+        """The product of the times of all cases: none counts more because it takes longer."""
+        estimates = [
+            estimator.estimate(
+                tile_decoration(self.plan, schedule, sizes, counted=self.cases.counted)
+            )
+            for sizes, estimator in zip(self.cases.sizes, self.estimators, strict=True)
+        ]
+        cost = sum(log(estimate.likely) for estimate in estimates)
+        return _Judged(cost, RankedTile(schedule, estimates[0]))
+
+    def with_parts(self, schedules: Iterable[TileSchedule]) -> Iterator[TileSchedule]:
+        """Each, and the same with parts of the stream, where its blocks may not fill the device."""
+        splits = self.cases.counted and splittable(self.plan) is not None
+        for schedule in schedules:
+            yield schedule
+            for length in self._lengths(schedule) if splits else ():
+                yield replace(schedule, split=length)
+
+    def _lengths(self, schedule: TileSchedule) -> Iterator[int]:
+        """Lengths of parts that are tried: chunks times powers of two, so that sizes share them."""
+        if not self.cases.known:
+            yield from (x for x in _OPEN_PARTS if x % schedule.chunk == 0)
+            return
+        (sizes,), (axis,) = self.cases.sizes, self.plan.streamed
+        known = {**self.plan.sizes, **sizes}
+        blocks = ceil(known[self.plan.row] / schedule.row_extent)
+        blocks *= prod(known[label] for label in pack(self.plan, schedule).grid)
+        places = self.device.units * schedule.blocks_per_sm
+        length = schedule.chunk
+        while 2 * length <= known[axis] and blocks < places:
+            if self.device.units <= 2 * blocks * ceil(known[axis] / length) <= 4 * places:
+                yield length
+            length *= 2
