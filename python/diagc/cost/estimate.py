@@ -208,6 +208,8 @@ def _padding(accesses: Accesses, decoration: Decoration) -> float:
     for axis in decoration.padded:
         size = accesses.extents.get(axis, 0)
         step = decoration.groups.get(axis) or decoration.chunks[axis]
-        if size:
+        if size and decoration.counted:
             found *= ceil(size / step) * step / size
+        elif size:
+            found *= 1 + step / (2 * size)  # of a size that is only assumed, what is usual
     return found
