@@ -168,7 +168,7 @@ def _product_rates() -> tuple[float, float]:
     """FLOP/s of a product of matrices in torch's library and in our tiles, measured in turns."""
     x, w = torch.randn(_LINEAR_ROWS, _LINEAR_WIDTH), torch.randn(_LINEAR_WIDTH, _LINEAR_WIDTH)
     ours = compile_function(torch.nn.functional.linear, x, w, library="tiled", target="cpu")
-    calls = (torch.nn.functional.linear, ours)
+    calls: tuple[Callable[..., torch.Tensor], ...] = (torch.nn.functional.linear, ours)
     times: list[list[float]] = [[], []]
     for _ in range(_LINEAR_ROUNDS):
         for call, found in zip(calls, times, strict=True):

@@ -22,7 +22,10 @@ PANEL_VECTORS = 2
 
 
 def emit_tile(
-    code: Code, kernel: ir.Operation, spans: dict[str, Span], task: Callable[[dict[str, Span]], Task]
+    code: Code,
+    kernel: ir.Operation,
+    spans: dict[str, Span],
+    task: Callable[[dict[str, Span]], Task],
 ) -> None:
     """The body of a task whose kernel has a product in tiles, which nothing comes before.
 
