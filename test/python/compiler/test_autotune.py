@@ -127,3 +127,20 @@ def test_schedules_are_stored_whole() -> None:
 
     schedule = Schedule("features", ("b",), "q", 8, ("r",), (("x", 64),))
     assert schedule_from(json.loads(json.dumps(asdict(schedule)))) == schedule
+
+
+def test_tiles_of_a_gpu_are_measured_and_kept(
+    cache: Path, measured: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diagc.runtime.cuda import torch_streams
+
+    monkeypatch.setattr(torch_streams, "current_index", lambda: 0)  # times are made up
+    monkeypatch.setattr(autotune, "MOST_CANDIDATES", 3)
+    half = [x.bfloat16() for x in inputs()]
+    options = {"target": "nvptx:sm_80", "library": "none", "autotune": True}
+    tuned = diagc.compile(attention, *half, **options)
+    assert len(measured) == 3
+    (entry,) = entries(cache)
+    (kept,) = json.loads(default_cache().get(entry.stem).payload)
+    _kernels, (kernel,) = (tuned.report.kernels, tuned.program.kernels)
+    assert {name: getattr(kernel.tiles, name) for name in kept} == kept
