@@ -13,6 +13,8 @@ from diagc import autotune, debug
 from diagc.errors import TargetError
 from diagc.passes.schedules import Schedule
 from diagc.runtime.cache import default_cache
+from diagc.targets.nvptx import LoadedKernel
+from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
 attention = torch.nn.functional.scaled_dot_product_attention
 
@@ -137,10 +139,12 @@ def test_tiles_of_a_gpu_are_measured_and_kept(
     monkeypatch.setattr(torch_streams, "current_index", lambda: 0)  # times are made up
     monkeypatch.setattr(autotune, "MOST_CANDIDATES", 3)
     half = [x.bfloat16() for x in inputs()]
-    options = {"target": "nvptx:sm_80", "library": "none", "autotune": True}
-    tuned = diagc.compile(attention, *half, **options)
+    tuned = diagc.compile(attention, *half, target="nvptx:sm_80", library="none", autotune=True)
     assert len(measured) == 3
     (entry,) = entries(cache)
-    (kept,) = json.loads(default_cache().get(entry.stem).payload)
-    _kernels, (kernel,) = (tuned.report.kernels, tuned.program.kernels)
-    assert {name: getattr(kernel.tiles, name) for name in kept} == kept
+    stored = default_cache().get(entry.stem)
+    assert stored is not None
+    (kept,) = json.loads(stored.payload)
+    (kernel,) = tuned.program.kernels
+    assert isinstance(kernel, LoadedKernel)
+    assert kernel.tiles == TileSchedule(**kept)
