@@ -132,9 +132,8 @@ class _Planner:
         """A contraction of the library's size is only a kernel on its own."""
         if self._has_tiles(self.home[producer]) or self._has_tiles(self.home[consumer]):
             return self._follows(producer, consumer)
-        return all(
-            self.ops[n].name != "diag.contract" or n in self.small for n in (producer, consumer)
-        )
+        both = (producer, consumer)
+        return all(self.ops[n].name != "diag.contract" or n in self.small for n in both)
 
     def _has_tiles(self, name: int) -> bool:
         """Whether a cluster has a contraction in tiles."""

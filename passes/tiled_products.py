@@ -48,7 +48,7 @@ def product_axes(op: ir.Operation, known: Sizes | None = None) -> ProductAxes | 
 
     Open axes that `known` does not tell count as long.
     """
-    if op.name != "diag.contract" or not len(reduced_axes(op)) == 1:
+    if op.name != "diag.contract" or len(reduced_axes(op)) != 1:
         return None
     if any(not isinstance(diag.element_type(v), ir.F32Type) for v in (*op.results, *op.operands)):
         return None

@@ -44,7 +44,8 @@ class Rate:
         pipe: "tensor", "mma" and "fma" count FLOPs, a multiply-add as two: of tensor cores at best,
             of tensor cores by instructions of a single warp, where these are slower, of vector
             units. "special" counts results of exponentials and other functions that are no addition
-            or multiplication.
+            or multiplication. "library" and "tiles" are FLOPs that large products of matrices reach
+            in torch's library and in our tiles.
         dtype: such as "f32".
         per_second: at best.
         source: where the figure is from.

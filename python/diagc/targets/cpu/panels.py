@@ -1,4 +1,4 @@
-"""Memory of a task for products in tiles: panels of an operand, and sums that grow piece by piece."""
+"""Memory of a task for products in tiles: panels of an operand, sums that grow piece by piece."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
