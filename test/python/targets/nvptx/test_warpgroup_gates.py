@@ -67,7 +67,7 @@ CASES = {
     "bias, d = 64": Case(128, 64, 64, bias="q x bf16"),
     "bias and causal, d = 128": Case(64, 128, 128, where="q >= x", bias="h q x bf16"),
     "mask, d = 128": Case(64, 128, 128, where="B", bias="q x i1"),
-    "four heads and causal, d = 128": Case(64, 128, 128, where="q >= x", heads=True),
+    "four heads and causal, d = 128": Case(96, 128, 128, where="q >= x", heads=True),
     "few rows in parts, d = 64": Case(64, 64, 64, heads=True, rows="", groups=1),
 }
 PER_MULTIPROCESSOR = 65536
