@@ -56,7 +56,8 @@ def compile(
             any, compilation waits for the first call.
         example_kwargs: keyword arguments of that call.
         dynamic: whether sizes are open: True for all, False for none, None for those that change.
-        library: who computes lone matrix products: "torch", or "none" for kernels of our own.
+        library: who computes lone matrix products: "torch", "none" for kernels of our own, "tiled"
+            for kernels of our own where they make large tiles (on CPUs).
         importer: how the function is read: "fx", or "torch-mlir" through its raw torch dialect.
         check: "first-call" to compare the first call of every program with eager torch.
         options: fields of `diagc.CompileOptions`, such as `target`, `reassociate`, `validate`.
@@ -113,7 +114,7 @@ def simulate(
     return simulate_kernel(compiled, *arrays, options=options)
 
 
-_LIBRARIES = {"torch": "auto", "none": "none"}
+_LIBRARIES = {"torch": "auto", "none": "none", "tiled": "tiled"}
 
 
 def _options(values: Mapping[str, Any], library: str) -> CompileOptions:
@@ -123,7 +124,7 @@ def _options(values: Mapping[str, Any], library: str) -> CompileOptions:
             expected = ", ".join(sorted([*known, "dynamic"]))
             raise UserError("unknown compile option", expected=expected, found=name)
     if library not in _LIBRARIES:
-        raise UserError("unknown library", expected="torch or none", found=library)
+        raise UserError("unknown library", expected="torch, tiled or none", found=library)
     options = replace(with_torch_s_precision(values), library=_LIBRARIES[library])
     return replace(options, target=chosen_target(options))
 

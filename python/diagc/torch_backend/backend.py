@@ -14,6 +14,7 @@ from diagc.runtime.torch_settings import require_torch
 from diagc.torch_backend.fixed_sizes import fix_sizes
 from diagc.torch_backend.graph import aten_graph
 from diagc.torch_backend.options import BackendOptions, read_options
+from diagc.torch_backend.products import product_regions, with_tiles
 from diagc.torch_backend.regions import Region, find_regions
 from diagc.torch_backend.report import GraphReport, RegionReport, calls_of, left_calls, record
 from diagc.torch_backend.rest import run_rest
@@ -78,6 +79,8 @@ def _take_regions(
     for stretch in stretches(traced.graph):
         for region in _regions(stretch, options, report):
             _take(traced, region, options, report)
+    for region in list(product_regions(traced.graph, options)):
+        _take(traced, region, with_tiles(options), report)
     if not report.regions:
         report.left = left_calls(traced.graph.nodes)
         return None

@@ -192,7 +192,7 @@ def test_wrong_arguments_are_one_clear_error(
 def test_bad_options_are_refused() -> None:
     with pytest.raises(UserError, match="unknown compile option"):
         diagc.compile(attention, tiles=3)
-    with pytest.raises(UserError, match="unknown library, expected torch or none"):
+    with pytest.raises(UserError, match="unknown library, expected torch, tiled or none"):
         diagc.compile(attention, library="mkl")
     with pytest.raises(UserError, match="nothing to compile"):
         diagc.compile(3)  # type: ignore[arg-type]

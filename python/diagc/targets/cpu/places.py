@@ -14,6 +14,7 @@ __all__ = [
     "Memory",
     "Place",
     "Position",
+    "Positions",
     "Scratch",
     "Total",
     "narrow",

@@ -18,7 +18,7 @@ from diagc.targets.cpu.references import reference_maxima
 from diagc.targets.cpu.schedule import CpuSchedule
 from diagc.targets.cpu.streams import StreamLoop
 
-__all__ = ["Task"]
+__all__ = ["Sinks", "Task"]
 
 Sinks = dict[ir.Value, list[Scratch | Memory]]
 

@@ -127,9 +127,10 @@ class _Judge:
 
     def judge(self, schedule: TileSchedule) -> _Judged:
         """The product of the times of all cases: none counts more because it takes longer."""
-        plan = pack(self.plan, schedule)
         estimates = [
-            estimator.estimate(tile_decoration(plan, schedule, sizes, counted=self.cases.counted))
+            estimator.estimate(
+                tile_decoration(self.plan, schedule, sizes, counted=self.cases.counted)
+            )
             for sizes, estimator in zip(self.cases.sizes, self.estimators, strict=True)
         ]
         cost = sum(log(estimate.likely) for estimate in estimates)
@@ -138,12 +139,10 @@ class _Judge:
     def with_parts(self, schedules: Iterable[TileSchedule]) -> Iterator[TileSchedule]:
         """Each, and the same with parts of the stream, where its blocks may not fill the device."""
         splits = self.cases.counted and splittable(self.plan) is not None
-        known = self.plan.sizes[self.plan.row] != diag.DYNAMIC
         for schedule in schedules:
             yield schedule
-            # on warpgroups, parts were made for few rows
-            if splits and (known or not schedule.producers):
-                yield from (replace(schedule, split=x) for x in self._lengths(schedule))
+            for length in self._lengths(schedule) if splits else ():
+                yield replace(schedule, split=length)
 
     def _lengths(self, schedule: TileSchedule) -> Iterator[int]:
         """Lengths of parts that are tried: chunks times powers of two, so that sizes share them."""
@@ -151,10 +150,9 @@ class _Judge:
             yield from (ceil(x / schedule.chunk) * schedule.chunk for x in _OPEN_PARTS)
             return
         (sizes,), (axis,) = self.cases.sizes, self.plan.streamed
-        plan = pack(self.plan, schedule)
-        known = {**plan.sizes, **sizes}
-        blocks = ceil(known[plan.row] / schedule.row_extent)
-        blocks *= prod(known[label] for label in plan.grid)
+        known = {**self.plan.sizes, **sizes}
+        blocks = ceil(known[self.plan.row] / schedule.row_extent)
+        blocks *= prod(known[label] for label in pack(self.plan, schedule).grid)
         places = self.device.units * schedule.blocks_per_sm
         length = schedule.chunk
         while 2 * length <= known[axis] and blocks < places:
