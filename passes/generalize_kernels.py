@@ -36,7 +36,7 @@ from diagc.mlir import builtin, func, ir
 from diagc.passes.axis_renaming import rename_axes
 from diagc.passes.base import Pass
 from diagc.passes.cloning import nested_ops
-from diagc.passes.kernel_axes import analyze_kernel
+from diagc.passes.kernel_axes import KernelAxes, analyze_kernel
 from diagc.passes.kernel_names import ORIGIN, kernel_name
 from diagc.passes.outlining import AXES, unique_symbol
 from diagc.passes.ranking import RANKING
@@ -44,12 +44,16 @@ from diagc.passes.remarks import DECLINED
 from diagc.passes.schedules import SCHEDULE, Schedule, read_schedule
 
 __all__ = [
+    "MOST_PACKED",
     "GeneralizeKernelsPass",
     "generalize_kernels",
     "kernel_key",
     "kernel_text",
     "opened_copy",
 ]
+
+MOST_PACKED = 16
+"""Of `GeneralizeKernelsPass.packed`, for a GPU."""
 
 NOTES = (ORIGIN, DECLINED, "diag.done", RANKING)
 """Attributes for people: two kernels that differ in nothing else are equal."""
@@ -61,14 +65,24 @@ class GeneralizeKernelsPass(Pass):
 
     name: ClassVar[str] = "generalize-kernels"
     anchor: ClassVar[str] = "builtin.module"
+    packed: int = 0
+    """Most positions of a grid axis that keeps its size, as one operand of each product lacks it.
+
+    A target may work on all of them at once.
+    """
 
     def run(self, op: ir.Operation) -> None:
         """Generalise and merge the kernels of the module."""
-        generalize_kernels(op)
+        generalize_kernels(op, self.packed)
 
 
-def generalize_kernels(module: ir.Operation) -> None:
-    """Generalise every scheduled kernel of a module, and let equal ones share one function."""
+def generalize_kernels(module: ir.Operation, packed: int = 0) -> None:
+    """Generalise every scheduled kernel of a module, and let equal ones share one function.
+
+    Args:
+        module: holds the kernels and their callers.
+        packed: as of `GeneralizeKernelsPass`.
+    """
     with module.context, module.location:
         functions = [
             op.operation
@@ -80,7 +94,7 @@ def generalize_kernels(module: ir.Operation) -> None:
         known: dict[str, ir.Operation] = {}
         for kernel in kernels:
             callers = calls.get(diag.symbol_of(kernel), [])
-            _generalize(kernel)
+            _generalize(kernel, packed)
             first = known.setdefault(kernel_text(kernel), kernel)
             if first == kernel:
                 _rename(kernel)
@@ -106,21 +120,21 @@ def _calls(functions: list[ir.Operation]) -> dict[str, list[ir.Operation]]:
 
 
 def opened_copy(kernel: ir.Operation) -> tuple[ir.Operation, dict[str, int]]:
-    """A copy of a scheduled kernel as it will be, and the known sizes of the axes that it opens.
+    """A copy of a scheduled kernel as it will be for a GPU, and the sizes of what it opens.
 
-    The copy belongs to no module.
+    The copy belongs to no module; sizes are those that are known.
     """
     copy = kernel.clone()
     sizes = dict(analyze_kernel(kernel).sizes)
-    names, opened = _generalize(copy)
+    names, opened = _generalize(copy, MOST_PACKED)
     return copy, {names[x]: sizes[x] for x in opened if sizes.get(x, diag.DYNAMIC) >= 0}
 
 
-def _generalize(kernel: ir.Operation) -> tuple[dict[str, str], set[str]]:
+def _generalize(kernel: ir.Operation, packed: int) -> tuple[dict[str, str], set[str]]:
     """Rename and open axes; gives the new names, and which axes (by old name) were opened."""
     schedule = read_schedule(kernel)
     assert schedule is not None
-    names, opened = _canonical_names(kernel, schedule)
+    names, opened = _canonical_names(kernel, schedule, packed)
     rename_axes(kernel, names, opened)
     kernel.attributes[SCHEDULE] = schedule.renamed(names).to_attr()
     if AXES in kernel.attributes:
@@ -128,24 +142,37 @@ def _generalize(kernel: ir.Operation) -> tuple[dict[str, str], set[str]]:
     return names, opened
 
 
-def _canonical_names(kernel: ir.Operation, schedule: Schedule) -> tuple[dict[str, str], set[str]]:
+def _canonical_names(
+    kernel: ir.Operation, schedule: Schedule, packed: int
+) -> tuple[dict[str, str], set[str]]:
     """New names of all axes, and which (by old name) are opened."""
     arguments = diag.join_dims(diag.dims(v) for v in diag.function_body(kernel).arguments)
     axes = analyze_kernel(kernel)
     sizes = diag.join_dims((arguments, dict(axes.sizes)))
-    wanted = dict.fromkeys((*schedule.grid, schedule.lanes, *axes.streamed))
+    cut = tuple(axis for axis, _ in (*schedule.tiles, *schedule.chunk))
+    walked = tuple(dict.fromkeys((*axes.streamed, *(cut if schedule.tiles else ()))))
+    wanted = dict.fromkeys((*schedule.grid, schedule.lanes, *walked))
     single = {x for each in axes.contractions for x in each.broadcast if sizes[x] == 1}
-    opened = _opened(kernel, {x for x in wanted if x in arguments} - single, sizes)
+    kept = single | (_shared(axes, packed) & set(schedule.grid))
+    opened = _opened(kernel, {x for x in wanted if x in arguments} - kept, sizes)
     names = {x: f"g{i}" for i, x in enumerate(x for x in schedule.grid if x in opened)}
     if schedule.lanes in opened:
         names[schedule.lanes] = "l"
-    for label in axes.streamed:
+    for label in walked:
         if label in opened:
             names.setdefault(label, _unused("s", names))
     for label, size in sizes.items():
         stem = "v" if size == diag.DYNAMIC else f"d.{size}"
         names.setdefault(label, _unused(stem, names))
     return names, opened
+
+
+def _shared(axes: KernelAxes, most: int) -> set[str]:
+    """Axes of a few positions for which what streams is the same: one operand of each product."""
+    broadcast = [set(contraction.broadcast) for contraction in axes.contractions]
+    if not broadcast or not axes.streamed:
+        return set()
+    return {label for label in set.intersection(*broadcast) if 1 < axes.size(label) <= most}
 
 
 def _opened(kernel: ir.Operation, wanted: set[str], sizes: diag.Dims) -> set[str]:

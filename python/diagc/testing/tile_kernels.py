@@ -5,7 +5,7 @@ is poisoned. Every finding of the simulator is an error.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from diagc.compiler import run_pipeline
 from diagc.dialects import diag
 from diagc.frontend.text import parse
 from diagc.mlir import ir
+from diagc.options import current
 from diagc.runtime.gpu_kernel import element_count, grid_of
 from diagc.runtime.signature import DTYPES, KernelSignature, Wire
 from diagc.simulator import Buffer, Report, SimulatorOptions, TensorMap, simulate
@@ -85,10 +86,10 @@ def _difference(found: Array, expected: Array) -> float:
     return float("inf") if np.isnan(error) else float(error)
 
 
-def kernels_of(text: str) -> tuple[ir.Module, list[ir.Operation]]:
+def kernels_of(text: str, target: str = "auto") -> tuple[ir.Module, list[ir.Operation]]:
     """The kernels that a diagram becomes, and the module that they live as long as."""
     module = parse(text)
-    run_pipeline(module)
+    run_pipeline(module, replace(current(), target=target))
     return module, [op for op in diag.functions(module) if diag.is_kernel(op)]
 
 

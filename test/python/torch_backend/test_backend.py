@@ -169,6 +169,14 @@ def test_active_dropout_is_not_taken() -> None:
     assert (found - dropped(*args)).abs().max() > 1e-3  # it is random indeed
 
 
+def test_tensors_on_another_device_than_the_target_s_stay_in_torch() -> None:
+    args = inputs()
+    found, (report,) = run(attention, *args, target="nvptx")
+    assert_close(found, attention(*args))
+    assert not report.regions
+    assert any("are on cpu, kernels of the target on cuda" in reason for reason in report.reasons)
+
+
 def test_writes_stay_in_order() -> None:
     def writes(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         k = k * 1

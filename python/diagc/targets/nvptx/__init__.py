@@ -1,5 +1,6 @@
 """The target of NVIDIA GPUs: PTX, and cubins where ptxas is at hand."""
 
+from diagc.passes.generalize_kernels import MOST_PACKED
 from diagc.targets.nvptx.decoration import decoration
 from diagc.targets.nvptx.kernel import LoadedKernel, load_kernel, lower_kernel, text_key
 from diagc.targets.nvptx.traffic import predict_traffic
@@ -11,6 +12,12 @@ __all__ = [
     "decoration",
     "load_kernel",
     "lower_kernel",
+    "pass_options",
     "predict_traffic",
     "text_key",
 ]
+
+
+def pass_options() -> dict[str, int]:
+    """Options of passes: rows of a block may be those of so many heads that share keys."""
+    return {"packed": MOST_PACKED}

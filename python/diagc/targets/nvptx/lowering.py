@@ -95,5 +95,5 @@ def _with_warpgroups(
 
     for group in groups:
         for schedule in tiles:
-            built = lower_tiles(kernel, arch, schedule=schedule)
+            built = lower_tiles(kernel, arch, schedule=schedule, workspace=group.split > 0)
             yield add_warpgroups(kernel, built, group)

@@ -32,7 +32,10 @@ what is usual: otherwise programs of different sizes share a kernel."""
 _MOST_TRIED = 6
 """Schedules of a kernel that are compiled at most, until one does not spill."""
 
-_FIELDS = ("row_blocks", "warps", "chunk", "stages", "blocks_per_sm", "split", "producers")
+_FIELDS = (
+    *("row_blocks", "warps", "chunk", "stages", "blocks_per_sm", "split"),
+    *("producers", "packed"),
+)
 
 
 def choose_tiles(
@@ -122,7 +125,9 @@ def words(schedule: TileSchedule) -> str:
     """A schedule for people."""
     rows = f"{schedule.rows} rows by {schedule.warps} warps"
     if schedule.producers:
-        rows += f" in {schedule.warps // 4} warpgroups"
+        rows += f" in {schedule.warps // 4} warpgroup{'s' if schedule.warps > 4 else ''}"
+    if schedule.packed > 1:
+        rows += f", {schedule.packed} heads side by side"
     parts = f", parts of {schedule.split}" if schedule.split else ""
     blocks = f", {schedule.blocks_per_sm} blocks at a time" if schedule.blocks_per_sm > 1 else ""
     return f"{rows}, chunks of {schedule.chunk}, {schedule.stages} stages{blocks}{parts}"

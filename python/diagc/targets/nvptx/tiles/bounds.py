@@ -120,7 +120,7 @@ def _position(place: BlockPlace, label: str, *, last: bool) -> Index:
     if label == place.row:
         if not last:
             return place.row_base
-        end = code.min(code.add(place.row_base, place.schedule.rows), place.sizes[label])
+        end = code.min(code.add(place.row_base, place.schedule.row_extent), place.sizes[label])
         return code.sub(end, 1)
     return code.sub(place.sizes[label], 1) if last else 0
 

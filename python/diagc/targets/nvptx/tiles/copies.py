@@ -44,7 +44,7 @@ class TileCopy:
             self._one_by_one(stage, lines, inner)
             return
         self.frame.code.choose(
-            self.source.aligned(self.lines, CHUNK_BYTES),
+            self.source.aligned((self.lines,), CHUNK_BYTES),
             lambda: self._by_chunks(stage, lines, inner),
             lambda: self._one_by_one(stage, lines, inner),
         )

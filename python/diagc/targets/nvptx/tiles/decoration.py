@@ -5,6 +5,7 @@ from math import ceil
 
 from diagc.cost import UNKNOWN_SIZE, Decoration
 from diagc.dialects import diag
+from diagc.targets.nvptx.tiles.packing import pack
 from diagc.targets.nvptx.tiles.parts import part_elements
 from diagc.targets.nvptx.tiles.plan import ONE_ROW, Plan
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
@@ -29,8 +30,11 @@ def tile_decoration(
         sizes: of the axes that are open, by label.
         counted: whether these are known well enough to count blocks.
     """
+    plan = pack(plan, schedule)
     rows = () if plan.row == ONE_ROW else (plan.row,)
-    groups = {**dict.fromkeys(plan.grid, 1), **dict.fromkeys(rows, schedule.rows)}
+    groups = {**dict.fromkeys(plan.grid, 1), **dict.fromkeys(rows, schedule.row_extent)}
+    if plan.packed is not None:
+        groups[plan.packed] = schedule.packed
     chunks = dict.fromkeys(plan.streamed, schedule.chunk)
     parts, states = 1, 0
     if schedule.split:
@@ -52,4 +56,5 @@ def tile_decoration(
         ahead=schedule.stages - 1,
         counted=counted,
         in_registers=dict.fromkeys(rows, _WARPGROUP_ROWS if bulk else 16 * schedule.row_blocks),
+        kept=0 if bulk else 32 * 4 * schedule.resident,
     )

@@ -19,7 +19,7 @@ def store_tile(frame: Frame, tile: Tile, target: Memory, place: int | None) -> N
 
     `place` is where in shared memory it may stand, for a result that `Arena` has a place for.
     """
-    columns = [label for label in target.local_labels if label != frame.row]
+    columns = [label for label in target.local_labels if label not in frame.rows]
     if place is not None:
         RowStore(frame, tile, target, columns[0], place).emit()
     else:
@@ -38,7 +38,7 @@ class _Store:
     def emit(self) -> None:
         """By rows; what is replicated over lanes or warps is written by one of them."""
         code, frame = self.frame.code, self.frame
-        rows = frame.row in self.target.local_labels
+        rows = any(label in self.target.local_labels for label in frame.rows)
         writer = self._writer(rows=rows)
         for block in range(frame.blocks if rows else 1):
             for half in range(2 if rows else 1):
@@ -47,7 +47,7 @@ class _Store:
                 values = self._values(slot)
                 exists = frame.exists(frame.row, slot) if rows else None
                 condition = code.both(writer, exists)
-                store = partial(self._store, slot, values, rows=rows)
+                store = partial(self._store, slot, values)
                 if condition is None:
                     store()
                 else:
@@ -73,12 +73,11 @@ class _Store:
         slots = [slot._replace(column=group, pair=pair) for group in groups for pair in pairs]
         return [(at, self.tile.at(at)) for at in slots]
 
-    def _store(self, row: Slot, values: Sequence[tuple[Slot, ir.Value]], *, rows: bool) -> None:
+    def _store(self, row: Slot, values: Sequence[tuple[Slot, ir.Value]]) -> None:
         code, target, frame, column = self.frame.code, self.target, self.frame, self.column
         pointer = target.base
-        if rows:
-            offset = target.offset(frame.row, frame.position(frame.row, row))
-            pointer = code.address(pointer, offset)
+        for label in (x for x in frame.rows if x in target.local_labels):
+            pointer = code.address(pointer, target.offset(label, frame.position(label, row)))
         for slot, value in values:
             exists = None if column is None else frame.exists(column, slot)
             store = partial(self._write, pointer, slot, value)

@@ -41,12 +41,13 @@ class Frame:
         row: the label of rows.
         sizes: of every label.
         grid: position of the block along labels that the grid splits.
-        row_base: first row of the block.
+        row_base: first position of the block along `row`.
         spans: of the labels that are columns; streamed ones while their loop is written.
         smem: address of shared memory.
         thread: number of the thread in the block.
         keeps_all: whether masks that `diag.keep` marks are true in the loop being written.
         scratch: offset of a few bytes of shared memory, for sums over warps.
+        packed: a label whose positions are rows, too; see `tiles.packing`.
     """
 
     code: Code
@@ -60,6 +61,7 @@ class Frame:
     spans: dict[str, Span] = field(default_factory=dict)
     keeps_all: bool = False
     scratch: int = 0
+    packed: str | None = None
 
     def __post_init__(self) -> None:
         """Emit what every part needs: numbers of lane, warp, quad."""
@@ -70,6 +72,11 @@ class Frame:
         self.in_quad = code.rem(self.lane, 4)
         self.scope = code.scope
         self.shared_bases: dict[tuple[int, int, str, int], Index] = {}
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The labels whose positions are rows."""
+        return (self.row,) if self.packed is None else (self.packed, self.row)
 
     @property
     def blocks(self) -> int:
@@ -84,9 +91,10 @@ class Frame:
 
     @cached_property
     def thread_row(self) -> Index:
-        """Position of the thread's first row along its axis."""
+        """The thread's first row: its position, or its number in the block where it is packed."""
         with self.code.within(self.scope):
-            return self.code.add(self.code.add(self.row_base, self.warp_row), self.quad)
+            first = self.row_base if self.packed is None else 0
+            return self.code.add(self.code.add(first, self.warp_row), self.quad)
 
     @cached_property
     def thread_column(self) -> Index:
@@ -103,21 +111,30 @@ class Frame:
         code = self.code
         if label in self.grid:
             return self.grid[label]
-        if label == self.row:
-            return code.add(self.thread_row, 16 * slot.block + 8 * slot.half)
+        if label in self.rows:
+            number = code.add(self.thread_row, 16 * slot.block + 8 * slot.half)
+            return number if self.packed is None else self.row_position(label, number)
         base = code.add(self.spans[label].base, self.thread_column)
         return code.add(base, 8 * slot.column + slot.pair)
+
+    def row_position(self, label: str, number: Index) -> Index:
+        """Position along a label of a row of the block."""
+        code, extent = self.code, self.schedule.row_extent
+        if label == self.packed:
+            return code.div(number, extent)
+        inside = number if self.packed is None else code.rem(number, extent)
+        return code.add(self.row_base, inside)
 
     def exists(self, label: str, slot: Slot) -> ir.Value | None:
         """Whether the position of a slot is one of the axis; None where it always is."""
         code = self.code
         if label == self.row:
             size = self.sizes[label]
-            if isinstance(size, int) and size % self.schedule.rows == 0:
+            if isinstance(size, int) and size % self.schedule.row_extent == 0:
                 return None
             return code.less(self.position(label, slot), size)
         span = self.spans[label]
-        if span.whole or label in self.grid:
+        if span.whole or label in self.grid or label == self.packed:
             return None
         known = isinstance(span.base, int) and isinstance(span.size, int)
         if known and span.base + 8 * (slot.column + 1) <= span.size:

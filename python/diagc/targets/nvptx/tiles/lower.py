@@ -26,15 +26,17 @@ from diagc.targets.nvptx.tiles.regions import Region, StreamLowering
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.splitting import PartStates, join_parts, run_part
 from diagc.targets.nvptx.tiles.staging import Staging
-from diagc.targets.nvptx.tiles.streams import lower_stream
+from diagc.targets.nvptx.tiles.streams import StreamLoop, lower_stream
 
-__all__ = ["TileBlock", "TileFunction", "lower_tiles"]
+__all__ = ["TileBlock", "TileFunction", "lower_tiles", "part_workspace"]
 
 
 def lower_tiles(
     kernel: ir.Operation,
     arch: GpuArch,
     schedule: TileSchedule | None = None,
+    *,
+    workspace: bool = False,
 ) -> GpuModule:
     """Lower a kernel function to tiles of rows.
 
@@ -42,6 +44,7 @@ def lower_tiles(
         kernel: a function of diag ops, with the attribute `diag.kernel`.
         arch: what it is compiled for.
         schedule: tile sizes; by default the first of those that would be tried.
+        workspace: whether functions that are put beside it have one, and so it has, too.
 
     Raises:
         UnsupportedError: the kernel does not fit into tiles, it sums over more rows than a block
@@ -57,16 +60,15 @@ def lower_tiles(
     with kernel.context, kernel.location:
         module = empty_module()
         attach_arch(module, arch)
-        function = partial(TileFunction, module, plan, schedule, arena)
+        workspace = workspace or schedule.split > 0
+        function = partial(TileFunction, module, plan, schedule, arena, workspace)
         if not schedule.split:
             return GpuModule(module, signature, (function().emit(symbol),), (), schedule)
         launches = (
             function(is_part=True).emit(f"{symbol}{PARTS}"),
             function(is_join=True).emit(f"{symbol}{JOIN}"),
         )
-    elements = part_elements(plan, schedule.warps, schedule.row_blocks)
-    size = (_parts(plan, schedule), *_blocks(plan, schedule), elements)
-    return GpuModule(module, signature, launches, (Workspace("f32", size),), schedule)
+    return GpuModule(module, signature, launches, (part_workspace(plan, (schedule,)),), schedule)
 
 
 def _first_on_tiles(kernel: ir.Operation, arch: GpuArch) -> TileSchedule:
@@ -96,9 +98,19 @@ def _check_fit(plan: Plan, schedule: TileSchedule) -> None:
         )
 
 
+def part_workspace(plan: Plan, schedules: Sequence[TileSchedule]) -> Workspace:
+    """Room for the states of all parts, whichever of some schedules is launched."""
+    split = min(schedule.split for schedule in schedules)
+    elements = max(part_elements(plan, x.warps, x.row_blocks) for x in schedules)
+    extent = min(schedule.row_extent for schedule in schedules)
+    rows: Factor = 1 if plan.row == ONE_ROW else (plan.row, extent)
+    (axis,) = plan.streamed
+    return Workspace("f32", ((axis, split), rows, *reversed(plan.grid), elements))
+
+
 def _blocks(plan: Plan, schedule: TileSchedule) -> tuple[Factor, ...]:
     """One block per tile of rows and position of the grid's axes."""
-    rows: Factor = 1 if plan.row == ONE_ROW else (plan.row, schedule.rows)
+    rows: Factor = 1 if plan.row == ONE_ROW else (plan.row, schedule.row_extent)
     return (rows, *reversed(plan.grid))
 
 
@@ -110,12 +122,16 @@ def _parts(plan: Plan, schedule: TileSchedule) -> Factor:
 
 @dataclass
 class TileFunction:
-    """Writes one function: all of the kernel, a part of its stream, or what joins the parts."""
+    """Writes one function: all of the kernel, a part of its stream, or what joins the parts.
+
+    `workspace` says whether the kernel has one, which all of its functions get.
+    """
 
     module: ir.Module
     plan: Plan
     schedule: TileSchedule
     arena: Arena
+    workspace: bool
     is_part: bool = False
     is_join: bool = False
 
@@ -165,7 +181,7 @@ class TileFunction:
 
     def _pointers(self) -> int:
         """Wires, and the workspace."""
-        return len(self.signature.wires) + (1 if self.schedule.split else 0)
+        return len(self.signature.wires) + (1 if self.workspace else 0)
 
     def parameters(self, code: Code) -> list[ir.Type]:
         """In the order of `runtime.gpu_kernel`."""
@@ -227,7 +243,7 @@ class TileBlock:
         """Find the block's position: tiles of rows are next to each other."""
         self.function, self.plan, self.schedule = function, function.plan, function.schedule
         self.sizes, rest = sizes, code.block()
-        tiles = code.ceil_div(sizes[self.plan.row], self.schedule.rows)
+        tiles = code.ceil_div(sizes[self.plan.row], self.schedule.row_extent)
         tile, rest = code.rem(rest, tiles), code.div(rest, tiles)
         self.parts: Index = 1
         self.part: Index = 0
@@ -242,7 +258,7 @@ class TileBlock:
         for label in reversed(self.plan.grid):
             self.grid[label], rest = code.rem(rest, sizes[label]), code.div(rest, sizes[label])
             self.count = code.mul(self.count, sizes[label])
-        self.row_base = code.mul(self._order(code, tile, tiles), self.schedule.rows)
+        self.row_base = code.mul(self._order(code, tile, tiles), self.schedule.row_extent)
         self.smem = llvm.AddressOfOp(code.shared, "shared").result
         self.frame = self.make_frame(code, code.thread())
 
@@ -258,6 +274,7 @@ class TileBlock:
             self.smem,
             code.index(thread),
             scratch=self.function.arena.scratch,
+            packed=self.plan.packed,
         )
         for label, size in self.plan.sizes.items():
             if size != diag.DYNAMIC and label not in (*self.plan.grid, *self.plan.streamed):
@@ -275,14 +292,12 @@ class TileBlock:
         staging = Staging(self.frame, self.plan, self.function.arena, memories)
         region = Region(self.frame, self.plan, staging, self._stream(workspace))
         region.places.update(zip(body.arguments, memories, strict=False))
-        if self.function.is_part:
-            staging.start_fixed()
-            region.run_until(body, self.plan.streams()[0])
-            run_part(region, self.plan.streams()[0], self.part, self._states(workspace))
-            return
         if not self.function.is_join:
             staging.start_fixed()
-        self.store(region, region.run(body), memories)
+        if self.function.is_part:
+            run_part(region, StreamLoop, self.part, self.states(self.frame, workspace))
+        else:
+            self.store(region, region.run(body), memories)
 
     def store(
         self, region: Region, results: Sequence[ir.Value], memories: Sequence[Memory]
@@ -297,8 +312,10 @@ class TileBlock:
     def _stream(self, workspace: ir.Value) -> StreamLowering:
         if not self.function.is_join:
             return lower_stream
-        return lambda region, op: join_parts(region, op, self.parts, self._states(workspace))
+        states = self.states(self.frame, workspace)
+        return lambda region, op: join_parts(region, op, self.parts, states)
 
-    def _states(self, workspace: ir.Value) -> PartStates:
+    def states(self, frame: Frame, workspace: ir.Value) -> PartStates:
+        """The block's place in the workspace, as the threads of a frame use it."""
         elements = part_elements(self.plan, self.schedule.warps, self.schedule.row_blocks)
-        return PartStates(self.frame, workspace, self.number, self.count, elements)
+        return PartStates(frame, workspace, self.number, self.count, elements)

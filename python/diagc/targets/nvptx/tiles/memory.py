@@ -41,7 +41,7 @@ class Memory:
     root: "Memory | None" = None
     """The array that this one renames axes of."""
     _base: list[ir.Value] = field(default_factory=list)
-    _aligned: dict[tuple[str, int], ir.Value] = field(default_factory=dict)
+    _aligned: dict[tuple[tuple[str, ...], int], ir.Value] = field(default_factory=dict)
     _narrow: list[Tile] = field(default_factory=list)
 
     @property
@@ -92,15 +92,19 @@ class Memory:
         stride = self.strides[label]
         return isinstance(stride, int) and stride == 1
 
-    def aligned(self, lines: str, size: int) -> ir.Value:
-        """Whether (i1, the same in the block) every line begins at a multiple of `size` bytes."""
+    def aligned(self, lines: Sequence[str], size: int) -> ir.Value:
+        """Whether (i1, the same in the block) all lines begin at multiples of `size` bytes.
+
+        `lines` are the labels that count lines.
+        """
         root = self.root or self
         code = self.frame.code
-        key = lines, size
+        key = tuple(lines), size
         if key not in root._aligned:
             with code.within(self.frame.scope):
                 bits = llvm.PtrToIntOp(code.i64, self.base).result
-                bits = arith.ori(bits, self.offset(lines, 1))
+                for label in lines:
+                    bits = arith.ori(bits, self.offset(label, 1))
                 rest = arith.andi(bits, code.scalar(code.i64, size - 1))
                 zero = code.scalar(code.i64, 0)
                 root._aligned[key] = arith.cmpi(arith.CmpIPredicate.eq, rest, zero)
@@ -113,7 +117,7 @@ class Memory:
         Positions that do not exist read the last one that does. What has no columns takes few
         registers: it is read once, in front of all loops.
         """
-        columns = [label for label in self.local_labels if label != self.frame.row]
+        columns = [label for label in self.local_labels if label not in self.frame.rows]
         if columns:
             return self._tile(columns)
         return self.fixed_tile()
@@ -121,7 +125,7 @@ class Memory:
     def fixed_tile(self) -> Tile:
         """The same, read once, in front of all loops, where no label of it streams."""
         if not self._narrow:
-            columns = [label for label in self.local_labels if label != self.frame.row]
+            columns = [label for label in self.local_labels if label not in self.frame.rows]
             with self.frame.code.within(self.frame.scope):
                 self._narrow.append(self._tile(columns))
         return self._narrow[0]

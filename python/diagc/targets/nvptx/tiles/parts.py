@@ -26,8 +26,7 @@ def part_elements(plan: Plan, warps: int, row_blocks: int) -> int:
     assert op is not None
     count = 0
     for state in op.regions[1].blocks[0].arguments:
-        labels = plan.local(state)
-        columns = [label for label in labels if label != plan.row]
-        wide = 2 * (-(-plan.sizes[columns[0]] // 16) * 2) if columns else 1
-        count += wide * (2 * row_blocks if len(columns) < len(labels) else 1)
+        rows, column = plan.shape(state)
+        wide = 2 * (-(-plan.sizes[column] // 16) * 2) if column is not None else 1
+        count += wide * (2 * row_blocks if rows else 1)
     return count * 32 * warps

@@ -85,6 +85,7 @@ class Plan:
         rewritten: maps of one staged argument that stay while a stream runs: they may take its
             place in shared memory, as nothing else reads it.
         sizes: of every label, `diag.DYNAMIC` where open.
+        packed: a label all of whose positions are rows of a block, too; see `tiles.packing`.
     """
 
     kernel: ir.Operation
@@ -96,10 +97,22 @@ class Plan:
     rewritten: Mapping[ir.Value, Staged]
     sizes: Mapping[str, int]
     streamed: frozenset[str]
+    packed: str | None = None
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The labels whose positions are rows."""
+        return (self.row,) if self.packed is None else (self.packed, self.row)
 
     def local(self, value: ir.Value) -> tuple[str, ...]:
         """Labels that are not split by the grid."""
         return tuple(label for label in diag.labels(value) if label not in self.grid)
+
+    def shape(self, value: ir.Value) -> tuple[bool, str | None]:
+        """Whether a value has rows, and its other label in a block."""
+        local = self.local(value)
+        columns = [label for label in local if label not in self.rows]
+        return len(columns) < len(local), columns[0] if columns else None
 
     @property
     def sum_over_rows(self) -> ir.Operation | None:
@@ -238,7 +251,8 @@ def stage_of(plan: "Plan | _Planner", value: ir.Value) -> Staged | None:
     if found is None:
         return None
     argument, names = found
-    here = [label for label in diag.labels(value) if label not in plan.grid]
+    split = (*plan.grid, plan.packed)
+    here = [label for label in diag.labels(value) if label not in split]
     local = [names[label] for label in here]
     if len(local) != 2:
         return None
@@ -259,6 +273,7 @@ class _Planner:
     row: str
     grid: tuple[str, ...]
     sizes: dict[str, int]
+    packed: None = None
 
     @cached_property
     def streamed(self) -> frozenset[str]:

@@ -14,6 +14,7 @@ from diagc.cost import UNKNOWN_BATCH, UNKNOWN_SIZE, Device, Estimate, Estimator
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.targets.nvptx.tiles.decoration import tile_decoration
+from diagc.targets.nvptx.tiles.packing import pack
 from diagc.targets.nvptx.tiles.parts import splittable
 from diagc.targets.nvptx.tiles.plan import Plan
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
@@ -140,18 +141,18 @@ class _Judge:
         splits = self.cases.counted and splittable(self.plan) is not None
         for schedule in schedules:
             yield schedule
-            for length in self._lengths(schedule) if splits and not schedule.producers else ():
+            for length in self._lengths(schedule) if splits else ():
                 yield replace(schedule, split=length)
 
     def _lengths(self, schedule: TileSchedule) -> Iterator[int]:
         """Lengths of parts that are tried: chunks times powers of two, so that sizes share them."""
         if not self.cases.known:
-            yield from (x for x in _OPEN_PARTS if x % schedule.chunk == 0)
+            yield from (ceil(x / schedule.chunk) * schedule.chunk for x in _OPEN_PARTS)
             return
         (sizes,), (axis,) = self.cases.sizes, self.plan.streamed
         known = {**self.plan.sizes, **sizes}
-        blocks = ceil(known[self.plan.row] / schedule.rows)
-        blocks *= prod(known[label] for label in self.plan.grid)
+        blocks = ceil(known[self.plan.row] / schedule.row_extent)
+        blocks *= prod(known[label] for label in pack(self.plan, schedule).grid)
         places = self.device.units * schedule.blocks_per_sm
         length = schedule.chunk
         while 2 * length <= known[axis] and blocks < places:

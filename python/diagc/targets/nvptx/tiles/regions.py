@@ -101,21 +101,20 @@ class Region:
     def _from_memory(self, value: ir.Value, memory: Memory) -> Tile:
         staged = stage_of(self.plan, value)
         if staged in self.plan.staged and self._is_rows(memory):
-            column = next(x for x in memory.local_labels if x != self.frame.row)
+            column = next(x for x in memory.local_labels if x not in self.frame.rows)
             return self.staging.rows_tile(staged, memory, column)
         return memory.tile()
 
     def _is_rows(self, memory: Memory) -> bool:
-        return self.frame.row in memory.labels and len(memory.local_labels) == 2
+        columns = [label for label in memory.local_labels if label not in self.frame.rows]
+        return self.frame.row in memory.labels and len(columns) == 1
 
     # -- maps ------------------------------------------------------------------------------------
     def map(self, op: ir.Operation) -> Tile:
         """An elementwise map, added to a product's sums where that is all it does."""
         result = op.results[0]
         element = compute_type(diag.element_type(result))
-        labels = self.plan.local(result)
-        columns = [label for label in labels if label != self.frame.row]
-        rows, column = len(columns) < len(labels), columns[0] if columns else None
+        rows, column = self.plan.shape(result)
         body, code = MapBody(self.frame.code, op), self.frame.code
         if self.frame.keeps_all and "diag.keep" in op.attributes:
             return Tile(code, rows, column, element, lambda _: code.scalar(code.i1, 1), True)

@@ -75,7 +75,7 @@ class RowStore:
             self._lines(shared, element, size)
             return
         self.frame.code.choose(
-            self.target.aligned(self.frame.row, vector),
+            self.target.aligned(self.frame.rows, vector),
             lambda: self._lines(shared, vector, size * element // vector),
             lambda: self._lines(shared, element, size),
         )
@@ -121,13 +121,16 @@ class RowStore:
 
     def _store(self, value: ir.Value, vector: int, line: Index, part: Index) -> None:
         code, frame, target = self.frame.code, self.frame, self.target
-        row = code.add(code.add(frame.row_base, frame.warp_row), line)
-        exists = code.less(row, frame.sizes[frame.row])
+        row = code.add(frame.warp_row, line)
+        position = frame.row_position(frame.row, row)
+        exists = code.less(position, frame.sizes[frame.row])
         if self._has_more(vector):
             exists = arith.andi(exists, code.less(line, 16 * frame.blocks))
-        position = code.mul(part, vector // target.element_bytes)
-        pointer = code.address(target.base, target.offset(frame.row, row))
-        pointer = code.address(pointer, target.offset(self.column, position))
+        pointer = target.base
+        for label in frame.rows:
+            pointer = code.address(pointer, target.offset(label, frame.row_position(label, row)))
+        column = code.mul(part, vector // target.element_bytes)
+        pointer = code.address(pointer, target.offset(self.column, column))
         code.when(exists, lambda: code.store(value, pointer, vector))
 
 

@@ -31,6 +31,7 @@ class TileSchedule:
         resident: registers that an operand of rows may take while a stream runs.
         tf32: whether products of f32 by f32 round to tf32; others are exact to 22 bits.
         producers: warps that only start copies, in a kernel of warpgroups; else 0.
+        packed: positions of a second axis that rows are of; see `tiles.packing`.
     """
 
     row_blocks: int = 1
@@ -42,11 +43,17 @@ class TileSchedule:
     tf32: bool = False
     resident: int = 16
     producers: int = 0
+    packed: int = 1
 
     @property
     def rows(self) -> int:
         """Rows of a block."""
         return 16 * self.row_blocks * self.warps
+
+    @property
+    def row_extent(self) -> int:
+        """Positions of a block along the axis of rows."""
+        return self.rows // self.packed
 
     @property
     def threads(self) -> int:
@@ -135,8 +142,8 @@ def _products_outside(plan: "Plan") -> list["Product"]:
 def _state_columns(plan: "Plan", stream: ir.Operation) -> int:
     """Columns of all states that have rows and columns."""
     states = stream.regions[1].blocks[0].arguments
-    columns = [x for state in states for x in plan.local(state) if x != plan.row]
-    return sum(plan.sizes[label] for label in columns)
+    columns = (plan.shape(state)[1] for state in states)
+    return sum(plan.sizes[label] for label in columns if label is not None)
 
 
 def _is_streamed_rows(plan: "Plan", staged: "Staged") -> bool:

@@ -8,6 +8,7 @@ stream's own region `combine`.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from diagc.dialects import diag
 from diagc.mlir import arith, ir
 from diagc.targets.nvptx.tiles.bounds import Bounds, stream_bounds
 from diagc.targets.nvptx.tiles.emitter import Index
@@ -16,7 +17,7 @@ from diagc.targets.nvptx.tiles.layouts import Tile
 from diagc.targets.nvptx.tiles.regions import Region
 from diagc.targets.nvptx.tiles.streams import StreamLoop
 
-__all__ = ["PartStates", "join_parts", "run_part"]
+__all__ = ["PartStates", "join_parts", "part_bounds", "run_part"]
 
 
 @dataclass(frozen=True)
@@ -50,21 +51,28 @@ class PartStates:
         """Write the states of a part."""
         code, pointer = self.frame.code, self._first(part)
         for number, value in enumerate(states):
-            at = code.address(pointer, 4 * self.frame.schedule.threads * number)
+            at = code.address(pointer, 4 * 32 * self.frame.schedule.warps * number)
             code.store(value, at, 4)
 
     def load(self, part: Index, count: int) -> list[ir.Value]:
         """Read the states of a part."""
         code, pointer = self.frame.code, self._first(part)
-        step = 4 * self.frame.schedule.threads
+        step = 4 * 32 * self.frame.schedule.warps
         return [code.load(code.f32, code.address(pointer, step * i), 4) for i in range(count)]
 
 
-def run_part(region: Region, op: ir.Operation, part: Index, states: PartStates) -> None:
-    """Visit the chunks of one part, and keep its states."""
-    code, schedule = region.frame.code, region.frame.schedule
-    stream = StreamLoop(region, op)
+def run_part(region: Region, loop: type[StreamLoop], part: Index, states: PartStates) -> None:
+    """Visit the chunks of one part of the kernel's one stream, and keep its states."""
+    (op,) = region.plan.streams()
+    region.run_until(diag.function_body(region.plan.kernel), op)
+    stream = loop(region, op)
     bounds = stream_bounds(region, op, stream.axis)
+    states.store(part, stream.run(part_bounds(region.frame, bounds, part)))
+
+
+def part_bounds(frame: Frame, bounds: Bounds, part: Index) -> Bounds:
+    """The chunks of one part among those that a block visits."""
+    code, schedule = frame.code, frame.schedule
     chunks = schedule.split // schedule.chunk
     low = code.mul(part, chunks)
     high = code.add(low, chunks)
@@ -74,8 +82,7 @@ def run_part(region: Region, op: ir.Operation, part: Index, states: PartStates) 
 
     first, last = clamp(bounds.first), clamp(bounds.last)
     full = code.min(clamp(bounds.full), last)
-    own = Bounds(first, code.max(full, first), last, bounds.size)
-    states.store(part, stream.run(own))
+    return Bounds(first, code.max(full, first), last, bounds.size)
 
 
 def join_parts(region: Region, op: ir.Operation, parts: Index, states: PartStates) -> list[Tile]:

@@ -73,7 +73,7 @@ class StreamLoop:
     def state_slots(self) -> Iterator[ir.Type]:
         """The type of every element of the states, in order."""
         for argument in self.op.regions[1].blocks[0].arguments:
-            rows, column = self._shape(argument)
+            rows, column = self.region.plan.shape(argument)
             element = compute_type(diag.element_type(argument))
             for _ in self._slots(rows, column):
                 yield element
@@ -139,14 +139,8 @@ class StreamLoop:
         return [
             tile.at(slot)
             for tile, state in zip(tiles, arguments_of_body, strict=True)
-            for slot in self._slots(*self._shape(state))
+            for slot in self._slots(*self.region.plan.shape(state))
         ]
-
-    def _shape(self, value: ir.Value) -> tuple[bool, str | None]:
-        """Whether a value has rows, and its column."""
-        labels = self.region.plan.local(value)
-        columns = [label for label in labels if label != self.region.frame.row]
-        return len(columns) < len(labels), columns[0] if columns else None
 
     def _slots(self, rows: bool, column: str | None) -> list[Slot]:
         frame = self.region.frame
@@ -158,7 +152,7 @@ class StreamLoop:
         """Arguments of a region are the carried values, in order."""
         left = list(carried)
         for argument in arguments:
-            rows, column = self._shape(argument)
+            rows, column = region.plan.shape(argument)
             element = compute_type(diag.element_type(argument))
             values: dict[Slot, ir.Value] = {}
             for slot in self._slots(rows, column):

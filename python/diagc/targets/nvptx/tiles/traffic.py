@@ -20,6 +20,7 @@ from diagc.mlir import ir
 from diagc.runtime.signature import DTYPES
 from diagc.targets.nvptx.tiles.bounds import chunk_bounds
 from diagc.targets.nvptx.tiles.instructions import Code
+from diagc.targets.nvptx.tiles.packing import pack
 from diagc.targets.nvptx.tiles.parts import part_elements
 from diagc.targets.nvptx.tiles.plan import Plan, Staged, trace
 from diagc.targets.nvptx.tiles.reads import Reads, find_reads
@@ -41,7 +42,7 @@ def tile_traffic(
         rare: whether streams with a condition run.
     """
     with plan.kernel.context, ir.Location.unknown():
-        count = _Count(plan, schedule, _all_sizes(plan, sizes), Code(), rare)
+        count = _Count(pack(plan, schedule), schedule, _all_sizes(plan, sizes), Code(), rare)
         return count.shared_stream() if schedule.split else count.whole()
 
 
@@ -49,7 +50,7 @@ def visited_chunks(plan: Plan, schedule: TileSchedule, sizes: Mapping[str, int])
     """Chunks that every kind of block visits, a list for each stream that always runs."""
     streams = [op for op in plan.streams() if not len(op.operands)]
     with plan.kernel.context, ir.Location.unknown():
-        count = _Count(plan, schedule, _all_sizes(plan, sizes), Code(), rare=False)
+        count = _Count(pack(plan, schedule), schedule, _all_sizes(plan, sizes), Code(), rare=False)
         bounds = [[count.chunks(place, op) for place in count.places] for op in streams]
     return [[last - first for first, last in found] for found in bounds]
 
@@ -74,7 +75,7 @@ class _Place:
     @property
     def rows(self) -> int:
         """Rows of the block that exist."""
-        return min(self.schedule.rows, self.sizes[self.row] - self.row_base)
+        return min(self.schedule.row_extent, self.sizes[self.row] - self.row_base)
 
 
 @dataclass
@@ -101,7 +102,7 @@ class _Count:
 
     def _bases(self, *, depend: bool) -> list[tuple[int, int]]:
         """First rows of blocks; where bounds do not depend on rows, all but the last are alike."""
-        rows, step = self.sizes[self.plan.row], self.schedule.rows
+        rows, step = self.sizes[self.plan.row], self.schedule.row_extent
         bases = list(range(0, rows, step))
         if depend or len(bases) < 2:
             return [(base, 1) for base in bases]
@@ -145,7 +146,7 @@ class _Count:
 
     def _results(self) -> int:
         """Every element once; what has no rows is written by each block of rows."""
-        tiles = -(-self.sizes[self.plan.row] // self.schedule.rows)
+        tiles = -(-self.sizes[self.plan.row] // self.schedule.row_extent)
         (*_, end) = diag.function_body(self.plan.kernel).operations
         total = 0
         for wire, value in zip(self.plan.signature.results, end.operands, strict=True):
@@ -189,7 +190,8 @@ class _Count:
             self._span(place, label, label == staged.streamed, chunks, aligned)
             for label in (staged.lines, staged.inner)
         ]
-        return prod(spans) * DTYPES[wire.dtype]
+        packed = self.schedule.packed if self.plan.row in (staged.lines, staged.inner) else 1
+        return packed * prod(spans) * DTYPES[wire.dtype]
 
     def _span(
         self, place: _Place, label: str, streamed: bool, chunks: tuple[int, int], aligned: bool
@@ -200,7 +202,7 @@ class _Count:
             first, last = (x * schedule.chunk for x in chunks)
             return min(last, size) - min(first, size) if aligned else last - first
         if label == self.plan.row:
-            return place.rows if aligned else schedule.rows
+            return place.rows if aligned else schedule.row_extent
         return size if aligned else -(-size // 16) * 16
 
     def _is_aligned(self, staged: Staged) -> bool:
@@ -222,10 +224,9 @@ class _Count:
 
     def _slots(self, value: ir.Value) -> int:
         """Elements of a value in one thread."""
-        labels = self.plan.local(value)
-        rows = 2 * self.schedule.row_blocks if self.plan.row in labels else 1
-        extents = [self._extent(label) for label in labels if label != self.plan.row]
-        return rows * prod(extent // 4 for extent in extents)
+        rows, column = self.plan.shape(value)
+        extent = 4 if column is None else self._extent(column)
+        return (2 * self.schedule.row_blocks if rows else 1) * extent // 4
 
     def _extent(self, label: str) -> int:
         streamed = label in self.plan.streamed

@@ -9,7 +9,7 @@ from diagc.targets.nvptx.tiles.plan import Plan, Staged
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES, SharedTile
 
-__all__ = ["BulkArena", "PanelTile", "lay_out"]
+__all__ = ["BulkArena", "PanelTile", "lay_out", "packed_boxes"]
 
 _ATOM = 1024
 """Bytes of eight lines: where the pattern of the swizzle begins."""
@@ -19,22 +19,25 @@ _MBARRIERS = 128
 
 @dataclass(frozen=True)
 class PanelTile(SharedTile):
-    """A tile of panels, one after the other, with lines of 128 bytes; each is a box of a copy."""
+    """A tile of panels, one after the other; each is a box of a copy.
+
+    Their lines have 128 bytes, or all of a line, which is then 32 or 64 bytes.
+    """
 
     @property
     def pitch(self) -> int:
         """Bytes of a line of a panel."""
-        return ROW_BYTES
+        return min(self.width * self.element_bytes, ROW_BYTES)
 
     @property
     def panel(self) -> int:
         """Bytes of a panel."""
-        return self.lines * ROW_BYTES
+        return self.lines * self.pitch
 
     @property
     def panels(self) -> int:
         """Their number."""
-        return self.width * self.element_bytes // ROW_BYTES
+        return self.width * self.element_bytes // self.pitch
 
     @property
     def size(self) -> int:
@@ -44,7 +47,7 @@ class PanelTile(SharedTile):
     def split(self, line: int, chunk: int) -> tuple[int, int]:
         """(pattern, offset in bytes) of a line, a multiple of 8, and a chunk."""
         inside = chunk & self.mask
-        return inside, line * ROW_BYTES + (chunk - inside) // (self.mask + 1) * self.panel
+        return inside, line * self.pitch + (chunk - inside) // (self.mask + 1) * self.panel
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,13 @@ def lay_out(plan: Plan, schedule: TileSchedule, streamed: tuple[Staged, ...]) ->
     return BulkArena(tiles, 0, 0, end, places, streamed, schedule.stages)
 
 
+def packed_boxes(plan: Plan, staged: Staged) -> int:
+    """How many boxes make up the lines of a panel: rows come from every packed position."""
+    if plan.packed is None or staged.lines != plan.row:
+        return 1
+    return plan.sizes[plan.packed]
+
+
 def _tile(plan: Plan, schedule: TileSchedule, staged: Staged, offset: int) -> PanelTile:
     lines, width = (
         _extent(plan, schedule, label, staged.streamed) for label in (staged.lines, staged.inner)
@@ -116,9 +126,9 @@ def _result_sizes(plan: Plan, schedule: TileSchedule) -> Mapping[int, int]:
     """Bytes of the results that have rows and columns, by number."""
     found = {}
     for number, wire in enumerate(plan.signature.results):
-        local = [label for label in wire.labels if label not in plan.grid]
-        if wire.dtype in ("f16", "bf16", "f32") and plan.row in local and len(local) == 2:
-            (column,) = (label for label in local if label != plan.row)
+        columns = [label for label in wire.labels if label not in (*plan.grid, *plan.rows)]
+        if wire.dtype in ("f16", "bf16", "f32") and plan.row in wire.labels and len(columns) == 1:
+            (column,) = columns
             tile = SharedTile(0, schedule.rows, plan.sizes[column], DTYPES[wire.dtype])
             found[number] = tile.size
     return found

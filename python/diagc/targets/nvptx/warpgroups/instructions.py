@@ -33,7 +33,6 @@ class WarpgroupCode(Code):
         """Nothing is emitted yet."""
         super().__init__()
         self.consumers = consumers
-        self.generic = ir.Type.parse("!llvm.ptr")
         self._dialect = ir.IntegerAttr.get(self.i64, 0)  # AT&T, the only one there is
 
     def barrier(self) -> None:

@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from diagc.mlir import ir
 from diagc.targets.nvptx.tiles.bounds import chunk_bounds
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.frame import Frame
 from diagc.targets.nvptx.tiles.plan import Plan, Staged
-from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES
-from diagc.targets.nvptx.warpgroups.arena import BulkArena, PanelTile
+from diagc.targets.nvptx.tiles.splitting import part_bounds
+from diagc.targets.nvptx.warpgroups.arena import BulkArena, PanelTile, packed_boxes
 from diagc.targets.nvptx.warpgroups.instructions import WarpgroupCode
 from diagc.targets.nvptx.warpgroups.staging import mbarrier_at
 from diagc.targets.nvptx.warpgroups.streams import next_stage
@@ -36,12 +37,14 @@ class Producer:
         plan: of the kernel.
         arena: its shared memory.
         tensor_maps: of every staged argument.
+        part: number of the part of the stream that the block visits; None for all of it.
     """
 
     frame: Frame
     plan: Plan
     arena: BulkArena
     tensor_maps: Mapping[Staged, ir.Value]
+    part: Index | None = None
 
     @property
     def code(self) -> WarpgroupCode:
@@ -55,6 +58,8 @@ class Producer:
         (op,) = self.plan.streams()
         (axis,) = self.plan.streamed
         bounds = chunk_bounds(self.frame, op, axis)
+        if self.part is not None:
+            bounds = part_bounds(self.frame, bounds, self.part)
         code = self.code
 
         def step(number: Index, carried: list[ir.Value]) -> Sequence[ir.Value]:
@@ -84,28 +89,32 @@ class Producer:
         self._boxes(staged, position, stage, full)
 
     def _boxes(self, staged: Staged, position: Index, stage: Index, full: ir.Value) -> None:
-        """One for each panel."""
+        """One for each panel, of rows one for each packed position."""
         code, tile = self.code, self._tile(staged)
         place = code.address(self.frame.smem, code.mul(stage, tile.stage_bytes))
-        for panel in range(tile.panels):
-            inner = panel * ROW_BYTES // tile.element_bytes
+        for panel, packed in product(range(tile.panels), range(packed_boxes(self.plan, staged))):
+            inner = panel * tile.pitch // tile.element_bytes
             at = [
-                self._coordinate(staged, label, position, inner) for label in self._labels(staged)
+                self._coordinate(staged, label, position, inner, packed)
+                for label in self._labels(staged)
             ]
-            target = code.address(place, tile.offset + panel * tile.panel)
+            line = packed * self.frame.schedule.row_extent
+            target = code.address(place, tile.offset + panel * tile.panel + line * tile.pitch)
             code.copy_box(target, self.tensor_maps[staged], at, full)
 
     def _labels(self, staged: Staged) -> Sequence[str]:
         """Of the array, the innermost one first."""
         return tuple(reversed(self.plan.signature.args[staged.argument].labels))
 
-    def _coordinate(self, staged: Staged, label: str, position: Index, inner: int) -> Index:
+    def _coordinate(
+        self, staged: Staged, label: str, position: Index, inner: int, packed: int
+    ) -> Index:
         first: Index = inner if label == staged.inner else 0
         if label == staged.streamed:
             return self.code.add(position, first)
         if label == self.plan.row:
             return self.frame.row_base
-        return self.frame.grid.get(label, first)
+        return packed if label == self.plan.packed else self.frame.grid.get(label, first)
 
     def _tile(self, staged: Staged) -> PanelTile:
         tile = self.arena.tiles[staged]

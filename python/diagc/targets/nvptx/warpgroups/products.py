@@ -155,7 +155,7 @@ def _shared_rows(
         staged = stage_of(region.plan, rows)
     else:
         staged = region.plan.rewritten.get(rows)
-    if staged is None or staged not in staging.arena.tiles or staged.lines != region.plan.row:
+    if staged is None or staged.streamed is not None or staged.lines != region.plan.row:
         return None
     if staging.memories[staged.argument].dtype != dtype:
         return None

@@ -1,29 +1,44 @@
-"""Tile sizes of kernels on warpgroups: two groups of 64 rows, chunks and stages that fit."""
+"""Tile sizes of kernels on warpgroups: groups of 64 rows, chunks and stages that fit."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from diagc.dialects import diag
+from diagc.runtime.signature import DTYPES
 from diagc.targets.nvptx.arch import GpuArch
+from diagc.targets.nvptx.tiles.packing import pack, packed_positions
+from diagc.targets.nvptx.tiles.parts import splittable
 from diagc.targets.nvptx.tiles.plan import Plan
+from diagc.targets.nvptx.tiles.reads import find_reads
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
+from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES
 from diagc.targets.nvptx.warpgroups.arena import lay_out
 from diagc.targets.nvptx.warpgroups.fit import check_fit, streamed_tiles
 
-__all__ = ["CONSUMER_REGISTERS", "PRODUCER_REGISTERS", "warpgroup_schedules"]
+__all__ = ["PRODUCER_REGISTERS", "consumer_registers", "warpgroup_schedules"]
 
-PRODUCER_REGISTERS, CONSUMER_REGISTERS = 24, 240
-"""Of a thread, after the warpgroups have shared them out: 128 * 24 + 256 * 240 of 65536."""
+PRODUCER_REGISTERS = 24
+"""Of a thread, after the warpgroups have shared out the registers of a multiprocessor."""
 
-_WARPS, _PRODUCERS = 8, 4
-_PANEL = 64  # elements of 16 bits
+_PRODUCERS = 4
+_NARROW_PANELS = (32, 64)  # bytes of a line
 
 # positions of a chunk and stages, the best first
-_SHAPES = ((128, 2), (112, 2), (96, 2), (64, 3), (64, 2))
+_SHAPES = ((128, 2), (112, 2), (96, 2), (64, 3), (64, 2), (32, 3))
+# few rows wait for memory: short chunks, so that two blocks have room
+_FEW_ROWS = ((64, 3), (64, 2), (32, 3))
 # of sums and words; ptxas 13 did not spill at 204 (d = 128, chunks of 112), at 224 it did
 _MOST_REGISTERS = 215
+_BLOCK_RESERVE = 1024  # bytes of shared memory that every block takes besides its own
+
+
+def consumer_registers(schedule: TileSchedule) -> int:
+    """Of a thread that computes: 128 * 24 + 256 * 240 of 65536, or half of them for one group."""
+    return 240 if schedule.warps > 4 else 232
 
 
 def warpgroup_schedules(plan: Plan, arch: GpuArch) -> Iterator[TileSchedule]:
-    """Schedules that fit, the best first; none for another architecture.
+    """Schedules that fit, in no order but that of chunks; none for another architecture.
 
     Raises:
         UnsupportedError: warpgroups do not suit the kernel.
@@ -31,19 +46,40 @@ def warpgroup_schedules(plan: Plan, arch: GpuArch) -> Iterator[TileSchedule]:
     if not arch.has_warpgroups:
         return
     check_fit(plan)
-    for chunk, stages in _SHAPES:
+    warps, packed = _rows(plan)
+    for chunk, stages in _SHAPES if warps > 4 else _FEW_ROWS:
         schedule = TileSchedule(
-            row_blocks=1, warps=_WARPS, chunk=chunk, stages=stages, producers=_PRODUCERS
+            row_blocks=1,
+            warps=warps,
+            chunk=chunk,
+            stages=stages,
+            producers=_PRODUCERS,
+            packed=packed,
         )
-        fits = lay_out(plan, schedule, streamed_tiles(plan)).size <= arch.block_shared_bytes
-        if fits and _fills_panels(plan, chunk) and _registers(plan, chunk) <= _MOST_REGISTERS:
-            yield schedule
+        shared = lay_out(pack(plan, schedule), schedule, streamed_tiles(plan)).size
+        fits = shared <= arch.block_shared_bytes and _fills_panels(plan, chunk)
+        if fits and _registers(plan, chunk) <= _MOST_REGISTERS:
+            several = warps == 4 and 2 * (shared + _BLOCK_RESERVE) <= arch.sm_shared_bytes
+            yield replace(schedule, blocks_per_sm=2 if several else 1)
+
+
+def _rows(plan: Plan) -> tuple[int, int]:
+    """Warps that compute, and positions of another axis that rows are of, too."""
+    rows = plan.sizes[plan.row]
+    # what joins parts copies tiles of one axis of rows alone
+    alone = splittable(plan) is not None and bool(find_reads(plan, (0, 2, 3)).staged)
+    for warps in (4, 8):
+        packed = 1 if alone else packed_positions(plan, 16 * warps)
+        if rows != diag.DYNAMIC and rows * packed <= 16 * warps:
+            break
+    return warps, packed
 
 
 def _fills_panels(plan: Plan, chunk: int) -> bool:
-    """Whether chunks that go along the lines are panels of 128 bytes."""
-    along = any(staged.inner == staged.streamed for staged in plan.staged)
-    return not along or chunk % _PANEL == 0
+    """Whether chunks that go along the lines are panels that a copy can swizzle."""
+    along = [staged for staged in plan.staged if staged.inner == staged.streamed]
+    sizes = (chunk * DTYPES[plan.signature.args[x.argument].dtype] for x in along)
+    return all(size % ROW_BYTES == 0 or size in _NARROW_PANELS for size in sizes)
 
 
 def _registers(plan: Plan, chunk: int) -> int:

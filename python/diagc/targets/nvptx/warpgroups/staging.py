@@ -14,7 +14,7 @@ from diagc.targets.nvptx.tiles.shared_memory import SharedView
 from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES
 from diagc.targets.nvptx.tiles.staging import Staging
 from diagc.targets.nvptx.warpgroups.arena import BulkArena, PanelTile
-from diagc.targets.nvptx.warpgroups.fit import column_tile
+from diagc.targets.nvptx.warpgroups.fit import column_tile, streamed_rows
 from diagc.targets.nvptx.warpgroups.instructions import WARPGROUP, WarpgroupCode
 
 __all__ = ["BulkStaging", "mbarrier_at"]
@@ -67,6 +67,14 @@ class BulkStaging(Staging):
         with self.code.within(self.frame.scope):
             self.code.wait_mbarrier(self._mbarrier(self.places.fixed_mbarrier, 0), 0)
 
+    def view(self, staged: Staged) -> SharedView:
+        """A tile of rows, ready to be read by the threads."""
+        if staged.streamed is None:
+            return super().view(staged)
+        self.wait_chunk(staged)
+        tile = self.panels(staged)
+        return SharedView(self.frame, tile, self.code.mul(self.stage, tile.stage_bytes))
+
     # -- chunks ----------------------------------------------------------------------------------
     def begin_chunk(self, stage: Index, phase: Index) -> None:
         """Another chunk is read from now on."""
@@ -116,15 +124,18 @@ class BulkStaging(Staging):
             self._arrive(staged, self.stage)
 
     def end_chunk(self) -> None:
-        """Release what has not been read as often as it might have been."""
+        """Release what threads read, and what has not been read as often as it might have been."""
+        rows = streamed_rows(self.plan)
+        if rows:
+            self.code.sync_warp()
         for staged in self.places.streamed:
-            if self._used.get(staged, 0) < self._wanted(staged):
+            if staged in rows or self._used.get(staged, 0) < self._wanted(staged):
                 self.wait_chunk(staged)
                 self._arrive(staged, self.stage)
         self.given.clear()
 
     def _wanted(self, staged: Staged) -> int:
-        """How many products of a chunk's body read a tile."""
+        """How many products of a chunk's body read a tile of columns."""
         products = self.plan.products.items()
         return sum(
             column_tile(self.plan, product) == staged and value not in self.given

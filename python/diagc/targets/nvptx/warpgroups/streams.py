@@ -17,12 +17,12 @@ from diagc.targets.nvptx.warpgroups.instructions import WarpgroupCode
 from diagc.targets.nvptx.warpgroups.products import WarpgroupProduct, warpgroup_product
 from diagc.targets.nvptx.warpgroups.staging import BulkStaging
 
-__all__ = ["lower_bulk_stream", "next_stage"]
+__all__ = ["BulkLoop", "lower_bulk_stream", "next_stage"]
 
 
 def lower_bulk_stream(region: Region, op: ir.Operation) -> list[Tile]:
     """The results of a stream."""
-    stream = _BulkLoop(region, op)
+    stream = BulkLoop(region, op)
     return stream.tail(stream.run(stream_bounds(region, op, stream.axis)))
 
 
@@ -38,7 +38,7 @@ def next_stage(code: Code, stage: Index, phase: Index, stages: int) -> tuple[ir.
 
 
 @dataclass(eq=False)
-class _BulkLoop(StreamLoop):
+class BulkLoop(StreamLoop):
     """The loop; products of rows that stay run a chunk ahead, beside the arithmetic of the others.
 
     first products of the first chunk
