@@ -12,6 +12,7 @@ import diagc
 from diagc.context import make_context
 from diagc.dialects import diag
 from diagc.mlir import ir
+from diagc.targets.nvptx import LoadedKernel
 from diagc.targets.nvptx.symbols import entry_symbol
 
 
@@ -49,6 +50,7 @@ def test_names_are_those_of_the_report_from_the_cache_too(tmp_path: Path) -> Non
         names = [kernel.name for kernel in compiled.report.kernels]
         assert len(set(names)) == len(names) == 2
         for name, kernel in zip(names, kernels, strict=True):
+            assert isinstance(kernel, LoadedKernel)
             symbols = [launch.symbol for launch in kernel.kernel.launches]
             assert symbols == [name] == re.findall(r"\.entry (\w+)\(", kernel.kernel.ptx)
         _results, report = diagc.simulate(compiled, *arrays)
