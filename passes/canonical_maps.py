@@ -305,6 +305,24 @@ def contract_product(op: ir.Operation) -> ir.Value | None:
     return diag.contract(left, right, over, dtype=type_, order=order, loc=op.location)
 
 
+def sum_of_products(op: ir.Operation) -> ir.Value | None:
+    """A contraction of two maps over the same axes is the sum of a map.
+
+    It has no work for a matrix product, and a map may be simplified and streamed with its sum.
+    """
+    sources = [_defining(value) for value in op.operands]
+    if not all(source is not None and source.name == "diag.map" for source in sources):
+        return None
+    wires = [*op.operands, op.results[0]]
+    alike = len({str(diag.element_type(wire)) for wire in wires}) == 1
+    wide = str(diag.element_type(op.results[0])) in ("f32", "f64")
+    if not alike or not wide or len({frozenset(diag.labels(v)) for v in op.operands}) != 1:
+        return None
+    product = diag.map_(list(op.operands), arith.mulf, loc=op.location)
+    found = diag.reduce(product, diag.strings(op.attributes["over"]), "add", loc=op.location)
+    return found if found.type == op.results[0].type else None
+
+
 def _two_factors(term: Expr, terms: WireTerms, axes: Sequence[str]) -> tuple[Expr, Expr] | None:
     """A product as two factors, each without some of `axes`; all that fits goes to the first."""
     factors = list(_factors_of(term))
@@ -340,6 +358,7 @@ MAP_PATTERNS: dict[str, tuple[Pattern, ...]] = {
         *(distribute_not, move_number_last, widen_selected, simplify_body),
     ),
     "diag.reduce": (contract_product,),
+    "diag.contract": (sum_of_products,),
 }
 
 

@@ -7,7 +7,8 @@ streams that both compute dS take 7. A target adds up the parts of the tiles; in
 task has all tiles.
 
 Only where enough tasks are left when the tiles of one axis make one task, and where that axis is
-the longest of those that tasks split: then it is the one that lies along the lanes of vectors.
+open or the longest of those that tasks split: then it is the one that lies along the lanes of
+vectors.
 """
 
 from math import prod
@@ -51,14 +52,14 @@ def emissions(graph: Graph, derivation: Derivation, tasks: int) -> list[ir.Opera
 def _is_split_well(
     reductions: list[ir.Operation], summed: str, woven: set[str], tasks: int
 ) -> bool:
-    """Whether all sizes are known, `summed` is the longest, and the others make enough tasks."""
+    """Whether `summed` is open or the longest, and the others are known to make enough tasks."""
     dims = diag.join_dims(diag.dims(op.results[0]) for op in reductions)
     if any(not woven <= set(diag.labels(op.results[0])) for op in reductions):
         return False
     others = [dims[label] for label in woven - {summed}]
-    if diag.DYNAMIC in (dims[summed], *others):
+    if diag.DYNAMIC in others or prod(others) < tasks:
         return False
-    return prod(others) >= tasks and dims[summed] > max(SHORTEST, *others, 0)
+    return dims[summed] == diag.DYNAMIC or dims[summed] > max(SHORTEST, *others)
 
 
 def _is_emitted(
@@ -84,8 +85,7 @@ def _is_emitted(
         return False
     if graph.carries(other[0], derivation.axis) or _later(graph, derivation) & set(op.operands):
         return False
-    size = diag.dims(mine[0])[derivation.axis]
-    return size > 0 and woven - set(along) <= set(graph.labels(result))
+    return woven - set(along) <= set(graph.labels(result))
 
 
 def _later(graph: Graph, derivation: Derivation) -> set[ir.Value]:

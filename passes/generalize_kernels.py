@@ -24,7 +24,8 @@ Requires: kernels carry schedules; run on the module.
 Declines: kernels without a schedule are left alone. Axes that no argument has keep their size:
 nothing else would tell it; so do their other names, which a relabel gives or takes. So do axes of
 one position that an operand of a contraction lacks (the one query of a decoding step): code for one
-row is other than for many.
+row is other than for many; and, up to the option `packed`, small axes of the grid that an operand
+of every contraction lacks (heads that share keys): a GPU may work on all their positions at once.
 """
 
 from dataclasses import dataclass
@@ -44,12 +45,16 @@ from diagc.passes.remarks import DECLINED
 from diagc.passes.schedules import SCHEDULE, Schedule, read_schedule
 
 __all__ = [
+    "MOST_PACKED",
     "GeneralizeKernelsPass",
     "generalize_kernels",
     "kernel_key",
     "kernel_text",
     "opened_copy",
 ]
+
+MOST_PACKED = 16
+"""Of `GeneralizeKernelsPass.packed`, for a GPU."""
 
 NOTES = (ORIGIN, DECLINED, "diag.done", RANKING)
 """Attributes for people: two kernels that differ in nothing else are equal."""
@@ -115,14 +120,14 @@ def _calls(functions: list[ir.Operation]) -> dict[str, list[ir.Operation]]:
 # ---- one kernel --------------------------------------------------------------------------------
 
 
-def opened_copy(kernel: ir.Operation, packed: int = 0) -> tuple[ir.Operation, dict[str, int]]:
-    """A copy of a scheduled kernel as it will be, and the known sizes of the axes that it opens.
+def opened_copy(kernel: ir.Operation) -> tuple[ir.Operation, dict[str, int]]:
+    """A copy of a scheduled kernel as it will be for a GPU, and the sizes of what it opens.
 
-    The copy belongs to no module; `packed` is that of `GeneralizeKernelsPass`.
+    The copy belongs to no module; sizes are those that are known.
     """
     copy = kernel.clone()
     sizes = dict(analyze_kernel(kernel).sizes)
-    names, opened = _generalize(copy, packed)
+    names, opened = _generalize(copy, MOST_PACKED)
     return copy, {names[x]: sizes[x] for x in opened if sizes.get(x, diag.DYNAMIC) >= 0}
 
 
@@ -145,11 +150,11 @@ def _canonical_names(
     arguments = diag.join_dims(diag.dims(v) for v in diag.function_body(kernel).arguments)
     axes = analyze_kernel(kernel)
     sizes = diag.join_dims((arguments, dict(axes.sizes)))
-    kept = _shared(axes, packed)
-    kept |= {x for each in axes.contractions for x in each.broadcast if sizes[x] == 1}
     cut = tuple(axis for axis, _ in (*schedule.tiles, *schedule.chunk))
     walked = tuple(dict.fromkeys((*axes.streamed, *(cut if schedule.tiles else ()))))
     wanted = dict.fromkeys((*schedule.grid, schedule.lanes, *walked))
+    single = {x for each in axes.contractions for x in each.broadcast if sizes[x] == 1}
+    kept = single | (_shared(axes, packed) & set(schedule.grid))
     opened = _opened(kernel, {x for x in wanted if x in arguments} - kept, sizes)
     names = {x: f"g{i}" for i, x in enumerate(x for x in schedule.grid if x in opened)}
     if schedule.lanes in opened:

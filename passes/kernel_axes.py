@@ -293,7 +293,7 @@ def analyze_ops(ops: Iterable[ir.Operation], results: Iterable[ir.Value]) -> Ker
     outputs = tuple(diag.labels(value) for value in results)
     # one label may be summed by one op and be free in another (heads of size e in Q . K and in V)
     summed = {label for axes in found for label in (*axes.reduced, *axes.streamed)}
-    whole = [labels for value, labels in zip(results, outputs, strict=True) if not _emitted(value)]
+    whole = [diag.labels(value) for value in results if not diag.is_emitted(value)]
     shared = _shared([*whole, *(axes.woven for axes in found)])
     common = tuple(label for label in shared if label not in summed)
     produced = [value for op in ops if op.name not in LEAVES for value in op.results]
@@ -315,14 +315,6 @@ def analyze_ops(ops: Iterable[ir.Operation], results: Iterable[ir.Value]) -> Ker
         ops=tuple(found),
         contractions=tuple(contractions),
     )
-
-
-def _emitted(value: ir.Value) -> bool:
-    """Whether a value is given by a stream chunk by chunk."""
-    if isinstance(value.owner, ir.Block) or value.owner.operation.name != "diag.stream":
-        return False
-    op = value.owner.operation
-    return list(op.results).index(value) >= len(op.results) - op.opview.emitted
 
 
 def _sizes(ops: list[ir.Operation]) -> dict[str, int]:

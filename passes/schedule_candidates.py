@@ -69,7 +69,7 @@ def ranked_schedules(kernel: ir.Operation, device: Device) -> Sequence[Schedule]
 
 
 def _adds_up_tiles(kernel: ir.Operation) -> bool:
-    """Whether a stream gives sums over its lanes chunk by chunk, for which no other axis will do."""
+    """Whether a stream gives sums over its lanes chunk by chunk: no other axis will do for them."""
     return any(op.name == "diag.stream" and op.opview.emitted for op in array_ops(kernel))
 
 

@@ -59,8 +59,6 @@ class SelectSchedulePass(Pass):
     name: ClassVar[str] = "select-schedule"
     vector_bytes: int = 64
     """Width of a vector register of the device, in bytes: 64, 32 or 16."""
-    packed: int = 0
-    """That of generalize-kernels: for tiles of GPUs the kernel is looked at as it will be."""
     device: str = ""
     """Name or file of its description; by default that of a usual CPU with such vectors."""
 
@@ -76,7 +74,7 @@ class SelectSchedulePass(Pass):
         found = find_device(self.device) if self.device else None
         ranked = select_schedule(op, self._cpu(found))
         if found is not None and found.kind == "gpu":
-            ranked = select_tiles(op, found, self.packed)
+            ranked = select_tiles(op, found)
         note_ranking(op, ranked)
 
     def _cpu(self, found: Device | None) -> Device:
@@ -111,13 +109,8 @@ def select_schedule(kernel: ir.Operation, device: Device) -> Ranking:
         return [(words(each), estimate) for each, estimate in ranked]
 
 
-def select_tiles(kernel: ir.Operation, device: Device, packed: int = 0) -> Ranking:
+def select_tiles(kernel: ir.Operation, device: Device) -> Ranking:
     """Decorate a scheduled kernel with tiles for a GPU; one that has tiles keeps them.
-
-    Args:
-        kernel: with a schedule.
-        device: a GPU.
-        packed: as of `SelectSchedulePass`.
 
     Returns:
         As `select_schedule`.
@@ -126,7 +119,7 @@ def select_tiles(kernel: ir.Operation, device: Device, packed: int = 0) -> Ranki
     if selection.TILES in kernel.attributes:
         return ()
     with kernel.context, kernel.location:
-        copy, sizes = opened_copy(kernel, packed)
+        copy, sizes = opened_copy(kernel)
         order, ranked = selection.choose_tiles(copy, sizes, device)
         if order:
             kernel.attributes[selection.TILES] = selection.tiles_attribute(order)

@@ -63,6 +63,7 @@ from diagc.dialects.diag.region_ops import (
     StreamOp,
     YieldOp,
     emitted_ops,
+    is_emitted,
     outer_operands,
     walk_ops,
 )
@@ -125,6 +126,7 @@ __all__ = [
     "identity_attr",
     "index",
     "is_blocks",
+    "is_emitted",
     "is_extern",
     "is_float",
     "is_kernel",

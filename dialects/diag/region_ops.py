@@ -26,6 +26,7 @@ __all__ = [
     "StreamOp",
     "YieldOp",
     "emitted_ops",
+    "is_emitted",
     "outer_operands",
 ]
 
@@ -93,6 +94,14 @@ def emitted_ops(stream: ir.Operation) -> list[ir.Operation]:
     count = stream.opview.emitted
     yields = _yields(stream.regions[1].blocks[0])
     return [op.operands[0].owner.operation for op in yields[len(yields) - count :]]
+
+
+def is_emitted(value: ir.Value) -> bool:
+    """Whether a value is given by a stream chunk by chunk."""
+    if isinstance(value.owner, ir.Block) or value.owner.operation.name != "diag.stream":
+        return False
+    op = value.owner.operation
+    return list(op.results).index(value) >= len(op.results) - op.opview.emitted
 
 
 class YieldOp(DiagOp, name="yield"):

@@ -44,14 +44,39 @@ func.func @forward(%Q: tensor<8x40x4xf32, ["h", "q", "d"]>, %K: tensor<8x40x4xf3
 
 // -----
 
-// Declined: an open number of queries, whose tiles one task would have to add up.
-// CHECK-LABEL: func.func @open
-// CHECK-COUNT-2: "diag.stream"
-func.func @open(%Q: tensor<8x?x4xf32, ["h", "q", "d"]>, %K: tensor<8x?x4xf32, ["h", "x", "d"]>) -> (tensor<8x?x4xf32, ["h", "q", "d"]>, tensor<8x?x4xf32, ["h", "x", "d"]>) attributes {diag.gradient} {
+// Lengths may be open.
+// CHECK-LABEL: func.func @lengths
+// CHECK-COUNT-1: "diag.stream"
+// CHECK-NOT: "diag.stream"
+func.func @lengths(%Q: tensor<8x?x4xf32, ["h", "q", "d"]>, %K: tensor<8x?x4xf32, ["h", "x", "d"]>) -> (tensor<8x?x4xf32, ["h", "q", "d"]>, tensor<8x?x4xf32, ["h", "x", "d"]>) attributes {diag.gradient} {
   %S = "diag.contract"(%Q, %K) {over = ["d"]} : (tensor<8x?x4xf32, ["h", "q", "d"]>, tensor<8x?x4xf32, ["h", "x", "d"]>) -> tensor<8x?x?xf32, ["h", "q", "x"]>
   %dQ = "diag.contract"(%S, %K) {over = ["x"]} : (tensor<8x?x?xf32, ["h", "q", "x"]>, tensor<8x?x4xf32, ["h", "x", "d"]>) -> tensor<8x?x4xf32, ["h", "q", "d"]>
   %dK = "diag.contract"(%S, %Q) {over = ["q"]} : (tensor<8x?x?xf32, ["h", "q", "x"]>, tensor<8x?x4xf32, ["h", "q", "d"]>) -> tensor<8x?x4xf32, ["h", "x", "d"]>
   return %dQ, %dK : tensor<8x?x4xf32, ["h", "q", "d"]>, tensor<8x?x4xf32, ["h", "x", "d"]>
+}
+
+// -----
+
+// Declined: an open number of heads, which may be few.
+// CHECK-LABEL: func.func @heads
+// CHECK-COUNT-2: "diag.stream"
+func.func @heads(%Q: tensor<?x?x4xf32, ["h", "q", "d"]>, %K: tensor<?x?x4xf32, ["h", "x", "d"]>) -> (tensor<?x?x4xf32, ["h", "q", "d"]>, tensor<?x?x4xf32, ["h", "x", "d"]>) attributes {diag.gradient} {
+  %S = "diag.contract"(%Q, %K) {over = ["d"]} : (tensor<?x?x4xf32, ["h", "q", "d"]>, tensor<?x?x4xf32, ["h", "x", "d"]>) -> tensor<?x?x?xf32, ["h", "q", "x"]>
+  %dQ = "diag.contract"(%S, %K) {over = ["x"]} : (tensor<?x?x?xf32, ["h", "q", "x"]>, tensor<?x?x4xf32, ["h", "x", "d"]>) -> tensor<?x?x4xf32, ["h", "q", "d"]>
+  %dK = "diag.contract"(%S, %Q) {over = ["q"]} : (tensor<?x?x?xf32, ["h", "q", "x"]>, tensor<?x?x4xf32, ["h", "q", "d"]>) -> tensor<?x?x4xf32, ["h", "x", "d"]>
+  return %dQ, %dK : tensor<?x?x4xf32, ["h", "q", "d"]>, tensor<?x?x4xf32, ["h", "x", "d"]>
+}
+
+// -----
+
+// Declined: an axis that is too short to lie along lanes.
+// CHECK-LABEL: func.func @short
+// CHECK-COUNT-2: "diag.stream"
+func.func @short(%Q: tensor<8x16x4xf32, ["h", "q", "d"]>, %K: tensor<8x16x4xf32, ["h", "x", "d"]>) -> (tensor<8x16x4xf32, ["h", "q", "d"]>, tensor<8x16x4xf32, ["h", "x", "d"]>) attributes {diag.gradient} {
+  %S = "diag.contract"(%Q, %K) {over = ["d"]} : (tensor<8x16x4xf32, ["h", "q", "d"]>, tensor<8x16x4xf32, ["h", "x", "d"]>) -> tensor<8x16x16xf32, ["h", "q", "x"]>
+  %dQ = "diag.contract"(%S, %K) {over = ["x"]} : (tensor<8x16x16xf32, ["h", "q", "x"]>, tensor<8x16x4xf32, ["h", "x", "d"]>) -> tensor<8x16x4xf32, ["h", "q", "d"]>
+  %dK = "diag.contract"(%S, %Q) {over = ["q"]} : (tensor<8x16x16xf32, ["h", "q", "x"]>, tensor<8x16x4xf32, ["h", "q", "d"]>) -> tensor<8x16x4xf32, ["h", "x", "d"]>
+  return %dQ, %dK : tensor<8x16x4xf32, ["h", "q", "d"]>, tensor<8x16x4xf32, ["h", "x", "d"]>
 }
 
 // -----

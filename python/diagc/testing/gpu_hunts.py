@@ -1,6 +1,6 @@
 """Mutants of every class of GPU kernels: which there are, and how the simulator fares.
 
-`python -m diagc.testing.gpu_hunts` judges all (half a minute on two cores) and prints tables;
+`python -m diagc.testing.gpu_hunts` judges all (two minutes on two cores) and prints tables;
 `python -m diagc.testing.gpu_hunts gram map` those of some classes. Each kernel runs on several
 inputs: tails on all axes, arrays that begin between multiples of 16 bytes, sizes that tiles divide,
 and sizes of a few.
@@ -8,6 +8,7 @@ and sizes of a few.
 
 import re
 import sys
+from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from diagc.targets.nvptx.lowering import GpuModule
 from diagc.targets.nvptx.pipeline import lower_to_nvvm, translate
 from diagc.targets.nvptx.threads.lower import lower_threads
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
+from diagc.targets.nvptx.warpgroups.lower import lower_warpgroups
 from diagc.testing.gpu_mutants import (
     BOUND,
     FINDING_LIMIT,
@@ -42,6 +44,7 @@ from diagc.testing.tile_kernels import (
     place,
     random_inputs,
     stored,
+    translate_module,
     translate_tiles,
 )
 
@@ -60,8 +63,8 @@ class Hunt:
     Args:
         text: the diagram.
         sizes: of open axes, by the first letter of their labels; one run each, and one more of the
-            first two with arrays that begin one element after a multiple of 16 bytes. Every second
-            one, and those, have NaN between lines.
+            first two with arrays that begin one element after a multiple of 16 bytes, which tensor
+            maps do not describe. Every second one, and those, have NaN between lines.
         tiles: None for a kernel on threads.
         number: of the kernel among those that the diagram becomes.
         tolerance: of results, for mutants that change nothing but the order of sums.
@@ -77,6 +80,10 @@ class Hunt:
         """The kernel and its LLVM IR."""
         _module, kernels = kernels_of(self.text)
         kernel = kernels[self.number]
+        if self.tiles is not None and self.tiles.producers:
+            with kernel.context, ir.Location.unknown():
+                built = lower_warpgroups(kernel, parse_arch("sm_90a"), schedule=self.tiles)
+            return built, translate_module(built)
         if self.tiles is not None:
             return translate_tiles(kernel, self.tiles)
         with kernel.context, ir.Location.unknown():
@@ -87,14 +94,18 @@ class Hunt:
     def runs(self, built: GpuModule) -> Iterator[Runner]:
         """One for each size and placement."""
         for number, sizes in enumerate(self.sizes):
-            yield _runner(built, sizes, Placement(gap=8 * (number % 2)))
-        for sizes in self.sizes[:2]:
+            # copies by tensor maps land late, in any order
+            seed = 2 * number + 2 if built.tensor_maps else 0
+            yield _runner(built, sizes, Placement(gap=8 * (number % 2)), seed)
+        for sizes in self.sizes[:2] if not built.tensor_maps else ():
             yield _runner(built, sizes, Placement(offset=1, gap=1))
 
 
-def _runner(built: GpuModule, sizes: Sizes, placement: Placement) -> Runner:
+def _runner(built: GpuModule, sizes: Sizes, placement: Placement, seed: int = 0) -> Runner:
     signature = built.signature
     kernel = GpuKernel(signature, built.launches, built.workspaces, "sm_80", "")
+    if built.tensor_maps:
+        kernel = replace(kernel, tensor_maps=built.tensor_maps, bulk_launches=built.launches)
     arrays, known = [], {axis.label: axis.size for axis in signature.axes}
     for wire, values in zip(signature.args, random_inputs(signature, sizes), strict=True):
         known |= dict(zip(wire.labels, values.shape, strict=True))
@@ -104,7 +115,8 @@ def _runner(built: GpuModule, sizes: Sizes, placement: Placement) -> Runner:
     out = [place([known[x] or 0 for x in w.labels], w, placement) for w in signature.results]
 
     def run(text: str, number: int) -> Outcome:
-        simulated = SimulatedKernel(kernel, text, replace(OPTIONS, environment=number))
+        options = replace(OPTIONS, environment=number, seed=seed)
+        simulated = SimulatedKernel(kernel, text, options)
         results = zip(call_numpy(simulated, arrays, out), signature.results, strict=True)
         return Outcome([loaded(a, wire.dtype) for a, wire in results], simulated.reports[-1])
 
@@ -156,6 +168,24 @@ diagram biased(Q: h q d f16, K: h x d f16, V: h x d f16, B: q x f32, M: h x i1) 
 """
 
 
+HEADS = """axis b, r = 4, q = 4, x, d = 64
+diagram heads(Q: b r q d bf16, K: b x d bf16, V: b x d bf16) {
+  S: b r q x f32 = Q . K over d
+  P = softmax(S * 0.17) along x
+  O: b r q d bf16 = P . V over x
+  return O
+}
+"""
+GROUPED = """axis h, q, x, d = 64
+diagram grouped(Q: h q d bf16, K: h x d bf16, V: h x d bf16, B: h q x bf16) {
+  S: h q x f32 = Q . K over d
+  P = softmax(S * 0.17 + B) along x where (q + 20 >= x)
+  O: h q d bf16 = P . V over x
+  return O
+}
+"""
+
+
 def _simple(parameters: str, body: str) -> str:
     return f"axis n, m, f = 768, h = 33, d = 64\ndiagram test({parameters}) {{\n  {body}\n}}\n"
 
@@ -176,6 +206,10 @@ FLAT = tuple(
     for size in (45, 13, 77, 109, 141, 173, 205, 237, 100, 256, 1000, 2050)
 )
 SMALL = TileSchedule(warps=2, chunk=16)
+GROUP = TileSchedule(warps=4, chunk=16, producers=4)
+# lines of biases are of a multiple of 16 bytes; masks end at each place of a thread; twice, for
+# copies land in another order
+BULK = 2 * tuple({"g": 1, "l": rows, "s": keys} for rows, keys in ((75, 104), (64, 88), (5, 8)))
 
 HUNTS: Mapping[str, Hunt] = {
     "streamed": Hunt(_attention("bf16", "softmax", "q >= x"), TILED, SMALL),
@@ -199,6 +233,12 @@ HUNTS: Mapping[str, Hunt] = {
         DECODE,
         SHARED,
         TileSchedule(warps=1, chunk=16, split=32),
+    ),
+    "warpgroups": Hunt(GROUPED, BULK, GROUP),
+    "warpgroups, parts": Hunt(
+        HEADS,
+        2 * tuple({"g": 1, "s": keys} for keys in (183, 192, 5)),
+        replace(GROUP, split=96, packed=4),
     ),
     "map": Hunt(_simple("X: n m, Y: m", "return X * Y + 1"), FLAT),
     "reduce rows": Hunt(_simple("X: n m", "return sum(X) over m, max(X) over m"), FLAT),
@@ -242,6 +282,9 @@ HARMLESS = (
     ),
     (r"cp.async.commit", "of a group that nothing waits for by itself"),
     (r"bar.warp.sync", "before a barrier of the block"),
+    (r"wgmma.commit", "the next commit takes these products in"),
+    (r"mbarrier.arrive.shared", "of a stage that is not filled again"),
+    (r"mbarrier.try_wait", "the wait before it was for a later arrival"),
 )
 """By pattern of a mutant that nothing tells from the kernel: why it gives the same results."""
 
@@ -263,9 +306,13 @@ def verdicts(
     return hunt(text, runs, tolerance=found.tolerance, areas=areas, sample=sample)
 
 
-def main(names: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Judge classes, all if none is named."""
-    chosen = list(names) or list(HUNTS)
+    parser = ArgumentParser(prog="python -m diagc.testing.gpu_hunts", description=main.__doc__)
+    parser.add_argument("names", nargs="*", metavar="class", help=f"one of {', '.join(HUNTS)}")
+    chosen = parser.parse_args(arguments).names or list(HUNTS)
+    if unknown := sorted(set(chosen) - set(HUNTS)):
+        parser.error(f"unknown class: {', '.join(unknown)}")
     together: list[Verdict] = []
     with ProcessPoolExecutor(2) as pool:
         for name, found in zip(chosen, pool.map(verdicts, chosen), strict=True):

@@ -26,9 +26,12 @@ from diagc.simulator.findings import Finding
 __all__ = ["FINDING_LIMIT", "Mutant", "Outcome", "Verdict", "find_mutants", "hunt", "table"]
 
 _SYNC = re.compile(
-    r"^\s*(?:tail )?call void @llvm\.nvvm\.(?P<op>barrier[\w.]*|bar\.warp\.sync|membar[\w.]*"
-    r"|fence[\w.]*|cp\.async\.(?:wait|commit)[\w.]*|mbarrier[\w.]*)\((?P<args>.*?)\)"
+    r"^\s*(?:%[\w.]+ = )?(?:tail )?call (?:void|i64) @llvm\.nvvm\.(?P<op>barrier[\w.]*"
+    r"|bar\.warp\.sync|membar[\w.]*|fence[\w.]*|cp\.async\.(?:wait|commit)[\w.]*"
+    r"|mbarrier[\w.]*|wgmma\.(?:fence|commit)[\w.]*)\((?P<args>.*?)\)"
 )
+_SPIN = re.compile(r'^\s*(?:tail )?call void asm sideeffect "[^"]*(?P<op>mbarrier\.try_wait)')
+_PENDING = re.compile(r"(wgmma\.wait_group\.sync\.aligned )(\d+);")
 _WAIT = re.compile(r"(cp\.async\.wait\.group\(i32 )(\d+)\)")
 _VALUE = re.compile(r"^\s*(?P<name>%[\w.]+) = (?P<rest>.*)$")
 _XOR = re.compile(r"^(?P<head>\s*%[\w.]+ = )xor (?P<type>i32|i64) (?P<left>%[\w.]+), (?P<rest>.*)$")
@@ -138,6 +141,14 @@ def _changes(line: str) -> Iterator[tuple[str, str, str, str, str]]:
             more = int(wait[2]) + 1
             weak = _WAIT.sub(rf"\g<1>{more})", line)
             yield SYNC, f"{sync['op']}({sync['args']})", f"waits for all but {more}", weak, ""
+    spin = _SPIN.match(line)
+    if spin is not None:
+        yield SYNC, spin["op"], "deleted", "", ""
+    pending = _PENDING.search(line)
+    if pending is not None:
+        more = int(pending[2]) + 1
+        weak = _PENDING.sub(rf"\g<1>{more};", line)
+        yield SYNC, pending[0], f"waits for all but {more}", weak, ""
     mixed = _XOR.match(line)
     if mixed is not None and not mixed["rest"].startswith("-1"):
         plain = f"{mixed['head']}add {mixed['type']} {mixed['left']}, 0"

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from diagc.mlir import ir
+from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import parse_arch
 from diagc.targets.nvptx.lowering import GpuModule
-from diagc.targets.nvptx.tiles.schedule import TileSchedule
-from diagc.targets.nvptx.warpgroups.lower import lower_warpgroups, warpgroup_plan_schedules
+from diagc.targets.nvptx.tiles.plan import make_plan
+from diagc.targets.nvptx.warpgroups.lower import lower_warpgroups
+from diagc.targets.nvptx.warpgroups.schedule import warpgroup_schedules
 from diagc.testing.seed import SEED
 from diagc.testing.tile_kernels import (
     Placement,
@@ -27,7 +29,7 @@ TOLERANCE = {"bf16": 3 * 2.0**-9, "f16": 3 * 2.0**-12}
 
 
 def lower_diagram(
-    text: str, chunk: int = 64, stages: int = 2, *, split: int | None = None
+    text: str, chunk: int = 64, stages: int = 2, *, split: int = 0
 ) -> tuple[ir.Module, ir.Operation, GpuModule]:
     """The one kernel of a diagram on warpgroups, with rows as its first schedule has them.
 
@@ -35,14 +37,14 @@ def lower_diagram(
         text: the diagram.
         chunk: positions of the streamed axis at a time.
         stages: of the rings.
-        split: positions of a part, in place of those of the schedule.
+        split: positions of a part, 0 for one block a stream.
     """
     module, (kernel,) = kernels_of(text, TARGET)
     arch = parse_arch("sm_90a")
     with kernel.context, ir.Location.unknown():
-        first = warpgroup_plan_schedules(kernel, arch)[0]
-        length = first.split if split is None else split
-        schedule: TileSchedule = replace(first, chunk=chunk, stages=stages, split=length)
+        plan = make_plan(kernel, kernel_signature(kernel))
+        first = next(warpgroup_schedules(plan, arch))
+        schedule = replace(first, chunk=chunk, stages=stages, split=split)
         return module, kernel, lower_warpgroups(kernel, arch, schedule=schedule)
 
 
@@ -52,7 +54,7 @@ def run_diagram(
     chunk: int = 64,
     stages: int = 2,
     *,
-    split: int | None = None,
+    split: int = 0,
     placement: Placement | None = None,
 ) -> tuple[GpuModule, TileRun]:
     """Lower a diagram and run it on random inputs; `sizes` as of `random_inputs`."""

@@ -66,7 +66,8 @@ def product_regions(graph: fx.Graph, options: BackendOptions) -> Iterator[Region
 
 def _with_maps(product: fx.Node) -> tuple[fx.Node, ...]:
     """A product and the elementwise calls that read it and nothing else, up to one result."""
-    inside, found = [product], (product,)
+    inside: list[fx.Node] = [product]
+    found: tuple[fx.Node, ...] = (product,)
     while len(inside) < MOST_CALLS:
         users = dict.fromkeys(user for node in inside for user in node.users)
         new = [user for user in users if user not in inside and _is_map(user, inside)]

@@ -92,6 +92,34 @@ def test_one_stream_gives_all_gradients(function: Function, group: int, dtype: t
     assert streams(compiled) == 1
 
 
+def test_one_program_for_all_lengths() -> None:
+    """Open lengths; without keys, the gradient of queries is 0."""
+    compiled = diagc.compile(absolute_causal)
+    with torch.no_grad():
+        compiled(*(torch.randn(HEADS, n, WIDTH) for n in (30, 50, 50)))
+    for queries, keys in ((50, 34), (90, 120)):
+        shapes = [(HEADS, n, WIDTH) for n in (queries, keys, keys)]
+        tensors = [torch.randn(shape, requires_grad=True) for shape in shapes]
+        wide = [tensor.detach().double().requires_grad_() for tensor in tensors]
+        cotangent = torch.randn_like(tensors[0])
+        wanted = gradients(absolute_causal, wide, cotangent.double())
+        found = gradients(compiled, tensors, cotangent)
+        for ours, exact in zip(found, wanted, strict=True):
+            torch.testing.assert_close(ours.double(), exact.nan_to_num(), rtol=1e-4, atol=1e-4)
+    programs = [
+        made.program
+        for specialization in compiled._calls.groups[0].specializations
+        for made in specialization.backward.values()
+        if specialization.dynamic
+    ]
+    (program,) = programs
+    assert program is not None
+    assert sum(len(kernel.streams) for kernel in program.report.kernels) == 1
+    empty = [torch.randn(HEADS, n, WIDTH) for n in (20, 0, 0, 20)]
+    by_queries, *_ = program([*empty, torch.ones(HEADS, 20), torch.ones(HEADS, 20, WIDTH)])
+    assert torch.equal(by_queries, torch.zeros(HEADS, 20, WIDTH))
+
+
 def test_few_heads_and_batch_invariance_take_two_streams() -> None:
     """Whole heads would leave cores idle, and their digits depend on how many there are."""
     few = diagc.compile(absolute_causal, *draw(2, 2), dynamic=False)

@@ -13,7 +13,7 @@ def test_compiled_training_is_eager_s() -> None:
     """Spherical attention; softmax trains in the example of gene regulation."""
     compiled = train("spherical", SEED, SMALL, compiled=True)
     eager = train("spherical", SEED, SMALL, compiled=False)
-    trial = Trial("spherical", SMALL.depth, compiled, [eager, eager], {}, {})
+    trial = Trial("spherical", SMALL.depth, [compiled], [eager], {}, {})
     assert trial.first <= 1e-4
     assert compiled.streams == SMALL.depth
     assert abs(compiled.final - eager.final) <= 1e-3
@@ -24,7 +24,7 @@ def test_compiled_training_is_eager_s() -> None:
 def test_what_is_missed_is_said() -> None:
     good = Run([2.0] * FIRST, 1.0, streams=4)
     eager = [good, Run([2.0] * FIRST, 0.5)]
-    assert Trial("softmax", 4, good, eager, {4: 1.0}, {4: 2.0}).missed() == []
+    assert Trial("softmax", 4, [good], eager, {4: 1.0}, {4: 2.0}).missed() == []
     worse = Run([2.0] * (FIRST - 1) + [float("nan")], 1.5)
-    missed = Trial("softmax", 4, worse, eager, {4: 3.0}, {4: 2.0}).missed()
-    assert [reason.split()[0] for reason in missed] == ["0", "a", "the", "final", "training"]
+    missed = Trial("softmax", 4, [worse], eager, {4: 3.0}, {4: 2.0}).missed()
+    assert [reason.split()[0] for reason in missed] == ["a", "a", "the", "final", "training"]

@@ -1,6 +1,7 @@
 // cp.async.bulk.tensor: boxes of arrays that a tensor map describes, to shared memory.
 //
-// A copy lands when no thread can go on, or earlier by chance; then its bytes count for its mbarrier.
+// A copy lands when no thread can go on, with an odd seed earlier by chance; which of them is chance,
+// too, with any seed but 0. Then its bytes count for its mbarrier.
 // Until then nobody may touch its destination.
 #include <algorithm>
 

@@ -154,7 +154,7 @@ void run_block(Worker &worker) {
     int chosen = -1;
     for (int i = 0; i < count && chosen < 0; i++)
       if (worker.warps[(first + i) % count].ready) chosen = (first + i) % count;
-    const bool early = seed != 0 && !worker.bulk_copies.empty() && next_random(worker) % 8 == 0;
+    const bool early = seed % 2 != 0 && !worker.bulk_copies.empty() && next_random(worker) % 8 == 0;
     if ((chosen < 0 || early) && land_bulk_copy(worker)) continue;
     if (chosen < 0) break;
     Warp &warp = worker.warps[chosen];

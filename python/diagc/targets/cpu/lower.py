@@ -10,7 +10,8 @@ from diagc.runtime.signature import KernelSignature, Wire
 from diagc.targets.cpu.abi import TaskContext, build_entry
 from diagc.targets.cpu.code import Code, Index
 from diagc.targets.cpu.frame import Frame, Span
-from diagc.targets.cpu.places import Form, Memory
+from diagc.targets.cpu.packing import copy
+from diagc.targets.cpu.places import Constant, Form, Memory
 from diagc.targets.cpu.schedule import CpuSchedule, read_schedule
 from diagc.targets.cpu.task_grid import TaskGrid
 from diagc.targets.cpu.tasks import Task
@@ -99,6 +100,12 @@ def _emit(code: Code, kernel: ir.Operation, schedule: CpuSchedule, context: Task
         else:
             task(spans).emit(kernel)
 
+    if schedule.serial:
+        grid = positions.grid(positions.grid_digits(context.task))
+        frame = Frame(code, grid, static, sizes)
+        for value, memory in zip(returned, wires[count:], strict=True):
+            if diag.is_emitted(value):  # tiles are added to it
+                copy(frame, Constant(0.0, memory.element), memory)
     positions.each_position(context.task, emit)
     code.memory.end()
 

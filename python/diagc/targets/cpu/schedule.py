@@ -85,11 +85,6 @@ def read_schedule(
     return CpuSchedule(grid, tiled, lanes, tile, rounded, bf16_dot, repeat, serial, tiles)
 
 
-def _sizes(entries: ir.DictAttr, name: str) -> dict[str, int]:
-    sizes = ir.DictAttr(entries[name]) if name in entries else {}
-    return {named.name: ir.IntegerAttr(named.attr).value for named in sizes}
-
-
 def _adds_up(kernel: ir.Operation, grid: Sequence[str], lanes: str | None) -> bool:
     """Whether a stream gives sums over the tiles of the lanes, chunk by chunk.
 
@@ -104,6 +99,11 @@ def _adds_up(kernel: ir.Operation, grid: Sequence[str], lanes: str | None) -> bo
             reason = "tasks would have to add up parts of a result"
             raise UnsupportedError(op.name, reason=reason, location=op.location)
     return bool(emitted)
+
+
+def _sizes(entries: ir.DictAttr, name: str) -> dict[str, int]:
+    sizes = ir.DictAttr(entries[name]) if name in entries else {}
+    return {named.name: ir.IntegerAttr(named.attr).value for named in sizes}
 
 
 def _repeat(kernel: ir.Operation, sizes: Mapping[str, int]) -> int:

@@ -12,7 +12,7 @@ from diagc.targets.cpu.frame import Span
 from diagc.targets.cpu.loops import each_position
 from diagc.targets.cpu.nodes import has_loops, make_node, yielded
 from diagc.targets.cpu.packing import copy
-from diagc.targets.cpu.places import Constant, Memory, Place, Scratch, Total
+from diagc.targets.cpu.places import Place, Scratch, Total
 
 if TYPE_CHECKING:
     from diagc.targets.cpu.tasks import Sinks, Task
@@ -35,7 +35,6 @@ class StreamLoop:
     def emit(self) -> None:
         """States, their initial values, hoisted copies, then the chunks."""
         task, axis = self.task, self.axis
-        self._clear_totals()
         init, body = self.op.regions[0].blocks[0], self.op.regions[1].blocks[0]
         chunk = task.schedule.chunk_of(axis)
         task.frame.spans[axis] = Span(0, 0, chunk)  # scratch needs the extent before the loop
@@ -58,20 +57,6 @@ class StreamLoop:
     def _totals(self) -> list[Total]:
         found = (self.task.totals.get(result) for result in self.op.results)
         return [total for total in found if total is not None]
-
-    def _clear_totals(self) -> None:
-        """The first tile of the lanes begins with 0; all tiles are added to that."""
-        frame, lanes = self.task.frame, self.task.schedule.lanes
-        totals = self._totals()
-        if not totals or lanes is None:
-            return
-
-        def clear() -> None:
-            for total in totals:
-                memory = Memory(total.buffer, total.forms, total.element, total.unit_stride)
-                copy(frame, Constant(0.0, total.element), memory)
-
-        frame.code.when(frame.code.less(frame.base(lanes), 1), clear)
 
     # -- condition -------------------------------------------------------------------------------
     def _condition(self) -> ir.Value | None:

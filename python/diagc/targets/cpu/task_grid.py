@@ -38,11 +38,20 @@ class TaskGrid:
 
     def each_position(self, task: ir.Value, body: Callable[[Sequence[ir.Value]], None]) -> None:
         """Run `body` on the digits of every position of a task: grid axes, then the tile."""
-        code = self.code
-        repeat = self._bases()[-1] if self.schedule.serial else self.schedule.repeat
+        code, repeat = self.code, self.schedule.repeat
+        if self.schedule.serial:
+            *_, tiles = self._bases()
+            fixed = self.grid_digits(task)
+
+            def tile(number: Index, carried: list[ir.Value]) -> list[ir.Value]:
+                body([*fixed, code.index(number)])
+                return carried
+
+            code.loop(0, tiles, 1, [], tile)
+            return
         first = code.mul(task, repeat)
-        digits = self._digits(code.index(first))
-        if (isinstance(repeat, int) and repeat == 1) or not digits:
+        digits = self._digits(code.index(first), self._bases())
+        if repeat == 1 or not digits:
             body(digits)
             return
 
@@ -52,6 +61,10 @@ class TaskGrid:
 
         count = code.min(code.sub(self._total(), first), repeat)
         code.loop(0, count, 1, digits, step)
+
+    def grid_digits(self, task: ir.Value) -> list[ir.Value]:
+        """The position of every grid axis, where a task has all tiles of one."""
+        return self._digits(task, self._bases()[:-1])
 
     def grid(self, digits: Sequence[ir.Value]) -> dict[str, ir.Value]:
         """The position of every grid axis."""
@@ -82,9 +95,9 @@ class TaskGrid:
             total = self.code.mul(total, base)
         return total
 
-    def _digits(self, number: ir.Value) -> list[ir.Value]:
+    def _digits(self, number: ir.Value, bases: Sequence[ir.Value]) -> list[ir.Value]:
         digits: list[ir.Value] = []
-        for base in reversed(self._bases()):
+        for base in reversed(bases):
             digits.insert(0, arith.remui(number, base))
             number = arith.divui(number, base)
         return digits

@@ -1,8 +1,8 @@
 """The target of NVIDIA GPUs: PTX, and cubins where ptxas is at hand."""
 
+from diagc.passes.generalize_kernels import MOST_PACKED
 from diagc.targets.nvptx.decoration import decoration
 from diagc.targets.nvptx.kernel import LoadedKernel, load_kernel, lower_kernel, text_key
-from diagc.targets.nvptx.selection import PACKED
 from diagc.targets.nvptx.traffic import predict_traffic
 from diagc.targets.nvptx.tuning import choices
 
@@ -20,4 +20,4 @@ __all__ = [
 
 def pass_options() -> dict[str, int]:
     """Options of passes: rows of a block may be those of so many heads that share keys."""
-    return {"packed": PACKED}
+    return {"packed": MOST_PACKED}

@@ -19,10 +19,8 @@ def decoration(kernel: ir.Operation, loaded: LoadedKernel, sizes: Mapping[str, i
         sizes: of the axes that are open, by label.
     """
     from diagc.targets.nvptx.tiles.decoration import tile_decoration
-    from diagc.targets.nvptx.tiles.packing import pack
     from diagc.targets.nvptx.tiles.plan import make_plan
 
     if loaded.tiles is None:
         return Decoration({}, {}, tensor=False)
-    plan = pack(make_plan(kernel, kernel_signature(kernel)), loaded.tiles)
-    return tile_decoration(plan, loaded.tiles, sizes)
+    return tile_decoration(make_plan(kernel, kernel_signature(kernel)), loaded.tiles, sizes)

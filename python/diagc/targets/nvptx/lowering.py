@@ -1,7 +1,7 @@
 """Which lowering a kernel gets, and what every lowering gives."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from diagc.debug import logger
@@ -95,13 +95,5 @@ def _with_warpgroups(
 
     for group in groups:
         for schedule in tiles:
-            built = lower_tiles(kernel, arch, schedule=_split_as(schedule, group))
+            built = lower_tiles(kernel, arch, schedule=schedule, workspace=group.split > 0)
             yield add_warpgroups(kernel, built, group)
-
-
-def _split_as(schedule: "TileSchedule", other: "TileSchedule") -> "TileSchedule":
-    """With parts of a stream where another schedule has some: both take the same workspace."""
-    if bool(schedule.split) == bool(other.split):
-        return schedule
-    chunks = -(-other.split // schedule.chunk)
-    return replace(schedule, split=chunks * schedule.chunk)

@@ -20,13 +20,10 @@ from diagc.targets.nvptx.tiles.ranking import RankedTile, rank_tiles
 from diagc.targets.nvptx.tiles.schedule import TileSchedule, candidates
 from diagc.targets.nvptx.warpgroups.schedule import warpgroup_schedules
 
-__all__ = ["PACKED", "TILES", "choose_tiles", "compared_tiles", "tile_schedules", "tiles_attribute"]
+__all__ = ["TILES", "choose_tiles", "compared_tiles", "tile_schedules", "tiles_attribute"]
 
 TILES = "diag.tiles"
 """Attribute of a kernel: its tile sizes, the best first."""
-
-PACKED = 16
-"""Most heads that share keys whose rows may be those of one block."""
 
 GAIN = 0.95
 """Schedules are chosen for the sizes of a program where they need less than this of the time of
@@ -36,8 +33,8 @@ _MOST_TRIED = 6
 """Schedules of a kernel that are compiled at most, until one does not spill."""
 
 _FIELDS = (
-    *("row_blocks", "warps", "chunk", "stages", "blocks_per_sm", "split", "producers"),
-    "packed",
+    *("row_blocks", "warps", "chunk", "stages", "blocks_per_sm", "split"),
+    *("producers", "packed"),
 )
 
 

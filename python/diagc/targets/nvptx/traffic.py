@@ -22,11 +22,9 @@ def predict_traffic(
         sizes: of the axes that are open, by label.
     """
     from diagc.targets.nvptx.threads.traffic import thread_traffic
-    from diagc.targets.nvptx.tiles.packing import pack
     from diagc.targets.nvptx.tiles.plan import make_plan
     from diagc.targets.nvptx.tiles.traffic import tile_traffic
 
     if loaded.tiles is None:
         return thread_traffic(kernel, parse_arch(loaded.kernel.arch), sizes)
-    plan = pack(make_plan(kernel, kernel_signature(kernel)), loaded.tiles)
-    return tile_traffic(plan, loaded.tiles, sizes)
+    return tile_traffic(make_plan(kernel, kernel_signature(kernel)), loaded.tiles, sizes)

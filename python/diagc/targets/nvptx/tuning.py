@@ -9,7 +9,7 @@ from diagc.errors import TargetError
 from diagc.mlir import ir
 from diagc.passes.generalize_kernels import opened_copy
 from diagc.passes.select_schedule import select_schedule
-from diagc.targets.nvptx.selection import PACKED, TILES, compared_tiles, tiles_attribute
+from diagc.targets.nvptx.selection import TILES, compared_tiles, tiles_attribute
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
 __all__ = ["TileChoices", "choices"]
@@ -29,7 +29,7 @@ class TileChoices:
         """All that fit, the fastest by estimate first; nothing for a kernel without tiles."""
         select_schedule(kernel, cpu_device())
         with kernel.context, kernel.location:
-            ranked = compared_tiles(*opened_copy(kernel, PACKED), self.device)
+            ranked = compared_tiles(*opened_copy(kernel), self.device)
         beside = [tile for tile in ranked if not tile.producers][:1]
         return [(tile, *beside) if tile.producers else (tile,) for tile in ranked]
 

@@ -24,7 +24,8 @@ def test_a_sample_of_mutants_is_caught(name: str) -> None:
     print(f"{name}\n{report}")
     # one in a sample of few may be left
     assert len(caught) >= CAUGHT * (len(judged) - len(harmless)) - 1, report
-    assert all(v.named for v in caught if v.mutant.area == SYNC), report
+    # where nobody arrives, the simulator shows who waits
+    assert all(v.named or "deadlock" in v.by for v in caught if v.mutant.area == SYNC), report
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 from diagc.testing.tile_kernels import Placement
 from diagc.testing.warpgroup_runs import TOLERANCE, run_diagram
 
-STAGES = 2
+CHUNK, STAGES = 32, 2
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Form:
     where: str = ""
     normaliser: str = "softmax"
     dtype: str = "bf16"
-    chunk: int = 64
-    sizes: dict[str, int] = field(default_factory=lambda: {"g": 1, "l": 137, "s": 280})
+    chunk: int = 32
+    sizes: dict[str, int] = field(default_factory=lambda: {"g": 1, "l": 137, "s": 152})
 
     @property
     def text(self) -> str:
@@ -37,23 +37,21 @@ diagram form(Q: h q d {t}, K: h x d {t}, V: h x d {t}, {self.arguments}) {{
 
 
 LONG = {"g": 1, "l": 130, "s": 5 * 128}
-MASKED = {"g": 1, "l": 137, "s": 272}
+MASKED = {"g": 1, "l": 137, "s": 144}
 FORMS = {
     "bias of each head": Form("B: h q x bf16", "S * 0.125 + B"),
     "bias of all heads, f16": Form(
-        "B: q x f16", "S * 0.125 + B", dtype="f16", sizes={"g": 2, "l": 129, "s": 264}
+        "B: q x f16", "S * 0.125 + B", dtype="f16", sizes={"g": 2, "l": 129, "s": 136}
     ),
-    "bias in f32": Form("B: q x f32", "S + B", sizes={"g": 1, "l": 130, "s": 284}),
-    "bias and causal": Form("B: h q x bf16", "S * 0.125 + B", "q + 140 >= x"),
+    "bias in f32": Form("B: q x f32", "S + B", chunk=64, sizes={"g": 1, "l": 130, "s": 284}),
+    "bias and causal": Form("B: h q x bf16", "S * 0.125 + B", "q + 10 >= x"),
     "factor": Form("B: q x bf16", "S * B", normaliser="l1"),
     "bias, no exponential": Form("B: h q x bf16", "S + B", normaliser="relu_sum"),
     "mask of each head": Form("M: h q x i1", "S * 0.125", "M", sizes=MASKED),
-    "mask of all heads, causal": Form("M: q x i1", "S * 0.17", "M and q + 135 >= x", sizes=MASKED),
+    "mask of all heads, causal": Form("M: q x i1", "S * 0.17", "M and q + 5 >= x", sizes=MASKED),
     "mask, chunks of a panel": Form("M: q x i1", "S * 0.125", "M", chunk=128, sizes=LONG),
     "mask, l2": Form("M: q x i1", "S", "M", normaliser="l2", sizes=MASKED),
-    "bias and mask": Form(
-        "B: q x bf16, M: h q x i1", "S * 0.125 + B", "M", dtype="bf16", sizes=MASKED
-    ),
+    "bias and mask": Form("B: q x bf16, M: h q x i1", "S * 0.125 + B", "M", sizes=MASKED),
     "two biases": Form("B: q x bf16, C: h q x f32", "S * 0.125 + B + C"),
 }
 
@@ -83,7 +81,7 @@ class Heads:
 
     r: int
     rows: int
-    keys: int = 2 * 2 * 64 + 17
+    keys: int = 2 * 2 * 32 + 17
     argument: str = ""
     scores: str = "S * 0.125"
     where: str = ""
@@ -102,22 +100,22 @@ class Heads:
 
 HEADS = {
     "2 heads": Heads(2, 64 + 7),
-    "4 heads, causal": Heads(4, 32 + 5, where="q + 240 >= x"),
-    "8 heads, window": Heads(8, 16 + 3, where="(q + 256 >= x) and (q - x < 1)"),
+    "4 heads, causal": Heads(4, 32 + 5, where="q + 110 >= x"),
+    "8 heads, window": Heads(8, 16 + 3, where="(q + 128 >= x) and (q - x < 1)"),
     "16 heads": Heads(16, 8 + 1),
     "heads behind queries": Heads(4, 32 + 9, order="h q r"),
-    "bias of all heads": Heads(4, 40, 280, "B: q x bf16", "S * 0.125 + B"),
-    "bias of each head": Heads(8, 17, 280, "B: r q x bf16", "S * 0.125 + B"),
+    "bias of all heads": Heads(4, 40, 152, "B: q x bf16", "S * 0.125 + B"),
+    "bias of each head": Heads(8, 17, 152, "B: r q x bf16", "S * 0.125 + B"),
     "slopes of heads": Heads(4, 37, argument="B: r f32", scores="S * 0.125 + B"),
     "mask of keys by head": Heads(4, 37, argument="M: h r x i1", where="M"),
-    "mask of each head": Heads(2, 66, 272, "M: r q x i1", where="M"),
+    "mask of each head": Heads(2, 66, 144, "M: r q x i1", where="M"),
 }
 
 
 @pytest.mark.parametrize("name", HEADS)
 def test_heads_as_rows(name: str) -> None:
     heads = HEADS[name]
-    built, run = run_diagram(heads.text, {"g": 1, "l": heads.rows, "s": heads.keys})
+    built, run = run_diagram(heads.text, {"g": 1, "l": heads.rows, "s": heads.keys}, CHUNK)
     assert built.tiles is not None
     assert built.tiles.packed == heads.r
     assert run.error() < TOLERANCE["bf16"]
@@ -127,7 +125,7 @@ def test_heads_of_one_array_of_keys() -> None:
     """No axis is shared by queries and keys but the summed one."""
     text = PACKED.format(r=4, order="r q", argument="", scores="S * 0.125", where="")
     text = text.replace("h r q x", "r q x").replace("h x d", "x d").replace("axis h, ", "axis ")
-    built, run = run_diagram(text, {"l": 45, "s": 270})
+    built, run = run_diagram(text, {"l": 45, "s": 140}, CHUNK)
     assert built.tiles is not None
     assert built.tiles.packed == 4
     assert run.error() < TOLERANCE["bf16"]
@@ -136,7 +134,7 @@ def test_heads_of_one_array_of_keys() -> None:
 @pytest.mark.parametrize("r", [3, 32])
 def test_what_is_not_packed(r: int) -> None:
     """Heads that do not divide the rows of a block, or leave each too few, are blocks' own."""
-    built, run = run_diagram(Heads(r, 10, 70).text, {"g": 1, "l": 10, "s": 70})
+    built, run = run_diagram(Heads(r, 10, 40).text, {"g": 1, "l": 10, "s": 40}, CHUNK)
     assert built.tiles is not None
     assert built.tiles.packed == 1
     assert run.error() < TOLERANCE["bf16"]
@@ -149,7 +147,7 @@ diagram few(Q: b r d {t}, K: b x d {t}, V: b x d {t}{argument}) {{
   S: b r x f32 = Q . K over d
   P = {n}({scores}) along x{where}
   O: b r d {t} = P . V over x
-  return {result}
+  return O
 }}
 """
 
@@ -160,14 +158,13 @@ class Few:
 
     r: int
     split: int
-    keys: int = 5 * 64 + 9
+    keys: int = 5 * 32 + 9
     d: int = 64
     normaliser: str = "softmax"
     dtype: str = "bf16"
     argument: str = ""
     scores: str = "S * 0.125"
     where: str = ""
-    result: str = "O"
 
     @property
     def text(self) -> str:
@@ -179,28 +176,26 @@ class Few:
             argument=f", {self.argument}" if self.argument else "",
             scores=self.scores,
             where=f" where ({self.where})" if self.where else "",
-            result=self.result,
         )
 
 
 FEW_ROWS = {
     "in one part": Few(4, 0),
-    "in parts": Few(4, 128),
-    "a part of five chunks": Few(8, 320, 400),
-    "f16": Few(2, 192, dtype="f16"),
-    "wide": Few(4, 128, d=128),
-    "l1": Few(4, 128, normaliser="l1"),
-    "relu_sum": Few(8, 128, normaliser="relu_sum"),
-    "masked keys": Few(4, 128, argument="M: b x i1", where="M"),
-    "bias": Few(4, 128, 336, argument="B: b r x bf16", scores="S * 0.125 + B"),
-    "statistics": Few(4, 128, result="O, max(S) over x"),
+    "in parts": Few(4, 64),
+    "a part of five chunks": Few(8, 160, 200),
+    "f16": Few(2, 96, dtype="f16"),
+    "wide": Few(4, 64, d=128),
+    "l1": Few(4, 64, normaliser="l1"),
+    "relu_sum": Few(8, 64, normaliser="relu_sum"),
+    "masked keys": Few(4, 64, argument="M: b x i1", where="M"),
+    "bias": Few(4, 64, 168, argument="B: b r x bf16", scores="S * 0.125 + B"),
 }
 
 
 @pytest.mark.parametrize("name", FEW_ROWS)
 def test_few_rows(name: str) -> None:
     few = FEW_ROWS[name]
-    built, run = run_diagram(few.text, {"b": 2, "g": 2, "s": few.keys}, split=few.split)
+    built, run = run_diagram(few.text, {"g": 2, "s": few.keys}, CHUNK, split=few.split)
     assert built.tiles is not None
     assert built.tiles.warps == 4
     assert len(built.launches) == (2 if few.split else 1)
@@ -210,7 +205,7 @@ def test_few_rows(name: str) -> None:
 SHORT = """axis b, r = 4, q = 5, x, d = 64
 diagram short(Q: b r q d bf16, K: b x d bf16, V: b x d bf16) {
   S: b r q x f32 = Q . K over d
-  P = softmax(S * 0.125) along x where (q + 300 >= x)
+  P = softmax(S * 0.125) along x where (q + 130 >= x)
   O: b r q d bf16 = P . V over x
   return O
 }
@@ -219,7 +214,7 @@ diagram short(Q: b r q d bf16, K: b x d bf16, V: b x d bf16) {
 
 def test_few_queries_of_several_heads() -> None:
     """Twenty rows of one block; the last part is empty for it."""
-    built, run = run_diagram(SHORT, {"g": 2, "s": 400}, split=64)
+    built, run = run_diagram(SHORT, {"g": 2, "s": 200}, CHUNK, split=64)
     assert built.tiles is not None
     assert (built.tiles.packed, built.tiles.warps) == (4, 4)
     assert run.error() < TOLERANCE["bf16"]
@@ -227,6 +222,9 @@ def test_few_queries_of_several_heads() -> None:
 
 def test_lines_further_apart() -> None:
     _built, run = run_diagram(
-        HEADS["bias of each head"].text, {"g": 1, "l": 17, "s": 280}, placement=Placement(gap=8)
+        HEADS["bias of each head"].text,
+        {"g": 1, "l": 17, "s": 152},
+        CHUNK,
+        placement=Placement(gap=8),
     )
     assert run.error() < TOLERANCE["bf16"]

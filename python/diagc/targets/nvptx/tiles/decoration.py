@@ -5,6 +5,7 @@ from math import ceil
 
 from diagc.cost import UNKNOWN_SIZE, Decoration
 from diagc.dialects import diag
+from diagc.targets.nvptx.tiles.packing import pack
 from diagc.targets.nvptx.tiles.parts import part_elements
 from diagc.targets.nvptx.tiles.plan import ONE_ROW, Plan
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
@@ -29,6 +30,7 @@ def tile_decoration(
         sizes: of the axes that are open, by label.
         counted: whether these are known well enough to count blocks.
     """
+    plan = pack(plan, schedule)
     rows = () if plan.row == ONE_ROW else (plan.row,)
     groups = {**dict.fromkeys(plan.grid, 1), **dict.fromkeys(rows, schedule.row_extent)}
     if plan.packed is not None:

@@ -35,6 +35,8 @@ def lower_tiles(
     kernel: ir.Operation,
     arch: GpuArch,
     schedule: TileSchedule | None = None,
+    *,
+    workspace: bool = False,
 ) -> GpuModule:
     """Lower a kernel function to tiles of rows.
 
@@ -42,6 +44,7 @@ def lower_tiles(
         kernel: a function of diag ops, with the attribute `diag.kernel`.
         arch: what it is compiled for.
         schedule: tile sizes; by default the first of those that would be tried.
+        workspace: whether functions that are put beside it have one, and so it has, too.
 
     Raises:
         UnsupportedError: the kernel does not fit into tiles, it sums over more rows than a block
@@ -57,7 +60,8 @@ def lower_tiles(
     with kernel.context, kernel.location:
         module = empty_module()
         attach_arch(module, arch)
-        function = partial(TileFunction, module, plan, schedule, arena)
+        workspace = workspace or schedule.split > 0
+        function = partial(TileFunction, module, plan, schedule, arena, workspace)
         if not schedule.split:
             return GpuModule(module, signature, (function().emit(symbol),), (), schedule)
         launches = (
@@ -118,12 +122,16 @@ def _parts(plan: Plan, schedule: TileSchedule) -> Factor:
 
 @dataclass
 class TileFunction:
-    """Writes one function: all of the kernel, a part of its stream, or what joins the parts."""
+    """Writes one function: all of the kernel, a part of its stream, or what joins the parts.
+
+    `workspace` says whether the kernel has one, which all of its functions get.
+    """
 
     module: ir.Module
     plan: Plan
     schedule: TileSchedule
     arena: Arena
+    workspace: bool
     is_part: bool = False
     is_join: bool = False
 
@@ -173,7 +181,7 @@ class TileFunction:
 
     def _pointers(self) -> int:
         """Wires, and the workspace."""
-        return len(self.signature.wires) + (1 if self.schedule.split else 0)
+        return len(self.signature.wires) + (1 if self.workspace else 0)
 
     def parameters(self, code: Code) -> list[ir.Type]:
         """In the order of `runtime.gpu_kernel`."""

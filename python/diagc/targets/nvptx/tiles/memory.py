@@ -125,7 +125,7 @@ class Memory:
     def fixed_tile(self) -> Tile:
         """The same, read once, in front of all loops, where no label of it streams."""
         if not self._narrow:
-            columns = [label for label in self.local_labels if label != self.frame.row]
+            columns = [label for label in self.local_labels if label not in self.frame.rows]
             with self.frame.code.within(self.frame.scope):
                 self._narrow.append(self._tile(columns))
         return self._narrow[0]

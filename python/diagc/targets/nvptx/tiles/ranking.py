@@ -26,6 +26,9 @@ _MANY_ROWS = 4 * UNKNOWN_SIZE
 _LENGTHS = (UNKNOWN_SIZE, 16 * UNKNOWN_SIZE)
 """What open axes of the grid, rows, and streamed axes of kernels with few rows are taken for."""
 
+_ALIKE = 1.02
+"""Times that differ by less than this are as good as equal."""
+
 _MOST_STAGED = 8
 """Of the best schedules with few stages, more stages are tried."""
 
@@ -67,7 +70,22 @@ def rank_tiles(
         for each in best:
             alike = shapes[replace(each, stages=0, blocks_per_sm=0, split=0)]
             found += [judge.judge(replace(other, split=each.split)) for other in alike[1:]]
-    return [judged.ranked for judged in sorted(found)]
+    return [judged.ranked for judged in _longer_chunks_first(sorted(found), len(cases.sizes))]
+
+
+def _longer_chunks_first(found: list["_Judged"], cases: int) -> list["_Judged"]:
+    """Of schedules on warpgroups that are about as fast as the best, longer chunks come first.
+
+    What a chunk costs besides (waits, branches, sums that are scaled again) hides in part behind
+    products, in part it does not, and the end of an assumed size decides about a percent.
+    """
+    limit = found[0].cost + cases * log(_ALIKE)
+    alike = [each for each in found if each.cost <= limit]
+    bulk = [each for each in alike if each.ranked.schedule.producers]
+    if alike[0] not in bulk:
+        return found
+    first = sorted(bulk, key=lambda each: -each.ranked.schedule.chunk)
+    return [*first, *(each for each in found if each not in bulk)]
 
 
 @dataclass(frozen=True)
@@ -127,9 +145,10 @@ class _Judge:
 
     def judge(self, schedule: TileSchedule) -> _Judged:
         """The product of the times of all cases: none counts more because it takes longer."""
-        plan = pack(self.plan, schedule)
         estimates = [
-            estimator.estimate(tile_decoration(plan, schedule, sizes, counted=self.cases.counted))
+            estimator.estimate(
+                tile_decoration(self.plan, schedule, sizes, counted=self.cases.counted)
+            )
             for sizes, estimator in zip(self.cases.sizes, self.estimators, strict=True)
         ]
         cost = sum(log(estimate.likely) for estimate in estimates)
@@ -138,12 +157,10 @@ class _Judge:
     def with_parts(self, schedules: Iterable[TileSchedule]) -> Iterator[TileSchedule]:
         """Each, and the same with parts of the stream, where its blocks may not fill the device."""
         splits = self.cases.counted and splittable(self.plan) is not None
-        known = self.plan.sizes[self.plan.row] != diag.DYNAMIC
         for schedule in schedules:
             yield schedule
-            # on warpgroups, parts were made for few rows
-            if splits and (known or not schedule.producers):
-                yield from (replace(schedule, split=x) for x in self._lengths(schedule))
+            for length in self._lengths(schedule) if splits else ():
+                yield replace(schedule, split=length)
 
     def _lengths(self, schedule: TileSchedule) -> Iterator[int]:
         """Lengths of parts that are tried: chunks times powers of two, so that sizes share them."""
@@ -151,10 +168,9 @@ class _Judge:
             yield from (ceil(x / schedule.chunk) * schedule.chunk for x in _OPEN_PARTS)
             return
         (sizes,), (axis,) = self.cases.sizes, self.plan.streamed
-        plan = pack(self.plan, schedule)
-        known = {**plan.sizes, **sizes}
-        blocks = ceil(known[plan.row] / schedule.row_extent)
-        blocks *= prod(known[label] for label in plan.grid)
+        known = {**self.plan.sizes, **sizes}
+        blocks = ceil(known[self.plan.row] / schedule.row_extent)
+        blocks *= prod(known[label] for label in pack(self.plan, schedule).grid)
         places = self.device.units * schedule.blocks_per_sm
         length = schedule.chunk
         while 2 * length <= known[axis] and blocks < places:

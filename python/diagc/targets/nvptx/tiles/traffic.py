@@ -20,6 +20,7 @@ from diagc.mlir import ir
 from diagc.runtime.signature import DTYPES
 from diagc.targets.nvptx.tiles.bounds import chunk_bounds
 from diagc.targets.nvptx.tiles.instructions import Code
+from diagc.targets.nvptx.tiles.packing import pack
 from diagc.targets.nvptx.tiles.parts import part_elements
 from diagc.targets.nvptx.tiles.plan import Plan, Staged, trace
 from diagc.targets.nvptx.tiles.reads import Reads, find_reads
@@ -41,7 +42,7 @@ def tile_traffic(
         rare: whether streams with a condition run.
     """
     with plan.kernel.context, ir.Location.unknown():
-        count = _Count(plan, schedule, _all_sizes(plan, sizes), Code(), rare)
+        count = _Count(pack(plan, schedule), schedule, _all_sizes(plan, sizes), Code(), rare)
         return count.shared_stream() if schedule.split else count.whole()
 
 
@@ -49,7 +50,7 @@ def visited_chunks(plan: Plan, schedule: TileSchedule, sizes: Mapping[str, int])
     """Chunks that every kind of block visits, a list for each stream that always runs."""
     streams = [op for op in plan.streams() if not len(op.operands)]
     with plan.kernel.context, ir.Location.unknown():
-        count = _Count(plan, schedule, _all_sizes(plan, sizes), Code(), rare=False)
+        count = _Count(pack(plan, schedule), schedule, _all_sizes(plan, sizes), Code(), rare=False)
         bounds = [[count.chunks(place, op) for place in count.places] for op in streams]
     return [[last - first for first, last in found] for found in bounds]
 

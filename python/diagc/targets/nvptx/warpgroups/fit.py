@@ -6,7 +6,7 @@ from diagc.dialects import diag
 from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 from diagc.runtime.signature import DTYPES
-from diagc.targets.nvptx.tiles.plan import Plan, Product, Staged, stage_of
+from diagc.targets.nvptx.tiles.plan import ONE_ROW, Plan, Product, Staged, stage_of
 from diagc.targets.nvptx.tiles.ranges import is_widened
 from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES
 
@@ -59,6 +59,8 @@ def _reasons(plan: Plan) -> Iterator[tuple[ir.Operation, str]]:
     (stream,) = streams
     if len(stream.operands):
         yield stream, "whether the stream runs depends on its data"
+    if plan.row == ONE_ROW:
+        yield plan.kernel, "there is one row"
     if plan.sum_over_rows is not None:
         yield plan.sum_over_rows, "it sums over rows"
     for product in plan.products.values():

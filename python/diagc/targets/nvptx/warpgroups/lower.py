@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from diagc.dialects import diag
 from diagc.errors import UnsupportedError
@@ -73,7 +74,7 @@ def lower_warpgroups(
         attach_arch(module, arch)
     chosen = schedules[0]
     plan = pack(make_plan(kernel, signature), chosen)
-    launches, maps = _emit(plan, module, signature.symbol, chosen)
+    launches, maps = _emit(plan, module, signature.symbol, chosen, workspace=chosen.split > 0)
     workspaces = (part_workspace(plan, (chosen,)),) if chosen.split else ()
     return GpuModule(module, signature, launches, workspaces, chosen, maps)
 
@@ -84,15 +85,16 @@ def add_warpgroups(kernel: ir.Operation, built: GpuModule, schedule: TileSchedul
     Raises:
         UnsupportedError: warpgroups do not suit the kernel; the reason says why and where.
     """
-    assert built.tiles is not None
-    assert bool(built.tiles.split) == bool(schedule.split), "all launches take the workspace"
+    assert built.tiles is not None, "threads have nothing to do with warpgroups"
     symbol = f"{built.signature.symbol}{BULK}"
     plan = make_plan(kernel, built.signature)
-    launches, maps = _emit(pack(plan, schedule), built.module, symbol, schedule)
-    both = (built.tiles, schedule)
+    parts = [each for each in (built.tiles, schedule) if each.split]
+    launches, maps = _emit(
+        pack(plan, schedule), built.module, symbol, schedule, workspace=bool(parts)
+    )
     return replace(
         built,
-        workspaces=(part_workspace(plan, both),) if schedule.split else (),
+        workspaces=(part_workspace(plan, parts),) if parts else (),
         tiles=schedule,
         tensor_maps=maps,
         bulk_launches=launches,
@@ -101,18 +103,19 @@ def add_warpgroups(kernel: ir.Operation, built: GpuModule, schedule: TileSchedul
 
 
 def _emit(
-    plan: Plan, module: ir.Module, symbol: str, schedule: TileSchedule
+    plan: Plan, module: ir.Module, symbol: str, schedule: TileSchedule, *, workspace: bool
 ) -> tuple[tuple[GpuLaunch, ...], tuple[TensorMap, ...]]:
     check_fit(plan)
     arena = lay_out(plan, schedule, streamed_tiles(plan))
     maps = tuple(_tensor_map(plan, staged, arena) for staged in arena.tiles)
     with plan.kernel.context, plan.kernel.location:
+        function = partial(_Function, module, plan, schedule, arena, workspace)
         if not schedule.split:
-            return (_Function(module, plan, schedule, arena).emit(symbol),), maps
-        part = _Function(module, plan, schedule, arena, is_part=True)
+            return (function().emit(symbol),), maps
         consumers = replace(schedule, producers=0)
-        join = _Join(module, plan, consumers, tiles_arena(plan, consumers), is_join=True)
-        return (part.emit(f"{symbol}{PARTS}"), join.emit(f"{symbol}{JOIN}")), maps
+        join = _Join(module, plan, consumers, tiles_arena(plan, consumers), workspace, is_join=True)
+        parts = function(is_part=True).emit(f"{symbol}{PARTS}")
+        return (parts, join.emit(f"{symbol}{JOIN}")), maps
 
 
 def _tensor_map(plan: Plan, staged: Staged, arena: BulkArena) -> TensorMap:
