@@ -165,7 +165,7 @@ def _is_ordered(op: ir.Operation) -> bool:
 
 
 def _is_bool(value: ir.Value) -> bool:
-    return value.type == ir.IntegerType.get_signless(1)
+    return bool(value.type == ir.IntegerType.get_signless(1))
 
 
 def _number(attr: ir.Attribute) -> float:
