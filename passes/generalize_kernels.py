@@ -24,7 +24,8 @@ Requires: kernels carry schedules; run on the module.
 Declines: kernels without a schedule are left alone. Axes that no argument has keep their size:
 nothing else would tell it; so do their other names, which a relabel gives or takes. So do axes of
 one position that an operand of a contraction lacks (the one query of a decoding step): code for one
-row is other than for many.
+row is other than for many; and, up to the option `packed`, small axes of the grid that an operand
+of every contraction lacks (heads that share keys): a GPU may work on all their positions at once.
 """
 
 from dataclasses import dataclass

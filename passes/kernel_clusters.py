@@ -14,7 +14,14 @@ from diagc.cost import value_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.cloning import used_values
-from diagc.passes.fusion_rules import ClusterAxes, cluster_axes, inner_axes, is_cheap, is_small
+from diagc.passes.fusion_rules import (
+    ClusterAxes,
+    cluster_axes,
+    inner_axes,
+    is_cheap,
+    is_small,
+    is_wide,
+)
 from diagc.passes.library_products import is_library, is_widening
 from diagc.passes.tiled_products import TILED, product_axes
 
@@ -119,7 +126,7 @@ class _Planner:
         first, second = self.home[producer], self.home[consumer]
         if first == second or {producer, consumer} & set(self.copies):
             return
-        if not self._wanted(producer, consumer):
+        if not self._wanted(producer, consumer) or self._halves_vectors(first, second):
             return
         one, two = self.clusters[first], self.clusters[second]
         if one.axes is None or two.axes is None or self._returns(first, second):
@@ -134,6 +141,13 @@ class _Planner:
             return self._follows(producer, consumer)
         both = (producer, consumer)
         return all(self.ops[n].name != "diag.contract" or n in self.small for n in both)
+
+    def _halves_vectors(self, first: int, second: int) -> bool:
+        """Whether only one cluster is in f64, whose vectors the streams of the other would get."""
+        one, two = (self.clusters[name].ops for name in (first, second))
+        wide = [any(is_wide(self.ops[n]) for n in ops) for ops in (one, two)]
+        streams = any(self.ops[n].name == "diag.stream" for n in (*one, *two))
+        return streams and wide[0] != wide[1]
 
     def _has_tiles(self, name: int) -> bool:
         """Whether a cluster has a contraction in tiles."""

@@ -262,7 +262,8 @@ class _Split:
         if op.name == "diag.contract":
             dtype = diag.element_type(op.results[0])
             order = diag.labels(op.results[0])
-            return diag.contract(*operands, rest, dtype=dtype, order=order)
+            lhs, rhs = operands
+            return diag.contract(lhs, rhs, rest, dtype=dtype, order=order)
         return diag.reduce(operands[0], rest, kind) if rest else operands[0]
 
     def _sliced(self, op: ir.Operation) -> ir.Value:

@@ -17,9 +17,9 @@ __all__ = ["COLUMNS", "DEPTH", "ROWS", "TILED", "ProductAxes", "product_axes", "
 TILED = "diag.tiled"
 """Marks a contraction that is computed in tiles."""
 
-ROWS, COLUMNS, DEPTH = 240, 128, 384
+ROWS, COLUMNS, DEPTH = 240, 64, 256
 """Of tiles and pieces in f32: rows are whole register blocks of 6, a panel of 16 columns takes
-24 KiB, the rows' piece 360 KiB. On two cores of a Zen 2 sizes from 96 x 128 x 384 to
+16 KiB, the rows' piece 240 KiB. On two cores of a Zen 2 sizes from 96 x 128 x 384 to
 510 x 64 x 256 were within 8 % of each other."""
 
 NARROWEST = 64

@@ -259,8 +259,8 @@ def _warpgroup_variants(variants: Sequence[Variant]) -> list[Variant]:
 
 _ON_GROUPS = (
     *("softmax-", "causal-", "window-", "softcap-", "logsumexp-", "wide-values-", "grouped-"),
-    *("masked-bf16", "bottom-right-", "l1-", "relu-sum-", "sigmoid-", "spherical-streamed-"),
-    *("spherical-causal-", "tail-"),
+    *("bias-", "masked-", "bottom-right-", "decode-", "l1-", "relu-sum-", "sigmoid-"),
+    *("spherical-", "tail-"),
 )
 
 

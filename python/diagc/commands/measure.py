@@ -10,7 +10,7 @@ from time import perf_counter
 
 import torch
 
-import diagc
+from diagc.api import compile as compile_function
 from diagc.commands.cpu_probes import Probes
 from diagc.compiler import compile_module
 from diagc.context import make_context
@@ -167,8 +167,8 @@ def _bandwidth(probes: Probes, size: int, cores: int) -> float:
 def _product_rates() -> tuple[float, float]:
     """FLOP/s of a product of matrices in torch's library and in our tiles, measured in turns."""
     x, w = torch.randn(_LINEAR_ROWS, _LINEAR_WIDTH), torch.randn(_LINEAR_WIDTH, _LINEAR_WIDTH)
-    ours = diagc.compile(torch.nn.functional.linear, x, w, library="tiled", target="cpu")
-    calls = (torch.nn.functional.linear, ours)
+    ours = compile_function(torch.nn.functional.linear, x, w, library="tiled", target="cpu")
+    calls: tuple[Callable[..., torch.Tensor], ...] = (torch.nn.functional.linear, ours)
     times: list[list[float]] = [[], []]
     for _ in range(_LINEAR_ROUNDS):
         for call, found in zip(calls, times, strict=True):

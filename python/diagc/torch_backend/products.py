@@ -4,7 +4,7 @@ Which of the two is faster was measured on this machine: `diagc targets --measur
 both. Without that, and where gradients are recorded, the library computes them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -13,15 +13,22 @@ from torch import fx
 
 from diagc.cost import find_device
 from diagc.cost.device_catalog import measured_device
+from diagc.frontend.torch.formulas import ALIASES, ARITHMETIC
 from diagc.options import CompileOptions
 from diagc.passes.tiled_products import NARROWEST
 from diagc.torch_backend.options import BackendOptions
 from diagc.torch_backend.regions import Region
+from diagc.torch_backend.stretches import is_number, is_view
 
 __all__ = ["product_regions", "tiles_pay", "with_tiles"]
 
 SMALLEST = 1 << 26
 """FLOPs from which on a call of ours costs little beside the product: some 50 us of it."""
+
+MOST_CALLS = 16
+"""Of a region: a few more than approximations of GELU that models write out."""
+
+_VIEWS = ("view", "reshape", "_unsafe_view", "unsqueeze")
 
 # places of the factors; a bias and its factors stand elsewhere
 _FACTORS = {
@@ -48,12 +55,40 @@ def tiles_pay(options: CompileOptions) -> bool:
 
 
 def product_regions(graph: fx.Graph, options: BackendOptions) -> Iterator[Region]:
-    """Every large product of a linear layer as a region, with its bias."""
+    """Every large product of a linear layer as a region, with its bias and what follows it."""
     if torch.is_grad_enabled() or not tiles_pay(options.compile):
         return
     for node in graph.nodes:
         if _is_large_product(node):
-            yield Region((), (node,), (node,))
+            nodes = _with_maps(node)
+            yield Region((), nodes, nodes[-1:])
+
+
+def _with_maps(product: fx.Node) -> tuple[fx.Node, ...]:
+    """A product and the elementwise calls that read it and nothing else, up to one result."""
+    inside: list[fx.Node] = [product]
+    found: tuple[fx.Node, ...] = (product,)
+    while len(inside) < MOST_CALLS:
+        users = dict.fromkeys(user for node in inside for user in node.users)
+        new = [user for user in users if user not in inside and _is_map(user, inside)]
+        if not new:
+            break
+        inside += new
+        read = [node for node in inside if set(node.users) - set(inside)]
+        if len(read) == 1 and read[0] is inside[-1] and not is_view(read[0]):
+            found = tuple(inside)
+    return found
+
+
+def _is_map(node: fx.Node, inside: Sequence[fx.Node]) -> bool:
+    """Whether a call is elementwise, or a view of all elements in order, of calls in `inside`."""
+    value, first = node.meta.get("val"), inside[0].meta["val"]
+    if node.op != "call_function" or not isinstance(value, torch.Tensor) or not _is_plain(value):
+        return False
+    name = str(node.target).split(".")[1]
+    known = name in ARITHMETIC or name in ALIASES or name in _VIEWS
+    sources = [source for source in node.all_input_nodes if not is_number(source)]
+    return known and value.numel() == first.numel() and all(s in inside for s in sources)
 
 
 def _is_large_product(node: fx.Node) -> bool:

@@ -29,7 +29,7 @@ from diagc.torch_backend.stretches import (
     read,
     size_hints,
 )
-from diagc.torch_backend.units import Unit, linear_places, units, working_places
+from diagc.torch_backend.units import Unit, kept_places, linear_places, units, working_places
 
 __all__ = ["Region", "find_regions"]
 
@@ -69,9 +69,14 @@ def find_regions(stretch: Stretch, options: BackendOptions) -> list[Region]:
             found, linear = units(module), linear_places(module)
             note_reasons(stretch, module, found, options)
             free = _made_of_nothing(stretch, working_places(module))
+            kept = kept_places(module)
     uses = Counter(number for unit in found for number in unit.places)
     taken = [unit for unit in found if _is_wanted(unit, options)]
-    regions = [_region(unit, stretch, uses, linear, free) for unit in taken]
+    # scores that are never computed, say: a rewrite has done away with them, for their readers
+    gone = {node for number, node in enumerate(stretch.nodes) if number not in kept}
+    regions = [
+        _region(unit, stretch, uses, linear, free | gone if unit.mixed else free) for unit in taken
+    ]
     position = {node: i for i, node in enumerate(stretch.nodes)}
     return sorted((r for r in regions if r.results), key=lambda r: position[r.nodes[-1]])
 
@@ -115,7 +120,7 @@ def _region(
     linear: AbstractSet[int],
     free: AbstractSet[fx.Node],
 ) -> Region:
-    """Close a unit's calls under paths between them, and add views and positions that they read.
+    """Close a unit's calls under paths between them, and add the views and `free` calls they read.
 
     A call of which a part is the product of a linear layer (and a kernel adds the bias) stays
     outside. What others read of a call that went into this unit alone is a result of it; a call

@@ -5,7 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+from diagc.compiler import run_pipeline
 from diagc.cost import Device, find_device
+from diagc.dialects import diag
+from diagc.frontend.text import parse
 from diagc.mlir import ir
 from diagc.options import CompileOptions, use
 from diagc.passes.generalize_kernels import kernel_text
@@ -17,6 +20,7 @@ from diagc.targets.nvptx.tiles.decoration import tile_decoration
 from diagc.targets.nvptx.tiles.plan import make_plan
 from diagc.targets.nvptx.tiles.ranking import RankedTile, rank_tiles
 from diagc.targets.nvptx.tiles.schedule import TileSchedule, candidates
+from diagc.targets.nvptx.tuning import TileChoices
 from diagc.testing.tile_kernels import kernels_of
 
 ATTENTION = """axis h, q, x, d = WIDTH
@@ -203,3 +207,17 @@ def test_parts_count_what_they_leave() -> None:
     cut = tile_decoration(plan, TileSchedule(warps=1, split=512), sizes)
     # the sums of 16 rows and 128 columns, the largest score and the sum of a row, in each thread
     assert (cut.parts, cut.states) == (8, 4 * 32 * (2 * 32 + 2 + 2))
+
+
+def test_what_was_measured_is_stored_whole() -> None:
+    with use(CompileOptions(library="none", target="nvptx:sm_90a")) as options:
+        module = parse(attention().replace("axis h, q, x,", "axis h = 4, q = 512, x = 512,"))
+        run_pipeline(module, options, "kernels")
+        (kernel,) = (op for op in diag.functions(module) if diag.is_kernel(op))
+        choices = TileChoices(find_device("h200"))
+        found = choices.candidates(kernel)
+        assert all(choices.load(kernel, choices.dump(each)) == each for each in found[:3])
+        with pytest.raises(ValueError, match="cannot have"):
+            choices.load(kernel, choices.dump((replace(found[0][0], warps=16),)))
+        choices.put(kernel, found[1])
+        assert tuple(tile_schedules(kernel, parse_arch("sm_90a"))) == found[1]

@@ -383,3 +383,27 @@ def test_an_element_of_a_softmax_that_a_label_picks_streams() -> None:
         assert got.states
         assert got.outside == ("diagc.check_labels.default",)
         assert got.error < 2e-6
+
+
+DISTANCES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "squared": lambda q, k: ((q[..., :, None, :] - k[..., None, :, :]) ** 2).sum(-1),
+    "absolute": lambda q, k: (q.unsqueeze(-2) - k.unsqueeze(-3)).abs().sum(-1),
+    "largest": lambda q, k: (q.unsqueeze(-2) - k.unsqueeze(-3)).abs().amax(-1),
+}
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_attention_by_distances_streams_as_that_by_products(distance: str) -> None:
+    def function(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return (-DISTANCES[distance](q, k) * 0.25).softmax(-1) @ v
+
+    got = found(function, *operands()[:3])
+    assert (got.kernels, got.outside) == (1, ())
+    assert got.states
+    assert got.error < 2e-6
+
+
+def test_norms_of_keys_alone_are_no_scores_of_pairs() -> None:
+    got = found(lambda q, k, v: (-k.square().sum(-1)).softmax(-1)[:, None] @ v, *operands()[:3])
+    assert not got.states, "one score a key is stored: a short row is no reason for a stream"
+    assert got.error < 2e-6

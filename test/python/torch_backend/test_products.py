@@ -87,6 +87,29 @@ def test_small_and_other_products_stay(inputs: list[Tensor], tmp_path: Path) -> 
         assert _regions(inputs, device=_device(tmp_path, 120e9)) == 0
 
 
+def gated(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    """GELU as models write it out; then a product of two layers, which are read by both."""
+    h = F.linear(x, w, b).unsqueeze(0)
+    h = 0.5 * h * (1.0 + torch.tanh(0.8 * (h + 0.044715 * torch.pow(h, 3.0))))
+    g = F.linear(x, w)
+    return h * torch.sigmoid(g) + g.sum(-1, keepdim=True)
+
+
+def test_what_follows_a_product_is_in_its_region(tmp_path: Path) -> None:
+    inputs = _inputs()
+    with torch.no_grad():
+        options = {"take": "streams", "device": _device(tmp_path, 120e9)}
+        report = diagc.explain(gated, *inputs, options=options)
+        first, second = (region for graph in report.graphs for region in graph.regions)
+        found = torch.compile(gated, backend="diagc", options={"rest": "eager", **options})(*inputs)
+    assert [call.split()[0] for call in first.calls].count("tanh") == 1
+    assert len(first.compiled.kernels) == len(second.compiled.kernels) == 1
+    assert [call.split()[0] for call in second.calls] == ["linear"]
+    torch.testing.assert_close(
+        found.double(), gated(*(x.double() for x in inputs)), atol=1e-3, rtol=1e-5
+    )
+
+
 def test_layers_that_are_trained_stay(tmp_path: Path) -> None:
     x, w, b = _inputs()
     assert _regions([x, w.requires_grad_(), b], device=_device(tmp_path, 120e9)) == 0

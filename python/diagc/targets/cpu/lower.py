@@ -9,7 +9,7 @@ from diagc.runtime.cpu_features import CpuFeatures
 from diagc.runtime.signature import KernelSignature, Wire
 from diagc.targets.cpu.abi import TaskContext, build_entry
 from diagc.targets.cpu.code import Code, Index
-from diagc.targets.cpu.frame import Frame
+from diagc.targets.cpu.frame import Frame, Span
 from diagc.targets.cpu.packing import copy
 from diagc.targets.cpu.places import Constant, Form, Memory
 from diagc.targets.cpu.schedule import CpuSchedule, read_schedule
@@ -90,12 +90,15 @@ def _emit(code: Code, kernel: ir.Operation, schedule: CpuSchedule, context: Task
 
     def emit(digits: Sequence[ir.Value]) -> None:
         grid, spans = positions.grid(digits), positions.spans(digits)
-        frame = Frame(code, grid, static, sizes, spans, padded)
-        task = Task(frame, schedule, dict(places), wires[count:])
+
+        def task(spans: dict[str, Span]) -> Task:
+            frame = Frame(code, grid, static, sizes, spans, padded)
+            return Task(frame, schedule, dict(places), wires[count:])
+
         if schedule.tiles:
-            emit_tile(task, kernel)
+            emit_tile(code, kernel, spans, task)
         else:
-            task.emit(kernel)
+            task(spans).emit(kernel)
 
     if schedule.serial:
         grid = positions.grid(positions.grid_digits(context.task))

@@ -26,6 +26,9 @@ _MANY_ROWS = 4 * UNKNOWN_SIZE
 _LENGTHS = (UNKNOWN_SIZE, 16 * UNKNOWN_SIZE)
 """What open axes of the grid, rows, and streamed axes of kernels with few rows are taken for."""
 
+_ALIKE = 1.02
+"""Times that differ by less than this are as good as equal."""
+
 _MOST_STAGED = 8
 """Of the best schedules with few stages, more stages are tried."""
 
@@ -67,7 +70,22 @@ def rank_tiles(
         for each in best:
             alike = shapes[replace(each, stages=0, blocks_per_sm=0, split=0)]
             found += [judge.judge(replace(other, split=each.split)) for other in alike[1:]]
-    return [judged.ranked for judged in sorted(found)]
+    return [judged.ranked for judged in _longer_chunks_first(sorted(found), len(cases.sizes))]
+
+
+def _longer_chunks_first(found: list["_Judged"], cases: int) -> list["_Judged"]:
+    """Of schedules on warpgroups that are about as fast as the best, longer chunks come first.
+
+    What a chunk costs besides (waits, branches, sums that are scaled again) hides in part behind
+    products, in part it does not, and the end of an assumed size decides about a percent.
+    """
+    limit = found[0].cost + cases * log(_ALIKE)
+    alike = [each for each in found if each.cost <= limit]
+    bulk = [each for each in alike if each.ranked.schedule.producers]
+    if alike[0] not in bulk:
+        return found
+    first = sorted(bulk, key=lambda each: -each.ranked.schedule.chunk)
+    return [*first, *(each for each in found if each not in bulk)]
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,12 @@ _PRODUCERS = 4
 _NARROW_PANELS = (32, 64)  # bytes of a line
 
 # positions of a chunk and stages, the best first
-_SHAPES = ((128, 2), (112, 2), (96, 2), (64, 3), (64, 2), (32, 3))
+_SHAPES = ((128, 2), (112, 2), (96, 2), (64, 3), (64, 2))
 # few rows wait for memory: short chunks, so that two blocks have room
-_FEW_ROWS = ((64, 3), (64, 2), (32, 3))
+_FEW_ROWS = ((64, 3), (64, 2))
+# where chunks of 64 may spill
+_SHORT = (32, 3)
+_TIGHT = 200
 # of sums and words; ptxas 13 did not spill at 204 (d = 128, chunks of 112), at 224 it did
 _MOST_REGISTERS = 215
 _BLOCK_RESERVE = 1024  # bytes of shared memory that every block takes besides its own
@@ -47,7 +50,8 @@ def warpgroup_schedules(plan: Plan, arch: GpuArch) -> Iterator[TileSchedule]:
         return
     check_fit(plan)
     warps, packed = _rows(plan)
-    for chunk, stages in _SHAPES if warps > 4 else _FEW_ROWS:
+    shapes = _SHAPES if warps > 4 else _FEW_ROWS
+    for chunk, stages in (*shapes, _SHORT) if _registers(plan, 64) > _TIGHT else shapes:
         schedule = TileSchedule(
             row_blocks=1,
             warps=warps,
