@@ -203,7 +203,8 @@ def _stream_axes(stream: ir.Operation) -> OpAxes:
     given = list(stream.results)[: len(stream.results) - len(emitted)]
     woven = _shared(diag.labels(result) for result in given)
     inner = [o for o in _body_ops(stream) if o.name == "diag.contract" and o not in emitted]
-    woven = tuple(label for label in woven if not _multiplies(label, inner, stream))
+    split = {label for op in emitted for label in diag.strings(op.attributes["over"])}
+    woven = tuple(x for x in woven if x in split or not _multiplies(x, inner, stream))
     woven = _without_features(woven, stream)
     sums = ("diag.contract", "diag.reduce")
     nested = [op for op in array_ops(stream) if op.name in sums and op not in emitted]

@@ -117,6 +117,16 @@ def test_grouped_heads_of_fixed_sizes_store_no_scores() -> None:
     assert emit(compiled.source_ir, "streams", again).count('"diag.stream"') == 3
 
 
+@pytest.mark.parametrize("length", [40, 64])
+def test_a_sum_over_a_short_axis_of_tasks_splits_it(
+    length: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would stay inside the tasks to repeat no product, but then nothing could add up tiles."""
+    tensors = [torch.randn(8, 4, length, 16, requires_grad=True) for _ in range(3)]
+    check(diagc.compile(spherical, *tensors), spherical, tensors)
+    assert not caplog.messages
+
+
 def test_a_changed_input_is_noticed() -> None:
     tensors = draw()
     compiled = diagc.compile(softmax, *tensors)
