@@ -102,9 +102,9 @@ def part_workspace(plan: Plan, schedules: Sequence[TileSchedule]) -> Workspace:
     """Room for the states of all parts, whichever of some schedules is launched."""
     split = min(schedule.split for schedule in schedules)
     elements = max(part_elements(plan, x.warps, x.row_blocks) for x in schedules)
-    rows = min(schedule.row_extent for schedule in schedules)
+    smallest = min(schedules, key=lambda schedule: schedule.row_extent)
     (axis,) = plan.streamed
-    return Workspace("f32", ((axis, split), (plan.row, rows), *reversed(plan.grid), elements))
+    return Workspace("f32", ((axis, split), *_blocks(plan, smallest), elements))
 
 
 def _blocks(plan: Plan, schedule: TileSchedule) -> tuple[Factor, ...]:
