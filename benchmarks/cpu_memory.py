@@ -6,6 +6,7 @@ outputs. One head's scores alone would be 1 GiB in f32. The limit is 64 MB.
 
 import argparse
 import sys
+from functools import partial
 
 import torch
 from cpu_attention import absolute, causal, softmax, spherical
@@ -27,7 +28,7 @@ def main() -> int:
     for function in (softmax, causal, absolute, spherical):
         compiled = diagc.compile(function, q, k, v)
         with torch.no_grad():
-            peak, output = peak_of(lambda compiled=compiled: compiled(q, k, v))
+            peak, output = peak_of(partial(compiled, q, k, v))
         grown[function.__name__] = peak - output
         print(f"{function.__name__:12} grows by {peak - output:6.1f} MB over the output")
     results = {"heads": HEADS, "length": LENGTH, "width": WIDTH, "grown_mb": grown}

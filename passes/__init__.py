@@ -17,6 +17,7 @@ __all__ = ["PASSES", "TARGET_PASSES", "find_pass", "is_pass", "pass_names", "reg
 PASSES = (
     "canonicalize-diag",
     "expand-normalizers",
+    "split-pads",
     "save-statistics",
     "differentiate",
     "balance-exponentials",

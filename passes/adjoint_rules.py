@@ -7,7 +7,7 @@ A rule gives pairs of an operand and a part of its cotangent, for the operands a
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from diagc.algebra.dataflow import reduced_axes
+from diagc.algebra.dataflow import defining_op, inputs, reduced_axes
 from diagc.algebra.expressions import Expr, equal, select, symbol
 from diagc.algebra.maps import map_expr, statistic_type
 from diagc.dialects import diag
@@ -15,6 +15,7 @@ from diagc.mlir import ir
 from diagc.passes.adjoint_maps import differentiate_map
 from diagc.passes.adjoint_views import VIEW_ADJOINTS
 from diagc.passes.cotangents import Parts, Values, axes_like, summed
+from diagc.passes.library_products import LIBRARY
 
 __all__ = ["RULES"]
 
@@ -56,10 +57,28 @@ def _sum(_op: ir.Operation, cotangent: ir.Value) -> ir.Value:
 
 def _extremum(op: ir.Operation, cotangent: ir.Value) -> ir.Value:
     """All elements that are the extremum get the same share, as with `torch.amax`."""
+    _store_products(op.operands[0])
     wires = {"x": op.operands[0], "m": op.results[0], "d": cotangent}
     hit = equal(symbol("x"), symbol("m"))
     wires["n"] = _counted(op, hit, wires)
     return _elements(op, select(hit, symbol("d") / symbol("n"), 0.0), wires)
+
+
+def _store_products(value: ir.Value) -> None:
+    """Leave products that make a wire to the library, which stores them.
+
+    Kernels that compute them again may round otherwise; then no element would be the extremum.
+    """
+    stack, seen = [value], set()
+    while stack:
+        producer = defining_op(stack.pop())
+        if producer is None or producer in seen:
+            continue
+        seen.add(producer)
+        if producer.name == "diag.contract":
+            producer.attributes[LIBRARY] = ir.UnitAttr.get()
+        elif producer.name in ("diag.map", "diag.relabel", "diag.reindex", "diag.pad"):
+            stack.extend(inputs(producer))
 
 
 def _multiplied(op: ir.Operation, cotangent: ir.Value) -> ir.Value:

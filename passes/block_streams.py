@@ -79,7 +79,9 @@ def _body(stream: ir.Operation, region: int) -> list[ir.Operation]:
 
 def _is_blocked(stream: ir.Operation) -> bool:
     ops = _body(stream, _BODY)
-    if len(stream.operands) or any(op.name == "diag.stream" for op in ops):
+    if len(stream.operands) or stream.opview.emitted:
+        return False
+    if any(op.name == "diag.stream" for op in ops):
         return False
     return bool(_library_products(stream))
 

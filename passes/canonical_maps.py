@@ -15,6 +15,7 @@ from diagc.mlir import arith, ir
 from diagc.passes.canonical_selections import distribute_not, move_number_last, widen_selected
 from diagc.passes.cloning import Mapping, clone
 from diagc.passes.kernel_axes import is_index_map
+from diagc.passes.position_forms import Linear, mask_conditions
 
 __all__ = ["MAP_PATTERNS", "sink_constants"]
 
@@ -198,6 +199,31 @@ def _with_mask(op: ir.Operation, condition: ir.Value, body: list[ir.Operation]) 
     return diag.map_([mask], masked, result=dims, dtype=dtype, loc=op.location)
 
 
+def decided_mask(op: ir.Operation) -> ir.Value | None:
+    """A condition of positions that holds nowhere, or everywhere, is a constant."""
+    found = mask_conditions(op)
+    if found is None:
+        return None
+    sizes = dict(size for e in _elements(op) for size in diag.dims(e.operands[0]).items())
+    ranges = [_range(form, sizes) for form in found.forms]
+    never = any(high is not None and high < 0 for _, high in ranges)
+    always = found.exact and all(low is not None and low >= 0 for low, _ in ranges)
+    if not never and not always:
+        return None
+    i1 = ir.IntegerType.get_signless(1)
+    result = diag.dims(op.results[0])
+    return diag.map_([], lambda: arith.constant(i1, always), result=result, dtype=i1)
+
+
+def _range(form: Linear, sizes: dict[str, int]) -> tuple[int | None, int | None]:
+    """The least and the largest value of a form, None where a size is open."""
+    ends = [(factor, sizes.get(label, diag.DYNAMIC)) for label, factor in form.factors]
+    if any(size == diag.DYNAMIC for _, size in ends):
+        return None, None
+    far = [factor * (size - 1) for factor, size in ends]
+    return form.constant + sum(min(0, x) for x in far), form.constant + sum(max(0, x) for x in far)
+
+
 def chunk_of_mask(op: ir.Operation) -> ir.Value | None:
     """The chunk of a map of positions is that map of chunks: no mask is stored."""
     source = _defining(op.operands[0])
@@ -279,6 +305,24 @@ def contract_product(op: ir.Operation) -> ir.Value | None:
     return diag.contract(left, right, over, dtype=type_, order=order, loc=op.location)
 
 
+def sum_of_products(op: ir.Operation) -> ir.Value | None:
+    """A contraction of two maps over the same axes is the sum of a map.
+
+    It has no work for a matrix product, and a map may be simplified and streamed with its sum.
+    """
+    sources = [_defining(value) for value in op.operands]
+    if not all(source is not None and source.name == "diag.map" for source in sources):
+        return None
+    wires = [*op.operands, op.results[0]]
+    alike = len({str(diag.element_type(wire)) for wire in wires}) == 1
+    wide = str(diag.element_type(op.results[0])) in ("f32", "f64")
+    if not alike or not wide or len({frozenset(diag.labels(v)) for v in op.operands}) != 1:
+        return None
+    product = diag.map_(list(op.operands), arith.mulf, loc=op.location)
+    found = diag.reduce(product, diag.strings(op.attributes["over"]), "add", loc=op.location)
+    return found if found.type == op.results[0].type else None
+
+
 def _two_factors(term: Expr, terms: WireTerms, axes: Sequence[str]) -> tuple[Expr, Expr] | None:
     """A product as two factors, each without some of `axes`; all that fits goes to the first."""
     factors = list(_factors_of(term))
@@ -310,10 +354,11 @@ def _multiplied(factors: list[Expr]) -> Expr:
 MAP_PATTERNS: dict[str, tuple[Pattern, ...]] = {
     "diag.chunk": (chunk_of_mask,),
     "diag.map": (
-        *(inline_literals, drop_identity_map, fuse_maps, separate_mask),
+        *(inline_literals, drop_identity_map, fuse_maps, separate_mask, decided_mask),
         *(distribute_not, move_number_last, widen_selected, simplify_body),
     ),
     "diag.reduce": (contract_product,),
+    "diag.contract": (sum_of_products,),
 }
 
 

@@ -66,16 +66,24 @@ def _opposite(mask: ir.Value) -> ir.Value:
     type_ = diag.element_type(mask)
     with source.location:
         made = diag.map_([], compute, result=diag.dims(mask), dtype=type_, loc=source.location)
-    return _marked(made, source)
+    return _finished(made, source)
 
 
-def _marked(made: ir.Value, source: ir.Operation) -> ir.Value:
-    """What takes an op's place has its attributes; what its body does not need is erased."""
-    for inner in reversed(_body(made.owner.operation)):
+def _finished(made: ir.Value, source: ir.Operation) -> ir.Value:
+    """What takes an op's place has its attributes, and a body in the order of `sink_constants`.
+
+    What the body does not need is erased; its constants stand in front, the last used one first.
+    """
+    op = made.owner.operation
+    for inner in reversed(_body(op)):
         if inner.name != "diag.yield" and not any(True for _ in inner.results[0].uses):
             inner.erase()
+    for value in dict.fromkeys(operand for inner in _body(op) for operand in inner.operands):
+        number = _defining(value)
+        if number is not None and number.name == "arith.constant" and number.parent == op:
+            number.move_before(_body(op)[0])
     for name in source.attributes:
-        made.owner.operation.attributes[name] = source.attributes[name]
+        op.attributes[name] = source.attributes[name]
     return made
 
 
@@ -184,7 +192,7 @@ def _rebuilt(op: ir.Operation, change: Change, *wires: ir.Value) -> ir.Value:
     sizes, dtype = diag.dims(op.results[0]), diag.element_type(op.results[0])
     all_wires = [*(inner.operands[0] for inner in read), *wires]
     made = diag.map_(all_wires, body, result=sizes, dtype=dtype, loc=op.location)
-    return _marked(made, op)
+    return _finished(made, op)
 
 
 def _body(op: ir.Operation) -> list[ir.Operation]:

@@ -3,7 +3,7 @@
 from math import prod
 
 from diagc.algebra.networks import Network, Order
-from diagc.cost import UNKNOWN_SIZE, Device, cpu_device, step_seconds
+from diagc.cost import UNKNOWN_SIZE, Device, deciding_device, step_seconds
 from diagc.dialects import diag
 from diagc.passes.chain_search import Chain, Root
 
@@ -22,7 +22,7 @@ def saves_time(chain: Chain) -> bool:
     The old order is taken at its best, as one stream that stores no wire between its operations;
     the new one stores every product. So a matrix that grows when it is summed first counts.
     """
-    device = cpu_device()
+    device = deciding_device()
     return _old_seconds(chain, device) >= GAIN * sum(
         _new_seconds(root, device) for root in chain.roots
     )

@@ -6,7 +6,7 @@ all producers that nobody else reads, and one contraction with all its consumers
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from diagc.algebra.dataflow import defining_op, reduced_axes
 from diagc.algebra.graph import Graph
@@ -28,6 +28,7 @@ __all__ = [
     "MaskedChain",
     "Root",
     "chain_above",
+    "chain_beside",
     "chains_below",
     "degree",
     "is_sum",
@@ -104,6 +105,20 @@ def chain_above(graph: Graph, root: ir.Operation) -> Chain | None:
             break
         through.discard(min(through, key=graph.position.__getitem__))
     return _chain([root], through)
+
+
+def chain_beside(graph: Graph, root: ir.Operation) -> Chain | None:
+    """The chain of one root with a contraction that it reads, which others read and so stays.
+
+    What it costs as it is, is the root alone.
+    """
+    shared = [
+        op
+        for op in map(defining_op, root.operands)
+        if op is not None and op.name == "diag.contract" and len(graph.users(op.results[0])) > 1
+    ]
+    chain = _chain([root], {shared[0]}) if len(shared) == 1 else None
+    return None if chain is None else replace(chain, before=float(op_flops(root)))
 
 
 def chains_below(graph: Graph, contraction: ir.Operation) -> list[Chain]:

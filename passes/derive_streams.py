@@ -43,7 +43,9 @@ from diagc.algebra.graph import Graph
 from diagc.algebra.streams import Derivation
 from diagc.dialects import diag
 from diagc.mlir import ir
+from diagc.passes.absorption import GRADIENT
 from diagc.passes.base import Pass
+from diagc.passes.emissions import emissions
 from diagc.passes.nonpositive import mark_nonpositive
 from diagc.passes.remarks import counted, declined, done
 from diagc.passes.replacing import replace_ops, unneeded
@@ -60,14 +62,32 @@ class DeriveStreamsPass(Pass):
     name: ClassVar[str] = "derive-streams"
     limit: int = 4096
     axes: tuple[str, ...] = ()
+    emits: int = 0
+    """Tasks from which on a stream gives products of its chunks; 0: never, the target cannot."""
 
     def run(self, op: ir.Operation) -> None:
         """Stream every axis of every block of the function (`axes` restricts them)."""
         for block in op.regions[0].blocks:
             graph = Graph(block)
             mark_nonpositive(graph)
+            if self.emits and GRADIENT in op.attributes:
+                for axis in self.axes or axes_by_state(graph):
+                    graph = _stream_with_emissions(op, graph, axis, self.limit, self.emits)
             for axis in self.axes or axes_by_state(graph):
                 graph = _stream_axis(op, graph, axis, self.limit)
+
+
+def _stream_with_emissions(
+    function: ir.Operation, graph: Graph, axis: str, limit: int, tasks: int
+) -> Graph:
+    """Stream `axis` where the stream also gives products that another one would compute."""
+    for group in groups(graph, axis, limit, []):
+        derived = derivation(graph, axis, group.reductions, [])
+        emitted = [] if derived is None else emissions(graph, derived, tasks)
+        if derived is not None and emitted:
+            graph = _replace(function, graph, derived, emitted)
+            break  # the ops of other groups may have other hashes; they come in the usual pass
+    return graph
 
 
 def _stream_axis(function: ir.Operation, graph: Graph, axis: str, limit: int) -> Graph:
@@ -89,11 +109,16 @@ def _stream_axis(function: ir.Operation, graph: Graph, axis: str, limit: int) ->
 # ---- rewriting ----------------------------------------------------------------------------------
 
 
-def _replace(function: ir.Operation, graph: Graph, derived: Derivation) -> Graph:
+def _replace(
+    function: ir.Operation,
+    graph: Graph,
+    derived: Derivation,
+    emitted: Sequence[ir.Operation] = (),
+) -> Graph:
     """Put the stream in the place of the ops that it computes; gives the new graph."""
     reductions = [state.op for state in derived.states]
     tail = _tail(graph, derived)
-    gone = unneeded(graph, [*reductions, *tail], derived.body)
+    gone = unneeded(graph, [*reductions, *tail, *emitted], derived.body)
     results = [
         result
         for op in graph.in_order([*reductions, *tail])
@@ -102,27 +127,32 @@ def _replace(function: ir.Operation, graph: Graph, derived: Derivation) -> Graph
     ]
     if not results:  # dead ops: canonicalize-diag erases them
         return graph
-    if len(results) > MAX_RESULTS:
-        text = f'axis "{derived.axis}" is not streamed: it would give {len(results)} results'
+    count = len(results) + len(emitted)
+    if count > MAX_RESULTS:
+        text = f'axis "{derived.axis}" is not streamed: it would give {count} results'
         text = f"{text}, at most {MAX_RESULTS} are possible"
         declined(function, reductions[-1], text, stays=False)
         return graph
     needed = _needed(graph, tail, results)
-    done(reductions[-1], _told(derived))
+    done(reductions[-1], _told(derived, len(emitted)))
+    given = [*results, *(op.results[0] for op in emitted)]
+    places = [graph.position[op] for op in (*reductions, *emitted)]
+    ops = [graph.ops[place] for place in sorted(places)]
 
     def build() -> Sequence[ir.Value]:
-        return list(build_stream(derived, graph, needed, results).results)
+        return list(build_stream(derived, graph, needed, results, emitted=emitted).results)
 
-    return replace_ops(graph, reductions, gone, results, build)
+    return replace_ops(graph, ops, gone, given, build)
 
 
-def _told(derived: Derivation) -> str:
+def _told(derived: Derivation, emitted: int = 0) -> str:
     """What a stream computes in one pass, for people."""
     feeding = len([op for op in derived.body if op.name in ("diag.map", "diag.contract")])
     states = counted(len(derived.states), "reduction")
+    more = f"; it gives {counted(emitted, 'product')} of each chunk" if emitted else ""
     return (
         f'one pass over axis "{derived.axis}" computes {states} and {counted(feeding, "op")} '
-        "that feed them, chunk by chunk: no wire with that axis is stored between them"
+        f"that feed them, chunk by chunk: no wire with that axis is stored between them{more}"
     )
 
 

@@ -1,9 +1,9 @@
 """Analysis: whether positions that a mask excludes leave a stream as it is; changes nothing.
 
 The body is evaluated at one excluded position, over constants and "anything". Every reduction along
-the streamed axis must then get its identity: `select(keep, s, -inf)` through max, or through exp
-and a sum, does; adding a large negative number does not, because a row whose positions are all
-excluded would come out different.
+the streamed axis must then get its identity, a product that is given of the chunk 0: `select(keep,
+s, -inf)` through max, or through exp and a sum, does; adding a large negative number does not,
+because a row whose positions are all excluded would come out different.
 
 An excluded position counts as absent, so `0 * v` is 0 there whatever v holds, and `-inf - m` is
 -inf for every m.
@@ -29,10 +29,13 @@ def excludes(stream: ir.Operation, mask: ir.Operation) -> bool:
     labels = set(diag.labels(mask.results[0]))
     known: dict[ir.Value, Known] = {mask.results[0]: False}
     ops = [op.operation for op in stream.regions[1].blocks[0].operations]
+    emitted = diag.emitted_ops(stream)
     try:
         for op in ops:
             if len(op.results) and op != mask:
                 value = _evaluate(op, known, axis)
+                if op in emitted and not _is_zero(value):
+                    return False
                 holds = labels <= set(diag.labels(op.results[0]))
                 known[op.results[0]] = value if holds else None
     except _ChangedError:

@@ -42,7 +42,7 @@ from diagc.passes.outlining import outline_kernels
 
 __all__ = ["FormKernelsPass", "form_kernels"]
 
-LIBRARY = ("auto", "none")
+LIBRARY = ("auto", "none", "tiled")
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class FormKernelsPass(Pass):
     name: ClassVar[str] = "form-kernels"
     anchor: ClassVar[str] = "builtin.module"
     library: str = "auto"
-    """Who computes lone contractions: the library, or (`none`) kernels."""
+    """Who computes lone contractions: the library, kernels (`none`), or kernels where these make
+    large tiles, together with the maps behind (`tiled`)."""
     single: bool = False
     """One kernel for every op, to find out which one goes wrong."""
 

@@ -17,7 +17,7 @@ from diagc.passes.kernel_axes import (
     row_operand,
 )
 
-__all__ = ["ClusterAxes", "cluster_axes", "inner_axes", "is_cheap", "is_small"]
+__all__ = ["ClusterAxes", "cluster_axes", "inner_axes", "is_cheap", "is_small", "is_wide"]
 
 LARGEST_LANE_STATE = 1024
 """Elements that one lane may keep of a wire: 256 KiB for 64 lanes in f32."""
@@ -129,6 +129,14 @@ def inner_axes(value: ir.Value, consumer: ir.Operation) -> set[str]:
     missing = {label for label in labels if label not in diag.labels(value)}
     suffix = set(labels[len(labels) - len(missing) :])
     return missing if missing == suffix else set()
+
+
+def is_wide(op: ir.Operation) -> bool:
+    """Whether an op reads, computes or gives numbers of 64 bits: then so does all of its kernel."""
+    ops = array_ops(op)
+    values = [value for nested in ops for value in (*used_values(nested), *nested.results)]
+    types = (diag.element_type(value) for value in values if diag.is_wire(value.type))
+    return any(isinstance(type_, ir.F64Type) for type_ in types)
 
 
 def is_small(op: ir.Operation) -> bool:

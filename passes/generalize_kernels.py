@@ -150,14 +150,16 @@ def _canonical_names(
     arguments = diag.join_dims(diag.dims(v) for v in diag.function_body(kernel).arguments)
     axes = analyze_kernel(kernel)
     sizes = diag.join_dims((arguments, dict(axes.sizes)))
-    wanted = dict.fromkeys((*schedule.grid, schedule.lanes, *axes.streamed))
+    cut = tuple(axis for axis, _ in (*schedule.tiles, *schedule.chunk))
+    walked = tuple(dict.fromkeys((*axes.streamed, *(cut if schedule.tiles else ()))))
+    wanted = dict.fromkeys((*schedule.grid, schedule.lanes, *walked))
     single = {x for each in axes.contractions for x in each.broadcast if sizes[x] == 1}
     kept = single | (_shared(axes, packed) & set(schedule.grid))
     opened = _opened(kernel, {x for x in wanted if x in arguments} - kept, sizes)
     names = {x: f"g{i}" for i, x in enumerate(x for x in schedule.grid if x in opened)}
     if schedule.lanes in opened:
         names[schedule.lanes] = "l"
-    for label in axes.streamed:
+    for label in walked:
         if label in opened:
             names.setdefault(label, _unused("s", names))
     for label, size in sizes.items():

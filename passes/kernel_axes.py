@@ -199,11 +199,14 @@ def _contract_woven(op: ir.Operation) -> tuple[str, ...]:
 
 def _stream_axes(stream: ir.Operation) -> OpAxes:
     axis = ir.StringAttr(stream.attributes["axis"]).value
-    woven = _shared(diag.labels(result) for result in stream.results)
-    inner = [op for op in _body_ops(stream) if op.name == "diag.contract"]
+    emitted = diag.emitted_ops(stream)  # tiles of an axis that they sum are added up
+    given = list(stream.results)[: len(stream.results) - len(emitted)]
+    woven = _shared(diag.labels(result) for result in given)
+    inner = [o for o in _body_ops(stream) if o.name == "diag.contract" and o not in emitted]
     woven = tuple(label for label in woven if not _multiplies(label, inner, stream))
     woven = _without_features(woven, stream)
-    nested = [op for op in array_ops(stream) if op.name in ("diag.contract", "diag.reduce")]
+    sums = ("diag.contract", "diag.reduce")
+    nested = [op for op in array_ops(stream) if op.name in sums and op not in emitted]
     over = [label for op in nested for label in diag.strings(op.attributes["over"])]
     streams = [op for op in array_ops(stream) if op.name == "diag.stream"]
     streamed = [ir.StringAttr(op.attributes["axis"]).value for op in streams]
@@ -290,7 +293,8 @@ def analyze_ops(ops: Iterable[ir.Operation], results: Iterable[ir.Value]) -> Ker
     outputs = tuple(diag.labels(value) for value in results)
     # one label may be summed by one op and be free in another (heads of size e in Q . K and in V)
     summed = {label for axes in found for label in (*axes.reduced, *axes.streamed)}
-    shared = _shared([*outputs, *(axes.woven for axes in found)])
+    whole = [diag.labels(value) for value in results if not diag.is_emitted(value)]
+    shared = _shared([*whole, *(axes.woven for axes in found)])
     common = tuple(label for label in shared if label not in summed)
     produced = [value for op in ops if op.name not in LEAVES for value in op.results]
     streamed = tuple(dict.fromkeys(s for axes in found for s in axes.streamed))

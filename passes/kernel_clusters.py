@@ -14,8 +14,16 @@ from diagc.cost import value_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.cloning import used_values
-from diagc.passes.fusion_rules import ClusterAxes, cluster_axes, inner_axes, is_cheap, is_small
+from diagc.passes.fusion_rules import (
+    ClusterAxes,
+    cluster_axes,
+    inner_axes,
+    is_cheap,
+    is_small,
+    is_wide,
+)
 from diagc.passes.library_products import is_library, is_widening
+from diagc.passes.tiled_products import TILED, product_axes
 
 __all__ = ["ClusterOptions", "KernelPlan", "plan_kernels"]
 
@@ -24,7 +32,10 @@ KERNEL_OPS = ("diag.map", "diag.reduce", "diag.stream")
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """What may be fused: `library` "none" makes kernels of lone contractions too."""
+    """What may be fused.
+
+    `library` "none" makes kernels of lone contractions too, "tiled" of those that tiles serve well.
+    """
 
     library: str = "auto"
     single: bool = False
@@ -60,13 +71,15 @@ class _Planner:
     """Merges clusters over the ops of one block; ops are known by their place in `ops`.
 
     `small` are the contractions that may share a kernel with other ops, `returned` are the ops
-    whose results the terminator reads.
+    whose results the terminator reads, `tiled` contractions that only share one with maps of their
+    result.
     """
 
     ops: list[ir.Operation]
     options: ClusterOptions
     small: frozenset[int]
     returned: frozenset[int]
+    tiled: frozenset[int] = frozenset()
     producers: list[list[tuple[int, ir.Value]]] = field(default_factory=list)
     users: list[set[int]] = field(default_factory=list)
     clusters: dict[int, _Cluster] = field(default_factory=dict)
@@ -97,7 +110,7 @@ class _Planner:
         op = self.ops[number]
         if op.name != "diag.contract":
             return op.name in KERNEL_OPS
-        return self.options.library == "none" or number in self.small
+        return self.options.library == "none" or number in self.small | self.tiled
 
     # ---- merging -------------------------------------------------------------------------------
 
@@ -113,7 +126,7 @@ class _Planner:
         first, second = self.home[producer], self.home[consumer]
         if first == second or {producer, consumer} & set(self.copies):
             return
-        if not self._wanted(producer, consumer):
+        if not self._wanted(producer, consumer) or self._halves_vectors(first, second):
             return
         one, two = self.clusters[first], self.clusters[second]
         if one.axes is None or two.axes is None or self._returns(first, second):
@@ -122,9 +135,32 @@ class _Planner:
         if joined is not None:
             self._merge(first, second, joined)
 
-    def _wanted(self, *numbers: int) -> bool:
+    def _wanted(self, producer: int, consumer: int) -> bool:
         """A contraction of the library's size is only a kernel on its own."""
-        return all(self.ops[n].name != "diag.contract" or n in self.small for n in numbers)
+        if self._has_tiles(self.home[producer]) or self._has_tiles(self.home[consumer]):
+            return self._follows(producer, consumer)
+        both = (producer, consumer)
+        return all(self.ops[n].name != "diag.contract" or n in self.small for n in both)
+
+    def _halves_vectors(self, first: int, second: int) -> bool:
+        """Whether only one cluster is in f64, whose vectors the streams of the other would get."""
+        one, two = (self.clusters[name].ops for name in (first, second))
+        wide = [any(is_wide(self.ops[n]) for n in ops) for ops in (one, two)]
+        streams = any(self.ops[n].name == "diag.stream" for n in (*one, *two))
+        return streams and wide[0] != wide[1]
+
+    def _has_tiles(self, name: int) -> bool:
+        """Whether a cluster has a contraction in tiles."""
+        return any(n in self.tiled for n in self.clusters[name].ops)
+
+    def _follows(self, producer: int, consumer: int) -> bool:
+        """Whether the consumer's cluster is maps, elements by elements, of what tiles make."""
+        followers = self.clusters[self.home[consumer]].ops
+        axes = set(diag.labels(self.ops[producer].results[0]))
+        return self._has_tiles(self.home[producer]) and all(
+            self.ops[n].name == "diag.map" and set(diag.labels(self.ops[n].results[0])) == axes
+            for n in followers
+        )
 
     def _returns(self, first: int, second: int) -> bool:
         """Whether a path from `first` to `second` goes through a third cluster."""
@@ -183,6 +219,8 @@ class _Planner:
         axes = self.clusters[first].axes, self.clusters[second].axes
         if first == second or axes[0] is None or axes[1] is None:
             return
+        if self._has_tiles(first) or self._has_tiles(second):
+            return
         if not axes[0].shares(axes[1], value) or self._depend(first, second):
             return
         joined = axes[0].joined(axes[1], frozenset())
@@ -215,6 +253,8 @@ class _Planner:
         readers = {home for user in self.users[number] for home in self._homes(user)}
         if number in self.returned or own in readers or len(self._members(own)) > 1:
             return
+        if any(map(self._has_tiles, readers)):
+            return
         merged: dict[int, ClusterAxes] = {}
         for reader in readers:
             target = self.clusters[reader].axes
@@ -244,7 +284,9 @@ class _Planner:
         if self.options.library == "none" or len(numbers) > 1:
             return True
         op = self.ops[numbers[0]]
-        return op.name != "diag.contract" and library_operations(op) is None
+        if op.name == "diag.contract":
+            return numbers[0] in self.tiled
+        return library_operations(op) is None
 
     def products(self) -> set[int]:
         """Contractions whose cluster only adds maps to them: fusing saves less than it costs.
@@ -254,7 +296,7 @@ class _Planner:
         found: set[int] = set()
         for cluster in self.clusters.values():
             others = [n for n in cluster.ops if self.ops[n].name != "diag.map"]
-            ops = [self.ops[n] for n in others]
+            ops = [self.ops[n] for n in others if n not in self.tiled]
             if [op.name for op in ops] == ["diag.contract"] and not is_widening(ops[0]):
                 found.update(others)
         return found
@@ -268,12 +310,16 @@ def plan_kernels(block: ir.Block, options: ClusterOptions | None = None) -> Kern
         n for n, op in enumerate(ops) if op.name == "diag.contract" and not is_library(op)
     ]
     small = frozenset(n for n in contractions if is_small(ops[n]))
+    tiled = frozenset(n for n in contractions if options.library == "tiled" and n not in small)
+    tiled = frozenset(n for n in tiled if product_axes(ops[n]) is not None)
     results = set(list(block.operations)[-1].operands)
     returned = frozenset(n for n, op in enumerate(ops) if results & set(op.results))
-    planner = _planned(_Planner(ops, options, small, returned))
+    planner = _planned(_Planner(ops, options, small, returned, tiled))
     while options.library != "none" and (products := planner.products() & small):
         small -= products
-        planner = _planned(_Planner(ops, options, small, returned))
+        planner = _planned(_Planner(ops, options, small, returned, tiled))
+    for number in tiled:
+        ops[number].attributes[TILED] = ir.UnitAttr.get()
     return planner.plan()
 
 

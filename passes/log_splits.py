@@ -7,10 +7,15 @@ Only sums and differences of wires keep a logarithm, and no term is split in one
 only. Within a larger term, as in `exp(a - s) * (a - s)` with s the log-sum-exp c + log z, a split
 would leave a term of the statistics c and z where there was one, and what keeps it in range
 would be torn apart: such a term stays as it is.
+
+The logarithm of a product with an exponential, log(exp(u) * c), is u + log c, wherever it stands:
+so the entropy of weights, p * log p, is one of scores, which stays finite where p is too small.
 """
 
+from collections.abc import Iterator
+
 from diagc.algebra.dataflow import carries, defining_op
-from diagc.algebra.expressions import SYMBOL, Expr, log
+from diagc.algebra.expressions import SYMBOL, Expr, call, constant, log
 from diagc.algebra.graph import Graph
 from diagc.algebra.homogeneity import has_ops
 from diagc.algebra.maps import map_expr, statistic_type
@@ -24,6 +29,9 @@ __all__ = ["exponent_of_sum", "replace_map", "split_logs"]
 
 Term = tuple[bool, Expr]
 
+_SPLIT_SUM = "the logarithm of a sum of exponentials became a division by that sum"
+_SPLIT_PRODUCT = "the logarithm of a product with an exponential became a sum with its exponent"
+
 
 def split_logs(graph: Graph, terms: WireTerms) -> None:
     """Rewrite the maps of a block that subtract the logarithm of a sum of exponentials."""
@@ -32,10 +40,51 @@ def split_logs(graph: Graph, terms: WireTerms) -> None:
             continue
         old = terms.definition(op.results[0])
         assert old is not None
-        new = _Splitter(op, terms).split(old)
+        opened = _without_log_products(old, terms)
+        new = _Splitter(op, terms).split(opened)
         if new != old and has_ops(new) and is_exact(op):
-            done(op, "the logarithm of a sum of exponentials became a division by that sum")
+            done(op, _SPLIT_SUM if old == opened else _SPLIT_PRODUCT)
             replace_map(op, new, terms)
+
+
+def _without_log_products(expr: Expr, terms: WireTerms) -> Expr:
+    """The term with u + log c for every log(exp(u) * c)."""
+    if expr.op == "log":
+        factors = list(_factors(expr.args[0], terms))
+        exponents = [(inverse, f.args[0]) for inverse, f in factors if f.op == "exp"]
+        rest = [(inverse, f) for inverse, f in factors if f.op != "exp"]
+        if exponents and len(rest) <= 1:  # of more, each might be negative
+            return _sum([*exponents, *((inverse, log(f)) for inverse, f in rest)])
+    args = tuple(_without_log_products(arg, terms) for arg in expr.args)
+    return Expr(expr.op, args, expr.value)
+
+
+def _factors(expr: Expr, terms: WireTerms, inverse: bool = False) -> Iterator[Term]:
+    """The factors of a product, each with whether it divides, also of those that other maps make.
+
+    A reciprocal that is 0 where it would divide by 0 counts as one: of the weights of an empty row
+    the logarithm is then NaN, as in eager torch, and not -inf.
+    """
+    if expr.op == SYMBOL:
+        inner = terms.definition(terms.wire(expr))
+        if inner is not None and inner.op in ("mul", "div", "exp", "select"):
+            opened = list(_factors(inner, terms, inverse))
+            is_product = inner.op == "exp" or [factor for _, factor in opened] != [inner]
+            yield from opened if is_product else [(inverse, expr)]
+            return
+    if expr.op in ("mul", "div"):
+        yield from _factors(expr.args[0], terms, inverse)
+        yield from _factors(expr.args[1], terms, inverse != (expr.op == "div"))
+    elif expr.op == "select" and _is_guarded_reciprocal(expr):
+        yield from _factors(expr.args[2], terms, inverse)
+    elif expr != constant(1.0):
+        yield inverse, expr
+
+
+def _is_guarded_reciprocal(expr: Expr) -> bool:
+    condition, zero, value = expr.args
+    is_reciprocal = value.op == "div" and value.args[0] == constant(1.0)
+    return is_reciprocal and zero == constant(0.0) and condition == call("eq", value.args[1], 0.0)
 
 
 def _logs(expr: Expr) -> set[Expr]:

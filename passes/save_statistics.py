@@ -24,7 +24,8 @@ have at most half their size; never a large wire itself. `differentiate` makes a
 
 Requires: normalisers are expanded, streams not derived; run on functions of one block.
 
-Declines: a value that only the caller reads, which no derivative needs.
+Declines: a value that only the caller reads, which no derivative needs; a maximum that has a
+gradient of its own, for it is compared with scores, to the last digit.
 """
 
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from diagc.algebra.graph import Graph
+from diagc.algebra.shifts import needed_extrema
 from diagc.cost import elements
 from diagc.dialects import diag
 from diagc.mlir import ir
@@ -75,6 +77,7 @@ def drop_saved(function: ir.Operation) -> list[ir.Value]:
 def statistics(graph: Graph) -> list[ir.Value]:
     """The values that are worth saving, in order."""
     large: set[ir.Value] = set()
+    compared = needed_extrema(graph)
     found: list[ir.Value] = []
     for op in graph.ops[:-1]:
         for result in op.results:
@@ -87,7 +90,7 @@ def statistics(graph: Graph) -> list[ir.Value]:
             elif read and op.name in ("diag.reduce", "diag.contract"):
                 if 2 * size > max(read):
                     large.add(result)
-                elif _is_needed(graph, result):
+                elif _is_needed(graph, result) and result not in compared:
                     found.append(result)
     return found
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from diagc.cost import Device, Estimate, rank
 from diagc.dialects import diag
 from diagc.mlir import ir
+from diagc.passes.cloning import array_ops
 from diagc.passes.kernel_axes import analyze_kernel
 from diagc.passes.schedules import (
     TILES,
@@ -62,7 +63,14 @@ def ranked_schedules(kernel: ir.Operation, device: Device) -> Sequence[Schedule]
             for size in CHUNKS
         ]
         found += [schedule for schedule, _ in _ranked(kernel, [*tiles, *chunked], device)]
+    if _adds_up_tiles(kernel):
+        found = [s for s in found if (s.mode, s.lanes) == (found[0].mode, found[0].lanes)]
     return tuple(dict.fromkeys(found))
+
+
+def _adds_up_tiles(kernel: ir.Operation) -> bool:
+    """Whether a stream gives sums over its lanes chunk by chunk: no other axis will do for them."""
+    return any(op.name == "diag.stream" and op.opview.emitted for op in array_ops(kernel))
 
 
 def _tiles(schedule: Schedule, kernel: ir.Operation, device: Device) -> list[Schedule]:

@@ -4,7 +4,8 @@ A task works on one position of every `grid` axis; in mode `lanes` on `lane_tile
 axis `lanes` as well, one for each vector lane. In mode `features` vectors run along each op's own
 contiguous axis, and `lanes`, if there is one, is only cut into tiles. `rows` are small axes of
 every result that stay inside the task, because what a stream reads is shared by them. Streamed
-axes are worked on `chunk` positions at a time.
+axes are worked on `chunk` positions at a time. In mode `tiles` a task makes `lane_tile` rows (the
+axis `lanes`) by so many columns as `tiles` says of a product of matrices.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.chunk_fit import fitting_chunks
 from diagc.passes.kernel_axes import KernelAxes, analyze_kernel
+from diagc.passes.tiled_products import COLUMNS, DEPTH, ROWS, product_axes, tiled_op
 
 __all__ = [
     "SCHEDULE",
@@ -34,7 +36,7 @@ __all__ = [
 SCHEDULE = "diag.schedule"
 """Attribute of a kernel that holds its schedule."""
 
-MODES = ("lanes", "features")
+MODES = ("lanes", "features", "tiles")
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Schedule:
     lane_tile: int = 0
     rows: tuple[str, ...] = ()
     chunk: tuple[tuple[str, int], ...] = ()
+    tiles: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what no target could read."""
@@ -63,7 +66,8 @@ class Schedule:
     def axes(self) -> tuple[str, ...]:
         """Every axis that is named."""
         lanes = () if self.lanes is None else (self.lanes,)
-        return (*self.grid, *lanes, *self.rows, *(axis for axis, _ in self.chunk))
+        cut = (axis for axis, _ in (*self.tiles, *self.chunk))
+        return (*self.grid, *lanes, *self.rows, *cut)
 
     def to_attr(self) -> ir.DictAttr:
         """The dictionary attribute; needs an ambient context."""
@@ -75,9 +79,10 @@ class Schedule:
             entries["lane_tile"] = ir.IntegerAttr.get(i64, self.lane_tile)
         if self.rows:
             entries["rows"] = diag.string_array(self.rows)
-        if self.chunk:
-            sizes = {label: ir.IntegerAttr.get(i64, size) for label, size in self.chunk}
-            entries["chunk"] = ir.DictAttr.get(sizes)
+        for name, cut in (("chunk", self.chunk), ("tiles", self.tiles)):
+            if cut:
+                sizes = {label: ir.IntegerAttr.get(i64, size) for label, size in cut}
+                entries[name] = ir.DictAttr.get(sizes)
         return ir.DictAttr.get(entries)
 
     def renamed(self, names: dict[str, str]) -> "Schedule":
@@ -89,6 +94,7 @@ class Schedule:
             self.lane_tile,
             tuple(names[label] for label in self.rows),
             tuple((names[label], size) for label, size in self.chunk),
+            tuple((names[label], size) for label, size in self.tiles),
         )
 
 
@@ -105,6 +111,7 @@ def schedule_from(fields: Mapping[str, Any]) -> Schedule:
         int(fields["lane_tile"]),
         tuple(map(str, fields["rows"])),
         tuple((str(axis), int(size)) for axis, size in fields["chunk"]),
+        tuple((str(axis), int(size)) for axis, size in fields.get("tiles", ())),
     )
 
 
@@ -113,15 +120,21 @@ def read_schedule(kernel: ir.Operation) -> Schedule | None:
     if SCHEDULE not in kernel.attributes:
         return None
     entries = ir.DictAttr(kernel.attributes[SCHEDULE])
-    chunk = ir.DictAttr(entries["chunk"]) if "chunk" in entries else ()
     return Schedule(
         ir.StringAttr(entries["mode"]).value,
         tuple(diag.strings(entries["grid"])),
         ir.StringAttr(entries["lanes"]).value if "lanes" in entries else None,
         ir.IntegerAttr(entries["lane_tile"]).value if "lane_tile" in entries else 0,
         tuple(diag.strings(entries["rows"])) if "rows" in entries else (),
-        tuple((named.name, ir.IntegerAttr(named.attr).value) for named in chunk),
+        _cut_axes(entries, "chunk"),
+        _cut_axes(entries, "tiles"),
     )
+
+
+def _cut_axes(entries: ir.DictAttr, name: str) -> tuple[tuple[str, int], ...]:
+    """Axes with the positions that are worked on at a time."""
+    cut = ir.DictAttr(entries[name]) if name in entries else ()
+    return tuple((named.name, ir.IntegerAttr(named.attr).value) for named in cut)
 
 
 def decoration_of(schedule: Schedule, vector: int) -> Decoration:
@@ -133,7 +146,7 @@ def decoration_of(schedule: Schedule, vector: int) -> Decoration:
         schedule: of the kernel.
         vector: elements of a vector.
     """
-    groups = dict.fromkeys(schedule.grid, 1)
+    groups = {**dict.fromkeys(schedule.grid, 1), **dict(schedule.tiles)}
     padded: tuple[str, ...] = ()
     if schedule.lanes is not None:
         groups[schedule.lanes] = schedule.lane_tile
@@ -204,6 +217,9 @@ def choose_schedule(kernel: ir.Operation, device: Device) -> Schedule:
       set of axes: where memory is dense, a target runs all axes as one.
     - Else rows are reduced along their own contiguous axis.
     """
+    product = tiled_op(kernel)
+    if product is not None:
+        return _in_tiles(product)
     axes = analyze_kernel(kernel)
     chunk = tuple((axis, CHUNK) for axis in axes.streamed)
     vector = vector_of(kernel, device)
@@ -228,6 +244,14 @@ def choose_schedule(kernel: ir.Operation, device: Device) -> Schedule:
         size = ROW_VECTORS * vector if _is_pointwise(axes) else tile
         return _with_lanes(axes, inner, size, chunk)
     return Schedule("features", tuple(a for a in axes.common if a != inner), chunk=chunk)
+
+
+def _in_tiles(product: ir.Operation) -> Schedule:
+    """Tiles of the result of a marked contraction, whose summed axis is walked in pieces."""
+    axes = product_axes(product)
+    assert axes is not None
+    chunk, tiles = ((axes.summed, DEPTH),), ((axes.columns, COLUMNS),)
+    return Schedule("tiles", axes.others, axes.rows, ROWS, chunk=chunk, tiles=tiles)
 
 
 def _reuse(axes: KernelAxes) -> int:

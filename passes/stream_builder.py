@@ -30,6 +30,7 @@ def build_stream(
     tail: Sequence[ir.Operation],
     results: Sequence[ir.Value],
     where: ir.Value | None = None,
+    emitted: Sequence[ir.Operation] = (),
 ) -> ir.Operation:
     """Emit the stream at the insertion point.
 
@@ -39,8 +40,9 @@ def build_stream(
         tail: ops that the tail computes from the states, in order.
         results: values (of reductions or of `tail`) that the stream gives.
         where: an i1 wire that says where the results are wanted; everywhere by default.
+        emitted: products that the body gives chunk by chunk, as further results.
     """
-    builder = _Builder(derivation, graph, tail, results)
+    builder = _Builder(derivation, graph, tail, results, emitted)
     law = [state.law for state in derivation.states]
     made = diag.stream(
         derivation.axis,
@@ -51,6 +53,7 @@ def build_stream(
         where=where,
         law=law,
         properties=["monoid", "commutative"],
+        size=next((diag.dims(op.results[0])[derivation.axis] for op in emitted), diag.DYNAMIC),
     )
     return made[0].owner.operation
 
@@ -72,8 +75,9 @@ class _Builder:
         graph: Graph,
         tail: Sequence[ir.Operation],
         results: Sequence[ir.Value],
+        emitted: Sequence[ir.Operation],
     ) -> None:
-        self._derivation = derivation
+        self._derivation, self._emitted = derivation, emitted
         self._axis = derivation.axis
         self._graph = graph
         self._tail = tail
@@ -113,7 +117,7 @@ class _Builder:
             return [*own, *further]
 
     def body(self, *old: ir.Value) -> list[ir.Value]:
-        """The states after one more chunk."""
+        """The states after one more chunk, and what is given of the chunk."""
         values: Values = {}
         new: list[ir.Value] = []
         made: dict[Expr, ir.Value] = {}
@@ -126,7 +130,10 @@ class _Builder:
                 chunk = Part(self._reduce_chunk(state, values))
                 new += self._merged(state, self._moving(state, old, values, made), chunk)
                 values[op.results[0]] = self._statistic(op, self._total(state, new, values))
-        return new
+        for op in self._emitted:
+            with op.location:
+                self._repeat(op, values)
+        return [*new, *(values[op.results[0]] for op in self._emitted)]
 
     def combine(self, *both: ir.Value) -> list[ir.Value]:
         """The states of two parts of the axis as those of the whole."""

@@ -93,7 +93,7 @@ def _may_stream(graph: Graph, op: ir.Operation, axis: str, limit: int) -> bool:
 
 
 def _reads_contraction(graph: Graph, op: ir.Operation, axis: str) -> bool:
-    """Whether a contraction of no parameters feeds `op`, through maps that have the axis."""
+    """Whether a contraction of no parameters, or what is like one, feeds `op` through maps."""
     stack, seen = list(op.operands), set()
     while stack:
         value = stack.pop()
@@ -104,9 +104,32 @@ def _reads_contraction(graph: Graph, op: ir.Operation, axis: str) -> bool:
         if producer.name == "diag.contract":
             if not is_library(producer) and not is_layer(graph, producer, axis):
                 return True
+        elif _is_pairing(graph, producer, axis):
+            return True
         elif producer.name in ("diag.map", "diag.relabel"):
             stack.extend(graph.reads[producer])
     return False
+
+
+def _is_pairing(graph: Graph, op: ir.Operation, axis: str) -> bool:
+    """Whether a reduction makes scores of pairs, as a contraction does: distances, for example.
+
+    It is one whose result is larger than every wire that its maps read.
+    """
+    if op.name != "diag.reduce" or not graph.carries(op.results[0], axis):
+        return False
+    stack, seen = list(op.operands), set()
+    while stack:
+        value = stack.pop()
+        producer = defining_op(value)
+        if value in seen:
+            continue
+        seen.add(value)
+        if producer is not None and producer.name == "diag.map":
+            stack.extend(graph.reads[producer])
+        elif element_count(value) >= element_count(op.results[0]):
+            return False
+    return True
 
 
 def _with_counts(graph: Graph, axis: str, found: list[Group]) -> list[Group]:
@@ -242,17 +265,19 @@ def _has_wide_state(op: ir.Operation) -> bool:
 def is_worth_it(graph: Graph, group: Group, axis: str, limit: int) -> bool:
     """Whether streaming saves memory traffic, or is the only way to lower the reductions.
 
-    It is when a contraction is computed inside, so that its result is never stored (without a
-    statistic only when that is larger than what it reads, and the axis longer than the inner
-    one), when something but contractions reduces a long axis, and when contractions give matrices
-    that are small against what they read, and several read the same wire or one has a wider result
-    than its operands, which the library would copy.
+    It is when a contraction or distances of pairs are computed inside, so that the result is never
+    stored (without a statistic only when that is larger than what it reads, and the axis longer
+    than the inner one), when something but contractions reduces a long axis, and when contractions
+    give matrices that are small against what they read, and several read the same wire or one has a
+    wider result than its operands, which the library would copy.
     """
     size = axis_size(group.reductions, axis)
     is_long = _is_long(size, limit) or _is_long_row(group.reductions)
     has_statistic = any(op.name == "diag.reduce" for op in group.reductions)
     inside = [op for op in group.derivation.body if op not in group.reductions]
-    contractions = [op for op in inside if op.name == "diag.contract"]
+    contractions = [
+        op for op in inside if op.name == "diag.contract" or _is_pairing(graph, op, axis)
+    ]
     if contractions and (is_long or has_statistic):
         return is_long or size >= SHORTEST_AXIS
     if contractions:

@@ -106,10 +106,12 @@ def run(name: str) -> Outcome:
     print(f"==> {name} runs", flush=True)
     start = time.perf_counter()
     path = os.pathsep.join(filter(None, [str(ROOT / "python"), os.environ.get("PYTHONPATH")]))
+    # each of the hundreds of processes that tests start would compile all modules anew
+    keep = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     done = subprocess.run(
         [sys.executable, *CHECKS[name]],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**keep, "PYTHONPATH": path},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -300,11 +300,14 @@ def stream(
     where: ir.Value | None = None,
     law: Sequence[str] = (),
     properties: Sequence[str] = (),
+    size: int = DYNAMIC,
     loc: ir.Location | None = None,
 ) -> list[ir.Value]:
     """A streamed operation along `axis`; the callables build regions and return the yielded wires.
 
-    `body` and `tail` take the states; `combine` takes two sets of states.
+    `body` and `tail` take the states; `combine` takes two sets of states. What the body gives
+    behind the states are chunks of results, which stand behind those of the tail; `size` is that of
+    the axis there.
 
     Raises:
         VerifyError: more than 8 results.
@@ -317,10 +320,11 @@ def stream(
     # Result types come from the tail, so the regions are built in a scratch op and moved.
     scratch = _create("stream", None, (), {"axis": attributes["axis"]}, loc, regions=4)
     states = [v.type for v in _region(scratch, 0, [], init, loc)]
-    _region(scratch, 1, states, body, loc)
+    chunks = _region(scratch, 1, states, body, loc)[len(states) :]
     if combine is not None:
         _region(scratch, 2, states + states, combine, loc)
     results = [v.type for v in _region(scratch, 3, states, tail, loc)]
+    results += [wire({**dims(v), axis: size}, element_type(v)) for v in chunks]
     if len(results) > STREAM_RESULTS:
         scratch.erase()
         raise VerifyError(f"a stream has at most {STREAM_RESULTS} results, found {len(results)}")

@@ -14,6 +14,7 @@ from diagc.dialects.diag.types import (
     join_dims,
     labels,
     strings,
+    wire,
 )
 from diagc.mlir import ext, ir
 
@@ -24,6 +25,8 @@ __all__ = [
     "MapOp",
     "StreamOp",
     "YieldOp",
+    "emitted_ops",
+    "is_emitted",
     "outer_operands",
 ]
 
@@ -84,6 +87,21 @@ def outer_operands(owner: ir.Operation) -> list[ir.Value]:
                 if value not in found and not _defined_inside(value, owner):
                     found.append(value)
     return found
+
+
+def emitted_ops(stream: ir.Operation) -> list[ir.Operation]:
+    """The ops of a stream's body whose results are given chunk by chunk."""
+    count = stream.opview.emitted
+    yields = _yields(stream.regions[1].blocks[0])
+    return [op.operands[0].owner.operation for op in yields[len(yields) - count :]]
+
+
+def is_emitted(value: ir.Value) -> bool:
+    """Whether a value is given by a stream chunk by chunk."""
+    if isinstance(value.owner, ir.Block) or value.owner.operation.name != "diag.stream":
+        return False
+    op = value.owner.operation
+    return list(op.results).index(value) >= len(op.results) - op.opview.emitted
 
 
 class YieldOp(DiagOp, name="yield"):
@@ -199,7 +217,8 @@ class StreamOp(DiagOp, name="stream", traits=[ext.Pure, ir.NoTerminatorTrait]):
 
     Regions hold array-level ops and capture outer wires; one that carries `axis` is read through
     `diag.chunk`. `combine`, when not empty, merges two states (a monoid). The optional operand
-    `where` (i1, labels not streamed) says where results are wanted at all.
+    `where` (i1, labels not streamed) says where results are wanted at all. What the body yields
+    behind the states carries `axis`: the chunks of results, which stand behind those of the tail.
     """
 
     OPTIONAL = {
@@ -228,6 +247,11 @@ class StreamOp(DiagOp, name="stream", traits=[ext.Pure, ir.NoTerminatorTrait]):
         operands = self.operation.operands
         return operands[0] if len(operands) else None
 
+    @property
+    def emitted(self) -> int:
+        """How many of the results, the last ones, are given chunk by chunk."""
+        return len(self.operation.results) - len(_yields(self.tail.blocks[0]))
+
     def check(self) -> None:
         for region, name in zip(
             self.operation.regions, ("init", "body", "combine", "tail"), strict=True
@@ -238,11 +262,12 @@ class StreamOp(DiagOp, name="stream", traits=[ext.Pure, ir.NoTerminatorTrait]):
         states = [op.operands[0].type for op in _yields(self.init.blocks[0])]
         self._check_state_types(states)
         self._check_region("init", [], states)
-        self._check_region("body", states, states)
+        results = [r.type for r in self.operation.results]
+        given = max(0, len(results) - self.emitted)
+        self._check_region("body", states, [*states, *map(self._chunk_type, results[given:])])
         if len(self.combine.blocks):
             self._check_region("combine", states + states, states)
-        results = [r.type for r in self.operation.results]
-        self._check_region("tail", states, results)
+        self._check_region("tail", states, results[:given])
         self._check_captures()
         self._check_where()
         for name in strings(self.optional("properties") or ir.ArrayAttr.get([])):
@@ -250,6 +275,13 @@ class StreamOp(DiagOp, name="stream", traits=[ext.Pure, ir.NoTerminatorTrait]):
                 raise VerifyError(
                     f"unknown property '{name}'; expected {', '.join(STREAM_PROPERTIES)}"
                 )
+
+    def _chunk_type(self, type_: ir.Type) -> ir.Type:
+        """The type of a chunk of a result."""
+        axis = self.axis.value
+        check_has(labels(type_), axis, "result that is given chunk by chunk", type_)
+        sizes = {k: DYNAMIC if k == axis else n for k, n in dims(type_).items()}
+        return wire(sizes, element_type(type_))
 
     def _check_state_types(self, states: list[ir.Type]) -> None:
         for type_ in states:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from diagc.testing.memory import peak_of
+from diagc.torch_backend.report import collecting
 from examples.train_vit.model import PATCH, VisionTransformer
 
 __all__ = ["Run", "Settings", "peak_of_a_step", "train"]
@@ -22,7 +23,7 @@ class Settings:
     """Of Adam, of the images and of the model; the same for all runs."""
 
     steps: int = 200
-    batch: int = 16
+    batch: int = 8
     learning_rate: float = 1e-3
     classes: int = 10
     size: int = 32
@@ -39,10 +40,17 @@ class Settings:
 
 @dataclass(frozen=True)
 class Run:
-    """Losses of each step, and the mean loss of images that were held out, at the end."""
+    """What one training gave.
+
+    Args:
+        losses: of each step.
+        final: the mean loss of images that were held out, at the end.
+        streams: regions that diagc computed in a stream.
+    """
 
     losses: list[float]
     final: float
+    streams: int = 0
 
 
 def train(weights: str, seed: int, settings: Settings, *, compiled: bool) -> Run:
@@ -56,16 +64,19 @@ def train(weights: str, seed: int, settings: Settings, *, compiled: bool) -> Run
     optimizer = torch.optim.Adam(model.parameters(), settings.learning_rate)
     predict = _compiled(model, settings.rest) if compiled else model
     losses = []
-    for _ in range(settings.steps):
-        batch, labels = images.draw(settings.batch)
-        loss = cross_entropy(predict(batch), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+    with collecting() as reports:
+        for _ in range(settings.steps):
+            batch, labels = images.draw(settings.batch)
+            loss = cross_entropy(predict(batch), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    kernels = [region.compiled.kernels for report in reports for region in report.regions]
+    streams = sum(any(kernel.streams for kernel in each) for each in kernels)
     with torch.no_grad():
         batch, labels = images.draw(settings.held_out)
-        return Run(losses, cross_entropy(model(batch), labels).item())
+        return Run(losses, cross_entropy(model(batch), labels).item(), streams)
 
 
 def peak_of_a_step(weights: str, shape: tuple[int, int], rest: str | None) -> float:
@@ -92,7 +103,7 @@ def peak_of_a_step(weights: str, shape: tuple[int, int], rest: str | None) -> fl
 
 def _compiled(model: nn.Module, rest: str) -> Callable[[Tensor], Tensor]:
     torch._dynamo.reset()
-    options: dict[str, Any] = {"rest": rest}
+    options: dict[str, Any] = {"rest": rest, "take": "streams"}
     return torch.compile(model, backend="diagc", options=options)
 
 

@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from diagc.simulator.kernel import CompiledGpuKernel
     from diagc.viz import Drawing
 
-__all__ = ["CompiledFunction", "KernelInfo", "chosen_target", "compile", "simulate"]
+__all__ = [
+    "CompiledFunction",
+    "KernelInfo",
+    "chosen_target",
+    "compile",
+    "simulate",
+    "with_torch_s_precision",
+]
 
 
 def compile(
@@ -49,7 +56,8 @@ def compile(
             any, compilation waits for the first call.
         example_kwargs: keyword arguments of that call.
         dynamic: whether sizes are open: True for all, False for none, None for those that change.
-        library: who computes lone matrix products: "torch", or "none" for kernels of our own.
+        library: who computes lone matrix products: "torch", "none" for kernels of our own, "tiled"
+            for kernels of our own where they make large tiles (on CPUs).
         importer: how the function is read: "fx", or "torch-mlir" through its raw torch dialect.
         check: "first-call" to compare the first call of every program with eager torch.
         options: fields of `diagc.CompileOptions`, such as `target`, `reassociate`, `validate`.
@@ -106,7 +114,7 @@ def simulate(
     return simulate_kernel(compiled, *arrays, options=options)
 
 
-_LIBRARIES = {"torch": "auto", "none": "none"}
+_LIBRARIES = {"torch": "auto", "none": "none", "tiled": "tiled"}
 
 
 def _options(values: Mapping[str, Any], library: str) -> CompileOptions:
@@ -116,9 +124,16 @@ def _options(values: Mapping[str, Any], library: str) -> CompileOptions:
             expected = ", ".join(sorted([*known, "dynamic"]))
             raise UserError("unknown compile option", expected=expected, found=name)
     if library not in _LIBRARIES:
-        raise UserError("unknown library", expected="torch or none", found=library)
-    options = replace(CompileOptions(**values), library=_LIBRARIES[library])
+        raise UserError("unknown library", expected="torch, tiled or none", found=library)
+    options = replace(with_torch_s_precision(values), library=_LIBRARIES[library])
     return replace(options, target=chosen_target(options))
+
+
+def with_torch_s_precision(values: Mapping[str, Any]) -> CompileOptions:
+    """Options with these values; products of f32 are as exact as torch's, unless that is given."""
+    from diagc.runtime.torch_settings import matmul_precision
+
+    return CompileOptions(**{"float32_matmul_precision": matmul_precision(), **values})
 
 
 def chosen_target(options: CompileOptions) -> str:
@@ -195,7 +210,7 @@ class CompiledFunction:
         `key` says exactly what the function computes, for graphs with calls of it that are cached
         on disk; None makes a unique one. `calls` says what it stands for, when `check` complains.
         """
-        from diagc.runtime.torch_version import require_torch
+        from diagc.runtime.torch_settings import require_torch
 
         require_torch()
         from diagc.runtime.calls import Calls

@@ -71,8 +71,9 @@ DIAG_STAGES = (
     # what a front end made: normalisers are whole, every op is located in the user's source
     Stage("diag", ()),
     Stage("canonical", ("canonicalize-diag",)),
-    # normalisers become maps and reductions in their safe forms
-    Stage("expanded", ("expand-normalizers", "canonicalize-diag")),
+    # normalisers become maps and reductions in their safe forms, and what is joined to a row as
+    # one more element leaves it
+    Stage("expanded", ("expand-normalizers", "split-pads", "canonicalize-diag")),
     # exponentials stay in range however they are written, logs of sums become factors
     Stage("balanced", ("balance-exponentials", "canonicalize-diag")),
     # divisions leave contractions: they join the tail, where they are cheap
@@ -145,6 +146,8 @@ def pipeline_steps(
     target = get_target(options.target)
     wanted.update({"device": _schedule_device(target, options), **target.pass_options()})
     wanted["wide_squares"] = bool(options.wrt) or options.saves
+    if options.batch_invariant:
+        wanted["emits"] = 0  # which depends on the number of heads
     steps: list[Step] = []
     begin = 0 if after is None else stage_names().index(after) + 1
     for stage in DIAG_STAGES[begin:]:
@@ -330,6 +333,7 @@ def _program_key(module: ir.Module, target: Target, options: CompileOptions) -> 
         ("autotune", options.autotune),
         ("off", options.kernels_off),
         target.describe(options.device),
+        target.pass_options(),
     ]
     with use(options):
         found: str = text_key(program_cache.module_text(module, str(passes)))

@@ -71,6 +71,9 @@ def register_normalizer(
             of size 1e4.
     """
     _check_name(name, replace)
+    if not isinstance(params, Mapping | None):
+        found = type(params).__name__
+        raise UserError(f"bad params of '{name}'", expected="names and their axes", found=found)
     axes = {p: _labels(p, labels) for p, labels in (params or {}).items()}
     formula = _formula(name, numerator, statistics, aggregate, axes)
     _check_parameters_used(name, formula, axes)

@@ -38,7 +38,8 @@ class CompileOptions:
     reassociate: str = "auto"
     """Reorder chains of contractions: `auto` (by cost), `exact` (if rounding allows), `off`."""
     library: str = "auto"
-    """Who computes lone contractions: the framework's library (`auto`), or kernels (`none`)."""
+    """Who computes lone contractions: the framework's library (`auto`), kernels (`none`), or
+    kernels where these make large tiles, together with the maps behind them (`tiled`, on CPUs)."""
     empty_rows: str = "zero"
     """What a row gives that a normaliser has nothing of: `zero`, or what `eager` gives (NaN)."""
     wrt: tuple[str, ...] = ()

@@ -88,9 +88,11 @@ class TorchBuild:
         """Compile the imported module to give what gradients take; see `Specialization.saving`."""
         if specialization.program.externs:  # no program of gradients either
             return None
+        plain = specialization.program
         program = self._compile_again(specialization, replace(self.options, saves=True), self.name)
-        more = len(program.outputs) > len(specialization.program.outputs)
-        return program if more and not program.report.fall_back else None
+        more = len(program.outputs) > len(plain.outputs)
+        as_good = _streams(program) >= _streams(plain) and not program.report.fall_back
+        return program if more and as_good else None
 
     def gradients(
         self,
@@ -220,6 +222,10 @@ class TorchBuild:
         from diagc.runtime.captured import Owners
 
         return Owners(self.function)
+
+
+def _streams(program: "Program") -> int:
+    return sum(len(kernel.streams) for kernel in program.report.kernels)
 
 
 def _identity(source: "int | CapturedTensor") -> object:

@@ -184,3 +184,52 @@ func.func @within_a_product(%s: tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["
   %h = "diag.reduce"(%p) {kind = "add", over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]>
   return %h : tensor<?xf32, ["q"]>
 }
+
+// -----
+
+// The logarithm of a weight is its score below the maximum, less the logarithm of the sum.
+// CHECK-LABEL: func.func @entropy
+// CHECK-SAME: the logarithm of a product with an exponential became a sum with its exponent
+// CHECK: %[[Z:[0-9]+]] = "diag.reduce"
+// CHECK: "diag.map"
+// CHECK-DAG: "diag.element"(%[[Z]])
+// CHECK-DAG: math.log
+// CHECK-DAG: arith.subf
+func.func @entropy(%s: tensor<4x9xf32, ["q", "x"]>, %m: tensor<4xf32, ["q"]>) -> tensor<4x9xf32, ["q", "x"]> {
+  %e = "diag.map"() ({
+    %0 = "diag.element"(%s) : (tensor<4x9xf32, ["q", "x"]>) -> f32
+    %1 = "diag.element"(%m) : (tensor<4xf32, ["q"]>) -> f32
+    %2 = arith.subf %0, %1 : f32
+    %3 = math.exp %2 : f32
+    "diag.yield"(%3) : (f32) -> ()
+  }) : () -> tensor<4x9xf32, ["q", "x"]>
+  %z = "diag.reduce"(%e) {kind = "add", over = ["x"]} : (tensor<4x9xf32, ["q", "x"]>) -> tensor<4xf32, ["q"]>
+  %p = "diag.map"() ({
+    %0 = "diag.element"(%e) : (tensor<4x9xf32, ["q", "x"]>) -> f32
+    %1 = "diag.element"(%z) : (tensor<4xf32, ["q"]>) -> f32
+    %2 = arith.divf %0, %1 : f32
+    %3 = math.log %2 : f32
+    %4 = arith.mulf %2, %3 : f32
+    "diag.yield"(%4) : (f32) -> ()
+  }) : () -> tensor<4x9xf32, ["q", "x"]>
+  return %p : tensor<4x9xf32, ["q", "x"]>
+}
+
+// -----
+
+// Of an exponential that something was added to, the logarithm stays.
+// CHECK-LABEL: func.func @smoothed
+// CHECK: math.exp
+// CHECK: arith.addf
+// CHECK: math.log
+func.func @smoothed(%s: tensor<4x9xf32, ["q", "x"]>) -> tensor<4x9xf32, ["q", "x"]> {
+  %p = "diag.map"() ({
+    %0 = "diag.element"(%s) : (tensor<4x9xf32, ["q", "x"]>) -> f32
+    %c = arith.constant 0.5 : f32
+    %1 = math.exp %0 : f32
+    %2 = arith.addf %1, %c : f32
+    %3 = math.log %2 : f32
+    "diag.yield"(%3) : (f32) -> ()
+  }) : () -> tensor<4x9xf32, ["q", "x"]>
+  return %p : tensor<4x9xf32, ["q", "x"]>
+}

@@ -312,6 +312,86 @@ func.func @condition_of_elements(%s: tensor<4xf32, ["x"]>) -> tensor<4xf32, ["x"
 
 // -----
 
+// Scores that a mask leaves out, and those that the opposite mask keeps, are one wire: the number comes last, widening goes to what
+// is selected, and the opposite of joined conditions is made of the opposites of each.
+// CHECK-LABEL: func.func @one_form_of_masked_scores
+// CHECK-COUNT-1: arith.andi
+// CHECK-NOT: arith.andi
+// CHECK: %[[S:.*]] = "diag.map"() ({
+// CHECK: arith.extf
+// CHECK-NEXT: arith.select
+// CHECK-NOT: arith.select
+// CHECK: return %[[S]], %[[S]]
+func.func @one_form_of_masked_scores(%s: tensor<4x4xf16, ["q", "x"]>) -> (tensor<4x4xf32, ["q", "x"]>, tensor<4x4xf32, ["q", "x"]>) {
+  %i = "diag.index"() {axis = "q"} : () -> tensor<4xindex, ["q"]>
+  %j = "diag.index"() {axis = "x"} : () -> tensor<4xindex, ["x"]>
+  %keep = "diag.map"() ({
+    %1 = "diag.element"(%i) : (tensor<4xindex, ["q"]>) -> index
+    %2 = "diag.element"(%j) : (tensor<4xindex, ["x"]>) -> index
+    %c2 = arith.constant 2 : index
+    %true = arith.constant true
+    %3 = arith.cmpi slt, %1, %2 : index
+    %4 = arith.addi %2, %c2 : index
+    %5 = arith.cmpi sge, %1, %4 : index
+    %6 = arith.ori %3, %5 : i1
+    %7 = arith.xori %6, %true : i1
+    "diag.yield"(%7) : (i1) -> ()
+  }) : () -> tensor<4x4xi1, ["q", "x"]>
+  %u = "diag.map"() ({
+    %0 = "diag.element"(%s) : (tensor<4x4xf16, ["q", "x"]>) -> f16
+    %1 = "diag.element"(%keep) : (tensor<4x4xi1, ["q", "x"]>) -> i1
+    %none = arith.constant 0xFF800000 : f32
+    %2 = arith.extf %0 : f16 to f32
+    %3 = arith.select %1, %2, %none : f32
+    "diag.yield"(%3) : (f32) -> ()
+  }) : () -> tensor<4x4xf32, ["q", "x"]>
+  %v = "diag.map"() ({
+    %0 = "diag.element"(%s) : (tensor<4x4xf16, ["q", "x"]>) -> f16
+    %1 = "diag.element"(%i) : (tensor<4xindex, ["q"]>) -> index
+    %2 = "diag.element"(%j) : (tensor<4xindex, ["x"]>) -> index
+    %c2 = arith.constant 2 : index
+    %none = arith.constant 0xFC00 : f16
+    %3 = arith.cmpi slt, %1, %2 : index
+    %4 = arith.addi %2, %c2 : index
+    %5 = arith.cmpi sge, %1, %4 : index
+    %6 = arith.ori %3, %5 : i1
+    %7 = arith.select %6, %none, %0 : f16
+    %8 = arith.extf %7 : f16 to f32
+    "diag.yield"(%8) : (f32) -> ()
+  }) : () -> tensor<4x4xf32, ["q", "x"]>
+  return %u, %v : tensor<4x4xf32, ["q", "x"]>, tensor<4x4xf32, ["q", "x"]>
+}
+
+// -----
+
+// A mask that comes from memory is not turned round: its opposite would be another array. Two computed values stay in order.
+// CHECK-LABEL: func.func @selections_that_stay
+// CHECK: arith.select %{{.*}}, %{{.*}}cst{{.*}}, %
+// CHECK-NOT: arith.xori
+// CHECK: return
+func.func @selections_that_stay(%s: tensor<4xf32, ["x"]>, %m: tensor<4xi1, ["x"]>) -> (tensor<4xf32, ["x"]>, tensor<4xf32, ["x"]>) {
+  %j = "diag.index"() {axis = "x"} : () -> tensor<4xindex, ["x"]>
+  %u = "diag.map"() ({
+    %0 = "diag.element"(%s) : (tensor<4xf32, ["x"]>) -> f32
+    %1 = "diag.element"(%m) : (tensor<4xi1, ["x"]>) -> i1
+    %none = arith.constant 0xFF800000 : f32
+    %2 = arith.select %1, %none, %0 : f32
+    "diag.yield"(%2) : (f32) -> ()
+  }) : () -> tensor<4xf32, ["x"]>
+  %w = "diag.map"() ({
+    %0 = "diag.element"(%s) : (tensor<4xf32, ["x"]>) -> f32
+    %1 = "diag.element"(%j) : (tensor<4xindex, ["x"]>) -> index
+    %c2 = arith.constant 2 : index
+    %2 = arith.cmpi slt, %1, %c2 : index
+    %3 = math.exp %0 : f32
+    %4 = arith.select %2, %3, %0 : f32
+    "diag.yield"(%4) : (f32) -> ()
+  }) : () -> tensor<4xf32, ["x"]>
+  return %u, %w : tensor<4xf32, ["x"]>, tensor<4xf32, ["x"]>
+}
+
+// -----
+
 // Nothing to do.
 // CHECK-LABEL: func.func @argument_is_result
 // CHECK-NEXT: return

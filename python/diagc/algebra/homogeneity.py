@@ -159,6 +159,6 @@ def _times(expr: Expr, number: Fraction) -> Expr:
 
 
 def has_ops(expr: Expr) -> bool:
-    """Whether every function of a term has an op that computes it."""
-    known = expr.op in (SYMBOL, CONSTANT) or expr.op in FUNCTIONS
+    """Whether every function of a term has an op that computes it; ops read as such have."""
+    known = expr.op in (SYMBOL, CONSTANT) or expr.op in FUNCTIONS or ":" in expr.op
     return known and all(map(has_ops, expr.args))

@@ -1,8 +1,8 @@
 """Scalar expressions from and to the arith and math ops of a map body.
 
 Reading keeps the real-number meaning only: casts between float types vanish. An op that the laws
-know nothing of becomes a function of its own, named for the op, its type and its attributes, so
-that it can be emitted again.
+know nothing of becomes a function of its own, named for the op, its type and its attributes, which
+is all that it takes to emit it again.
 """
 
 import math
@@ -119,6 +119,10 @@ _EXACT = {
     "diag.yield",
     "math.rsqrt",
 }
+_INTEGER_OPS = (
+    *("arith.cmpi", "arith.extsi", "arith.extui", "arith.index_cast", "arith.index_castui"),
+    "arith.trunci",
+)
 
 
 def is_exact(op: ir.Operation, also: Collection[str] = ()) -> bool:
@@ -131,7 +135,19 @@ def is_exact(op: ir.Operation, also: Collection[str] = ()) -> bool:
         also: names of further ops that do no harm where this is asked.
     """
     body = [view.operation for view in op.regions[0].blocks[0].operations]
-    return all(o.name in _EXACT or o.name in also or _is_ordered(o) or _is_mask(o) for o in body)
+    return all(
+        o.name in _EXACT or o.name in also or _is_ordered(o) or _is_mask(o) or _is_compared(o)
+        for o in body
+    ) and not any(o.name == "arith.select" and _is_integer(o.results[0]) for o in body)
+
+
+def _is_compared(op: ir.Operation) -> bool:
+    """Whether integers are compared, or converted to others for that; these ops are kept."""
+    return op.name in _INTEGER_OPS
+
+
+def _is_integer(value: ir.Value) -> bool:
+    return isinstance(value.type, (ir.IntegerType, ir.IndexType)) and not _is_bool(value)
 
 
 def _is_mask(op: ir.Operation) -> bool:
@@ -149,7 +165,7 @@ def _is_ordered(op: ir.Operation) -> bool:
 
 
 def _is_bool(value: ir.Value) -> bool:
-    return value.type == ir.IntegerType.get_signless(1)
+    return bool(value.type == ir.IntegerType.get_signless(1))
 
 
 def _number(attr: ir.Attribute) -> float:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from diagc.algebra.dataflow import defining_op, inputs, reduced_axes
-from diagc.algebra.expressions import CONSTANT, SYMBOL, Expr
+from diagc.algebra.expressions import CONSTANT, SYMBOL, Expr, call, constant
 from diagc.algebra.graph import Graph
 from diagc.algebra.wire_terms import WireTerms
 from diagc.mlir import ir
 
-__all__ = ["cancelling_shifts"]
+__all__ = ["cancelling_shifts", "needed_extrema"]
 
 
 @dataclass(frozen=True)
@@ -40,24 +40,43 @@ class _UnknownError(Exception):
 
 
 def cancelling_shifts(graph: Graph) -> set[ir.Value]:
-    """Maxima and minima, and maps of one of them alone, that no result of a block depends on."""
+    """Maxima and minima, and maps of them, that no result of a block depends on.
+
+    A map may read more: `max(m, sink)` cancels where a row has a sink, and m alone does not.
+    """
     terms = WireTerms()
     return {shift for shift in _candidates(graph) if _cancels(graph, terms, shift)}
+
+
+def needed_extrema(graph: Graph) -> set[ir.Value]:
+    """Maxima and minima that results depend on by more than a shift that cancels."""
+    fixed = cancelling_shifts(graph)
+    needed = set(graph.reads[graph.ops[-1]]) - fixed
+    for op in reversed(graph.ops[:-1]):
+        if any(result in needed for result in op.results):
+            needed.update(value for value in graph.reads[op] if value not in fixed)
+    return {value for value in needed if _is_extremum(defining_op(value))}
+
+
+def _is_extremum(op: ir.Operation | None) -> bool:
+    is_reduce = op is not None and op.name == "diag.reduce"
+    return op is not None and is_reduce and op.attributes["kind"].value in ("max", "min")
 
 
 def _candidates(graph: Graph) -> list[ir.Value]:
     found: list[ir.Value] = []
     for op in graph.ops:
-        extremum = op.name == "diag.reduce" and op.attributes["kind"].value in ("max", "min")
-        if extremum or (op.name == "diag.map" and len(inputs(op)) == 1 and _of_one(op, found)):
+        if _is_extremum(op) or (op.name == "diag.map" and _is_of_rows(graph, op, found)):
             found.append(op.results[0])
     return found
 
 
-def _of_one(op: ir.Operation, extrema: Sequence[ir.Value]) -> bool:
-    (wire,) = inputs(op)
-    source = defining_op(wire)
-    return wire in extrema and source is not None and source.name == "diag.reduce"
+def _is_of_rows(graph: Graph, op: ir.Operation, extrema: Sequence[ir.Value]) -> bool:
+    """Whether a map reads extrema, or maps of them, and nothing along the axes of their rows."""
+    read = [value for value in inputs(op) if value in extrema]
+    sources = [defining_op(value) for value in read]
+    rows = {a for source in sources if source is not None for a in reduced_axes(source)}
+    return bool(read) and not rows & set(graph.labels(op.results[0]))
 
 
 def _cancels(graph: Graph, terms: WireTerms, shift: ir.Value) -> bool:
@@ -166,9 +185,11 @@ def _compared(_expr: Expr, args: list[Dependence]) -> Dependence:
     return _NONE
 
 
-def _selected(_expr: Expr, args: list[Dependence]) -> Dependence:
+def _selected(expr: Expr, args: list[Dependence]) -> Dependence:
     if args[0] != _NONE:
         raise _UnknownError
+    if expr.args[:2] == (call("eq", expr.args[2], float("-inf")), constant(0.0)):
+        return args[2]  # the maximum of a row of -inf, of which no finite c changes anything
     return _alike(args[1:])
 
 

@@ -5,10 +5,12 @@ import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 
 import torch
 
+from diagc.api import compile as compile_function
 from diagc.commands.cpu_probes import Probes
 from diagc.compiler import compile_module
 from diagc.context import make_context
@@ -27,6 +29,9 @@ _SECONDS = 0.05
 
 _MOST_BYTES = 512 << 20
 _ROWS = 512
+_LINEAR_ROWS, _LINEAR_WIDTH, _LINEAR_ROUNDS = 1024, 1024, 9
+"""A layer that takes 10 to 30 ms on two cores."""
+
 _EXPONENTIALS = 4
 """Per element, so that memory plays no role."""
 
@@ -82,6 +87,8 @@ def measure_cpu(say: Callable[[str], None]) -> Device:
     say("kernels")
     launch = _seconds_of_launch()
     wide, narrow = (_exponentials_per_second(dtype, launch) for dtype in ("f64", "f32"))
+    say("products")
+    library, tiles = _product_rates()
     dots = 2.0 if features.bf16_dot else 1.0
     rates = (
         Rate("fma", "f64", double),
@@ -90,6 +97,8 @@ def measure_cpu(say: Callable[[str], None]) -> Device:
         Rate("fma", "f16", single),
         Rate("special", "f32", narrow),
         Rate("special", "f64", wide),
+        Rate("library", "f32", library),
+        Rate("tiles", "f32", tiles),
     )
     limits = {
         "vector_bytes": 4 * features.lanes,
@@ -153,6 +162,22 @@ def _bandwidth(probes: Probes, size: int, cores: int) -> float:
 
 
 # ---- kernels of our own ------------------------------------------------------------------------
+
+
+def _product_rates() -> tuple[float, float]:
+    """FLOP/s of a product of matrices in torch's library and in our tiles, measured in turns."""
+    x, w = torch.randn(_LINEAR_ROWS, _LINEAR_WIDTH), torch.randn(_LINEAR_WIDTH, _LINEAR_WIDTH)
+    ours = compile_function(torch.nn.functional.linear, x, w, library="tiled", target="cpu")
+    calls: tuple[Callable[..., torch.Tensor], ...] = (torch.nn.functional.linear, ours)
+    times: list[list[float]] = [[], []]
+    for _ in range(_LINEAR_ROUNDS):
+        for call, found in zip(calls, times, strict=True):
+            start = perf_counter()
+            call(x, w)
+            found.append(perf_counter() - start)
+    flops = 2.0 * _LINEAR_ROWS * _LINEAR_WIDTH**2
+    library, tiles = (flops / median(found) for found in times)
+    return library, tiles
 
 
 def _kernel_seconds(build: Callable[[Diagram], Wire], data: torch.Tensor) -> float:

@@ -3,7 +3,7 @@
 Passes ask it to decide, `explain` asks it to report; it imports dialects and algebra only.
 """
 
-from diagc.cost.decisions import move_seconds, recompute_pays, step_seconds
+from diagc.cost.decisions import deciding_device, move_seconds, recompute_pays, step_seconds
 from diagc.cost.device import Device, Level, Rate
 from diagc.cost.device_catalog import (
     cpu_device,
@@ -47,6 +47,7 @@ __all__ = [
     "Work",
     "body_weight",
     "cpu_device",
+    "deciding_device",
     "device_of_architecture",
     "element_bytes",
     "elements",

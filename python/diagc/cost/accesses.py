@@ -96,6 +96,17 @@ class Accesses:
             self._visited[key] = visited_fraction(stream, groups, chunk, self.all_sizes)
         return self._visited[key]
 
+    def steps(self, groups: Mapping[str, int], chunks: Mapping[str, int]) -> float:
+        """Chunks that a task works through: of all streams, what their bounds leave on average."""
+        streams = {stream for access in self.items for stream in access.streams}
+        found = 0.0
+        for stream in streams:
+            axis = stream_axis(stream)
+            size = self.all_sizes.get(axis, 1)
+            chunk = chunks.get(axis, size)
+            found += ceil(size / max(chunk, 1)) * self.visited(stream, groups, chunk)
+        return found
+
     def _access(
         self,
         value: ir.Value,

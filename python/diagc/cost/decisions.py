@@ -8,15 +8,31 @@ holds them.
 from collections.abc import Iterable
 
 from diagc.cost.device import Device
-from diagc.cost.device_catalog import cpu_device
+from diagc.cost.device_catalog import cpu_device, device_of_architecture, find_device
 from diagc.cost.ops import body_work, element_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
+from diagc.options import current
 
-__all__ = ["move_seconds", "recompute_pays", "step_seconds"]
+__all__ = ["deciding_device", "move_seconds", "recompute_pays", "step_seconds"]
 
 _LEAST_BYTES = 4
 """Narrower values are computed in f32."""
+
+
+def deciding_device() -> Device:
+    """The device that rewrites are judged for: the GPU of the options in force, else a usual core.
+
+    A CPU's own description does not count: which kernels a program has should not depend on whether
+    a machine was measured.
+    """
+    options = current()
+    name, _, architecture = options.target.partition(":")
+    if name != "nvptx":
+        return cpu_device()
+    if options.device:
+        return find_device(options.device)
+    return device_of_architecture(architecture) if architecture else cpu_device()
 
 
 def recompute_pays(op: ir.Operation, device: Device | None = None) -> bool:
@@ -47,10 +63,14 @@ def step_seconds(flops: float, wires: Iterable[int], device: Device, dtype: str 
         dtype: that it computes in.
     """
     moved = sum(move_seconds(size, device) for size in wires)
-    return device.launch_seconds + max(flops / device.peak(dtype), moved)
+    return device.launch_seconds + max(flops / device.product_rate(dtype), moved)
 
 
 def move_seconds(size: int, device: Device) -> float:
-    """The time to read or write a wire of so many bytes, in the fastest level that holds it."""
-    level = next((level for level in device.levels if size <= level.size), device.levels[-1])
+    """The time to read or write a wire of so many bytes, in the fastest level that holds it.
+
+    What a multiprocessor has of its own holds nothing from one kernel to the next.
+    """
+    shared = (level for level in device.levels if device.kind == "cpu" or level.shared_by != "unit")
+    level = next((level for level in shared if size <= level.size), device.levels[-1])
     return size / level.bandwidth

@@ -3,7 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-__all__ = ["Device", "Level", "Rate"]
+__all__ = ["TENSOR_DTYPES", "Device", "Level", "Rate"]
+
+
+TENSOR_DTYPES = {"f32": "tf32"}
+"""What tensor cores take for a dtype."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class Rate:
         pipe: "tensor", "mma" and "fma" count FLOPs, a multiply-add as two: of tensor cores at best,
             of tensor cores by instructions of a single warp, where these are slower, of vector
             units. "special" counts results of exponentials and other functions that are no addition
-            or multiplication.
+            or multiplication. "library" and "tiles" are FLOPs that large products of matrices reach
+            in torch's library and in our tiles.
         dtype: such as "f32".
         per_second: at best.
         source: where the figure is from.
@@ -111,6 +116,12 @@ class Device:
         found = self.rate("fma", dtype)
         assert found is not None, "every description has this pipe"
         return found
+
+    def product_rate(self, dtype: str = "f32") -> float:
+        """FLOP/s of matrix products at best: of tensor cores, where there are some for the type."""
+        name = TENSOR_DTYPES.get(dtype, dtype)
+        tensor = None if dtype == "f64" else self.rate("tensor", name)
+        return tensor or self.peak(dtype)
 
     def lanes(self, element_bytes: int) -> int:
         """Elements of this size in one vector register."""

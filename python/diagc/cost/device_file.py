@@ -22,7 +22,7 @@ latency = 228e-9                  # seconds; may be left out
 source = "datasheet"
 
 [[rate]]
-pipe = "tensor"                   # or "mma", "fma", "special"
+pipe = "tensor"                   # or "mma", "fma", "special", "library", "tiles"
 dtype = "bf16"
 per_second = 989.4e12             # of all units
 source = "datasheet"
@@ -46,7 +46,7 @@ __all__ = ["device_text", "parse_device", "read_device"]
 KINDS = ("cpu", "gpu")
 SHARED_BY = ("unit", "device")
 LEVEL = ("name", "bytes", "bandwidth", "shared_by", "latency", "source")
-PIPES = ("tensor", "mma", "fma", "special")
+PIPES = ("tensor", "mma", "fma", "special", "library", "tiles")
 LIMITS = {
     "cpu": ("vector_bytes", "vector_registers", "fma_in_flight"),
     "gpu": ("registers", "registers_per_thread", "shared_per_block", "threads", "blocks"),

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from math import ceil
 
 from diagc.cost.accesses import Accesses
-from diagc.cost.device import Device, Level
-from diagc.cost.occupancy import Occupancy, occupancy_of, steps_of_task
+from diagc.cost.device import TENSOR_DTYPES, Device, Level
+from diagc.cost.occupancy import Occupancy, occupancy_of
 from diagc.cost.ops import Sizes
 from diagc.cost.registers import slowdown
 from diagc.cost.transfers import Decoration, LevelUse, level_uses
@@ -22,9 +22,6 @@ __all__ = ["Estimate", "Estimator", "estimate", "pipe_seconds"]
 LATENCY, TURNS = "latency", "turns"
 """Resources of a GPU besides pipes and levels: waits for memory that nothing hides, warps that are
 too few to keep several pipes busy at a time."""
-
-_TENSOR_DTYPES = {"f32": "tf32"}
-"""What tensor cores take for a dtype."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +143,7 @@ def _estimate(
         seconds[level.name] = use.traffic.total / level.bandwidth
         if _is_by_unit(level, device):
             seconds[level.name] *= idle
-    steps = steps_of_task(accesses, decoration)
+    steps = accesses.steps(decoration.groups, decoration.chunks) / decoration.parts
     waits = fill.waits(steps, decoration.ahead, device.levels[-1].latency)
     turns = fill.turns(pipes, decoration.warps)
     seconds |= {name: time for name, time in ((LATENCY, waits), (TURNS, turns)) if time}
@@ -200,7 +197,7 @@ def pipe_seconds(work: Work, decoration: Decoration, device: Device) -> dict[str
 
 def _tensor_rate(dtype: str, decoration: Decoration, device: Device) -> float | None:
     """FLOP/s of tensor cores; None where there are none."""
-    name = _TENSOR_DTYPES.get(dtype, dtype)
+    name = TENSOR_DTYPES.get(dtype, dtype)
     single = None if decoration.warpgroups else device.rate("mma", name)
     return single or device.rate("tensor", name)
 
@@ -211,6 +208,8 @@ def _padding(accesses: Accesses, decoration: Decoration) -> float:
     for axis in decoration.padded:
         size = accesses.extents.get(axis, 0)
         step = decoration.groups.get(axis) or decoration.chunks[axis]
-        if size:
+        if size and decoration.counted:
             found *= ceil(size / step) * step / size
+        elif size:
+            found *= 1 + step / (2 * size)  # of a size that is only assumed, what is usual
     return found

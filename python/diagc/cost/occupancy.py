@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, prod
 
-from diagc.cost.accesses import Accesses, stream_axis
+from diagc.cost.accesses import Accesses
 from diagc.cost.device import Device
 from diagc.cost.transfers import Decoration
 
-__all__ = ["Occupancy", "occupancy_of", "steps_of_task"]
+__all__ = ["Occupancy", "occupancy_of"]
 
 SCHEDULERS = 4
 """Of a multiprocessor; each issues for one warp at a time (CUDA C++ Programming Guide, Compute
@@ -88,15 +88,3 @@ def occupancy_of(accesses: Accesses, decoration: Decoration, device: Device) -> 
         ceil(extents[axis] / step) for axis, step in groups if axis in extents
     )
     return Occupancy(tasks, device.units, decoration.concurrent, decoration.counted)
-
-
-def steps_of_task(accesses: Accesses, decoration: Decoration) -> float:
-    """Chunks that a task works through: of all streams, what their bounds leave on average."""
-    streams = {stream for access in accesses.items for stream in access.streams}
-    found = 0.0
-    for stream in streams:
-        axis = stream_axis(stream)
-        size = accesses.all_sizes.get(axis, 1)
-        chunk = decoration.chunks.get(axis, size)
-        found += ceil(size / max(chunk, 1)) * accesses.visited(stream, decoration.groups, chunk)
-    return found / decoration.parts

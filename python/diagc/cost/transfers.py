@@ -46,6 +46,8 @@ class Decoration:
         counted: whether the number of tasks is known, and with it how well they fill the units.
         in_registers: positions, by grouped axis, that share what the fastest level gives to
             registers, such as the rows of a warp; empty where nothing is known.
+        kept: bytes of an array that stay in the registers of such positions while a stream runs;
+            larger ones are read again for every chunk.
     """
 
     groups: Mapping[str, int]
@@ -61,6 +63,7 @@ class Decoration:
     ahead: int = 0
     counted: bool = True
     in_registers: Mapping[str, int] = field(default_factory=dict)
+    kept: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,9 @@ def _to_registers(moves: "_Moves") -> Traffic:
     if not cut.in_registers:
         return Traffic()
     groups = {**cut.groups, **cut.in_registers}
-    return _Moves(moves.accesses, replace(cut, groups=groups)).traffic(None)
+    once = _Moves(moves.accesses, replace(cut, groups=groups))
+    steps = moves.accesses.steps(cut.groups, cut.chunks)
+    return once.traffic(None) + once.read_again(max(steps - cut.parts, 0.0))
 
 
 def _served(moves: "_Moves", inner: Level, device: Device, units: int) -> Traffic:
@@ -188,6 +193,16 @@ class _Moves:
             else:
                 read += moved
         return Traffic(round(read), round(written))
+
+    def read_again(self, times: float) -> Traffic:
+        """What is read so often besides: arrays that stay, but are too large for registers."""
+        groups = self.decoration.groups
+        found = 0.0
+        for access in self.accesses.items:
+            tile = prod(min(groups.get(x, n), n) for x, n in access.dims.items()) * access.element
+            if not access.written and not access.streams and tile > self.decoration.kept:
+                found += access.total * self._repeats(access, None) * times
+        return Traffic(round(found))
 
     # -- loops -----------------------------------------------------------------------------------
     def _group_loops(self) -> list[str]:

@@ -69,11 +69,12 @@ def tell(source: str, options: CompileOptions, name: str) -> Story:
         first = before = draw_module(module, name)
         for steps in _groups(pipeline_steps(options, _LAST)):
             known, streams = notes_of(module, DONE), _streams(module)
-            Pipeline(f"builtin.module({','.join(s.text for s in steps)})", options).run(module)
+            untouched = _run(steps[:1], module, options)
+            _run(steps[1:], module, options)
             after = draw_module(module, f"{name}, after {steps[0].name}")
             if steps[0].name in _TIDY:
                 pass  # nothing that anybody would miss
-            elif _look(after) == _look(before):
+            elif untouched or _look(after) == _look(before):
                 idle.append(steps[0].name)
             else:
                 notes = [note for note in notes_of(module, DONE) if note not in known]
@@ -81,6 +82,14 @@ def tell(source: str, options: CompileOptions, name: str) -> Story:
                 rewrites.append(Rewrite(steps[0].name, before, after, notes, new))
             before = after
         return Story(first, rewrites, idle, schedules_of(module))
+
+
+def _run(steps: Sequence[Step], module: ir.Module, options: CompileOptions) -> bool:
+    """Run some passes; whether they left the module as it is."""
+    before = str(module.operation)
+    if steps:
+        Pipeline(f"builtin.module({','.join(s.text for s in steps)})", options).run(module)
+    return str(module.operation) == before
 
 
 def _look(drawing: Drawing) -> list[Shape]:

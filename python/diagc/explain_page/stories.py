@@ -22,6 +22,20 @@ _STORIES = {
         "sums (or maxima) over an axis. Written out, its parts can be moved on their own.",
         "The definition: N(x)ᵢ = a₁(xᵢ) / b(Σⱼ a₂(xⱼ)), in a form that does not overflow.",
     ),
+    "split-pads": PassStory(
+        "A padded axis is taken apart",
+        "Where a few positions were joined to an axis, such as one more score to each row, sums "
+        "and maxima along it are those of the rest, combined with these few.",
+        "A reduction of a row is that of its parts, combined: f(x ⊕ y) = f(x) + f(y), or the "
+        "maximum of both.",
+    ),
+    "balance-exponentials": PassStory(
+        "Exponentials stay in range",
+        "Exponentials that are summed get the maximum of their row subtracted first, which no "
+        "result can tell; logarithms of sums and of products are taken apart. Then softmax, "
+        "however it was written, has one form.",
+        "exp(x) / Σ exp(x) = exp(x − m) / Σ exp(x − m), and log(exp(u) · c) = u + log c.",
+    ),
     "fuse-normalization": PassStory(
         "Factors leave the sum",
         "A factor that is the same at every position of an axis need not be multiplied in before "
@@ -46,6 +60,12 @@ _STORIES = {
         "A constant factor of a contraction may be multiplied into either of its inputs. It goes "
         "to the one that is not read chunk by chunk, where it is applied once.",
         "Linearity: (c · x) · y = c · (x · y).",
+    ),
+    "block-streams": PassStory(
+        "Large products go to the library",
+        "A matrix product inside a stream that the library multiplies faster is taken a block of "
+        "the axis at a time: the library multiplies a block, the stream takes it in.",
+        "A stream may be cut anywhere: it goes on from the state that it has.",
     ),
     "form-kernels": PassStory(
         "What belongs together becomes a kernel",

@@ -228,9 +228,16 @@ class Group:
         """The program that also gives what gradients take; compiled at the first call."""
         with self._lock:
             if specialization.saves and specialization.saving is None:
-                specialization.saving = self._build.saving(specialization)
+                specialization.saving = self._make_saving(specialization)
                 specialization.saves = specialization.saving is not None
             return specialization.saving
+
+    def _make_saving(self, specialization: Specialization) -> Program | None:
+        try:
+            return self._build.saving(specialization)
+        except DiagcError as error:
+            logger("calls").info("nothing is saved for gradients: %s", error)
+            return None
 
     def backward(
         self, specialization: Specialization, wanted: tuple[int, ...], saved: bool

@@ -43,6 +43,7 @@ _SPECIAL_REGISTERS = (
     "warpid",
     "total_smem_size",
     "activemask",
+    "envreg0",
 )
 
 

@@ -46,6 +46,8 @@ class SimulatorOptions:
         workers: threads of the host that share the grid; 0 for one a processor.
         step_limit: basic blocks that one thread may enter before its loop counts as endless.
         finding_limit: how many different findings are kept.
+        environment: the special register `envreg0`, which no compiled kernel reads; a text may hold
+            several kernels that differ in little, and choose by it.
     """
 
     checking: bool = True
@@ -53,6 +55,7 @@ class SimulatorOptions:
     workers: int = 0
     step_limit: int = 1 << 22
     finding_limit: int = 64
+    environment: int = 0
 
 
 def simulate(
@@ -185,6 +188,7 @@ class _Launch:
             seed=options.seed,
             workers=workers,
             finding_limit=options.finding_limit,
+            environment=options.environment,
             step_limit=options.step_limit,
             findings=self.findings,
             basic_block_runs=self.runs,

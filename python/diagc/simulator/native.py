@@ -102,6 +102,7 @@ class NativeLaunch(ctypes.Structure):
         ("seed", ctypes.c_int32),
         ("workers", ctypes.c_int32),
         ("finding_limit", ctypes.c_int32),
+        ("environment", ctypes.c_int32),
         ("step_limit", ctypes.c_int64),
         ("findings", ctypes.POINTER(NativeFinding)),
         ("finding_count", ctypes.c_int32),

@@ -1,6 +1,6 @@
 """Mutants of every class of GPU kernels: which there are, and how the simulator fares.
 
-`python -m diagc.testing.gpu_hunts` judges all (five minutes on two cores) and prints tables;
+`python -m diagc.testing.gpu_hunts` judges all (two minutes on two cores) and prints tables;
 `python -m diagc.testing.gpu_hunts gram map` those of some classes. Each kernel runs on several
 inputs: tails on all axes, arrays that begin between multiples of 16 bytes, sizes that tiles divide,
 and sizes of a few.
@@ -8,6 +8,7 @@ and sizes of a few.
 
 import re
 import sys
+from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -113,8 +114,9 @@ def _runner(built: GpuModule, sizes: Sizes, placement: Placement, seed: int = 0)
         arrays.append(array.view(np.bool_) if wire.dtype == "i1" else array)
     out = [place([known[x] or 0 for x in w.labels], w, placement) for w in signature.results]
 
-    def run(text: str) -> Outcome:
-        simulated = SimulatedKernel(kernel, text, replace(OPTIONS, seed=seed))
+    def run(text: str, number: int) -> Outcome:
+        options = replace(OPTIONS, environment=number, seed=seed)
+        simulated = SimulatedKernel(kernel, text, options)
         results = zip(call_numpy(simulated, arrays, out), signature.results, strict=True)
         return Outcome([loaded(a, wire.dtype) for a, wire in results], simulated.reports[-1])
 
@@ -304,9 +306,13 @@ def verdicts(
     return hunt(text, runs, tolerance=found.tolerance, areas=areas, sample=sample)
 
 
-def main(names: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Judge classes, all if none is named."""
-    chosen = list(names) or list(HUNTS)
+    parser = ArgumentParser(prog="python -m diagc.testing.gpu_hunts", description=main.__doc__)
+    parser.add_argument("names", nargs="*", metavar="class", help=f"one of {', '.join(HUNTS)}")
+    chosen = parser.parse_args(arguments).names or list(HUNTS)
+    if unknown := sorted(set(chosen) - set(HUNTS)):
+        parser.error(f"unknown class: {', '.join(unknown)}")
     together: list[Verdict] = []
     with ProcessPoolExecutor(2) as pool:
         for name, found in zip(chosen, pool.map(verdicts, chosen), strict=True):

@@ -4,16 +4,18 @@ A mutant changes one instruction of the kernel's LLVM IR. It is *caught* when th
 something, when results are wrong, or (swizzles and bounds, which may change speed only) when bank
 conflicts appear or global traffic is more than 2 % from what it was, and so from what the compiler
 predicts. A mutant that no thread can tell from the original on these inputs is *equivalent*: the
-two sides of its comparison are never equal, its clamp never moves a number, its xor is with zero.
-Probes find that out, those of all mutants in one run of each input; where the probe sees no
-difference the mutant computes what the kernel computes, so it is not run there.
+changed instruction never gives another value.
+
+All mutants that change a value are compiled together: both values are computed, and the special
+register `envreg0` chooses one. While it is `PROBE` the kernel runs as it is, and a division by zero
+is reported wherever the two values differ; a mutant runs only on inputs where they do.
 """
 
 import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,15 +33,11 @@ _SYNC = re.compile(
 _SPIN = re.compile(r'^\s*(?:tail )?call void asm sideeffect "[^"]*(?P<op>mbarrier\.try_wait)')
 _PENDING = re.compile(r"(wgmma\.wait_group\.sync\.aligned )(\d+);")
 _WAIT = re.compile(r"(cp\.async\.wait\.group\(i32 )(\d+)\)")
-_XOR = re.compile(
-    r"^(?P<head>\s*%[\w.]+ = )xor (?P<type>i32|i64) (?P<left>%[\w.]+), (?P<right>[%\w.-]+)"
-)
-_COMPARE = re.compile(
-    r"^(?P<head>\s*(?P<result>%[\w.]+) = )icmp (?P<predicate>[us][lg][te])"
-    r" (?P<type>i\d+) (?P<left>[%\w.-]+), (?P<right>[%\w.-]+)(?P<rest>.*)$"
-)
+_VALUE = re.compile(r"^\s*(?P<name>%[\w.]+) = (?P<rest>.*)$")
+_XOR = re.compile(r"^(?P<head>\s*%[\w.]+ = )xor (?P<type>i32|i64) (?P<left>%[\w.]+), (?P<rest>.*)$")
+_COMPARE = re.compile(r"^\s*%[\w.]+ = icmp (?P<predicate>[us][lg][te]) i\d+ ")
 _CLAMP = re.compile(
-    r"^(?P<head>\s*(?P<result>%[\w.]+) = )(?:tail )?call (?P<type>i\d+) @llvm\."
+    r"^(?P<head>\s*%[\w.]+ = )(?:tail )?call (?P<type>i\d+) @llvm\."
     r"[us](?:min|max)\.i\d+\(i\d+ (?P<left>[%\w.-]+), i\d+ (?P<right>[%\w.-]+)\)"
 )
 _OFF_BY_ONE = {
@@ -51,7 +49,10 @@ SYNC, SWIZZLE, BOUND = "sync", "swizzle", "bound"
 TRAFFIC = 0.02  # the accuracy of predicted traffic
 
 FINDING_LIMIT = 1024
-"""How many findings runs keep; more than a kernel has probes, each of which is one."""
+"""How many findings runs keep; more than a kernel has mutants, each of which may be one."""
+
+PROBE = -1
+_NUMBER = "call i32 @llvm.nvvm.read.ptx.sreg.envreg0()"
 
 
 @dataclass(frozen=True)
@@ -63,17 +64,16 @@ class Mutant:
         op: what was changed.
         change: how.
         line: number in the text, from 1.
-        text: the whole changed module.
-        probe: lines that divide by zero, in the last one, where the change makes a difference; they
-            belong behind the original; empty where only a run can tell.
+        new: what stands in the place of that line.
+        type: of the value that the line defines; empty where it defines none.
     """
 
     area: str
     op: str
     change: str
     line: int
-    text: str
-    probe: str = ""
+    new: str
+    type: str = ""
 
     @property
     def pattern(self) -> str:
@@ -90,8 +90,8 @@ class Outcome:
     report: Report
 
 
-Runner = Callable[[str], Outcome]
-"""Simulates a text, with `FINDING_LIMIT`."""
+Runner = Callable[[str, int], Outcome]
+"""Simulates a text, with a number in the register `envreg0`, and keeps `FINDING_LIMIT` findings."""
 
 
 @dataclass(frozen=True)
@@ -125,15 +125,14 @@ class Verdict:
 
 
 def find_mutants(text: str) -> Iterator[Mutant]:
-    """All mutants of a kernel's LLVM IR."""
-    lines = text.split("\n")
-    for i, line in enumerate(lines):
-        for area, op, change, new, probe in _changes(line):
-            yield Mutant(area, op, change, i + 1, _with(lines, i, new), probe)
+    """All mutants of a kernel's LLVM IR; at most one of those that change a value in each line."""
+    for number, line in enumerate(text.split("\n"), 1):
+        for area, op, change, new, kind in _changes(line):
+            yield Mutant(area, op, change, number, new, kind)
 
 
 def _changes(line: str) -> Iterator[tuple[str, str, str, str, str]]:
-    """Area, operation, what is done, the new line, and the lines of a probe."""
+    """Area, operation, what is done, the new line, and the type of its value."""
     sync = _SYNC.match(line)
     if sync is not None:
         yield SYNC, f"{sync['op']}({sync['args']})", "deleted", "", ""
@@ -151,45 +150,71 @@ def _changes(line: str) -> Iterator[tuple[str, str, str, str, str]]:
         weak = _PENDING.sub(rf"\g<1>{more};", line)
         yield SYNC, pending[0], f"waits for all but {more}", weak, ""
     mixed = _XOR.match(line)
-    if mixed is not None and mixed["right"] != "-1":
+    if mixed is not None and not mixed["rest"].startswith("-1"):
         plain = f"{mixed['head']}add {mixed['type']} {mixed['left']}, 0"
-        yield SWIZZLE, line.strip(), "left out", plain, _divide("eq", mixed, "0", mixed["right"])
+        yield SWIZZLE, line.strip(), "left out", plain, mixed["type"]
     compare = _COMPARE.match(line)
     if compare is not None:
         predicate = _OFF_BY_ONE[compare["predicate"]]
         new = line.replace(f"icmp {compare['predicate']}", f"icmp {predicate}", 1)
-        yield BOUND, line.strip(), predicate, new, _divide("ne", compare, compare["right"])
+        yield BOUND, line.strip(), predicate, new, "i1"
     clamp = _CLAMP.match(line)
     if clamp is not None:
         kept = clamp["left" if clamp["left"].startswith("%") else "right"]
         plain = f"{clamp['head']}add {clamp['type']} {kept}, 0"
-        yield BOUND, line.strip(), "left out", plain, _divide("eq", clamp, clamp["result"], kept)
+        yield BOUND, line.strip(), "left out", plain, clamp["type"]
 
 
-def _divide(predicate: str, match: re.Match[str], right: str, left: str | None = None) -> str:
-    """By zero where two numbers are not as the predicate says."""
-    return (
-        f"  %probe.e = icmp {predicate} {match['type']} {left or match['left']}, {right}\n"
-        "  %probe.d = zext i1 %probe.e to i32\n"
-        "  %probe.q = udiv i32 1, %probe.d"
-    )
+@dataclass(frozen=True)
+class _Schema:
+    """A text with mutants that change a value, of which the one runs whose line is `envreg0`.
+
+    Args:
+        text: LLVM IR.
+        origin: by line of it, from 0, the kernel's line that it belongs to.
+    """
+
+    text: str
+    origin: Sequence[int]
 
 
-def _with(lines: list[str], index: int, new: str) -> str:
-    return "\n".join([*lines[:index], new, *lines[index + 1 :]])
-
-
-def _with_probes(text: str, mutants: Sequence[Mutant]) -> tuple[str, Mapping[int, int]]:
-    """The kernel with all probes: it computes the same. By line of a division, a mutant's line."""
-    probes = {mutant.line: mutant.probe for mutant in mutants if mutant.probe}
+def _schema(text: str, mutants: Sequence[Mutant]) -> _Schema:
+    changed = {mutant.line: mutant for mutant in mutants if mutant.type}
     lines: list[str] = []
-    owners: dict[int, int] = {}
+    origin = [0]
+    begins = False  # a function, whose first instruction is still to come
     for number, line in enumerate(text.split("\n"), 1):
-        lines.append(line)
-        if number in probes:
-            lines += probes[number].replace("%probe.", f"%probe.{number}.").split("\n")
-            owners[len(lines)] = number
-    return "\n".join(lines), owners
+        if begins and line.startswith(" "):
+            lines += [f"  %mutant = {_NUMBER}", f"  %mutant.off = icmp ne i32 %mutant, {PROBE}"]
+            begins = False
+        begins = begins or line.startswith("define ")
+        lines += _choice(line, changed[number]) if number in changed else [line]
+        origin += [number] * (len(lines) + 1 - len(origin))
+    return _Schema("\n".join(lines), origin)
+
+
+def _choice(line: str, mutant: Mutant) -> list[str]:
+    """Both values, a division by zero where they differ while probing, and the chosen one."""
+    old, new = _VALUE.match(line), _VALUE.match(mutant.new)
+    assert old is not None
+    assert new is not None
+    name, kind = f"%mutant.{mutant.line}", mutant.type
+    return [
+        f"  {name}.old = {old['rest']}",
+        f"  {name}.new = {new['rest']}",
+        f"  {name}.same = icmp eq {kind} {name}.old, {name}.new",
+        f"  {name}.quiet = or i1 {name}.same, %mutant.off",
+        f"  {name}.divisor = zext i1 {name}.quiet to i32",
+        f"  {name}.quotient = udiv i32 1, {name}.divisor",
+        f"  {name}.on = icmp eq i32 %mutant, {mutant.line}",
+        f"  {old['name']} = select i1 {name}.on, {kind} {name}.new, {kind} {name}.old",
+    ]
+
+
+def _replaced(text: str, mutant: Mutant) -> str:
+    lines = text.split("\n")
+    lines[mutant.line - 1] = mutant.new
+    return "\n".join(lines)
 
 
 def hunt(
@@ -204,7 +229,7 @@ def hunt(
 
     Args:
         text: LLVM IR of a kernel on which the simulator finds nothing.
-        runs: each simulates a text on inputs of its own; a mutant is caught if one of them sees it.
+        runs: each on inputs of its own; a mutant is caught if one of them sees it.
         tolerance: largest difference of results that still counts as equal.
         areas: which mutants.
         sample: a seed and how many mutants are drawn; None for all.
@@ -215,52 +240,56 @@ def hunt(
     mutants = [mutant for mutant in find_mutants(text) if mutant.area in areas]
     if sample is not None and sample[1] < len(mutants):
         mutants = random.Random(sample[0]).sample(mutants, sample[1])
-    probed = _with_probes(text, mutants)
-    trials = [_Trial(text, probed, run, tolerance) for run in runs]
+    schema = _schema(text, mutants)
+    trials = [_Trial(text, schema, run, tolerance) for run in runs]
     return [_judge(mutant, trials) for mutant in mutants]
 
 
 class _Trial:
     """One run of the kernel as it is, which mutants are compared with."""
 
-    def __init__(
-        self, text: str, probed: tuple[str, Mapping[int, int]], run: Runner, tolerance: float
-    ) -> None:
-        self.run, self.tolerance = run, tolerance
-        self.clean = run(text)
+    def __init__(self, text: str, schema: _Schema, run: Runner, tolerance: float) -> None:
+        self.text, self.schema, self.run, self.tolerance = text, schema, run, tolerance
+        self.clean = run(text, 0)
         assert self.clean.report.clean, str(self.clean.report)
         self.reached = _reached_lines(text, self.clean.report)
-        self.different = self._lines_that_differ(*probed)
+        self.different = self._lines_that_differ()
 
-    def _lines_that_differ(self, text: str, owners: Mapping[int, int]) -> set[int]:
-        """Lines of mutants whose probes find a difference."""
-        if not owners:
-            return set()
-        findings = self.run(text).report.findings
-        assert len(findings) < FINDING_LIMIT, "a run of this kernel hides what its probes find"
-        sites = [f.site.line for f in findings if f.kind == "division-by-zero" and f.site]
-        return {owners[line] for line in sites}
+    def _lines_that_differ(self) -> set[int]:
+        """Lines of mutants that would give another value; nothing else is seen of the schema."""
+        probed = self.run(self.schema.text, PROBE)
+        findings = probed.report.findings
+        assert len(findings) < FINDING_LIMIT
+        assert all(finding.kind == "division-by-zero" for finding in findings)
+        assert not self._complaints(replace(probed, report=replace(probed.report, findings=())))
+        return {self.schema.origin[finding.site.line] for finding in findings if finding.site}
 
     def reaches(self, mutant: Mutant) -> bool:
         """Whether a thread comes to the change."""
         return mutant.line in self.reached
 
     def may_tell(self, mutant: Mutant) -> bool:
-        """Whether the change makes a difference in this run, as far as its probe knows."""
-        return self.reaches(mutant) and (not mutant.probe or mutant.line in self.different)
+        """Whether the change can make a difference in this run."""
+        return self.reaches(mutant) and (not mutant.type or mutant.line in self.different)
 
     def judge(self, mutant: Mutant) -> Verdict:
-        outcome = self.run(mutant.text)
-        by = sorted({finding.kind for finding in outcome.report.findings})
-        named = any(_names(finding, mutant) for finding in outcome.report.findings)
-        if not by and _differs(outcome.results, self.clean.results, self.tolerance):
-            by = ["wrong numbers"]
+        if mutant.type:
+            outcome, origin = self.run(self.schema.text, mutant.line), self.schema.origin
+        else:
+            outcome, origin = self.run(_replaced(self.text, mutant), 0), None
+        named = any(_names(finding, mutant, origin) for finding in outcome.report.findings)
+        return Verdict(mutant, tuple(self._complaints(outcome)), named)
+
+    def _complaints(self, outcome: Outcome) -> Sequence[str]:
+        """What tells a run from that of the kernel as it is."""
+        if outcome.report.findings:
+            return sorted({finding.kind for finding in outcome.report.findings})
+        if _differs(outcome.results, self.clean.results, self.tolerance):
+            return ["wrong numbers"]
         before, after = (o.report.counters.bank_conflicts for o in (self.clean, outcome))
-        if not by and after > before:
-            by = ["bank conflicts"]
-        if not by and _moves_more(outcome.report, self.clean.report):
-            by = ["traffic"]
-        return Verdict(mutant, tuple(by), named)
+        if after > before:
+            return ["bank conflicts"]
+        return ["traffic"] if _moves_more(outcome.report, self.clean.report) else []
 
 
 def _judge(mutant: Mutant, trials: Sequence[_Trial]) -> Verdict:
@@ -296,7 +325,7 @@ def _reached_lines(text: str, report: Report) -> set[int]:
     return reached
 
 
-def _names(finding: Finding, mutant: Mutant) -> bool:
+def _names(finding: Finding, mutant: Mutant, origin: Sequence[int] | None) -> bool:
     """Whether a finding shows the changed place: the two instructions stand around it.
 
     Loops make the order cyclic: when the second stands before the first, the changed one lies
@@ -304,12 +333,14 @@ def _names(finding: Finding, mutant: Mutant) -> bool:
     """
     if finding.site is None:
         return False
-    line, site = mutant.line, finding.site.line
+    sites = [site.line for site in (finding.site, finding.other) if site is not None]
+    site, *others = sites if origin is None else [origin[line] for line in sites]
+    line = mutant.line
     if site == line:
         return True
-    if finding.other is None:
+    if not others:
         return site > line
-    first = finding.other.line
+    first = others[0]
     return first <= line <= site if first < site else line <= site or line >= first
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ __all__ = [
     "REALS",
     "SEED",
     "Array",
+    "Scalar",
     "check_elementwise",
     "map_module",
+    "maps_module",
     "numbers",
     "ulps",
     "wide_range",
@@ -31,23 +34,57 @@ LONG = np.longdouble
 FLOATS: dict[str, Any] = {"f32": np.float32, "f64": np.float64}
 
 
+@dataclass(frozen=True)
+class Scalar:
+    """A scalar computation: `body` computes from %x0, %x1 and so on, of the types `inputs`."""
+
+    body: str
+    inputs: Sequence[str]
+    result: str
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """Names of the function's arguments that it reads, with their types; see `_operands`."""
+        op = self.body.split()[0].partition(".")[2]
+        kinds = {"shli": "shift", "shrsi": "shift", "fptosi": "small"}
+        count = len(self.inputs)
+        kind = [kinds[op] if op in kinds and i == count - 1 else "any" for i in range(count)]
+        return {f"%{kind[i]}_{t}_{i}": t for i, t in enumerate(self.inputs)}
+
+
+_WIRE = 'tensor<?x{}, ["n"]>'
+
+
 def map_module(body: str, inputs: Sequence[str], result: str) -> str:
-    """A module with one map; `body` computes from %x0, %x1 and so on."""
-    wire = 'tensor<?x{}, ["n"]>'
-    arguments = ", ".join(f"%a{i}: {wire.format(t)}" for i, t in enumerate(inputs))
+    """A module with one map."""
+    return maps_module([Scalar(body, inputs, result)])
+
+
+def maps_module(cases: Sequence[Scalar]) -> str:
+    """A module with one map a case; those that share inputs become one kernel."""
+    arguments = (f"{a}: {_WIRE.format(dtype)}" for a, dtype in _all_arguments(cases).items())
+    maps = "".join(_map_text(k, case) for k, case in enumerate(cases))
+    results = ", ".join(_WIRE.format(case.result) for case in cases)
+    names = ", ".join(f"%r{k}" for k in range(len(cases)))
+    head = f"func.func @main({', '.join(arguments)}) -> ({results})"
+    return f"{head} {{{maps}\n  return {names} : {results}\n}}\n"
+
+
+def _all_arguments(cases: Sequence[Scalar]) -> dict[str, str]:
+    return {name: dtype for case in cases for name, dtype in case.arguments.items()}
+
+
+def _map_text(number: int, case: Scalar) -> str:
     reads = "\n".join(
-        f'%x{i} = "diag.element"(%a{i}) : ({wire.format(t)}) -> {t}' for i, t in enumerate(inputs)
+        f'    %x{i} = "diag.element"({name}) : ({_WIRE.format(dtype)}) -> {dtype}'
+        for i, (name, dtype) in enumerate(case.arguments.items())
     )
     return f"""
-func.func @main({arguments}) -> {wire.format(result)} {{
-  %r = "diag.map"() ({{
-    {reads}
-    %y = {body}
-    "diag.yield"(%y) : ({result}) -> ()
-  }}) : () -> {wire.format(result)}
-  return %r : {wire.format(result)}
-}}
-"""
+  %r{number} = "diag.map"() ({{
+{reads}
+    %y = {case.body}
+    "diag.yield"(%y) : ({case.result}) -> ()
+  }}) : () -> {_WIRE.format(case.result)}"""
 
 
 def wide_range(dtype: str) -> Array:
@@ -155,29 +192,39 @@ PREDICATES = "oeq ogt oge olt ole one ord ueq ugt uge ult ule une uno"
 INTEGER_OPS = "addi subi muli andi ori xori maxsi minsi divsi remsi floordivsi ceildivsi shli shrsi"
 
 
-def check_elementwise(both: Agreement, body: str, inputs: Sequence[str], result: str) -> None:
-    """Both meanings of a map agree within one rounding of the result.
+def check_elementwise(both: Agreement, cases: Sequence[Scalar]) -> None:
+    """Both meanings of all maps agree within one rounding of the result.
 
     Args:
-        both: what `map_module(body, inputs, result)` was compiled to.
-        body: what is computed.
-        inputs: types of the operands.
-        result: type of the result.
+        both: what `maps_module(cases)` was compiled to.
+        cases: what is computed.
     """
-    arrays = [numbers(dtype, SEED + i) for i, dtype in enumerate(inputs)]
-    arrays = [a[: min(map(len, arrays))] for a in arrays]
-    if "sh" in body.split()[0]:
-        arrays[1] = np.abs(arrays[1]) % 7
-    if "fptosi" in body:
-        arrays = [np.nan_to_num(np.clip(arrays[0], -100, 100))]
+    arrays = [_operand(name) for name in _all_arguments(cases)]
+    count = max(map(len, arrays))
+    arrays = [np.resize(array, count) for array in arrays]
     with np.errstate(all="ignore"):
-        (found,), (exact,) = both.program.run(arrays), both.reference.run(arrays)
-        if result not in REALS:
-            np.testing.assert_array_equal(found, exact, err_msg=f"{body}, seed {SEED}")
-            return
-        largest = {"f16": 65504.0, "f32": 3.4e38, "bf16": 3.38e38}.get(result, math.inf)
-        exact = np.where(np.abs(exact) > largest, np.copysign(math.inf, exact), exact)
-        smallest = 3e-8 if result == "f16" else 1e-37  # half a subnormal
-        np.testing.assert_allclose(
-            found, exact, rtol=ROUNDING[result], atol=smallest, err_msg=f"{body}, seed {SEED}"
-        )
+        results = both.program.run(arrays), both.reference.run(arrays)
+        for case, found, exact in zip(cases, *results, strict=True):
+            _check_result(case, found, exact)
+
+
+def _operand(name: str) -> Array:
+    """Numbers for an argument called `%kind_dtype_position`."""
+    kind, dtype, position = name.removeprefix("%").split("_")
+    array = numbers(dtype, SEED + int(position))
+    if kind == "shift":
+        return np.abs(array) % 7
+    return np.nan_to_num(np.clip(array, -100, 100)) if kind == "small" else array
+
+
+def _check_result(case: Scalar, found: Array, exact: Array) -> None:
+    message = f"{case.body}, seed {SEED}"
+    if case.result not in REALS:
+        np.testing.assert_array_equal(found, exact, err_msg=message)
+        return
+    largest = {"f16": 65504.0, "f32": 3.4e38, "bf16": 3.38e38}.get(case.result, math.inf)
+    exact = np.where(np.abs(exact) > largest, np.copysign(math.inf, exact), exact)
+    smallest = 3e-8 if case.result == "f16" else 1e-37  # half a subnormal
+    np.testing.assert_allclose(
+        found, exact, rtol=ROUNDING[case.result], atol=smallest, err_msg=message
+    )

@@ -9,11 +9,12 @@ from torch import fx
 
 from diagc import __version__
 from diagc.api import CompiledFunction
-from diagc.errors import DiagcError
-from diagc.runtime.torch_version import require_torch
+from diagc.errors import DiagcError, UnsupportedError
+from diagc.runtime.torch_settings import require_torch
 from diagc.torch_backend.fixed_sizes import fix_sizes
 from diagc.torch_backend.graph import aten_graph
 from diagc.torch_backend.options import BackendOptions, read_options
+from diagc.torch_backend.products import product_regions, with_tiles
 from diagc.torch_backend.regions import Region, find_regions
 from diagc.torch_backend.report import GraphReport, RegionReport, calls_of, left_calls, record
 from diagc.torch_backend.rest import run_rest
@@ -78,6 +79,8 @@ def _take_regions(
     for stretch in stretches(traced.graph):
         for region in _regions(stretch, options, report):
             _take(traced, region, options, report)
+    for region in list(product_regions(traced.graph, options)):
+        _take(traced, region, with_tiles(options), report)
     if not report.regions:
         report.left = left_calls(traced.graph.nodes)
         return None
@@ -108,11 +111,24 @@ def _take(
         if off:
             report.reasons.append(f"{', '.join(calls)}: kernel {', '.join(off)} is switched off")
             return
+        _check_device(cut, compiled.program.device)
         fix_sizes(cut, compiled.latest)
         replace_region(traced.graph, cut, str(compiled.key))
         report.regions.append(RegionReport(calls, compiled))
     except DiagcError as error:
         report.reasons.append(f"{', '.join(calls)}: {_reason(error)}")
+
+
+def _check_device(cut: Cut, device: str) -> None:
+    """See that a region's tensors are where its kernels run.
+
+    Raises:
+        UnsupportedError: one is elsewhere.
+    """
+    found = {node.meta["val"].device.type for node in cut.inputs} - {device}
+    if found:
+        reason = f"its tensors are on {', '.join(sorted(found))}, kernels of the target on {device}"
+        raise UnsupportedError("a region", reason=reason)
 
 
 # kept for good, as Inductor keeps its code: a backward graph may outlive Dynamo's forward graph

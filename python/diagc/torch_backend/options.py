@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from diagc.api import CHECKS, chosen_target
+from diagc.api import CHECKS, chosen_target, with_torch_s_precision
 from diagc.compiler import pipeline_text
 from diagc.errors import UserError
 from diagc.options import CompileOptions, option_names
@@ -61,7 +61,7 @@ def read_options(mode: str | None, options: Mapping[str, Any] | None) -> Backend
         if name not in names:
             expected = ", ".join(["rest", "take", "check", *sorted(names)])
             raise UserError("unknown option of backend 'diagc'", expected=expected, found=name)
-    compile_options = replace(CompileOptions(), **given)
+    compile_options = with_torch_s_precision(given)
     compile_options = replace(compile_options, target=chosen_target(compile_options))
     pipeline_text(compile_options)  # a value that no pass has is refused here
     return BackendOptions(rest, take, mode, check, compile_options)

@@ -20,8 +20,16 @@ from diagc.mlir import ir
 from diagc.options import use
 from diagc.torch_backend.left import note_reasons
 from diagc.torch_backend.options import BackendOptions
-from diagc.torch_backend.stretches import Stretch, is_item, is_number, is_view, read, size_hints
-from diagc.torch_backend.units import Unit, linear_places, units
+from diagc.torch_backend.stretches import (
+    Stretch,
+    is_item,
+    is_number,
+    is_random,
+    is_view,
+    read,
+    size_hints,
+)
+from diagc.torch_backend.units import Unit, kept_places, linear_places, units, working_places
 
 __all__ = ["Region", "find_regions"]
 
@@ -60,9 +68,15 @@ def find_regions(stretch: Stretch, options: BackendOptions) -> list[Region]:
             run_pipeline(module, options.compile, "kernels")
             found, linear = units(module), linear_places(module)
             note_reasons(stretch, module, found, options)
+            free = _made_of_nothing(stretch, working_places(module))
+            kept = kept_places(module)
     uses = Counter(number for unit in found for number in unit.places)
     taken = [unit for unit in found if _is_wanted(unit, options)]
-    regions = [_region(unit, stretch, uses, linear) for unit in taken]
+    # scores that are never computed, say: a rewrite has done away with them, for their readers
+    gone = {node for number, node in enumerate(stretch.nodes) if number not in kept}
+    regions = [
+        _region(unit, stretch, uses, linear, free | gone if unit.mixed else free) for unit in taken
+    ]
     position = {node: i for i, node in enumerate(stretch.nodes)}
     return sorted((r for r in regions if r.results), key=lambda r: position[r.nodes[-1]])
 
@@ -80,10 +94,33 @@ def _is_wanted(unit: Unit, options: BackendOptions) -> bool:
     return unit.streams or unit.mixed or (options.take == "all" and unit.fuses)
 
 
+def _made_of_nothing(stretch: Stretch, working: AbstractSet[int]) -> set[fx.Node]:
+    """Calls that read no tensor, near or far, and are elementwise: every reader makes them again.
+
+    Positions and comparisons of them have become part of what reads them. As inputs of a region
+    they would be data, which bounds no stream.
+
+    Args:
+        stretch: where to look.
+        working: numbers of calls that are more than elementwise.
+    """
+    found: set[fx.Node] = set()
+    for number, node in enumerate(stretch.nodes):
+        sources = [source for source in node.all_input_nodes if not is_number(source)]
+        idle = number not in working and not is_random(node) and not is_item(node)
+        if idle and found.issuperset(sources) and isinstance(node.meta.get("val"), torch.Tensor):
+            found.add(node)
+    return found
+
+
 def _region(
-    unit: Unit, stretch: Stretch, uses: Mapping[int, int], linear: AbstractSet[int]
+    unit: Unit,
+    stretch: Stretch,
+    uses: Mapping[int, int],
+    linear: AbstractSet[int],
+    free: AbstractSet[fx.Node],
 ) -> Region:
-    """Close a unit's calls under paths between them, and add the views that they read.
+    """Close a unit's calls under paths between them, and add the views and `free` calls they read.
 
     A call of which a part is the product of a linear layer (and a kernel adds the bias) stays
     outside. What others read of a call that went into this unit alone is a result of it; a call
@@ -99,7 +136,7 @@ def _region(
     }
     results, views = _results(stretch, inside, shared)
     for node in reversed(stretch.nodes):
-        if set(node.users) & inside and is_view(node):
+        if set(node.users) & inside and (is_view(node) or node in free):
             inside.add(node)
     nodes = tuple(node for node in stretch.nodes if node in inside)
     return Region(unit.kernels, nodes, results, views)

@@ -16,7 +16,7 @@ from diagc.dialects import diag
 from diagc.errors import SourceLocation
 from diagc.mlir import ir
 
-__all__ = ["Unit", "linear_places", "places_of", "units"]
+__all__ = ["Unit", "kept_places", "linear_places", "places_of", "units", "working_places"]
 
 _VIEWS = ("diag.relabel", "diag.reindex")
 _SUMS = ("diag.contract", "diag.reduce")
@@ -103,6 +103,25 @@ def linear_places(module: ir.Module) -> frozenset[int]:
     """Places of products with matrices of weights that the entry function keeps."""
     ops = [view.operation for view in diag.function_body(find_entry(module)).operations]
     return places_of([op for op in ops if _is_linear(op)])
+
+
+def kept_places(module: ir.Module) -> frozenset[int]:
+    """Places of all ops but views, which may be those of the operands of a product that is gone."""
+    ops = diag.walk_ops(module.operation.regions[0])
+    return places_of([op for op in ops if op.name not in _VIEWS])
+
+
+def working_places(module: ir.Module) -> frozenset[int]:
+    """Places of all that is more than a map or a view: sums, streams, calls of externs."""
+    functions = {diag.symbol_of(op): op for op in diag.functions(module)}
+    return places_of(
+        [
+            op
+            for op in diag.walk_ops(module.operation.regions[0])
+            if op.name in (*_SUMS, "diag.stream")
+            or (op.name == "func.call" and diag.is_extern(functions[diag.callee_of(op)]))
+        ]
+    )
 
 
 def _is_linear(op: ir.Operation) -> bool:

@@ -149,18 +149,23 @@ class _Reader:
             wanted = inner.use(op.operands[0])
             inner.picture.operations.append(Operation(Kind.TAG, [wanted], text="where wanted"))
         self.block(body.blocks[0], inner)
-        for argument, value, name in zip(
-            tail.blocks[0].arguments, _yielded(body.blocks[0]), state_names(op), strict=True
-        ):
+        arguments, given = tail.blocks[0].arguments, _yielded(body.blocks[0])
+        chunks = given[len(arguments) :]
+        states = given[: len(arguments)]
+        for argument, value, name in zip(arguments, states, state_names(op), strict=True):
             carry = Operation(Kind.CARRY, [inner.use(value)], text=f"↻ {name}")
             inner.picture.operations.append(carry)
             if list(argument.uses):
                 carry.outputs.append(_state(carry.inputs[0]))
                 inner.picture.outputs += carry.outputs
                 loop.outputs.append(scope.define(argument, name))
+        results = list(op.results)
+        for result, value in zip(results[len(results) - len(chunks) :], chunks, strict=True):
+            inner.picture.outputs.append(inner.use(value))
+            loop.outputs.append(scope.define(result))
         scope.picture.operations.append(loop)
         self.block(tail.blocks[0], scope)
-        for result, value in zip(op.results, _yielded(tail.blocks[0]), strict=True):
+        for result, value in zip(results, _yielded(tail.blocks[0]), strict=False):
             scope.alias(result, scope.use(value))
 
     def _enter_states(self, op: ir.Operation, scope: Scope, inner: Scope) -> None:

@@ -665,6 +665,39 @@ func.func @a_chunk_has_the_streamed_axis(%v: tensor<?xf32, ["q"]>, %z: tensor<f3
 
 // -----
 
+func.func @what_is_given_of_a_chunk_has_the_streamed_axis(%v: tensor<?xf32, ["x"]>, %z: tensor<f32, []>) {
+  // expected-error@+1 {{'diag.stream' op axis "x" is missing in the result that is given chunk by chunk (tensor<f32, []>)}}
+  %0, %1 = "diag.stream"() ({
+    "diag.yield"(%z) : (tensor<f32, []>) -> ()
+  }, {
+  ^bb0(%a: tensor<f32, []>):
+    "diag.yield"(%a) : (tensor<f32, []>) -> ()
+    "diag.yield"(%a) : (tensor<f32, []>) -> ()
+  }, {
+  }, {
+  ^bb0(%a: tensor<f32, []>):
+    "diag.yield"(%a) : (tensor<f32, []>) -> ()
+  }) {axis = "x", resultSegmentSizes = array<i32: 1, 1, 0, 0, 0, 0, 0, 0>} : () -> (tensor<f32, []>, tensor<f32, []>)
+  return
+}
+
+// -----
+
+func.func @a_body_gives_every_chunk(%v: tensor<?xf32, ["x"]>, %z: tensor<f32, []>) {
+  // expected-error@+3 {{'diag.stream' op region 'body' yields (tensor<f32, []>), expected (tensor<f32, []>, tensor<?xf32, ["x"]>)}}
+  %0, %1 = "diag.stream"() ({ "diag.yield"(%z) : (tensor<f32, []>) -> () }, {
+  ^bb0(%a: tensor<f32, []>):
+    "diag.yield"(%a) : (tensor<f32, []>) -> ()
+  }, {
+  }, {
+  ^bb0(%a: tensor<f32, []>):
+    "diag.yield"(%a) : (tensor<f32, []>) -> ()
+  }) {axis = "x", resultSegmentSizes = array<i32: 1, 1, 0, 0, 0, 0, 0, 0>} : () -> (tensor<f32, []>, tensor<?xf32, ["x"]>)
+  return
+}
+
+// -----
+
 func.func @a_chunk_has_a_size_at_run_time(%v: tensor<6xf32, ["x"]>, %z: tensor<f32, []>) {
   %0 = "diag.stream"() ({
     "diag.yield"(%z) : (tensor<f32, []>) -> ()

@@ -1,7 +1,8 @@
 """Terms and map bodies: read what was emitted, emit what was read."""
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
@@ -19,11 +20,13 @@ from diagc.algebra.expressions import (
 )
 from diagc.algebra.maps import map_expr
 from diagc.algebra.monomials import Monomial, monomial
-from diagc.algebra.scalars import read_map
+from diagc.algebra.scalars import emit, read_map
 from diagc.context import make_context
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.targets.interp import evaluate
+
+Array: TypeAlias = np.ndarray[Any, Any]
 
 A, B = symbol("a"), symbol("b")
 
@@ -121,6 +124,38 @@ def test_unknown_ops_become_functions_of_their_own() -> None:
     assert cube.args == (A,)
     assert cube.op != other.op
     assert read("%y = math.cbrt %a : f32") == cube
+
+
+UNKNOWN: list[tuple[str, Callable[[Array, Array], Array]]] = [
+    ("%y = math.floor %a : f32", lambda a, b: np.floor(a)),
+    ("%t = math.floor %a : f32\n%y = arith.addf %t, %b : f32", lambda a, b: np.floor(a) + b),
+    (
+        "%i = arith.fptosi %a : f32 to i32\n%c = arith.constant 1 : i32\n"
+        "%t = arith.cmpi slt, %i, %c : i32\n%y = arith.select %t, %a, %b : f32",
+        lambda a, b: np.where(np.trunc(a) < 1, a, b),
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "meaning"), UNKNOWN, ids=[body for body, _ in UNKNOWN])
+def test_unknown_ops_are_emitted_again(body: str, meaning: Callable[[Array, Array], Array]) -> None:
+    expr = read(body)
+    a, b = np.random.default_rng(4).standard_normal((2, 5)) * 3
+    with make_context(), ir.Location.unknown():
+        module = ir.Module.parse(FUNCTION)
+        block = diag.function_body(diag.functions(module)[0])
+        last = list(block.operations)[-1]
+        with ir.InsertionPoint(last):
+            wires = dict(zip("ab", block.arguments, strict=True))
+            last.operands[0] = map_expr(expr, wires, ir.F64Type.get())
+        assert module.operation.verify()
+        (found,) = evaluate(module, [a, b])
+    np.testing.assert_allclose(found, meaning(a, b))
+
+
+def test_a_function_without_an_op_is_not_emitted() -> None:
+    with make_context(), ir.Location.unknown(), pytest.raises(ValueError, match="no op computes"):
+        emit(call("frobnicate", A), {"a": ir.Value}, ir.F64Type.get())
 
 
 MONOMIALS = [

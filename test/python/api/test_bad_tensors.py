@@ -72,7 +72,7 @@ CASES: dict[str, tuple[Function, Callable[[], list[Tensor]]]] = {
     "mixed devices": (attention, lambda: [*floats(2), *(x.to("meta") for x in floats(1))]),
     "other features": (attention, lambda: [*floats(1), torch.randn(2, 3, 10, 7), *floats(1)]),
 }
-GOOD = {
+GOOD: dict[Function, Callable[[], list[Tensor]]] = {
     masked: lambda: [*floats(), mask(10, 10)],
     library: lambda: [*floats(), mask(10, 10)],
     biased: lambda: [*floats(), torch.randn(10, 10)],
@@ -140,7 +140,7 @@ def test_other_versions_of_torch(
 
 
 def test_the_version_is_that_of_the_package() -> None:
-    from diagc.runtime.torch_version import _SUPPORTED
+    from diagc.runtime.torch_settings import _SUPPORTED
 
     text = (Path(__file__).resolve().parents[3] / "pyproject.toml").read_text()
     assert f'"torch>={_SUPPORTED},' in text

@@ -192,7 +192,7 @@ def test_wrong_arguments_are_one_clear_error(
 def test_bad_options_are_refused() -> None:
     with pytest.raises(UserError, match="unknown compile option"):
         diagc.compile(attention, tiles=3)
-    with pytest.raises(UserError, match="unknown library, expected torch or none"):
+    with pytest.raises(UserError, match="unknown library, expected torch, tiled or none"):
         diagc.compile(attention, library="mkl")
     with pytest.raises(UserError, match="nothing to compile"):
         diagc.compile(3)  # type: ignore[arg-type]
@@ -315,3 +315,18 @@ def test_scalars_without_axes(function: Callable[[Tensor], Tensor], library: str
     s = torch.tensor(2.5)
     compiled = diagc.compile(function, s, library=library)
     torch.testing.assert_close(compiled(s), function(s))
+
+
+def test_products_are_as_exact_as_torch_has_them() -> None:
+    """On tensor cores, when nothing else is asked for; `highest` takes three of them for one."""
+    args = [torch.randn(2, 64, 32) for _ in range(3)]
+
+    def products(**options: Any) -> int:
+        torch.set_float32_matmul_precision("high")
+        try:
+            compiled = diagc.compile(attention, *args, target="nvptx", **options)
+        finally:
+            torch.set_float32_matmul_precision("highest")
+        return compiled.emit("ptx").count("mma.sync")
+
+    assert 0 < 3 * products() == products(float32_matmul_precision="highest")

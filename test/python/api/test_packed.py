@@ -40,6 +40,14 @@ def alone(packed: list[Tensor], lengths: list[int] = LENGTHS, causal: bool = Fal
     return torch.cat(results)
 
 
+@pytest.fixture(params=["by document", "by mask"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents each by itself, or compared inside of the stream, as where none is known."""
+    pairs = 0 if request.param == "by document" else 10**9
+    monkeypatch.setattr("diagc.packed._PAIRS_OF_A_CALL", pairs)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(("heads", "causal"), [(4, False), (2, True)])
 def test_documents_do_not_see_each_other(heads: int, causal: bool) -> None:
     packed, starts = tensors(heads)
@@ -63,6 +71,20 @@ def test_the_mask_is_not_stored() -> None:
     (kernel,) = compiled.kernels
     assert len(kernel.streams) == 3
     assert not compiled.outside
+
+
+def test_keys_of_other_documents_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diagc.packed._PAIRS_OF_A_CALL", 0)
+    packed, starts = tensors()
+    wanted = attend(packed, starts)
+    for x in packed:
+        x[: LENGTHS[0]] = torch.nan
+    assert torch.equal(attend(packed, starts)[LENGTHS[0] :], wanted[LENGTHS[0] :])
+
+
+def test_no_tokens() -> None:
+    packed, starts = tensors(lengths=[0, 0])
+    assert attend(packed, starts).shape == (0, 4, 24)
 
 
 def test_nested_tensors() -> None:
@@ -96,6 +118,7 @@ def test_nested_tensors_under_torch_compile_stay_in_torch() -> None:
         diagc.compile(attention)(q, k, v)
 
 
+@pytest.mark.usefixtures("way")
 def test_gradients() -> None:
     packed, starts = tensors()
     leaves = [x.requires_grad_() for x in packed]

@@ -132,3 +132,32 @@ def test_no_graph_saves_nothing() -> None:
     compiled = diagc.compile(softmax, *tensors)
     assert saved_shapes(compiled, tensors) == []
     assert compiled.latest.saving is None
+
+
+def sink_by_hand(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    s = q @ k.transpose(-2, -1)
+    m = s.amax(-1, keepdim=True).clamp(min=0.5)
+    e = torch.exp(s - m)
+    return e / (e.sum(-1, keepdim=True) + torch.exp(0.5 - m)) @ v
+
+
+def sink_joined(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    s = functional.pad(q @ k.transpose(-2, -1), (0, 1), value=0.5)
+    s = s - s.amax(-1, keepdim=True)
+    return s.softmax(-1)[..., :-1] @ v
+
+
+def with_a_floor(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The maximum does not cancel, so it has a gradient of its own."""
+    s = q @ k.transpose(-2, -1)
+    m = torch.clamp(s.amax(-1, keepdim=True), min=0.5)
+    e = torch.exp(s - m)
+    return e / (e.sum(-1, keepdim=True) + 1) @ v
+
+
+@pytest.mark.parametrize("function", [sink_by_hand, sink_joined, with_a_floor])
+def test_maxima_of_rows_are_those_of_the_scores_they_are_compared_with(function: Function) -> None:
+    tensors = draw()
+    compiled = diagc.compile(function, *tensors)
+    check(compiled, function, tensors)
+    assert streams_of_gradients(compiled) or function is with_a_floor

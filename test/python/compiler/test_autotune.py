@@ -13,6 +13,8 @@ from diagc import autotune, debug
 from diagc.errors import TargetError
 from diagc.passes.schedules import Schedule
 from diagc.runtime.cache import default_cache
+from diagc.targets.nvptx import LoadedKernel
+from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
 attention = torch.nn.functional.scaled_dot_product_attention
 
@@ -114,10 +116,10 @@ def test_little_gain_is_no_reason() -> None:
     assert autotune._fastest([1.0, 0.9, 1.2]) == 1
 
 
-def test_gpus_are_refused() -> None:
-    q, k, v = inputs()
-    with pytest.raises(TargetError, match="autotuning measures schedules of kernels for a CPU"):
-        diagc.compile(attention, q, k, v, target="nvptx", autotune=True)
+def test_nothing_is_measured_without_a_gpu() -> None:
+    with pytest.raises(TargetError, match="autotuning measures kernels on a GPU") as caught:
+        diagc.compile(attention, *inputs(), target="nvptx", autotune=True)
+    assert "the cost model" in str(caught.value)
 
 
 def test_schedules_are_stored_whole() -> None:
@@ -127,3 +129,22 @@ def test_schedules_are_stored_whole() -> None:
 
     schedule = Schedule("features", ("b",), "q", 8, ("r",), (("x", 64),))
     assert schedule_from(json.loads(json.dumps(asdict(schedule)))) == schedule
+
+
+def test_tiles_of_a_gpu_are_measured_and_kept(
+    cache: Path, measured: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diagc.runtime.cuda import torch_streams
+
+    monkeypatch.setattr(torch_streams, "current_index", lambda: 0)  # times are made up
+    monkeypatch.setattr(autotune, "MOST_CANDIDATES", 3)
+    half = [x.bfloat16() for x in inputs()]
+    tuned = diagc.compile(attention, *half, target="nvptx:sm_80", library="none", autotune=True)
+    assert len(measured) == 3
+    (entry,) = entries(cache)
+    stored = default_cache().get(entry.stem)
+    assert stored is not None
+    (kept,) = json.loads(stored.payload)
+    (kernel,) = tuned.program.kernels
+    assert isinstance(kernel, LoadedKernel)
+    assert kernel.tiles == TileSchedule(**kept)

@@ -198,7 +198,7 @@ def test_rows_until_attention_is_bound_by_arithmetic() -> None:
     def bound(device: Device, rows: int) -> str:
         far = replace(device, levels=(*device.levels[:1], *device.levels[2:]))  # without L2
         with kernel_of(build) as kernel:
-            cut = Decoration({"q": rows}, {"x": 64})
+            cut = Decoration({"q": rows}, {"x": 64}, warpgroups=True)
             found = estimate(kernel, cut, far, {"q": 1 << 20, "x": 1 << 12})
         return max(("tensor", "memory"), key=found.resources.__getitem__)
 

@@ -22,7 +22,9 @@ from diagc.cost import (
 )
 from diagc.dialects import diag
 from diagc.frontend.builder import Diagram, Wire, fn
+from diagc.frontend.text import parse
 from diagc.mlir import ir
+from diagc.options import CompileOptions
 
 Build = Callable[[Diagram], Wire]
 kept: list[ir.Module] = []  # an op's handle does not keep its module alive
@@ -187,3 +189,30 @@ def test_a_kernel_with_little_work_is_bound_by_its_launch() -> None:
         return q.contract(k, "d").normalize("softmax", "x").contract(g.input("V", x=32, e=8), "x")
 
     assert estimate(kernel(tiny), Decoration({}, {}), cpu_device()).bound == "launch"
+
+
+CHAIN = """axis h = 8, q = {n}, x = {n}, d = 64
+diagram chain(Q: h q d, K: h x d, V: h x d) {{
+  S: h q x = Q . K over d
+  return S . V over x
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("target", "size", "first"),
+    [
+        ("cpu", 256, ["d", "e"]),
+        ("nvptx:sm_90", 256, ["q", "x"]),  # a second launch takes longer than all products
+        ("nvptx:sm_90", 16384, ["d", "e"]),
+    ],
+)
+def test_order_of_a_chain_depends_on_the_device(target: str, size: int, first: list[str]) -> None:
+    """(Q K) V, or Q (K V): judged for the device that the program is compiled for."""
+    module = parse(CHAIN.format(n=size))
+    with module.context:
+        run_pipeline(module, CompileOptions(target=target, library="none"), "reassociated")
+    ops = [op.operation for op in diag.function_body(diag.functions(module)[0]).operations]
+    product = next(op for op in ops if op.name == "diag.contract")
+    own = [x for x in diag.labels(product.results[0]) if x != "h"]
+    assert ("q" in own) == ("q" in first)

@@ -76,6 +76,9 @@ SOFTMAX1: Mapping[str, Weights] = {
     ),
     "no maximum": lambda s: s.exp() / (1 + total(s.exp())),
     "no maximum, reciprocal": lambda s: s.exp() * (total(s.exp()) + 1.0).reciprocal(),
+    "zero in front": lambda s: F.pad(s, (1, 0)).softmax(-1)[..., 1:],
+    "zero behind": lambda s: over_sum(shifted(F.pad(s, (0, 1))))[..., :-1],
+    "zeros joined": lambda s: torch.cat([s, s[..., :1] * 0], -1).softmax(-1)[..., :-1],
 }  # fmt: skip
 
 L2: Mapping[str, Weights] = {
@@ -331,3 +334,76 @@ def test_log_sum_exp_beside_attention_has_no_state_of_its_own(spelling: str) -> 
     assert made.error < 2e-6
     if spelling in ("logsumexp", "no maximum"):
         assert made.states == reference("softmax").states
+
+
+ENTROPIES: Mapping[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
+    "log_softmax": lambda s: (s.softmax(-1), s.log_softmax(-1)),
+    "log of softmax": lambda s: (s.softmax(-1), s.softmax(-1).log()),
+    "log of a quotient": lambda s: (over_sum(shifted(s)), over_sum(shifted(s)).log()),
+    "log of a product": lambda s: (
+        over_sum(s.exp()),
+        torch.log(s.exp() * total(s.exp()).reciprocal()),
+    ),
+}
+
+
+@pytest.mark.parametrize("product", ["sum", "einsum"])
+@pytest.mark.parametrize("spelling", ENTROPIES)
+def test_entropy_streams_beside_attention(spelling: str, product: str) -> None:
+    def function(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        p, log_p = ENTROPIES[spelling](q @ k.mT * 0.25)
+        entropy = total(p * log_p)
+        if product == "einsum":
+            entropy = torch.einsum("hqx,hqx->hq", p, log_p)[..., None]
+        return p @ v - entropy
+
+    got = found(function, *operands()[:3])
+    assert (got.kernels, got.outside) == (1, ())
+    assert any("- m" in line for line in got.states), "scores below their maximum are summed"
+    assert got.error < 2e-6
+
+
+def test_entropy_is_finite_where_weights_are_too_small() -> None:
+    def entropy(s: Tensor) -> Tensor:
+        return -(s.softmax(-1) * s.softmax(-1).log()).sum(-1)
+
+    scores = torch.linspace(-300, 0, 5000).repeat(3, 1)
+    exact = -(scores.double().softmax(-1) * scores.double().log_softmax(-1)).sum(-1)
+    torch.testing.assert_close(diagc.compile(entropy, scores)(scores), exact.float())
+    masked = scores.masked_fill(torch.arange(5000) < 10, -INF)
+    assert diagc.compile(entropy, masked)(masked).isnan().all(), "0 * log 0, as in eager torch"
+
+
+def test_an_element_of_a_softmax_that_a_label_picks_streams() -> None:
+    generator = torch.Generator().manual_seed(5)
+    x, w = (torch.randn(n, WIDTH, generator=generator) for n in (QUERIES, 3 * KEYS))
+    labels = torch.randint(0, 3 * KEYS, (QUERIES,), generator=generator)
+    for log_p in (lambda s: s.log_softmax(-1), lambda s: s.softmax(-1).log()):
+        got = found(lambda x, w, t, log_p=log_p: F.nll_loss(log_p(x @ w.T), t), x, w, labels)
+        assert got.states
+        assert got.outside == ("diagc.check_labels.default",)
+        assert got.error < 2e-6
+
+
+DISTANCES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "squared": lambda q, k: ((q[..., :, None, :] - k[..., None, :, :]) ** 2).sum(-1),
+    "absolute": lambda q, k: (q.unsqueeze(-2) - k.unsqueeze(-3)).abs().sum(-1),
+    "largest": lambda q, k: (q.unsqueeze(-2) - k.unsqueeze(-3)).abs().amax(-1),
+}
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_attention_by_distances_streams_as_that_by_products(distance: str) -> None:
+    def function(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return (-DISTANCES[distance](q, k) * 0.25).softmax(-1) @ v
+
+    got = found(function, *operands()[:3])
+    assert (got.kernels, got.outside) == (1, ())
+    assert got.states
+    assert got.error < 2e-6
+
+
+def test_norms_of_keys_alone_are_no_scores_of_pairs() -> None:
+    got = found(lambda q, k, v: (-k.square().sum(-1)).softmax(-1)[:, None] @ v, *operands()[:3])
+    assert not got.states, "one score a key is stored: a short row is no reason for a stream"
+    assert got.error < 2e-6

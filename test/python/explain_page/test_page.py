@@ -135,12 +135,15 @@ def test_estimates_are_for_the_device_that_is_asked_for() -> None:
     assert compiled.report.target == "nvptx"
     assert kernel.estimate
     assert kernel.estimate.device == "h200"
-    assert set(kernel.estimate.pipes) == {"tensor", "fma", "special"}
+    assert set(kernel.estimate.pipes) == {"tensor", "fma", "special", "latency", "turns"}
+    assert len(kernel.ranking) > 1
     assert [level.name for level in kernel.estimate.levels] == ["shared", "l2", "memory"]
     assert kernel.read_bytes
     assert kernel.estimate.levels[1].read == pytest.approx(kernel.read_bytes, rel=0.05)
     text = compiled.explain()
     assert f"on h200 at least, bound by {kernel.estimate.bound}" in text
+    assert all(f"{each.bound}: {each.text}" in text for each in kernel.ranking)
+    assert f"<td>{kernel.ranking[0].text}</td>" in compiled.explain("html")
     data = json.loads(compiled.explain("json"))
     assert data["kernels"][0]["estimate"]["levels"][2]["name"] == "memory"
 

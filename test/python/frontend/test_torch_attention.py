@@ -111,7 +111,41 @@ def _generated(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return sdpa(q, k, v, attn_mask=mask)
 
 
-CAUSAL = (_tril, _triu_of_infinities, _compared_positions, _tril_of_ones, _generated)
+def _finite(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    keep = torch.ones(16, 16, dtype=torch.bool).tril()
+    return torch.softmax((q @ k.mT).masked_fill(~keep, torch.finfo(q.dtype).min), -1) @ v
+
+
+def _finite_bias(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    i = torch.arange(16)
+    zero = torch.zeros(16, 16, dtype=q.dtype)
+    bias = zero.masked_fill(i > i[:, None], torch.finfo(q.dtype).min)
+    return torch.softmax(q @ k.mT / 3 + bias, -1) @ v
+
+
+def _sliced(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    mask = torch.full((20, 20), -INF, dtype=q.dtype).triu(1)[2:18, 2:18]
+    return torch.softmax(q @ k.mT + mask, -1) @ v
+
+
+def _packed_positions(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """As a tracer sees a library that looks for packed sequences in the positions themselves."""
+    n = q.shape[-2]
+    position = (torch.arange(n) + 0).unsqueeze(0)
+    steps = torch.diff(position, prepend=position[:, :1] - 1, dim=-1)
+    document = (steps != 1).cumsum(-1).expand(q.shape[0], -1)
+    position = position.expand(q.shape[0], -1)
+    b = torch.arange(q.shape[0])[:, None, None, None]
+    i, j = torch.arange(n)[None, None, :, None], torch.arange(n)[None, None, None, :]
+    keep = i.new_ones((), dtype=torch.bool) & (document[b, i] == document[b, j])
+    keep = keep & (position[b, j] <= position[b, i])
+    return sdpa(q, k, v, keep.expand(q.shape[0], -1, n, n))
+
+
+CAUSAL = (
+    *(_finite, _finite_bias, _sliced, _packed_positions),
+    *(_tril, _triu_of_infinities, _compared_positions, _tril_of_ones, _generated),
+)
 
 
 @pytest.mark.parametrize("function", CAUSAL, ids=lambda f: f.__name__.strip("_"))
@@ -129,6 +163,26 @@ def test_causal_mask_is_one_comparison_of_positions(
     assert "0xFF" not in text  # no infinity is left
 
 
+def test_positions_are_followed_with_open_sizes() -> None:
+    from diagc.frontend.torch import import_torch
+
+    program = import_torch(_packed_positions, (Q, K, V), dynamic=True)
+    assert not program.externs
+    assert str(program.module).count("arith.cmpi") == 1
+
+
+def _of_documents(q: Tensor, k: Tensor, v: Tensor, position: Tensor) -> Tensor:
+    document = (torch.diff(position, prepend=position[:, :1] - 1, dim=-1) != 1).cumsum(-1)
+    return sdpa(q, k, v, (document[:, None, :, None] == document[:, None, None, :]))
+
+
+def test_positions_that_are_given_stay_data(check_import: Check) -> None:
+    position = torch.tensor([[*range(9), *range(7)]] * 2)
+    program = check_import(_of_documents, Q, K, V, position)
+    (running,) = [note for note in program.notes if "cumsum" in note.op]
+    assert "every result needs those at the positions before it" in running.why
+
+
 def test_window_is_a_mask_of_positions(check_import: Check, ops: Ops) -> None:
     def function(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         i = torch.arange(16)
@@ -143,9 +197,19 @@ def test_window_is_a_mask_of_positions(check_import: Check, ops: Ops) -> None:
 # --- masks that must not become `keep` ----------------------------------------------------------
 
 
-def _finite(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    keep = torch.ones(16, 16, dtype=torch.bool).tril()
+def _finite_with_empty_rows(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    keep = torch.ones(16, 16, dtype=torch.bool).tril(-1)
     return torch.softmax((q @ k.mT).masked_fill(~keep, torch.finfo(q.dtype).min), -1) @ v
+
+
+def _finite_of_data(q: Tensor, k: Tensor, v: Tensor, keep: Tensor) -> Tensor:
+    return torch.softmax((q @ k.mT).masked_fill(~keep, torch.finfo(q.dtype).min), -1) @ v
+
+
+def _finite_and_scaled(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    keep = torch.ones(16, 16, dtype=torch.bool).tril()
+    scores = (q @ k.mT).masked_fill(~keep, torch.finfo(q.dtype).min)
+    return torch.softmax(scores * 1e-308, -1) @ v
 
 
 def _given(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
@@ -165,12 +229,21 @@ def _negated(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("function", "inputs"),
     [
-        (_finite, (Q, K, V)),
+        (_finite_with_empty_rows, (Q, K, V)),
+        (_finite_of_data, (Q, K, V, KEEP)),
+        (_finite_and_scaled, (Q, K, V)),
         (_given, (Q, K, V, torch.where(KEEP, 0.0, -INF))),
         (_l2, (Q, K, V)),
         (_negated, (Q, K, V)),
     ],
-    ids=["finite", "given as floats", "not a softmax", "negative factor"],
+    ids=[
+        "empty rows",
+        "finite, of data",
+        "finite, scaled",
+        "given as floats",
+        "not a softmax",
+        "negative factor",
+    ],
 )
 def test_other_masks_stay_arithmetic(
     function: Any, inputs: tuple[Tensor, ...], check_import: Check

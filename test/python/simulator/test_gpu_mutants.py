@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from diagc.simulator import Buffer, SimulatorOptions, simulate
-from diagc.testing.gpu_mutants import BOUND, SWIZZLE, SYNC, Outcome, Verdict, hunt, table
+from diagc.testing.gpu_mutants import (
+    BOUND,
+    FINDING_LIMIT,
+    SWIZZLE,
+    SYNC,
+    Outcome,
+    Verdict,
+    hunt,
+    table,
+)
 from diagc.testing.lane_kernel import kernel_text
 
 ROWS, COLUMNS, TILE = 30, 8, 64  # 30 of 32 rows: the last two are a tail
@@ -160,14 +169,16 @@ def product_text() -> str:
     return kernel_text(parameters, "\n".join(lines))
 
 
-def run_product(text: str, seed: int = 0) -> Outcome:
+def run_product(text: str, number: int = 0, seed: int = 0) -> Outcome:
     tiles = 5
     rng = np.random.default_rng(1)
     a = rng.standard_normal((ROWS, tiles * TILE)).astype(np.float16)
     b = rng.standard_normal((COLUMNS, tiles * TILE)).astype(np.float16)
     c = np.full((ROWS, COLUMNS), np.nan, np.float32)
     params = [Buffer(a, "a"), Buffer(b, "b"), Buffer(c, "c", writable=True)]
-    options = SimulatorOptions(seed=seed, step_limit=10000)
+    options = SimulatorOptions(
+        seed=seed, step_limit=10000, finding_limit=FINDING_LIMIT, environment=number
+    )
     numbers = (ROWS, a.strides[0], tiles)
     report = simulate(text, "kernel", [*params, *numbers], (1,), 64, 2 * STAGE, options=options)
     return Outcome([c], report)
@@ -180,7 +191,7 @@ def verdicts() -> list[Verdict]:
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_kernel_itself_is_right_and_clean(seed: int) -> None:
-    outcome = run_product(product_text(), seed)
+    outcome = run_product(product_text(), seed=seed)
     assert outcome.report.clean, outcome.report
     rng = np.random.default_rng(1)
     a = rng.standard_normal((ROWS, 5 * TILE)).astype(np.float16).astype(np.float64)

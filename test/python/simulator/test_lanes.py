@@ -36,6 +36,16 @@ def test_special_registers() -> None:
     np.testing.assert_array_equal(out, wanted)
 
 
+def test_the_environment_register_is_an_option() -> None:
+    read = "  %r = call i32 @llvm.nvvm.read.ptx.sreg.envreg0()"
+    text = kernel_text("ptr %out", f"{read}\n  store i32 %r, ptr %out, align 4\n  ret void")
+    out = np.zeros(1, np.int32)
+    for number in (7, -1):
+        buffers = [Buffer(out, "out", writable=True)]
+        assert run_text(text, buffers, threads=1, environment=number).clean
+        assert out[0] == number
+
+
 def shuffle_reference(kind: str, b: int, clamp: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Source lane and predicate of each lane, from the pseudocode of the PTX ISA."""
     source, inside = np.zeros(32, np.int64), np.zeros(32, np.bool_)

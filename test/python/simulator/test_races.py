@@ -114,3 +114,27 @@ def test_atomics_do_not_race_with_each_other() -> None:
     assert total[0] == 5 * 64
     mixed = kernel_text(IN_OUT, f"  store i32 1, {GLOBAL} %out, align 4\n{body}\n  ret void")
     assert "race" in kinds(run_text(mixed, buffers, grid=(2,), threads=64))
+
+
+@pytest.mark.parametrize(
+    ("between", "shift", "found"),
+    [(BARRIER, 0, set()), (BARRIER, 1, {"race"}), ("", 0, {"race"})],
+)
+def test_bytes_of_a_word_are_told_apart(between: str, shift: int, found: set[str]) -> None:
+    """Lane 0 stores 16 bytes at once, then 16 lanes one each, or two of them the same."""
+    report, *_ = run_words(f"""  %first = icmp eq i32 %lane, 0
+  br i1 %first, label %wide, label %wait
+wide:
+  store <4 x i32> zeroinitializer, {SHARED} @shared, align 16
+  br label %wait
+wait:
+{between}
+  %some = icmp ult i32 %lane, 16
+  br i1 %some, label %narrow, label %end
+narrow:
+  %i = lshr i32 %lane, {shift}
+  %place = getelementptr i8, {SHARED} @shared, i32 %i
+  store i8 7, {SHARED} %place, align 1
+  br label %end
+end:""")
+    assert kinds(report) == found, report

@@ -16,8 +16,10 @@ from diagc.testing.scalar_cases import (
     PREDICATES,
     REALS,
     SEED,
+    Scalar,
     check_elementwise,
     map_module,
+    maps_module,
     numbers,
     ulps,
     wide_range,
@@ -25,8 +27,12 @@ from diagc.testing.scalar_cases import (
 
 
 def compiled(body: str, inputs: Sequence[str], result: str) -> Agreement:
-    both = ir_agreement(map_module(body, inputs, result))
-    assert len(both.kernels) == 1
+    return compiled_maps([Scalar(body, inputs, result)])
+
+
+def compiled_maps(cases: Sequence[Scalar]) -> Agreement:
+    both = ir_agreement(maps_module(cases))
+    assert 1 <= len(both.kernels) <= len(cases)
     assert both.fall_backs == []
     return both
 
@@ -81,41 +87,49 @@ def test_activations(name: str, dtype: str) -> None:
     assert error.max() <= HALF_ULP[dtype], f"seed {SEED}"
 
 
-def check(body: str, inputs: Sequence[str], result: str) -> None:
-    """Both meanings agree elementwise, within one rounding of the result."""
-    check_elementwise(compiled(body, inputs, result), body, inputs, result)
+def check(*cases: tuple[str, Sequence[str], str]) -> None:
+    """Both meanings of each agree elementwise, within one rounding of the result.
+
+    They are body, types of the inputs and of the result; those that share inputs are one kernel.
+    """
+    maps = [Scalar(*case) for case in cases]
+    check_elementwise(compiled_maps(maps), maps)
 
 
 @pytest.mark.parametrize("dtype", REALS)
-@pytest.mark.parametrize(
-    "op",
-    ["addf", "subf", "mulf", "divf", "remf", "maximumf", "minimumf", "maxnumf", "minnumf"],
-)
-def test_float_arithmetic(op: str, dtype: str) -> None:
-    check(f"arith.{op} %x0, %x1 : {dtype}", [dtype, dtype], dtype)
+def test_float_arithmetic(dtype: str) -> None:
+    ops = ("addf", "subf", "mulf", "divf", "remf", "maximumf", "minimumf", "maxnumf", "minnumf")
+    check(*((f"arith.{op} %x0, %x1 : {dtype}", [dtype, dtype], dtype) for op in ops))
 
 
 @pytest.mark.parametrize("dtype", REALS)
 def test_other_ops_of_floats(dtype: str) -> None:
-    check(f"arith.negf %x0 : {dtype}", [dtype], dtype)
-    check(f"math.clampf %x0 to [%x1, %x2] : {dtype}", [dtype] * 3, dtype)
-    check(f"arith.select %x0, %x1, %x2 : {dtype}", ["i1", dtype, dtype], dtype)
-    for op in ("isnan", "isinf", "isfinite"):
-        check(f"math.{op} %x0 : {dtype}", [dtype], "i1")
+    check(
+        (f"arith.negf %x0 : {dtype}", [dtype], dtype),
+        (f"math.clampf %x0 to [%x1, %x2] : {dtype}", [dtype] * 3, dtype),
+        (f"arith.select %x0, %x1, %x2 : {dtype}", ["i1", dtype, dtype], dtype),
+        *((f"math.{op} %x0 : {dtype}", [dtype], "i1") for op in ("isnan", "isinf", "isfinite")),
+    )
 
 
 @pytest.mark.parametrize("dtype", ["f32", "bf16"])
-@pytest.mark.parametrize("predicate", PREDICATES.split())
-def test_comparisons_of_floats(predicate: str, dtype: str) -> None:
-    check(f"arith.cmpf {predicate}, %x0, %x1 : {dtype}", [dtype, dtype], "i1")
+def test_comparisons_of_floats(dtype: str) -> None:
+    check(
+        *(
+            (f"arith.cmpf {predicate}, %x0, %x1 : {dtype}", [dtype, dtype], "i1")
+            for predicate in PREDICATES.split()
+        )
+    )
 
 
 @pytest.mark.parametrize("dtype", REALS)
-@pytest.mark.parametrize("integer", ["i8", "i16", "i32", "i64"])
-def test_casts_between_floats_and_integers(dtype: str, integer: str) -> None:
-    check(f"arith.sitofp %x0 : {integer} to {dtype}", [integer], dtype)
-    check(f"arith.fptosi %x0 : {dtype} to {integer}", [dtype], integer)
-    check(f"arith.uitofp %x0 : i1 to {dtype}", ["i1"], dtype)
+def test_casts_between_floats_and_integers(dtype: str) -> None:
+    integers = ("i8", "i16", "i32", "i64")
+    check(
+        *((f"arith.sitofp %x0 : {integer} to {dtype}", [integer], dtype) for integer in integers),
+        *((f"arith.fptosi %x0 : {dtype} to {integer}", [dtype], integer) for integer in integers),
+        (f"arith.uitofp %x0 : i1 to {dtype}", ["i1"], dtype),
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,8 +137,10 @@ def test_casts_between_floats_and_integers(dtype: str, integer: str) -> None:
     [("f16", "f32"), ("bf16", "f32"), ("f32", "f64"), ("f16", "f64"), ("bf16", "f64")],
 )
 def test_casts_between_floats(narrow: str, wide: str) -> None:
-    check(f"arith.extf %x0 : {narrow} to {wide}", [narrow], wide)
-    check(f"arith.truncf %x0 : {wide} to {narrow}", [wide], narrow)
+    check(
+        (f"arith.extf %x0 : {narrow} to {wide}", [narrow], wide),
+        (f"arith.truncf %x0 : {wide} to {narrow}", [wide], narrow),
+    )
 
 
 @pytest.mark.parametrize(
@@ -141,34 +157,43 @@ def test_bits(float_type: str, integer: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", INTEGERS)
-@pytest.mark.parametrize("op", INTEGER_OPS.split())
-def test_integer_arithmetic(op: str, dtype: str) -> None:
-    check(f"arith.{op} %x0, %x1 : {dtype}", [dtype, dtype], dtype)
+def test_integer_arithmetic(dtype: str) -> None:
+    ops = INTEGER_OPS.split()
+    check(*((f"arith.{op} %x0, %x1 : {dtype}", [dtype, dtype], dtype) for op in ops))
 
 
 @pytest.mark.parametrize("dtype", INTEGERS)
 def test_comparisons_and_choices_of_integers(dtype: str) -> None:
-    for predicate in ["eq", "ne", "slt", "sle", "sgt", "sge", "ult", "ule", "ugt", "uge"]:
-        check(f"arith.cmpi {predicate}, %x0, %x1 : {dtype}", [dtype, dtype], "i1")
-    check(f"arith.select %x0, %x1, %x2 : {dtype}", ["i1", dtype, dtype], dtype)
+    predicates = ("eq", "ne", "slt", "sle", "sgt", "sge", "ult", "ule", "ugt", "uge")
+    cases: list[tuple[str, Sequence[str], str]] = [
+        (f"arith.cmpi {predicate}, %x0, %x1 : {dtype}", [dtype, dtype], "i1")
+        for predicate in predicates
+    ]
+    cases.append((f"arith.select %x0, %x1, %x2 : {dtype}", ["i1", dtype, dtype], dtype))
     if dtype != "index":
-        check(f"math.absi %x0 : {dtype}", [dtype], dtype)
-        check(f"arith.extui %x0 : i1 to {dtype}", ["i1"], dtype)
-        check(f"arith.index_cast %x0 : index to {dtype}", ["index"], dtype)
+        cases += [
+            (f"math.absi %x0 : {dtype}", [dtype], dtype),
+            (f"arith.extui %x0 : i1 to {dtype}", ["i1"], dtype),
+            (f"arith.index_cast %x0 : index to {dtype}", ["index"], dtype),
+        ]
+    check(*cases)
 
 
 @pytest.mark.parametrize(("narrow", "wide"), [("i8", "i16"), ("i8", "i64"), ("i32", "i64")])
 def test_casts_between_integers(narrow: str, wide: str) -> None:
-    check(f"arith.extsi %x0 : {narrow} to {wide}", [narrow], wide)
-    check(f"arith.extui %x0 : {narrow} to {wide}", [narrow], wide)
-    check(f"arith.trunci %x0 : {wide} to {narrow}", [wide], narrow)
+    check(
+        (f"arith.extsi %x0 : {narrow} to {wide}", [narrow], wide),
+        (f"arith.extui %x0 : {narrow} to {wide}", [narrow], wide),
+        (f"arith.trunci %x0 : {wide} to {narrow}", [wide], narrow),
+    )
 
 
 def test_logic() -> None:
-    for op in ("andi", "ori", "xori"):
-        check(f"arith.{op} %x0, %x1 : i1", ["i1", "i1"], "i1")
-    check("arith.cmpi eq, %x0, %x1 : i1", ["i1", "i1"], "i1")
-    check("arith.select %x0, %x1, %x2 : i1", ["i1", "i1", "i1"], "i1")
+    check(
+        *((f"arith.{op} %x0, %x1 : i1", ["i1", "i1"], "i1") for op in ("andi", "ori", "xori")),
+        ("arith.cmpi eq, %x0, %x1 : i1", ["i1", "i1"], "i1"),
+        ("arith.select %x0, %x1, %x2 : i1", ["i1", "i1", "i1"], "i1"),
+    )
 
 
 def test_sentinels_compare_with_positions_as_they_should() -> None:

@@ -73,9 +73,11 @@ def assert_as_good(found: Tensor, wanted: Tensor, exact: Tensor) -> None:
     assert errors[0] <= 2 * errors[1] + 2**-8 * size, errors
 
 
-@pytest.mark.parametrize("take", ["streams", "all"])
+@pytest.mark.parametrize(
+    ("door", "take"),
+    [(compiled_outside, "streams"), (compiled_outside, "all"), (compiled_inside, "streams")],
+)
 @pytest.mark.parametrize("function", [projected, casts_of_its_own])
-@pytest.mark.parametrize("door", DOORS)
 def test_forward(door: Door, function: Callable[..., Any], take: str) -> None:
     args = inputs()
     found, report = run(door(function, take), *args)
@@ -111,8 +113,10 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.softmax(q @ k.transpose(-1, -2) * 0.25, -1) @ v
 
 
-@pytest.mark.parametrize("function", [projected, attention])
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(
+    ("door", "function"),
+    [(compiled_outside, projected), (compiled_outside, attention), (compiled_inside, projected)],
+)
 def test_gradients(door: Door, function: Callable[..., Any]) -> None:
     """Along one direction for all: the sum of squares of a norm is constant, but for rounding."""
     args, direction = inputs(grad=True), torch.randn(2, 3, 90, 16)

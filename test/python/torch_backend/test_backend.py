@@ -131,6 +131,20 @@ def test_equal_regions_share_a_function() -> None:
     assert len({id(region.compiled) for region in report.regions}) == 1
 
 
+def test_scores_that_are_never_computed_are_in_the_region() -> None:
+    """Tokens on a grid are two axes, over which the norm is found from products of features."""
+
+    def grid(x: Tensor) -> Tensor:
+        return spherical(*torch.nn.functional.silu(x).flatten(2).transpose(1, 2).chunk(3, -1))
+
+    x = torch.randn(1, 24, 40, 40)
+    found, (report,) = run(grid, x)
+    assert_close(found, grid(x))
+    (region,) = report.regions
+    assert sum("matmul" in call for call in region.calls) == 2
+    assert not any("matmul" in ops for ops in report.left.values())
+
+
 def test_take_all() -> None:
     def norm(x: Tensor) -> Tensor:
         return torch.relu(torch.nn.functional.layer_norm(x, (16,)) * 3 + 1)
@@ -167,6 +181,14 @@ def test_active_dropout_is_not_taken() -> None:
     found, _ = run(dropped, *args)
     assert_close(found, wanted)
     assert (found - dropped(*args)).abs().max() > 1e-3  # it is random indeed
+
+
+def test_tensors_on_another_device_than_the_target_s_stay_in_torch() -> None:
+    args = inputs()
+    found, (report,) = run(attention, *args, target="nvptx")
+    assert_close(found, attention(*args))
+    assert not report.regions
+    assert any("are on cpu, kernels of the target on cuda" in reason for reason in report.reasons)
 
 
 def test_writes_stay_in_order() -> None:

@@ -284,9 +284,11 @@ def _diff(
     prepend: Tensor | None = None,
     append: Tensor | None = None,
 ) -> Tensor:
-    if n != 1 or prepend is not None or append is not None:
+    if n != 1 or x.dtype == torch.bool:
         return NotImplemented
     check_dims([dim], x.dim())
+    pieces = [piece for piece in (prepend, x, append) if piece is not None]
+    x = torch.cat(pieces, dim) if len(pieces) > 1 else x
     length = x.shape[dim]
     if length == 0:
         return x

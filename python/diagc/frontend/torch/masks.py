@@ -2,10 +2,15 @@
 
 A softmax over `select(m, x, -inf)`, or over `x + b` with b either 0 or -inf, equals a softmax of x
 that excludes positions, because exp(-inf) = 0 in both its numerator and its denominator. Only a
--inf that stands in the program counts: a mask that arrives as a float tensor, and a finite one such
-as finfo.min, stay arithmetic, since they mean something else for rows that are masked throughout.
+-inf that stands in the program counts: a mask that arrives as a float tensor stays arithmetic.
+
+So does a finite one such as finfo.min, which means something else for rows that are masked
+throughout: they are uniform, not empty. But where the mask is a comparison of positions that keeps
+a key of every row (the first one, or that of the row's own position), there is no such row, and
+scores next to which finfo.min / 2 is not negligible would have overflowed.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,16 +20,19 @@ from diagc.frontend.torch.graph import GraphOp, MapOp, Use, View, positions
 from diagc.frontend.torch.map_builder import MapBuilder
 from diagc.frontend.torch.raiser import Raiser
 from diagc.frontend.torch.scalar import (
+    INDEX,
     NEGATIVE_INFINITY,
     Apply,
     Const,
     Expr,
     Operand,
+    Position,
     is_const,
     is_float,
     operands,
 )
-from diagc.frontend.torch.simplify import apply, cast, rebuild
+from diagc.frontend.torch.simplify import apply, at_position, cast, rebuild
+from diagc.frontend.torch.sizes import equal, product
 
 __all__ = ["split_mask"]
 
@@ -34,19 +42,28 @@ _DEPTH = 4
 
 @dataclass(frozen=True)
 class _Split:
-    """Where `keep` holds the value is `value`, elsewhere it is -inf; without keep, everywhere."""
+    """Where `keep` holds the value is `value`, elsewhere it is -inf; without keep, everywhere.
+
+    Or, if `finite`, elsewhere it may be a number that hides scores.
+    """
 
     value: Expr
     keep: Expr | None = None
+    finite: bool = False
 
 
-def split_mask(r: Raiser, view: View) -> tuple[View, View | None]:
-    """The operand of a softmax without its mask, and the mask; (view, None) if there is none."""
-    if not _mentions_infinity(view.value.op, _DEPTH):
+def split_mask(r: Raiser, view: View, dim: int) -> tuple[View, View | None]:
+    """The operand of a softmax along `dim` without its mask, and the mask.
+
+    (view, None) if there is none.
+    """
+    if not _mentions(view.value.op, _DEPTH):
         return view, None
     builder = MapBuilder(r)
     expr, dims = _inlined(builder, view)
-    split = _split(expr)
+    split = _Splitter(_hides).split(expr)
+    if split.finite and not _keeps_some(split.keep, leaves(dims[dim])):
+        split = _Splitter(_is_infinite).split(expr)
     if split.keep is None:
         return view, None
     missing = _axes(builder, split.keep) - _axes(builder, split.value)
@@ -68,23 +85,58 @@ def _inline_operands(builder: MapBuilder, expr: Expr, depth: int) -> Expr:
     exprs = {
         number: builder.inline_use(builder.uses[number])
         for number in {o.number for o in operands(expr)}
-        if _mentions_infinity(builder.uses[number].value.op, depth)
+        if _mentions(builder.uses[number].value.op, depth)
     }
     return rebuild(expr, lambda e: exprs.get(e.number, e) if isinstance(e, Operand) else e)
 
 
-def _mentions_infinity(op: GraphOp, depth: int) -> bool:
+def _mentions(op: GraphOp, depth: int) -> bool:
     if not isinstance(op, MapOp) or op.expr is None:
         return False
-    if _has_infinity(op.expr):
+    if _has_hiding(op.expr):
         return True
-    return depth > 1 and any(_mentions_infinity(u.value.op, depth - 1) for u in op.uses)
+    return depth > 1 and any(_mentions(u.value.op, depth - 1) for u in op.uses)
 
 
-def _has_infinity(expr: Expr) -> bool:
+def _has_hiding(expr: Expr) -> bool:
     if isinstance(expr, Apply):
-        return any(_has_infinity(arg) for arg in expr.args)
+        return any(_has_hiding(arg) for arg in expr.args)
+    return _hides(expr)
+
+
+def _hides(expr: Expr) -> bool:
+    """Whether an element is a number next to which every score vanishes."""
+    if not isinstance(expr, Const) or expr.dtype not in _WIDE_RANGE:
+        return is_const(expr, NEGATIVE_INFINITY)
+    assert isinstance(expr.dtype, torch.dtype)
+    return bool(expr.value <= torch.finfo(expr.dtype).min / 2)
+
+
+def _is_infinite(expr: Expr) -> bool:
     return is_const(expr, NEGATIVE_INFINITY)
+
+
+_WIDE_RANGE = (torch.float32, torch.float64, torch.bfloat16)
+"""Types in which half the least number is no score."""
+
+
+def _keeps_some(keep: Expr | None, keys: Sequence[Axis]) -> bool:
+    """Whether a mask of positions keeps a key of every row: the first, or the row's own."""
+    if keep is None:
+        return True
+    size = product(axis.size for axis in keys)
+    others = [p for p in _positions_in(keep) if leaves(p.axes) != list(keys)]
+    inside = [p for p in others if equal(product(a.size for a in leaves(p.axes)), size)]
+    tried = (at_position(keep, keys, place) for place in (Const(INDEX, 0), *inside))
+    return any(found is not None and is_const(found, True) for found in tried)
+
+
+def _positions_in(expr: Expr) -> Iterator[Position]:
+    if isinstance(expr, Position):
+        yield expr
+    elif isinstance(expr, Apply):
+        for arg in expr.args:
+            yield from _positions_in(arg)
 
 
 def _axes(builder: MapBuilder, expr: Expr) -> set[int]:
@@ -95,66 +147,70 @@ def _axes(builder: MapBuilder, expr: Expr) -> set[int]:
     return found | {id(a) for a in leaves(positions(expr))}
 
 
-def _split(expr: Expr) -> _Split:
-    """Split a float expression; the first rule that fits wins."""
-    if not isinstance(expr, Apply):
+@dataclass(frozen=True)
+class _Splitter:
+    """Splits a float expression; `hides` says which literals count as -inf."""
+
+    hides: Callable[[Expr], bool]
+
+    def split(self, expr: Expr) -> _Split:
+        """The first rule that fits wins."""
+        if not isinstance(expr, Apply):
+            return _Split(expr)
+        match expr.name:
+            case "select":
+                return self._choice(*expr.args)
+            case "add":
+                return self._sum(*expr.args)
+            case "mul" | "div":
+                return self._scaled(expr.name, *expr.args)
+            case "cast" if is_float(expr.args[0].dtype) and is_float(expr.dtype):
+                inner = self.split(expr.args[0])
+                return _Split(cast(inner.value, expr.dtype), inner.keep, inner.finite)
         return _Split(expr)
-    match expr.name:
-        case "select":
-            return _split_select(*expr.args)
-        case "add":
-            return _split_add(*expr.args)
-        case "mul" | "div":
-            return _split_scaled(expr.name, *expr.args)
-        case "cast" if is_float(expr.args[0].dtype) and is_float(expr.dtype):
-            inner = _split(expr.args[0])
-            return _Split(cast(inner.value, expr.dtype), inner.keep)
-    return _Split(expr)
 
+    def _choice(self, condition: Expr, yes: Expr, no: Expr) -> _Split:
+        for hidden, shown, holds in ((yes, no, False), (no, yes, True)):
+            if self.hides(hidden):
+                keep = condition if holds else apply("not", condition)
+                inner = self.split(shown)
+                finite = inner.finite or not _is_infinite(hidden)
+                return _Split(inner.value, _both(keep, inner.keep), finite)
+        return _Split(apply("select", condition, yes, no))
 
-def _split_select(condition: Expr, yes: Expr, no: Expr) -> _Split:
-    if is_const(yes, NEGATIVE_INFINITY):
-        inner = _split(no)
-        return _Split(inner.value, _both(apply("not", condition), inner.keep))
-    if is_const(no, NEGATIVE_INFINITY):
-        inner = _split(yes)
-        return _Split(inner.value, _both(condition, inner.keep))
-    return _Split(apply("select", condition, yes, no))
+    def _sum(self, left: Expr, right: Expr) -> _Split:
+        for value, mask in ((left, right), (right, left)):
+            zero = self._zero(mask)
+            if zero is not None:
+                inner = self.split(value)
+                keep = _both(zero.keep, inner.keep)
+                return _Split(inner.value, keep, zero.finite or inner.finite)
+        first, second = self.split(left), self.split(right)
+        keep = _both(first.keep, second.keep)
+        finite = first.finite or second.finite
+        return _Split(apply("add", first.value, second.value), keep, finite)
 
+    def _zero(self, expr: Expr) -> _Split | None:
+        """The split of an expression that is 0 where it is not hidden; None for others."""
+        if isinstance(expr, Apply) and expr.name == "cast":
+            return self._zero(expr.args[0])
+        if not isinstance(expr, Apply) or expr.name != "select":
+            return None
+        found = self._choice(*expr.args)
+        return found if found.keep is not None and is_const(found.value, 0) else None
 
-def _split_add(left: Expr, right: Expr) -> _Split:
-    for value, mask in ((left, right), (right, left)):
-        zero_where = _zero_or_infinity(mask)
-        if zero_where is not None:
-            inner = _split(value)
-            return _Split(inner.value, _both(zero_where, inner.keep))
-    first, second = _split(left), _split(right)
-    return _Split(apply("add", first.value, second.value), _both(first.keep, second.keep))
-
-
-def _zero_or_infinity(expr: Expr) -> Expr | None:
-    """The condition for 0, of an expression that is either 0 or -inf."""
-    if isinstance(expr, Apply) and expr.name == "cast":
-        return _zero_or_infinity(expr.args[0])
-    if not isinstance(expr, Apply) or expr.name != "select":
-        return None
-    condition, yes, no = expr.args
-    if is_const(yes, 0) and is_const(no, NEGATIVE_INFINITY):
-        return condition
-    if is_const(no, 0) and is_const(yes, NEGATIVE_INFINITY):
-        return apply("not", condition)
-    return None
-
-
-def _split_scaled(name: str, left: Expr, right: Expr) -> _Split:
-    """A positive factor keeps -inf."""
-    if isinstance(right, Const) and right.value > 0:
-        inner = _split(left)
-        return _Split(apply(name, inner.value, right), inner.keep)
-    if name == "mul" and isinstance(left, Const) and left.value > 0:
-        inner = _split(right)
-        return _Split(apply(name, left, inner.value), inner.keep)
-    return _Split(apply(name, left, right))
+    def _scaled(self, name: str, left: Expr, right: Expr) -> _Split:
+        """A positive factor keeps -inf; a finite number that hides may cease to."""
+        for factor, value in ((right, left), (left, right)):
+            if factor is left and name == "div":
+                continue
+            if isinstance(factor, Const) and factor.value > 0:
+                inner = self.split(value)
+                if inner.finite:
+                    break
+                args = (inner.value, factor) if factor is right else (factor, inner.value)
+                return _Split(apply(name, *args), inner.keep)
+        return _Split(apply(name, left, right))
 
 
 def _both(left: Expr | None, right: Expr | None) -> Expr | None:

@@ -57,7 +57,8 @@ def normalize(
         raise UserError("nothing to normalise", expected="a float tensor with a dim", found=found)
     if not -x.dim() <= dim < x.dim():
         raise UserError("no such dim", expected=f"{-x.dim()} to {x.dim() - 1}", found=dim)
-    if eps < 0.0 or eps_place not in ("inside", "outside"):
+    number = isinstance(eps, int | float)
+    if not number or not eps >= 0.0 or eps_place not in ("inside", "outside"):
         expected = "eps of at least 0, and eps_place inside or outside"
         raise UserError("bad eps", expected=expected, found=f"{eps}, {eps_place}")
     if keep is not None:

@@ -13,6 +13,7 @@ from diagc.frontend.torch.aten import Node
 from diagc.frontend.torch.axes import Axis, leaves
 from diagc.frontend.torch.graph import ConcatOp, PadOp, View
 from diagc.frontend.torch.map_builder import MapBuilder
+from diagc.frontend.torch.position_maps import join_positions
 from diagc.frontend.torch.raiser import Raiser
 from diagc.frontend.torch.rules import NotRaised, rule
 from diagc.frontend.torch.scalar import INDEX, Const, Expr, Position
@@ -31,6 +32,9 @@ def _cat(r: Raiser, node: Node) -> View:
     rank = len(node.result.shape)
     views = [r.cast(v, node.result.dtype) for v in views if len(v.dims) == rank]
     dim = node.args["dim"] % rank
+    known = join_positions(r, views, dim, node.result.shape) if views else None
+    if known is not None:
+        return known
     lengths = [product(a.size for a in v.leaves(dim)) for v in views]
     pieces = all(equal(n, lengths[0]) for n in lengths) and 1 < len(views) <= _MANY_PIECES
     if pieces and (dim == rank - 1 or equal(lengths[0], 1)):

@@ -41,7 +41,7 @@ def _source(r: Raiser, node: Node) -> tuple[View, int, torch.dtype]:
 def masked_softmax(r: Raiser, view: View, dim: int, keep: View | None = None) -> View:
     """Softmax along one dim; a mask of -inf in the operand becomes `keep` where that is sound."""
     if keep is None:
-        view, keep = split_mask(r, view)
+        view, keep = split_mask(r, view, dim)
     if not view.leaves(dim):
         return _softmax_of_one(r, view, keep)
     return r.normalize(view, [dim], "softmax", keep=keep)

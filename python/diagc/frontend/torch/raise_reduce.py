@@ -11,7 +11,7 @@ import torch
 
 from diagc.frontend.torch.aten import Node, TensorType
 from diagc.frontend.torch.axes import Axis
-from diagc.frontend.torch.graph import View
+from diagc.frontend.torch.graph import MapOp, View
 from diagc.frontend.torch.map_builder import MapBuilder
 from diagc.frontend.torch.promotion import compute_type, number, to_bool
 from diagc.frontend.torch.raiser import Raiser
@@ -19,6 +19,7 @@ from diagc.frontend.torch.rules import NotRaised, rule
 from diagc.frontend.torch.scalar import INDEX, Const, Count, Expr, Position, is_float
 from diagc.frontend.torch.simplify import apply, cast
 from diagc.frontend.torch.sizes import Size, product
+from diagc.frontend.torch.unstreamable import failing_law
 
 __all__ = ["divide_by_count", "elementwise", "log_sum_exp", "mean", "raise_extreme", "reduced_dims"]
 
@@ -152,6 +153,22 @@ def _count(over: Sequence[Axis], size: Size, correction: float, dtype: torch.dty
     if not correction:
         return count
     return apply("max", apply("sub", count, number(correction, dtype)), number(0.0, dtype))
+
+
+@rule("cumsum")
+def _running_sum(r: Raiser, node: Node) -> View:
+    """Of a constant integer: so many times the number of positions so far."""
+    view, dtype = r.view(node.args["self"]), node.result.dtype
+    op = view.value.op
+    constant = op.expr if isinstance(op, MapOp) else None
+    if not isinstance(constant, Const) or is_float(dtype) or dtype != torch.int64:
+        raise NotRaised(failing_law(node.packet))
+    builder = MapBuilder(r)
+    element, dims = builder.operand(view)
+    axes = tuple(dims[node.args["dim"] % len(dims)]) if dims else ()
+    place: Expr = Position(INDEX, axes) if axes else Const(INDEX, 0)
+    count = cast(apply("add", place, Const(INDEX, 1)), dtype)
+    return builder.finish(apply("mul", cast(element, dtype), count), dims)
 
 
 @rule("mean")

@@ -9,10 +9,13 @@ from typing import Any
 
 import torch
 
+from diagc.frontend.torch.axes import Axis, leaves
+from diagc.frontend.torch.linear_positions import decided, merged_sum, pinned
 from diagc.frontend.torch.scalar import (
     INDEX,
     Apply,
     Const,
+    Count,
     Expr,
     Operand,
     Position,
@@ -20,8 +23,9 @@ from diagc.frontend.torch.scalar import (
     is_const,
     is_float,
 )
+from diagc.frontend.torch.sizes import product
 
-__all__ = ["apply", "cast", "rebuild"]
+__all__ = ["apply", "at_position", "cast", "rebuild"]
 
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "eq": lambda a, b: a == b,
@@ -123,7 +127,7 @@ def _simplify(name: str, args: Sequence[Expr]) -> Expr | None:
     """Identities of neutral literals, booleans and choices."""
     match name:
         case "add" | "sub" | "mul" | "div":
-            return _without_neutral(name, *args)
+            return _without_neutral(name, *args) or _merged(name, *args)
         case "select":
             return _simplify_select(*args)
         case "not":
@@ -132,8 +136,9 @@ def _simplify(name: str, args: Sequence[Expr]) -> Expr | None:
             return _simplify_junction(name == "and", *args)
         case "eq" | "ne" if args[0].dtype == torch.bool:
             return _simplify_bool_comparison(name == "eq", *args)
-        case "ge" | "lt" if isinstance(args[0], Position) and is_const(args[1]):
-            return _simplify_lower_bound(name == "ge", args[1])
+        case _ if name in _COMPARISONS and args[0].dtype == INDEX:
+            found = decided(name, *args)
+            return None if found is None else Const(torch.bool, found)
     return None
 
 
@@ -159,6 +164,19 @@ def _simplify_select(condition: Expr, yes: Expr, no: Expr) -> Expr | None:
             return condition if yes.value else apply("not", condition)
     if isinstance(condition, Apply) and condition.name == "not":
         return apply("select", condition.args[0], no, yes)
+    return _simplify_pinned(condition, yes, no)
+
+
+def _simplify_pinned(condition: Expr, yes: Expr, no: Expr) -> Expr | None:
+    """A choice for one position alone, where both sides are equal there, is the other side."""
+    pin = pinned(condition)
+    if pin is None:
+        return None
+    here, elsewhere = (yes, no) if pin.holds else (no, yes)
+    value = Const(INDEX, pin.value)
+    sides = [at_position(side, leaves(pin.position.axes), value) for side in (here, elsewhere)]
+    if all(isinstance(side, Const) for side in sides):
+        return elsewhere if len({s.value for s in sides if isinstance(s, Const)}) == 1 else None
     return None
 
 
@@ -187,10 +205,11 @@ def _simplify_bool_comparison(equal: bool, left: Expr, right: Expr) -> Expr | No
     return None
 
 
-def _simplify_lower_bound(above: bool, bound: Expr) -> Expr | None:
-    """Positions start at 0: the comparison holds everywhere, or nowhere."""
-    assert isinstance(bound, Const)
-    return Const(torch.bool, above) if bound.value <= 0 else None
+def _merged(name: str, left: Expr, right: Expr) -> Expr | None:
+    """Sums of positions in which terms meet."""
+    if left.dtype != INDEX or name not in ("add", "sub"):
+        return None
+    return merged_sum(name, left, right)
 
 
 def _on_indices(name: str, args: Sequence[Expr]) -> Expr | None:
@@ -229,3 +248,44 @@ def rebuild(expr: Expr, leaf: Callable[[Expr], Expr]) -> Expr:
 def _rebuilt(expr: Apply, visit: Callable[[Expr], Expr]) -> Expr:
     args = [visit(arg) for arg in expr.args]
     return cast(args[0], expr.dtype) if expr.name == "cast" else apply(expr.name, *args)
+
+
+def at_position(expr: Expr, axes: Sequence[Axis], position: Expr) -> Expr | None:
+    """The expression with `position` for where it stands along `axes` together.
+
+    None where it reads a position along a part of them only, or along them and open axes.
+    """
+    wanted = [id(axis) for axis in axes]
+    failed: list[Expr] = []
+
+    def leaf(part: Expr) -> Expr:
+        if not isinstance(part, (Position, Count)):
+            return part
+        own = leaves(part.axes)
+        if not set(wanted) & {id(axis) for axis in own}:
+            return part
+        found = None if isinstance(part, Count) else _replaced(own, wanted, position)
+        if found is None:
+            failed.append(part)
+        return found or part
+
+    result = rebuild(expr, leaf)
+    return None if failed else result
+
+
+def _replaced(own: Sequence[Axis], wanted: Sequence[int], position: Expr) -> Expr | None:
+    """The position along `own` when that along the axes `wanted` of them is another one."""
+    ids = [id(axis) for axis in own]
+    if ids == list(wanted):
+        return position
+    first = ids.index(wanted[0]) if wanted[0] in ids else 0
+    last = first + len(wanted)
+    if ids[first:last] != list(wanted) or not all(isinstance(a.size, int) for a in own):
+        return None
+    parts = [(own[:first], None), (own[first:last], position), (own[last:], None)]
+    total: Expr = Const(INDEX, 0)
+    for group, given in parts:
+        size = product(axis.size for axis in group)
+        digit = given or (Position(INDEX, tuple(group)) if group else Const(INDEX, 0))
+        total = apply("add", apply("mul", total, Const(INDEX, size)), digit)
+    return total

@@ -6,6 +6,7 @@ from typing import Any
 from diagc.frontend.torch.aten import Node
 from diagc.frontend.torch.axes import Axis, leaves
 from diagc.frontend.torch.graph import AffinePosition, InputOp, ReindexOp, Use, View
+from diagc.frontend.torch.position_maps import is_position_map, move_positions
 from diagc.frontend.torch.raiser import Raiser
 from diagc.frontend.torch.rules import NotRaised, rule
 from diagc.frontend.torch.sizes import Size, equal, is_one, product
@@ -176,6 +177,9 @@ def _reindex(
 
     `dims` of the result consist of axes that stay and of the new axes of the positions.
     """
+    known = move_positions(r, view, dims, gathered)
+    if known is not None:
+        return known
     twins = {id(a): r.space.twin(a) for a in view.value.leaves()}
     moved = {id(a) for axes, _ in gathered for a in axes}
     kept = {key: twin for key, twin in twins.items() if key not in moved}
@@ -201,6 +205,10 @@ def _slice(r: Raiser, node: Node) -> View:
     if equal(size, length) and step == 1:
         return view
     start = node.args["start"] or 0
+    if is_position_map(view) and isinstance(start, int) and start >= 0:
+        shifted = _shifted_positions(r, view, dim, start, step, size)
+        if shifted is not None:
+            return shifted
     if not all(isinstance(s, int) for s in (start, size, length)):
         raise NotRaised("a slice whose bounds are symbolic")
     start = min(max(start + length if start < 0 else start, 0), length)
@@ -230,6 +238,17 @@ def _piece(r: Raiser, view: View, dim: int, start: int, size: int) -> View:
     outer, inner = r.space.regroup(axes, target)
     dims = [inner if i == dim else d for i, d in enumerate(view.dims)]
     return _fix(r, view, dims, _digits(outer, start // size))
+
+
+def _shifted_positions(
+    r: Raiser, view: View, dim: int, start: int, step: int, size: Size
+) -> View | None:
+    """A slice of a map of positions, whose length may be open."""
+    new = None if is_one(size) else Axis(size, "n")
+    along = [] if new is None else [new]
+    dims = [along if i == dim else list(d) for i, d in enumerate(view.dims)]
+    moved = [(tuple(view.leaves(dim)), AffinePosition(start, new, step))]
+    return move_positions(r, view, dims, moved)
 
 
 def _shift(r: Raiser, view: View, dim: int, start: int, step: int, size: int) -> View:

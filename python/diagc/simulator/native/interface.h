@@ -91,6 +91,7 @@ struct Launch {
   int32_t seed;
   int32_t workers;
   int32_t finding_limit;
+  int32_t environment;  // the special register envreg0
   int64_t step_limit;  // basic blocks that one thread may run
   // results
   Finding *findings;

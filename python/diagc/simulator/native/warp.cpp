@@ -167,6 +167,7 @@ SIM_EXPORT uint32_t diagc_sim_sreg(uint32_t which) {
     case 13: return thread / kLanes;
     case 14: return static_cast<uint32_t>(launch.shared_bytes);
     case 15: return self->current->warp->exists;
+    case 16: return static_cast<uint32_t>(launch.environment);
     default: return 0;  // tid.y, tid.z
   }
 }

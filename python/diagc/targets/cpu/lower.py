@@ -9,11 +9,13 @@ from diagc.runtime.cpu_features import CpuFeatures
 from diagc.runtime.signature import KernelSignature, Wire
 from diagc.targets.cpu.abi import TaskContext, build_entry
 from diagc.targets.cpu.code import Code, Index
-from diagc.targets.cpu.frame import Frame
-from diagc.targets.cpu.places import Form, Memory
+from diagc.targets.cpu.frame import Frame, Span
+from diagc.targets.cpu.packing import copy
+from diagc.targets.cpu.places import Constant, Form, Memory
 from diagc.targets.cpu.schedule import CpuSchedule, read_schedule
 from diagc.targets.cpu.task_grid import TaskGrid
 from diagc.targets.cpu.tasks import Task
+from diagc.targets.cpu.tiles import emit_tile
 from diagc.targets.kernel_signature import kernel_signature, with_aliases
 
 __all__ = ["build_module", "vector_lanes"]
@@ -81,15 +83,29 @@ def _emit(code: Code, kernel: ir.Operation, schedule: CpuSchedule, context: Task
     static = {axis.label: axis.size for axis in context.signature.axes if axis.size is not None}
     values = with_aliases(kernel, context.sizes)
     sizes: dict[str, Index] = {label: static.get(label, size) for label, size in values.items()}
-    padded = frozenset(filter(None, [schedule.tiled] if _multiplies(kernel) else []))
+    vectors = schedule.tiles or filter(None, [schedule.tiled] if _multiplies(kernel) else [])
+    padded = frozenset(vectors)
     positions = TaskGrid(code, schedule, values)
     code.memory.begin()
 
     def emit(digits: Sequence[ir.Value]) -> None:
         grid, spans = positions.grid(digits), positions.spans(digits)
-        frame = Frame(code, grid, static, sizes, spans, padded)
-        Task(frame, schedule, dict(places), wires[count:]).emit(kernel)
 
+        def task(spans: dict[str, Span]) -> Task:
+            frame = Frame(code, grid, static, sizes, spans, padded)
+            return Task(frame, schedule, dict(places), wires[count:])
+
+        if schedule.tiles:
+            emit_tile(code, kernel, spans, task)
+        else:
+            task(spans).emit(kernel)
+
+    if schedule.serial:
+        grid = positions.grid(positions.grid_digits(context.task))
+        frame = Frame(code, grid, static, sizes)
+        for value, memory in zip(returned, wires[count:], strict=True):
+            if diag.is_emitted(value):  # tiles are added to it
+                copy(frame, Constant(0.0, memory.element), memory)
     positions.each_position(context.task, emit)
     code.memory.end()
 

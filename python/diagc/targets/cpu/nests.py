@@ -12,6 +12,7 @@ from diagc.targets.cpu.groups import Group
 from diagc.targets.cpu.loops import each_vector_block
 from diagc.targets.cpu.nodes import LoopNode
 from diagc.targets.cpu.pairs import PairScratch
+from diagc.targets.cpu.panels import RunningSum
 from diagc.targets.cpu.places import Memory, Place, Scratch
 from diagc.targets.cpu.sums import combine_lanes, sum_vectors
 from diagc.targets.elementwise.scalars import compute_type, emit_body
@@ -19,7 +20,7 @@ from diagc.targets.elementwise.scalars import compute_type, emit_body
 __all__ = ["Nest", "Sink"]
 
 Positions = dict[str, Index]
-Sink = Scratch | Memory | PairScratch
+Sink = Scratch | Memory | PairScratch | RunningSum
 
 
 class Nest:

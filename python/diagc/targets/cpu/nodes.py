@@ -121,7 +121,7 @@ class VectorChoice:
     def __call__(self, node: LoopNode) -> str | None:
         """The vector axis of a node; None for purely scalar nodes."""
         labels = [label for label in node.labels if label not in self.outside]
-        if self.lanes is not None and self.lanes in labels:
+        if self.lanes is not None and self.lanes in labels and self.lanes not in node.inner:
             return self.lanes
         if not labels:
             return None

@@ -14,7 +14,9 @@ __all__ = [
     "Memory",
     "Place",
     "Position",
+    "Positions",
     "Scratch",
+    "Total",
     "narrow",
     "stored_type",
 ]
@@ -217,6 +219,18 @@ class Memory(Place):
             return
         mask = frame.tail_mask(along, offset)
         code.store_vector(value, self.buffer, self._at(frame, at, along, offset), mask)
+
+
+@dataclass(frozen=True)
+class Total(Memory):
+    """A result that is added to: other tiles of the task have written parts of its sums."""
+
+    def write(
+        self, frame: Frame, value: ir.Value, at: Positions, along: str | None, offset: Index
+    ) -> None:
+        """Add a scalar, or a vector along the unit axis."""
+        old = self.read(frame, at, along, offset)
+        super().write(frame, arith.addf(old, value), at, along, offset)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def reference_maxima(kernel: ir.Operation) -> frozenset[ir.Value]:
 def _of_stream(stream: ir.Operation) -> set[ir.Value]:
     body, tail = stream.regions[1].blocks[0], stream.regions[3].blocks[0]
     found: set[ir.Value] = set()
-    for update, argument in zip(yielded(body), tail.arguments, strict=True):
+    for update, argument in zip(yielded(body), tail.arguments, strict=False):
         if any(True for _ in argument.uses) or _is_compared(update):
             continue
         for op in body.operations:

@@ -1,11 +1,11 @@
 """The schedule attributes of a kernel as the cpu target reads them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from diagc.cost import elements, op_flops
 from diagc.dialects import diag
-from diagc.errors import InternalError
+from diagc.errors import InternalError, UnsupportedError
 from diagc.mlir import ir
 
 __all__ = ["CpuSchedule", "read_schedule"]
@@ -32,6 +32,8 @@ class CpuSchedule:
         bf16_dot: whether sums of bf16 products may use the CPU's dot instruction.
         chunk: positions of a streamed axis that are worked on at a time.
         repeat: positions of the grid, and tiles, that one task works on.
+        serial: whether one task works on all tiles of a position of the grid, in order.
+        tiles: further axes that are cut into tiles, with the positions of a task.
     """
 
     grid: tuple[str, ...]
@@ -41,6 +43,14 @@ class CpuSchedule:
     chunk: Mapping[str, int]
     bf16_dot: bool = False
     repeat: int = 1
+    serial: bool = False
+    tiles: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def cut(self) -> Mapping[str, int]:
+        """All axes that are cut into tiles, the one that changes fastest last."""
+        tiled = {} if self.tiled is None else {self.tiled: self.lane_tile}
+        return {**self.tiles, **tiled}
 
     def chunk_of(self, axis: str) -> int:
         """Chunk of a streamed axis."""
@@ -64,13 +74,36 @@ def read_schedule(
     tile = (
         ir.IntegerAttr(entries["lane_tile"]).value if "lane_tile" in entries else DEFAULT_LANE_TILE
     )
-    chunks = ir.DictAttr(entries["chunk"]) if "chunk" in entries else {}
-    chunk = {named.name: ir.IntegerAttr(named.attr).value for named in chunks}
+    chunk, tiles = (_sizes(entries, name) for name in ("chunk", "tiles"))
     rounded = {k: _whole(v, vector_lanes) for k, v in chunk.items()}
     lanes = tiled if by_lanes else None
     tile = _whole(tile, vector_lanes)
     repeat = _repeat(kernel, {**dict.fromkeys(grid, 1), **({tiled: tile} if tiled else {})})
-    return CpuSchedule(grid, tiled, lanes, tile, rounded, bf16_dot, repeat)
+    if tiles:
+        repeat = 1
+    serial = _adds_up(kernel, grid, lanes)
+    return CpuSchedule(grid, tiled, lanes, tile, rounded, bf16_dot, repeat, serial, tiles)
+
+
+def _adds_up(kernel: ir.Operation, grid: Sequence[str], lanes: str | None) -> bool:
+    """Whether a stream gives sums over the tiles of the lanes, chunk by chunk.
+
+    Raises:
+        UnsupportedError: it sums over an axis that the schedule splits in another way.
+    """
+    streams = [op for op in diag.walk_ops(kernel.regions[0]) if op.name == "diag.stream"]
+    emitted = [op for stream in streams for op in diag.emitted_ops(stream)]
+    for op in emitted:
+        over = diag.strings(op.attributes["over"])
+        if lanes not in over or not set(grid) <= set(diag.labels(op.results[0])):
+            reason = "tasks would have to add up parts of a result"
+            raise UnsupportedError(op.name, reason=reason, location=op.location)
+    return bool(emitted)
+
+
+def _sizes(entries: ir.DictAttr, name: str) -> dict[str, int]:
+    sizes = ir.DictAttr(entries[name]) if name in entries else {}
+    return {named.name: ir.IntegerAttr(named.attr).value for named in sizes}
 
 
 def _repeat(kernel: ir.Operation, sizes: Mapping[str, int]) -> int:

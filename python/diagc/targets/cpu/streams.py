@@ -12,7 +12,7 @@ from diagc.targets.cpu.frame import Span
 from diagc.targets.cpu.loops import each_position
 from diagc.targets.cpu.nodes import has_loops, make_node, yielded
 from diagc.targets.cpu.packing import copy
-from diagc.targets.cpu.places import Place, Scratch
+from diagc.targets.cpu.places import Place, Scratch, Total
 
 if TYPE_CHECKING:
     from diagc.targets.cpu.tasks import Sinks, Task
@@ -53,6 +53,11 @@ class StreamLoop:
         task.places[argument] = place
         return place
 
+    # -- results that are given chunk by chunk -----------------------------------------------------
+    def _totals(self) -> list[Total]:
+        found = (self.task.totals.get(result) for result in self.op.results)
+        return [total for total in found if total is not None]
+
     # -- condition -------------------------------------------------------------------------------
     def _condition(self) -> ir.Value | None:
         """Whether any position of the tile wants the stream's results."""
@@ -88,7 +93,10 @@ class StreamLoop:
         ops = [op.operation for op in block.operations]
         wanted: Sinks = {}
         late: list[tuple[ir.Value, Scratch]] = []
-        for given, state in zip(yielded(block), states, strict=True):
+        given_values = yielded(block)
+        for value, total in zip(given_values[len(states) :], self._totals(), strict=False):
+            wanted[value] = [total]
+        for given, state in zip(given_values, states, strict=False):
             value = task.canonical(given)
             if value in wanted or self._must_wait(value, state, ops):
                 late.append((value, state))

@@ -1,7 +1,8 @@
 """From task numbers to positions: grid axes and tiles as the digits of a number, several per task.
 
-A position of a kernel is one position of every grid axis and one tile of the tiled axis. Taking a
-task costs about 20 ns, so a task works on `repeat` positions in a row where one is little work.
+A position of a kernel is one position of every grid axis and one tile of each tiled axis. Taking a
+task costs about 20 ns, so a task works on `repeat` positions in a row where one is little work, or
+on all tiles of a position of the grid where their results are added up.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,13 +32,25 @@ class TaskGrid:
 
     def count_tasks(self) -> ir.Value:
         """The number of tasks."""
+        if self.schedule.serial:
+            return self.code.index(self._product(self._bases()[:-1]))
         return self.code.index(self.code.ceil_div(self._total(), self.schedule.repeat))
 
     def each_position(self, task: ir.Value, body: Callable[[Sequence[ir.Value]], None]) -> None:
         """Run `body` on the digits of every position of a task: grid axes, then the tile."""
         code, repeat = self.code, self.schedule.repeat
+        if self.schedule.serial:
+            *_, tiles = self._bases()
+            fixed = self.grid_digits(task)
+
+            def tile(number: Index, carried: list[ir.Value]) -> list[ir.Value]:
+                body([*fixed, code.index(number)])
+                return carried
+
+            code.loop(0, tiles, 1, [], tile)
+            return
         first = code.mul(task, repeat)
-        digits = self._digits(code.index(first))
+        digits = self._digits(code.index(first), self._bases())
         if repeat == 1 or not digits:
             body(digits)
             return
@@ -49,35 +62,42 @@ class TaskGrid:
         count = code.min(code.sub(self._total(), first), repeat)
         code.loop(0, count, 1, digits, step)
 
+    def grid_digits(self, task: ir.Value) -> list[ir.Value]:
+        """The position of every grid axis, where a task has all tiles of one."""
+        return self._digits(task, self._bases()[:-1])
+
     def grid(self, digits: Sequence[ir.Value]) -> dict[str, ir.Value]:
         """The position of every grid axis."""
         return dict(zip(self.schedule.grid, digits, strict=False))
 
     def spans(self, digits: Sequence[ir.Value]) -> dict[str, Span]:
-        """The tile of the tiled axis, if there is one."""
-        axis, tile = self.schedule.tiled, self.schedule.lane_tile
-        if axis is None:
-            return {}
-        base = self.code.mul(digits[-1], tile)
-        return {axis: Span(base, self.code.min(self.code.sub(self.sizes[axis], base), tile), tile)}
+        """The tiles of the axes that are cut into some."""
+        spans, cut = {}, self.schedule.cut
+        for (axis, tile), digit in zip(cut.items(), digits[len(self.schedule.grid) :], strict=True):
+            base = self.code.mul(digit, tile)
+            count = self.code.min(self.code.sub(self.sizes[axis], base), tile)
+            spans[axis] = Span(base, count, tile)
+        return spans
 
     def _bases(self) -> list[ir.Value]:
         """How many values each digit has."""
         bases = [self.sizes[label] for label in self.schedule.grid]
-        if self.schedule.tiled is not None:
-            size = self.sizes[self.schedule.tiled]
-            bases.append(self.code.index(self.code.ceil_div(size, self.schedule.lane_tile)))
+        for axis, tile in self.schedule.cut.items():
+            bases.append(self.code.index(self.code.ceil_div(self.sizes[axis], tile)))
         return bases
 
     def _total(self) -> Index:
+        return self._product(self._bases())
+
+    def _product(self, bases: Sequence[ir.Value]) -> Index:
         total: Index = 1
-        for base in self._bases():
+        for base in bases:
             total = self.code.mul(total, base)
         return total
 
-    def _digits(self, number: ir.Value) -> list[ir.Value]:
+    def _digits(self, number: ir.Value, bases: Sequence[ir.Value]) -> list[ir.Value]:
         digits: list[ir.Value] = []
-        for base in reversed(self._bases()):
+        for base in reversed(bases):
             digits.insert(0, arith.remui(number, base))
             number = arith.divui(number, base)
         return digits

@@ -13,12 +13,12 @@ from diagc.targets.cpu.nodes import ALIASES, LoopNode, VectorChoice, has_loops, 
 from diagc.targets.cpu.operands import Operands, group_pair_key
 from diagc.targets.cpu.packing import copy
 from diagc.targets.cpu.pairs import PairScratch
-from diagc.targets.cpu.places import Constant, Form, Memory, Place, Position, Scratch
+from diagc.targets.cpu.places import Constant, Form, Memory, Place, Position, Scratch, Total
 from diagc.targets.cpu.references import reference_maxima
 from diagc.targets.cpu.schedule import CpuSchedule
 from diagc.targets.cpu.streams import StreamLoop
 
-__all__ = ["Task"]
+__all__ = ["Sinks", "Task"]
 
 Sinks = dict[ir.Value, list[Scratch | Memory]]
 
@@ -42,6 +42,7 @@ class Task:
     units: dict[ir.Value, str | None] = field(default_factory=dict)
     must_follow: dict[ir.Operation, list[ir.Operation]] = field(default_factory=dict)
     references: frozenset[ir.Value] = frozenset()
+    totals: dict[ir.Value, Total | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Operands are packed on behalf of this task."""
@@ -56,21 +57,29 @@ class Task:
         self.references = reference_maxima(kernel)
         wanted: Sinks = {}
         for value, memory in zip(returned, self.results, strict=True):
-            wanted.setdefault(self.canonical(value), []).append(memory)
+            if value in self.totals:
+                self.totals[value] = total_of(memory)
+            else:
+                wanted.setdefault(self.canonical(value), []).append(memory)
         self.run(ops[:-1], wanted)
         for value, places in wanted.items():
             for place in places:
                 copy(self.frame, self.place(value), place)
 
     def _link_streams(self, ops: Sequence[ir.Operation]) -> None:
-        """A stream's results are what its tail yields; the tail's arguments are the states."""
+        """A stream's results are what its tail yields; the tail's arguments are the states.
+
+        Those that it gives chunk by chunk are totals.
+        """
         for op in ops:
             if op.name != "diag.stream":
                 continue
             body, tail = op.regions[1].blocks[0], op.regions[3].blocks[0]
             for argument, state in zip(tail.arguments, body.arguments, strict=True):
                 self.same[argument] = state
-            for result, value in zip(op.results, yielded(tail), strict=True):
+            given = yielded(tail)
+            self.totals.update(dict.fromkeys(list(op.results)[len(given) :]))
+            for result, value in zip(op.results, given, strict=False):
                 self.same[result] = value
 
     def canonical(self, value: ir.Value) -> ir.Value:
@@ -262,14 +271,27 @@ class Task:
             elif op.name == "diag.yield" and self._tail_results(op, value):
                 for result in self._tail_results(op, value):
                     yield from self.readers(result)
-            elif op.name != "func.return":
+            elif op.name != "func.return" and not self._is_emitted(value, op):
                 yield op
+
+    def _is_emitted(self, value: ir.Value, op: ir.Operation) -> bool:
+        """Whether a yield gives a part of a total, which is written where it is computed."""
+        stream = op.parent.operation
+        if op.name != "diag.yield" or stream.name != "diag.stream":
+            return False
+        emitted = (emitter.results[0] for emitter in diag.emitted_ops(stream))
+        return any(value == result for result in emitted)
 
     def _tail_results(self, yield_op: ir.Operation, value: ir.Value) -> list[ir.Value]:
         stream = yield_op.parent.operation
         if stream.name != "diag.stream":
             return []
-        return [r for r in stream.results if self.same.get(r) == value]
+        return [r for r in stream.results if r in self.same and self.same[r] == value]
+
+
+def total_of(memory: Memory) -> Total:
+    """The same memory, to be added to."""
+    return Total(memory.buffer, memory.forms, memory.element, memory.unit_stride)
 
 
 def _constant(op: ir.Operation, element: ir.Type) -> Constant:

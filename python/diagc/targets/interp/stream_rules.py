@@ -34,14 +34,26 @@ def _chunk(op: ir.Operation, frame: Frame) -> list[Array]:
 def _stream(op: ir.Operation, frame: Frame) -> list[Array]:
     axis = op.attributes["axis"].value
     bounds = _bounds(frame.size(axis), _chunk_size(op, frame))
-    if frame.options.tree and len(op.regions[_COMBINE].blocks):
+    emitted = op.opview.emitted
+    if frame.options.tree and len(op.regions[_COMBINE].blocks) and not emitted:
         state = _tree(op, frame, axis, bounds)
-    else:
-        state = _region(op, _INIT, frame, [])
-        for start, stop in bounds:
-            with frame.chunk(axis, start, stop):
-                state = _region(op, _BODY, frame, state)
-    return _where(op, frame, _region(op, _TAIL, frame, state))
+        return _where(op, frame, _region(op, _TAIL, frame, state))
+    state = _region(op, _INIT, frame, [])
+    count, chunks = len(state), []
+    for start, stop in bounds:
+        with frame.chunk(axis, start, stop):
+            given = _region(op, _BODY, frame, state)
+        state = given[:count]
+        chunks.append(given[count:])
+    whole = [
+        np.concatenate(parts, axis=diag.labels(result).index(axis))
+        for parts, result in zip(zip(*chunks, strict=True), _last(op, emitted), strict=True)
+    ]
+    return _where(op, frame, [*_region(op, _TAIL, frame, state), *whole])
+
+
+def _last(op: ir.Operation, count: int) -> list[ir.Value]:
+    return list(op.results)[len(op.results) - count :]
 
 
 def _chunk_size(op: ir.Operation, frame: Frame) -> int:

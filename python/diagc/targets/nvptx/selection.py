@@ -125,9 +125,9 @@ def words(schedule: TileSchedule) -> str:
     """A schedule for people."""
     rows = f"{schedule.rows} rows by {schedule.warps} warps"
     if schedule.producers:
-        rows += f" in {schedule.warps // 4} warpgroups"
+        rows += f" in {schedule.warps // 4} warpgroup{'s' if schedule.warps > 4 else ''}"
     if schedule.packed > 1:
-        rows += f", of {schedule.packed} positions of another axis"
+        rows += f", {schedule.packed} heads side by side"
     parts = f", parts of {schedule.split}" if schedule.split else ""
     blocks = f", {schedule.blocks_per_sm} blocks at a time" if schedule.blocks_per_sm > 1 else ""
     return f"{rows}, chunks of {schedule.chunk}, {schedule.stages} stages{blocks}{parts}"

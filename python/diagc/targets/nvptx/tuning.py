@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from diagc.cost import Device, cpu_device
+from diagc.errors import TargetError
 from diagc.mlir import ir
 from diagc.passes.generalize_kernels import opened_copy
 from diagc.passes.select_schedule import select_schedule
@@ -63,5 +64,12 @@ def choices(device: Device) -> TileChoices:
     """
     from diagc.runtime.cuda.torch_streams import current_index  # torch
 
-    current_index()
+    try:
+        current_index()
+    except TargetError as error:
+        raise TargetError(
+            "autotuning measures kernels on a GPU",
+            found=error.message,
+            remedy="leave it out: the cost model chooses; or measure where there is a GPU",
+        ) from None
     return TileChoices(device)

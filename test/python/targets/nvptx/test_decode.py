@@ -1,13 +1,16 @@
 """Decoding: few queries on many keys are one stream that blocks share, with its statistic too."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
 
 import diagc
+from diagc.targets.nvptx import LoadedKernel
+from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.testing.seed import SEED
+from diagc.testing.tile_kernels import compile_tiles, kernels_of, random_inputs, run_tiles
 
 Tensor = torch.Tensor
 Attention = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -41,26 +44,26 @@ def attention(mask: str, *, grouped: bool = False) -> Attention:
 
 def inputs(
     rows: int, keys: int, dtype: torch.dtype, *, grouped: bool = False, d: int = 64
-) -> Iterator[Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(SEED)
-    heads = (2,) if grouped else (2, 3)
-    for shape in ((2, 3, rows, d), (*heads, keys, d), (*heads, keys, d)):
-        yield torch.randn(shape, generator=generator).to(dtype)
+    heads = (1,) if grouped else (1, 3)
+    shapes = (1, 3, rows, d), (*heads, keys, d), (*heads, keys, d)
+    q, k, v = (torch.randn(shape, generator=generator).to(dtype) for shape in shapes)
+    return q, k, v
 
 
 def check(function: Attention, arrays: tuple[Tensor, Tensor, Tensor]) -> None:
-    """Compare with float64; it is one stream in two launches, and nothing stores scores."""
+    """Compare with float64; it is one stream on tiles, and nothing stores scores."""
     compiled = diagc.compile(function, *arrays, target="nvptx")
     results, report = diagc.simulate(compiled, *arrays)
     assert report.clean, report
     assert not compiled.outside
     (kernel,) = compiled.latest.program.kernels
-    first, second = (launch.symbol for launch in kernel.kernel.launches)
-    assert kernel.tiles.split
-    symbol = kernel.signature.symbol
-    assert (first, second) == (f"{symbol}_parts", f"{symbol}_join")
+    assert isinstance(kernel, LoadedKernel)
+    assert kernel.tiles is not None
+    symbol, symbols = kernel.signature.symbol, list(report.kernels)
     assert symbol.startswith("stream_max_exp_log_")
-    assert len(report.kernels) == 2
+    assert symbols == ([f"{symbol}_parts", f"{symbol}_join"] if kernel.tiles.split else [symbol])
     for found, wanted in zip(results, function(*(x.double() for x in arrays)), strict=True):
         error = (found.double() - wanted).abs().max()
         assert error < TOLERANCE[arrays[0].dtype] * wanted.abs().max()
@@ -69,22 +72,64 @@ def check(function: Attention, arrays: tuple[Tensor, Tensor, Tensor]) -> None:
     assert report.predicted.written == pytest.approx(report.counters.global_write_bytes, rel=0.02)
 
 
-@pytest.mark.parametrize("mask", ["", "bottom right", "window"])
-@pytest.mark.parametrize("rows", [1, 2])
-@pytest.mark.parametrize("grouped", [False, True])
-def test_statistics_come_from_the_stream_that_blocks_share(
-    mask: str, rows: int, grouped: bool
-) -> None:
-    arrays = tuple(inputs(rows, 600, torch.float16, grouped=grouped))
-    check(attention(mask, grouped=grouped), arrays)
+@pytest.mark.parametrize(
+    ("mask", "rows", "grouped"),
+    [
+        *(("", 1, False), ("", 2, True)),
+        *(("bottom right", 1, True), ("bottom right", 2, False)),
+        *(("window", 1, False), ("window", 2, True)),
+    ],
+)
+def test_statistics_come_from_the_stream(mask: str, rows: int, grouped: bool) -> None:
+    check(attention(mask, grouped=grouped), inputs(rows, 600, torch.float16, grouped=grouped))
+
+
+def test_heads_that_share_keys_are_rows_of_one_block() -> None:
+    """Keys are read once, not once for each of the three heads of a group."""
+    q, k, v = inputs(1, 512, torch.bfloat16, grouped=True)
+    compiled = diagc.compile(attention("bottom right", grouped=True), q, k, v, target="nvptx")
+    _results, report = diagc.simulate(compiled, q, k, v)
+    keys = sum(x.numel() * x.element_size() for x in (k, v))
+    assert keys <= report.counters.global_read_bytes < 1.5 * keys
 
 
 def test_one_query_on_a_long_cache() -> None:
-    check(attention("bottom right"), tuple(inputs(1, 2049, torch.float16)))
+    check(attention("bottom right"), inputs(1, 2049, torch.float16))
 
 
 @pytest.mark.parametrize(
     ("dtype", "d"), [(torch.bfloat16, 128), (torch.float32, 64), (torch.float16, 40)]
 )
 def test_one_query_of_other_types_and_sizes(dtype: torch.dtype, d: int) -> None:
-    check(attention("bottom right"), tuple(inputs(1, 517, dtype, d=d)))
+    check(attention("bottom right"), inputs(1, 517, dtype, d=d))
+
+
+ONE_ROW = """axis b, h, x, d = 64
+diagram decode(Q: b h d f16, K: b h x d f16, V: b h x d f16) {
+  S: b h x f32 = Q . K over d
+  P = softmax(S * 0.125) along x
+  O: b h d f16 = P . V over x
+  return O
+}
+"""
+
+
+@pytest.mark.parametrize("split", [0, 32])
+@pytest.mark.parametrize("keys", [5, 64, 150])
+def test_one_query_in_parts(split: int, keys: int) -> None:
+    _module, (kernel,) = kernels_of(ONE_ROW)
+    schedule = TileSchedule(warps=1, chunk=16, split=split)
+    built, compiled = compile_tiles(kernel, schedule)
+    assert len(built.launches) == (2 if split else 1)
+    arrays = random_inputs(built.signature, {"g": 2, "s": keys})
+    assert run_tiles(kernel, built, compiled, arrays).error() < TOLERANCE[torch.float16]
+
+
+def test_blocks_share_a_long_cache() -> None:
+    arrays = inputs(1, 16384, torch.float16)
+    compiled = diagc.compile(attention("bottom right"), *arrays, target="nvptx")
+    (kernel,) = compiled.latest.program.kernels
+    assert isinstance(kernel, LoadedKernel)
+    symbol = kernel.signature.symbol
+    symbols = [launch.symbol for launch in kernel.kernel.launches]
+    assert symbols == [f"{symbol}_parts", f"{symbol}_join"]

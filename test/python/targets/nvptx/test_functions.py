@@ -18,8 +18,10 @@ from diagc.testing.scalar_cases import (
     REALS,
     SEED,
     Array,
+    Scalar,
     check_elementwise,
     map_module,
+    maps_module,
     numbers,
     ulps,
     wide_range,
@@ -60,13 +62,19 @@ PRECISE = {
 
 
 def compiled(body: str, inputs: Sequence[str], result: str) -> Agreement:
-    both = ir_agreement(map_module(body, inputs, result), target="nvptx")
+    return compiled_maps([Scalar(body, inputs, result)])
+
+
+def compiled_maps(cases: Sequence[Scalar]) -> Agreement:
+    both = ir_agreement(maps_module(cases), target="nvptx")
     assert both.fall_backs == []
     return Agreement(simulated_program(both.program, QUICK), both.reference)
 
 
-def check(body: str, inputs: Sequence[str], result: str) -> None:
-    check_elementwise(compiled(body, inputs, result), body, inputs, result)
+def check(*cases: tuple[str, Sequence[str], str]) -> None:
+    """Those that share inputs are computed by one kernel."""
+    maps = [Scalar(*case) for case in cases]
+    check_elementwise(compiled_maps(maps), maps)
 
 
 def error(name: str, dtype: str) -> float:
@@ -176,38 +184,45 @@ def test_exp_of_what_is_not_positive() -> None:
 
 @pytest.mark.parametrize("dtype", REALS)
 def test_arithmetic_of_floats(dtype: str) -> None:
-    for op in ("addf", "subf", "mulf", "divf", "maximumf", "minimumf", "maxnumf", "minnumf"):
-        check(f"arith.{op} %x0, %x1 : {dtype}", [dtype, dtype], dtype)
-    check(f"arith.remf %x0, %x1 : {dtype}", [dtype, dtype], dtype)
-    check(f"arith.negf %x0 : {dtype}", [dtype], dtype)
-    check(f"math.clampf %x0 to [%x1, %x2] : {dtype}", [dtype] * 3, dtype)
-    for op in ("isnan", "isinf", "isfinite"):
-        check(f"math.{op} %x0 : {dtype}", [dtype], "i1")
+    ops = ("addf", "subf", "mulf", "divf", "remf", "maximumf", "minimumf", "maxnumf", "minnumf")
+    check(
+        *((f"arith.{op} %x0, %x1 : {dtype}", [dtype, dtype], dtype) for op in ops),
+        (f"arith.negf %x0 : {dtype}", [dtype], dtype),
+        (f"math.clampf %x0 to [%x1, %x2] : {dtype}", [dtype] * 3, dtype),
+        *((f"math.{op} %x0 : {dtype}", [dtype], "i1") for op in ("isnan", "isinf", "isfinite")),
+    )
 
 
-@pytest.mark.parametrize("predicate", PREDICATES.split())
-def test_comparisons_of_floats(predicate: str) -> None:
-    check(f"arith.cmpf {predicate}, %x0, %x1 : f32", ["f32", "f32"], "i1")
+def test_comparisons_of_floats() -> None:
+    check(
+        *(
+            (f"arith.cmpf {predicate}, %x0, %x1 : f32", ["f32", "f32"], "i1")
+            for predicate in PREDICATES.split()
+        )
+    )
 
 
 @pytest.mark.parametrize("dtype", REALS)
 def test_casts_of_floats(dtype: str) -> None:
-    for integer in ("i8", "i16", "i32", "i64"):
-        check(f"arith.sitofp %x0 : {integer} to {dtype}", [integer], dtype)
-        check(f"arith.fptosi %x0 : {dtype} to {integer}", [dtype], integer)
-    check(f"arith.uitofp %x0 : i1 to {dtype}", ["i1"], dtype)
+    integers, wides = ("i8", "i16", "i32", "i64"), ("f32", "f64")
+    cases: list[tuple[str, Sequence[str], str]] = [
+        *((f"arith.sitofp %x0 : {integer} to {dtype}", [integer], dtype) for integer in integers),
+        *((f"arith.fptosi %x0 : {dtype} to {integer}", [dtype], integer) for integer in integers),
+        (f"arith.uitofp %x0 : i1 to {dtype}", ["i1"], dtype),
+    ]
     if dtype in ("f16", "bf16"):
-        for wide in ("f32", "f64"):
-            check(f"arith.extf %x0 : {dtype} to {wide}", [dtype], wide)
-            check(f"arith.truncf %x0 : {wide} to {dtype}", [wide], dtype)
+        cases += ((f"arith.extf %x0 : {dtype} to {wide}", [dtype], wide) for wide in wides)
+        cases += ((f"arith.truncf %x0 : {wide} to {dtype}", [wide], dtype) for wide in wides)
+    check(*cases)
 
 
 @pytest.mark.parametrize("dtype", INTEGERS)
 def test_arithmetic_of_integers(dtype: str) -> None:
-    for op in INTEGER_OPS.split():
-        check(f"arith.{op} %x0, %x1 : {dtype}", [dtype, dtype], dtype)
-    for predicate in ("eq", "slt", "sge", "ult", "uge"):
-        check(f"arith.cmpi {predicate}, %x0, %x1 : {dtype}", [dtype, dtype], "i1")
+    ops, predicates = INTEGER_OPS.split(), ("eq", "slt", "sge", "ult", "uge")
+    check(
+        *((f"arith.{op} %x0, %x1 : {dtype}", [dtype, dtype], dtype) for op in ops),
+        *((f"arith.cmpi {p}, %x0, %x1 : {dtype}", [dtype, dtype], "i1") for p in predicates),
+    )
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,24 @@ def test_parts_of_a_stream_are_joined(sizes: dict[str, int]) -> None:
     assert error_of(kernel, TileSchedule(warps=1, chunk=16, split=32), sizes) < BF16
 
 
+MASKED = """axis h, q, x, d = 32
+diagram masked(Q: h q d bf16, K: h x d bf16, V: h x d bf16) {
+  S: h q x f32 = Q . K over d
+  P = softmax(S * 0.125) along x MASK
+  O: h q d bf16 = P . V over x
+  return O
+}
+"""
+
+
+@pytest.mark.parametrize("mask", ["", "where (q >= x)", "where ((q >= x) and (q - x < 20))"])
+def test_blocks_of_many_rows_share_their_stream_too(mask: str) -> None:
+    """Some parts have no position that a block of rows may see."""
+    _module, (kernel,) = kernels_of(MASKED.replace("MASK", mask))
+    schedule = TileSchedule(row_blocks=2, warps=1, chunk=16, stages=3, split=32)
+    assert error_of(kernel, schedule, {"g": 1, "l": 70, "s": 100}) < BF16
+
+
 def test_few_rows_share_their_stream_by_themselves() -> None:
     _module, (kernel,) = kernels_of(DECODE)
     built, compiled = compile_tiles(kernel)

@@ -56,4 +56,5 @@ def tile_decoration(
         ahead=schedule.stages - 1,
         counted=counted,
         in_registers=dict.fromkeys(rows, _WARPGROUP_ROWS if bulk else 16 * schedule.row_blocks),
+        kept=0 if bulk else 32 * 4 * schedule.resident,
     )

@@ -102,9 +102,10 @@ def part_workspace(plan: Plan, schedules: Sequence[TileSchedule]) -> Workspace:
     """Room for the states of all parts, whichever of some schedules is launched."""
     split = min(schedule.split for schedule in schedules)
     elements = max(part_elements(plan, x.warps, x.row_blocks) for x in schedules)
-    smallest = min(schedules, key=lambda schedule: schedule.row_extent)
+    extent = min(schedule.row_extent for schedule in schedules)
+    rows: Factor = 1 if plan.row == ONE_ROW else (plan.row, extent)
     (axis,) = plan.streamed
-    return Workspace("f32", ((axis, split), *_blocks(plan, smallest), elements))
+    return Workspace("f32", ((axis, split), rows, *reversed(plan.grid), elements))
 
 
 def _blocks(plan: Plan, schedule: TileSchedule) -> tuple[Factor, ...]:

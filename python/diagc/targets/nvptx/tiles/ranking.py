@@ -165,7 +165,7 @@ class _Judge:
     def _lengths(self, schedule: TileSchedule) -> Iterator[int]:
         """Lengths of parts that are tried: chunks times powers of two, so that sizes share them."""
         if not self.cases.known:
-            yield from (x for x in _OPEN_PARTS if x % schedule.chunk == 0)
+            yield from (ceil(x / schedule.chunk) * schedule.chunk for x in _OPEN_PARTS)
             return
         (sizes,), (axis,) = self.cases.sizes, self.plan.streamed
         known = {**self.plan.sizes, **sizes}

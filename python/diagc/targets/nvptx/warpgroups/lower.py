@@ -36,10 +36,15 @@ from diagc.targets.nvptx.warpgroups.schedule import (
 from diagc.targets.nvptx.warpgroups.staging import BulkStaging
 from diagc.targets.nvptx.warpgroups.streams import BulkLoop, lower_bulk_stream
 
-__all__ = ["add_warpgroups", "lower_warpgroups"]
+__all__ = ["add_warpgroups", "lower_warpgroups", "warpgroup_plan_schedules"]
 
 
-def _schedules(kernel: ir.Operation, arch: GpuArch) -> list[TileSchedule]:
+def warpgroup_plan_schedules(kernel: ir.Operation, arch: GpuArch) -> list[TileSchedule]:
+    """Schedules for a kernel on warpgroups that fit, none of which shares its stream.
+
+    Raises:
+        UnsupportedError: neither tiles nor warpgroups suit the kernel; the reason says why.
+    """
     return list(warpgroup_schedules(make_plan(kernel, kernel_signature(kernel)), arch))
 
 
@@ -53,14 +58,14 @@ def lower_warpgroups(
     Args:
         kernel: a function of diag ops, with the attribute `diag.kernel`.
         arch: sm_90a.
-        schedule: sizes; the first of `warpgroup_schedules` by default.
+        schedule: sizes; the first of `warpgroup_plan_schedules` by default.
 
     Raises:
         UnsupportedError: the architecture or warpgroups do not suit the kernel, or it does not fit
             shared memory; the reason says what and where.
     """
     signature = kernel_signature(kernel, entry_symbol(kernel))
-    schedules = [schedule] if schedule else _schedules(kernel, arch)
+    schedules = [schedule] if schedule else warpgroup_plan_schedules(kernel, arch)
     if not schedules or not arch.has_warpgroups:
         reason = f"warpgroups: no schedule fits {arch.name}"
         raise UnsupportedError(kernel.name, reason=reason, location=kernel.location)

@@ -1,12 +1,13 @@
-"""Which torch diagc works with: it relies on parts of it that change between versions."""
+"""What compilations ask of torch: that its version is known, and how exact products shall be."""
 
 import torch
 
 from diagc.errors import UserError
 
-__all__ = ["require_torch"]
+__all__ = ["matmul_precision", "require_torch"]
 
 _SUPPORTED = "2.13"
+"""Parts of torch that diagc relies on change between versions."""
 
 
 def require_torch() -> None:
@@ -24,3 +25,8 @@ def require_torch() -> None:
             found=found,
             remedy=remedy,
         )
+
+
+def matmul_precision() -> str:
+    """What `torch.set_float32_matmul_precision` has set: "highest", "high" or "medium"."""
+    return str(torch.get_float32_matmul_precision())

@@ -1,0 +1,65 @@
+"""Memory of a task for products in tiles: panels of an operand, sums that grow piece by piece."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from diagc.mlir import arith, ir
+from diagc.targets.cpu.code import Index, is_vector
+from diagc.targets.cpu.frame import Frame
+from diagc.targets.cpu.places import Memory, Positions, Scratch, stored_type
+
+__all__ = ["Panels", "RunningSum"]
+
+
+@dataclass(frozen=True)
+class Panels(Scratch):
+    """Two axes as panels of `width` positions of the second one, each dense over the first.
+
+    A register block of `width` columns reads one panel, from its start to its end.
+    """
+
+    width: int = 0
+    depth: int = 0
+
+    @classmethod
+    def of(cls, frame: Frame, labels: Sequence[str], element: ir.Type, width: int) -> "Panels":
+        """Room for tiles of two axes; the second one in whole panels."""
+        deep, wide = (frame.extent(label) for label in labels)
+        rounded = -(-wide // width) * width
+        buffer = frame.code.memory.allocate([deep * rounded], stored_type(element))
+        return cls(buffer, tuple(labels), element, frozenset(labels), width, deep)
+
+    def holds_padding(self, frame: Frame, label: str) -> bool:
+        """Whether there is room for whole vectors along an axis."""
+        return label == self.labels[1] or self.depth % frame.code.lanes == 0
+
+    def _at(self, frame: Frame, at: Positions, along: str | None, offset: Index) -> list[Index]:
+        code = frame.code
+        deep, wide = (offset if x == along else at[x] for x in self.labels)
+        start = code.floor_to(wide, self.width)
+        inside = code.add(code.mul(deep, self.width), code.sub(wide, start))
+        return [code.add(code.mul(start, self.depth), inside)]
+
+
+@dataclass(frozen=True)
+class RunningSum:
+    """A place that sums are added to; what it held before the first piece is not read as a number.
+
+    Args:
+        place: where the sum lives.
+        first: whether this is the first piece, an i1.
+    """
+
+    place: Memory | Scratch
+    first: ir.Value
+
+    def write(
+        self, frame: Frame, value: ir.Value, at: Positions, along: str | None, offset: Index
+    ) -> None:
+        """Add to what is there."""
+        code = frame.code
+        old = self.place.read(frame, at, along, offset)
+        zero = code.like(value, 0)
+        first = code.broadcast(self.first) if is_vector(value) else self.first
+        total = arith.addf(code.select(first, zero, old), value)
+        self.place.write(frame, total, at, along, offset)

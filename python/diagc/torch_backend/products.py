@@ -1,0 +1,115 @@
+"""Linear layers whose products our own tiles compute faster than torch's library.
+
+Which of the two is faster was measured on this machine: `diagc targets --measure` keeps rates of
+both. Without that, and where gradients are recorded, the library computes them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from math import prod
+
+import torch
+from torch import fx
+
+from diagc.cost import find_device
+from diagc.cost.device_catalog import measured_device
+from diagc.frontend.torch.formulas import ALIASES, ARITHMETIC
+from diagc.options import CompileOptions
+from diagc.passes.tiled_products import NARROWEST
+from diagc.torch_backend.options import BackendOptions
+from diagc.torch_backend.regions import Region
+from diagc.torch_backend.stretches import is_number, is_view
+
+__all__ = ["product_regions", "tiles_pay", "with_tiles"]
+
+SMALLEST = 1 << 26
+"""FLOPs from which on a call of ours costs little beside the product: some 50 us of it."""
+
+MOST_CALLS = 16
+"""Of a region: a few more than approximations of GELU that models write out."""
+
+_VIEWS = ("view", "reshape", "_unsafe_view", "unsqueeze")
+
+# places of the factors; a bias and its factors stand elsewhere
+_FACTORS = {
+    "aten.linear.default": (0, 1),
+    "aten.addmm.default": (1, 2),
+    "aten.mm.default": (0, 1),
+}
+
+
+def with_tiles(options: BackendOptions) -> BackendOptions:
+    """The options for regions that are products in tiles."""
+    return replace(options, compile=replace(options.compile, library="tiled"))
+
+
+def tiles_pay(options: CompileOptions) -> bool:
+    """Whether products in tiles are faster than the library's on the device, as was measured."""
+    if options.library != "auto":
+        return options.library == "tiled"
+    device = find_device(options.device) if options.device else measured_device()
+    if device is None:
+        return False
+    tiles, library = (device.rate(pipe) for pipe in ("tiles", "library"))
+    return tiles is not None and library is not None and tiles > library
+
+
+def product_regions(graph: fx.Graph, options: BackendOptions) -> Iterator[Region]:
+    """Every large product of a linear layer as a region, with its bias and what follows it."""
+    if torch.is_grad_enabled() or not tiles_pay(options.compile):
+        return
+    for node in graph.nodes:
+        if _is_large_product(node):
+            nodes = _with_maps(node)
+            yield Region((), nodes, nodes[-1:])
+
+
+def _with_maps(product: fx.Node) -> tuple[fx.Node, ...]:
+    """A product and the elementwise calls that read it and nothing else, up to one result."""
+    inside: list[fx.Node] = [product]
+    found: tuple[fx.Node, ...] = (product,)
+    while len(inside) < MOST_CALLS:
+        users = dict.fromkeys(user for node in inside for user in node.users)
+        new = [user for user in users if user not in inside and _is_map(user, inside)]
+        if not new:
+            break
+        inside += new
+        read = [node for node in inside if set(node.users) - set(inside)]
+        if len(read) == 1 and read[0] is inside[-1] and not is_view(read[0]):
+            found = tuple(inside)
+    return found
+
+
+def _is_map(node: fx.Node, inside: Sequence[fx.Node]) -> bool:
+    """Whether a call is elementwise, or a view of all elements in order, of calls in `inside`."""
+    value, first = node.meta.get("val"), inside[0].meta["val"]
+    if node.op != "call_function" or not isinstance(value, torch.Tensor) or not _is_plain(value):
+        return False
+    name = str(node.target).split(".")[1]
+    known = name in ARITHMETIC or name in ALIASES or name in _VIEWS
+    sources = [source for source in node.all_input_nodes if not is_number(source)]
+    return known and value.numel() == first.numel() and all(s in inside for s in sources)
+
+
+def _is_large_product(node: fx.Node) -> bool:
+    places = _FACTORS.get(str(node.target))
+    if node.op != "call_function" or places is None or node.kwargs:
+        return False
+    values = [source.meta.get("val") for source in node.all_input_nodes]
+    if not all(isinstance(v, torch.Tensor) and _is_plain(v) for v in values):
+        return False
+    left, right = (node.args[i] for i in places)
+    assert isinstance(left, fx.Node)
+    assert isinstance(right, fx.Node)
+    rows, result = left.meta["val"], node.meta["val"]
+    depth, columns = _hint(rows.shape[-1]), _hint(result.shape[-1])
+    count = prod(_hint(size) for size in rows.shape[:-1])
+    return min(depth, columns, count) >= NARROWEST and 2 * depth * columns * count >= SMALLEST
+
+
+def _is_plain(value: torch.Tensor) -> bool:
+    return value.device.type == "cpu" and value.dtype == torch.float32
+
+
+def _hint(size: int | torch.SymInt) -> int:
+    return int(size.node.hint) if isinstance(size, torch.SymInt) else size
