@@ -37,13 +37,14 @@ def preferred_orders(
         labels = tuple(x for dim in output.order for x in output.dims[dim])
         _wish(wishes, output.source, _RESULT, labels)
     number = len(types)
+    fastest = _fastest_of_maps(steps, types, len(inputs))
     for step in reversed(steps):
         number -= len(step.types)
         match step:
             case View():
                 _wish_of_view(wishes, step, number, types)
             case Contract():
-                _wish_of_product(wishes, step, number, types, len(inputs))
+                _wish_of_product(wishes, step, number, types, len(inputs), fastest)
             case Elementwise():
                 strength, labels = wishes.get(number, (_HINT, step.types[0].labels))
                 for array in step.arrays():
@@ -88,10 +89,41 @@ def _rank(expr: Affine, ranks: dict[int, int]) -> tuple[int, int]:
     return (place[0], 1) if expr[0] == "%" else place
 
 
+def _fastest_of_maps(steps: Sequence[Step], types: list[ArrayType], inputs: int) -> dict[int, str]:
+    """The label that all operands of a map have last, by number of its result.
+
+    Written along it, they are read as they lie; along another one with strides, at 4 times the cost
+    (an outer product of 48 x 500 and 48 x 500, one thread: 1.0 ms instead of 0.27 ms).
+    """
+    found: dict[int, str] = {}
+    number = inputs
+    for step in steps:
+        ends = {types[array].labels[-1] for array in _mapped(step) if types[array].labels}
+        if len(ends) == 1:
+            found[number] = ends.pop()
+        number += len(step.types)
+    return found
+
+
+def _mapped(step: Step) -> Sequence[int]:
+    """Arrays that a step reads element by element."""
+    if isinstance(step, Elementwise):
+        return tuple(step.arrays())
+    return (step.lhs, step.rhs) if isinstance(step, Contract) and not step.over else ()
+
+
 def _wish_of_product(
-    wishes: Wishes, step: Contract, number: int, types: list[ArrayType], inputs: int
+    wishes: Wishes,
+    step: Contract,
+    number: int,
+    types: list[ArrayType],
+    inputs: int,
+    fastest: dict[int, str],
 ) -> None:
-    """Factors lie well as batch, free, summed labels, the summed ones as in the fixed factor."""
+    """Factors lie well as batch, free, summed labels, the summed ones as in the fixed factor.
+
+    As batch, summed, free labels they lie as well: so where a factor is made faster like that.
+    """
     lhs, rhs = types[step.lhs].labels, types[step.rhs].labels
     result = wishes[number][1] if number in wishes else step.types[0].labels
     fixed = rhs if step.rhs < inputs else lhs if step.lhs < inputs else rhs
@@ -99,4 +131,5 @@ def _wish_of_product(
     batch = tuple(label for label in result if label in lhs and label in rhs)
     for array, own, other in ((step.lhs, lhs, rhs), (step.rhs, rhs, lhs)):
         free = tuple(label for label in result if label in own and label not in other)
-        _wish(wishes, array, _PRODUCT, batch + free + inner)
+        matrix = inner + free if free[-1:] == (fastest.get(array),) else free + inner
+        _wish(wishes, array, _PRODUCT, batch + matrix)
