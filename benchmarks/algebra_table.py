@@ -20,7 +20,7 @@ from algebra import attention, contractions, norms
 from algebra.measure import OURS, Entry, measure_row
 from algebra.results import judge, read, write
 from algebra.rows import Row
-from torch._inductor.cpu_vec_isa import pick_vec_isa
+from harness import require_vector_peer
 
 ROWS: Sequence[Row] = (*attention.ROWS, *norms.ROWS, *contractions.ROWS)
 GROUPS = ("attention", "norms", "contractions")
@@ -44,9 +44,8 @@ def main() -> int:
     """Measure the rows that are asked for; gives the exit status."""
     args = _arguments()
     torch.set_num_threads(args.threads)
-    if not args.stored and not pick_vec_isa():
-        # its probe of the compiler may fail on a loaded machine: the peer would be a crippled one
-        sys.exit("torch.compile found no vector instructions in this process; run it again")
+    if not args.stored:
+        require_vector_peer()
     rows = [row for row in ROWS if _wanted(row, args)]
     entries = _stored(rows) if args.stored else _measured(rows, args)
     if args.json:

@@ -19,17 +19,21 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from torch._inductor.cpu_vec_isa import pick_vec_isa
 from torch.utils import _pytree as pytree
 
 from diagc.errors import DiagcError
 from diagc.runtime.cpu_features import host_features
 
 __all__ = [
+    "ERROR_FACTOR",
     "Case",
     "Gate",
     "Outcome",
+    "errors",
     "main",
     "measure",
+    "require_vector_peer",
     "results_directory",
     "run_case",
     "save",
@@ -134,7 +138,7 @@ def run_case(name: str, case: Case, rounds: int) -> Outcome:
     """Check errors, then measure all contenders of a case in turns."""
     calls = {OURS: case.ours, **case.peers}
     with torch.no_grad():
-        errors = _errors(calls, case.reference)
+        found = errors(calls, case.reference)
         times = measure(calls, rounds)
     ratios = {name: _ratio(times[name], times[OURS]) for name in case.peers}
     outcome = Outcome(
@@ -142,13 +146,13 @@ def run_case(name: str, case: Case, rounds: int) -> Outcome:
         torch.get_num_threads(),
         {name: median(seconds) * 1e3 for name, seconds in times.items()},
         ratios,
-        errors,
+        found,
         len(times[OURS]),
     )
     outcome.missed += [m for gate in case.gates if (m := _missed(gate, ratios)) is not None]
-    if case.exact_peer is not None and errors[OURS] > ERROR_FACTOR * errors[case.exact_peer]:
-        limit = ERROR_FACTOR * errors[case.exact_peer]
-        outcome.missed.append(f"error {errors[OURS]:.2e}, allowed {limit:.2e}")
+    if case.exact_peer is not None and found[OURS] > ERROR_FACTOR * found[case.exact_peer]:
+        limit = ERROR_FACTOR * found[case.exact_peer]
+        outcome.missed.append(f"error {found[OURS]:.2e}, allowed {limit:.2e}")
     return outcome
 
 
@@ -166,7 +170,8 @@ def _ratio(peer: Sequence[float], ours: Sequence[float]) -> tuple[float, float, 
     return median(rounds), low, high
 
 
-def _errors(calls: Mapping[str, Call], reference: Call | None) -> dict[str, float]:
+def errors(calls: Mapping[str, Call], reference: Call | None) -> dict[str, float]:
+    """The largest difference of each call's results from the reference, over its largest value."""
     if reference is None:
         return {}
     exact = [leaf.double() for leaf in pytree.tree_leaves(reference())]
@@ -175,8 +180,17 @@ def _errors(calls: Mapping[str, Call], reference: Call | None) -> dict[str, floa
 
 def _error(value: Any, exact: Sequence[torch.Tensor]) -> float:
     pairs = zip(pytree.tree_leaves(value), exact, strict=True)
-    errors = [(a.double() - b).abs().max() / b.abs().max() for a, b in pairs]
-    return float(torch.stack(errors).max())  # NaN if any is
+    found = [(a.double() - b).abs().max() / b.abs().max() for a, b in pairs]
+    return float(torch.stack(found).max())  # NaN if any is
+
+
+def require_vector_peer() -> None:
+    """End the process where torch.compile has no vector instructions: a crippled peer.
+
+    Its probe of the compiler may fail on a loaded machine.
+    """
+    if not pick_vec_isa():
+        sys.exit("torch.compile found no vector instructions in this process; run it again")
 
 
 # ---- the command ---------------------------------------------------------------------------------

@@ -1,12 +1,12 @@
 """The table's files, one pair per group, and the judgement over all of them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from harness import results_directory, save_json
+from tables import markdown, quartiles, stored
 
 from .measure import COMPILED, EAGER, OURS, Entry
 from .rows import Row
@@ -22,11 +22,7 @@ def _name(group: str) -> str:
 
 def read(rows: Sequence[Row], group: str) -> list[Entry]:
     """What was measured last, of those rows and shapes of a group that there still are."""
-    paths = sorted(results_directory().glob(f"*-{_name(group)}.json"))
-    if not paths:
-        return []
-    stored = json.loads(paths[-1].read_text(encoding="utf-8"))["entries"]
-    entries = [Entry(**entry) for entry in stored]
+    entries = [Entry(**entry) for entry in stored(_name(group))]
     return _in_order(rows, group, entries)
 
 
@@ -101,22 +97,13 @@ COLUMNS = (
 
 
 def _markdown(group: str, entries: Sequence[Entry]) -> str:
-    lines = [
-        f"# {group}",
-        "",
+    text = (
+        group,
         "Made by `python benchmarks/algebra_table.py`. Errors are the largest difference from",
         "float64 over its largest value; times are medians of interleaved rounds; ratios are above",
         "1 where diagc is faster, with quartiles over rounds.",
-        "",
-        _line(COLUMNS),
-        _line(["---"] * len(COLUMNS)),
-        *(_line(_cells(entry)) for entry in entries),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    )
+    return markdown(text, COLUMNS, (_cells(entry) for entry in entries))
 
 
 def _cells(entry: Entry) -> list[str]:
@@ -131,10 +118,5 @@ def _cells(entry: Entry) -> list[str]:
         f"{entry.errors[OURS]:.1e}" + ("" if entry.correct else " **wrong**"),
         f"{entry.errors[EAGER]:.1e}",
         f"{entry.milliseconds[OURS]:.2f}",
-        *(_ratio(entry.ratios[peer]) for peer in (EAGER, COMPILED)),
+        *(quartiles(entry.ratios[peer]) for peer in (EAGER, COMPILED)),
     ]
-
-
-def _ratio(ratio: tuple[float, float, float]) -> str:
-    middle, low, high = ratio
-    return f"{middle:.2f} ({low:.2f} .. {high:.2f})"

@@ -9,50 +9,58 @@ from typing import Any
 
 import torch
 
+from diagc.testing.scale import Scale
+
 __all__ = ["dit", "resnet18", "swin", "tensor_product", "timm_vit"]
 
 
-def timm_vit(way: str) -> tuple[Any, tuple[Any, ...]]:
-    """A vision transformer of 145 tokens."""
+def timm_vit(way: str, scale: Scale) -> tuple[Any, tuple[Any, ...]]:
+    """A vision transformer with a token for the class."""
     with _without_torchvision():
         from timm.models.vision_transformer import VisionTransformer
 
-    sizes = {"img_size": 96, "patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads": 4}
-    return VisionTransformer(**sizes, num_classes=10), (torch.randn(2, 3, 96, 96),)
+    sizes = {"img_size": scale.pixels, "patch_size": scale.patch, "embed_dim": scale.width}
+    model = VisionTransformer(**sizes, depth=2, num_heads=scale.heads, num_classes=10)
+    return model, (_images(scale),)
 
 
-def swin(way: str) -> tuple[Any, tuple[Any, ...]]:
+def _images(scale: Scale) -> torch.Tensor:
+    return torch.randn(scale.batch, 3, scale.pixels, scale.pixels)
+
+
+def swin(way: str, scale: Scale) -> tuple[Any, tuple[Any, ...]]:
     """Attention in windows of 8 x 8 with a learned bias, the second time with shifted windows."""
     with _without_torchvision():
         from timm.models.swin_transformer import SwinTransformer
 
-    sizes = {"img_size": 64, "patch_size": 4, "window_size": 8, "embed_dim": 32, "num_classes": 10}
-    model = SwinTransformer(**sizes, depths=(2,), num_heads=(2,), drop_path_rate=0.0)
-    return model, (torch.randn(2, 3, 64, 64),)
+    sizes = {"img_size": scale.pixels, "patch_size": 4, "window_size": 8, "num_classes": 10}
+    layers = {"embed_dim": scale.width // 2, "depths": (2,), "num_heads": (scale.heads // 2,)}
+    return SwinTransformer(**sizes, **layers, drop_path_rate=0.0), (_images(scale),)
 
 
-def resnet18(way: str) -> tuple[Any, tuple[Any, ...]]:
+def resnet18(way: str, scale: Scale) -> tuple[Any, tuple[Any, ...]]:
     """Convolutions and batch norms only."""
     with _without_torchvision():
         from timm.models.resnet import resnet18
 
-    return resnet18(num_classes=10), (torch.randn(2, 3, 64, 64),)
+    return resnet18(num_classes=10), (_images(scale),)
 
 
-def dit(way: str) -> tuple[Any, tuple[Any, ...]]:
-    """A diffusion transformer of 144 tokens: noise, times, classes."""
+def dit(way: str, scale: Scale) -> tuple[Any, tuple[Any, ...]]:
+    """A diffusion transformer: noise, times, classes."""
     from diffusers import DiTTransformer2DModel
 
-    heads = {"num_attention_heads": 4, "attention_head_dim": 16, "num_layers": 2}
-    model = DiTTransformer2DModel(**heads, in_channels=4, sample_size=24, patch_size=2)
+    depth, pixels = scale.width // scale.heads, 2 * scale.side
+    heads = {"num_attention_heads": scale.heads, "attention_head_dim": depth, "num_layers": 2}
+    model = DiTTransformer2DModel(**heads, in_channels=4, sample_size=pixels, patch_size=2)
     for module in model.modules():
         if hasattr(module, "dropout_prob"):  # of class labels
             module.dropout_prob = 0.0
-    times, classes = torch.randint(0, 1000, (2,)), torch.randint(0, 1000, (2,))
-    return model, (torch.randn(2, 4, 24, 24), times, classes)
+    times, classes = (torch.randint(0, 1000, (scale.batch,)) for _ in range(2))
+    return model, (torch.randn(scale.batch, 4, pixels, pixels), times, classes)
 
 
-def tensor_product(way: str) -> tuple[Any, tuple[Any, ...]]:
+def tensor_product(way: str, scale: Scale) -> tuple[Any, tuple[Any, ...]]:
     """An equivariant product of scalars and vectors with learned weights."""
     import e3nn
     from e3nn.o3 import FullyConnectedTensorProduct
@@ -60,11 +68,11 @@ def tensor_product(way: str) -> tuple[Any, tuple[Any, ...]]:
     saved = e3nn.get_optimization_defaults()
     e3nn.set_optimization_defaults(jit_mode="eager")  # TorchScript hides what is computed
     try:
-        irreps = "8x0e + 8x1o"
+        irreps = f"{scale.width // 8}x0e + {scale.width // 8}x1o"
         model = FullyConnectedTensorProduct(irreps, irreps, irreps)
     finally:
         e3nn.set_optimization_defaults(**saved)
-    return model, (torch.randn(50, 32), torch.randn(50, 32))
+    return model, tuple(torch.randn(scale.tokens, scale.width // 2) for _ in range(2))
 
 
 class _AnyName(type):

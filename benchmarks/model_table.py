@@ -1,0 +1,67 @@
+"""The table of models: regions, errors, time of inference and of training steps on the CPU.
+
+    python benchmarks/model_table.py --only 'BERT|llama' --gate
+
+Every model of `diagc.testing.models` at width 256, and BERT, ViT and GPT-2 of published widths,
+against eager mode and torch.compile. What is not measured keeps its last result.
+"""
+
+import argparse
+import re
+import sys
+
+import torch
+from harness import require_vector_peer
+from models.measure import OURS, Entry, measure_row
+from models.results import judge, read, write
+from models.rows import ROWS
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", default="", help="rows whose title matches this expression")
+    parser.add_argument("--stored", action="store_true", help="measure nothing, judge the results")
+    parser.add_argument("--gate", action="store_true", help="exit with 1 when the gate is missed")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds, at least")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-save", action="store_true", help="leave the results as they are")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure the rows that are asked for; gives the exit status."""
+    args = _arguments()
+    torch.set_num_threads(args.threads)
+    rows = [row for row in ROWS if re.search(args.only, row.title)]
+    if args.stored:
+        entries = [entry for entry in read(rows) if entry.threads == args.threads]
+    else:
+        require_vector_peer()
+        entries = []
+        for row in rows:
+            entries.append(measure_row(row, args.seed, args.rounds))
+            _print(entries[-1])
+            if not args.no_save:
+                write(ROWS, entries[-1:], vars(args))
+    missed = judge(rows, entries)
+    for text in missed:
+        print(f"MISSED: {text}")
+    return 1 if args.gate and missed else 0
+
+
+def _print(entry: Entry) -> None:
+    for kind, found in entry.found.items():
+        regions = f"{found.regions} of {entry.attentions} regions, {found.products} products"
+        print(f"{entry.row}, {kind}: {regions}")
+        for name, time in found.outcome.milliseconds.items():
+            ratio = f"ratio {found.outcome.ratios[name][0]:6.2f}" if name != OURS else " " * 12
+            error = found.outcome.errors[name]
+            print(f"  {name:14} {time:10.3f} ms  {ratio}  error {error:.1e}")
+    for kind, why in entry.failures.items():
+        print(f"{entry.row}, {kind}: FAILED: {why}")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Rows of the table of models, measured by `model_table.py`."""

@@ -1,0 +1,35 @@
+"""Tables of results: a JSON file that keeps what is not measured again, and Markdown for people."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from harness import results_directory
+
+__all__ = ["markdown", "quartiles", "stored"]
+
+
+def stored(name: str) -> list[dict[str, Any]]:
+    """The entries of the last file of a table on this machine; empty where there is none."""
+    paths = sorted(results_directory().glob(f"*-{name}.json"))
+    if not paths:
+        return []
+    entries: list[dict[str, Any]] = json.loads(paths[-1].read_text(encoding="utf-8"))["entries"]
+    return entries
+
+
+def markdown(text: Sequence[str], columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table below lines of text, the first of which is the title."""
+    title, *rest = text
+    lines = [f"# {title}", "", *rest, "", _line(columns), _line(["---"] * len(columns))]
+    return "\n".join([*lines, *(_line(row) for row in rows)]) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def quartiles(ratio: Sequence[float]) -> str:
+    """A median with its quartiles."""
+    middle, low, high = ratio
+    return f"{middle:.2f} ({low:.2f} .. {high:.2f})"

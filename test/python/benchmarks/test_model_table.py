@@ -1,0 +1,75 @@
+"""The table of models: its rows, what its gate says, and its Markdown."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "benchmarks"))
+
+import harness
+import tables
+from harness import Outcome
+from models.measure import Entry, Found
+from models.results import judge, read, write
+from models.rows import ROWS, Row
+
+(ROW, *_) = ROWS
+FORWARD = "forward"
+
+
+def found(row: Row, eager: float = 1.0, compiled: float = 1.3, error: float = 1e-6) -> Entry:
+    """A row that was measured, with these ratios and this error."""
+    ratios = {"eager": (eager, eager, eager), "torch.compile": (compiled, compiled, compiled)}
+    errors = {"diagc": error, "eager": 1e-6, "torch.compile": 1e-6}
+    times = dict.fromkeys(errors, 1.0)
+    outcome = Outcome(row.title, 2, times, ratios, errors, 7)
+    entry = Entry(row.title, row.size, 2, row.model.attentions)
+    entry.found[FORWARD] = Found(entry.attentions, 0, outcome)
+    return entry
+
+
+def test_rows_have_unique_titles_and_three_are_gated() -> None:
+    assert len({row.title for row in ROWS}) == len(ROWS)
+    assert {row.name for row in ROWS if row.gated} == {"BERT-base", "ViT-B", "GPT-2 small"}
+
+
+@pytest.mark.parametrize(
+    ("figures", "missed"),
+    [
+        ({}, []),
+        ({"eager": 0.9}, ["0.90 x eager, wanted 0.95"]),
+        ({"compiled": 1.1}, ["1.10 x torch.compile, wanted 1.20"]),
+        ({"error": float("nan")}, ["error nan, that of eager 1.0e-06"]),
+        ({"error": 1e-3}, ["error 1.0e-03, that of eager 1.0e-06"]),
+    ],
+)
+def test_gate(figures: dict[str, Any], missed: list[str]) -> None:
+    assert judge([ROW], [found(ROW, **figures)]) == [f"{ROW.title}, {FORWARD}: {m}" for m in missed]
+
+
+def test_a_model_that_fails_and_one_that_is_not_taken_miss_the_gate() -> None:
+    entry = found(ROW)
+    entry.found[FORWARD] = replace(entry.found[FORWARD], regions=1)
+    entry.failures["training step"] = "ValueError: no"
+    assert judge([ROW], [entry]) == [
+        f"{ROW.title}, training step: ValueError: no",
+        f"{ROW.title}, forward: 1 regions, wanted 2",
+    ]
+    assert judge([ROW], []) == [f"{ROW.title}: not measured"]
+
+
+def test_what_is_not_measured_again_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    failed = Entry(ROWS[1].title, "", 2, 0, failures={FORWARD: "ValueError: a | b"})
+    write(ROWS, [found(ROW, eager=1.5), failed], {})
+    text = write(ROWS, [found(ROW, eager=2.0)], {}).read_text(encoding="utf-8")
+    assert read(ROWS) == [found(ROW, eager=2.0), failed]
+    assert len(tables.stored("model_table")) == 2
+    assert "2.00 (2.00 .. 2.00)" in text
+    assert "1.50 (" not in text
+    assert "| ValueError: a / b |" in text
