@@ -1,7 +1,7 @@
 """Measures one model: regions taken, errors against float64, times of calls in turns."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from diagc.torch_backend.report import GraphReport, RegionReport, collecting
 
 from .rows import Row
 
-__all__ = ["COMPILED", "EAGER", "OURS", "Entry", "Found", "measure_row"]
+__all__ = ["COMPILED", "EAGER", "KINDS", "OURS", "Entry", "Found", "measure_row"]
 
 OURS, EAGER, COMPILED = "diagc", "eager", "torch.compile"
 
@@ -26,11 +26,13 @@ class Found:
         regions: that stream: attention.
         products: regions of linear layers.
         outcome: times, and errors of the result, or of all gradients together.
+        shared: whether other work ran on the machine, so that times are no more than a hint.
     """
 
     regions: int
     products: int
     outcome: Outcome
+    shared: bool = False
 
 
 @dataclass
@@ -54,16 +56,15 @@ class Entry:
     failures: dict[str, str] = field(default_factory=dict)
 
 
-def measure_row(row: Row, seed: int, rounds: int) -> Entry:
+def measure_row(row: Row, kinds: Iterable[str], seed: int, rounds: int) -> Entry:
     """Build, compile and measure a model; what fails is told in the entry."""
     entry = Entry(row.title, row.size, torch.get_num_threads(), row.model.attentions)
-    kinds: Mapping[str, Callable[..., Found]] = {"forward": _forward, "training step": _step}
-    for kind, measured in kinds.items():
+    for kind in kinds:
         torch._dynamo.reset()
         torch.manual_seed(seed)
         try:
             module, arguments = row.model.build(row.way, row.scale)
-            entry.found[kind] = measured(row.title, module, arguments, rounds)
+            entry.found[kind] = KINDS[kind](row.title, module, arguments, rounds)
         except Exception as error:  # whatever fails is a result of the table
             text = str(error).strip() or "no message"
             entry.failures[kind] = f"{type(error).__name__}: {text.splitlines()[0]}"
@@ -116,13 +117,12 @@ def _result(module: Any, arguments: Arguments) -> torch.Tensor:
     return found
 
 
-@torch.enable_grad()  # type: ignore[untyped-decorator]
+@torch.enable_grad()
 def _gradients(
     module: Any, arguments: Arguments, cotangent: torch.Tensor, parameters: list[torch.Tensor]
 ) -> list[torch.Tensor]:
     loss = (_result(module, arguments) * cotangent).sum()
-    found = torch.autograd.grad(loss, parameters, allow_unused=True)
-    return [gradient for gradient in found if gradient is not None]
+    return list(torch.autograd.grad(loss, parameters, materialize_grads=True))
 
 
 def _joined(call: Callable[[], list[torch.Tensor]]) -> torch.Tensor:
@@ -141,6 +141,9 @@ def _found(reports: list[GraphReport], outcome: Outcome) -> Found:
     regions = [region for report in reports for region in report.regions]
     streaming = sum(_streams(region) for region in regions)
     return Found(streaming, len(regions) - streaming, outcome)
+
+
+KINDS: Mapping[str, Callable[..., Found]] = {"forward": _forward, "training step": _step}
 
 
 def _streams(region: RegionReport) -> bool:

@@ -72,7 +72,7 @@ def _bert(way: str, scale: Scale) -> Built:
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )
-    return BertModel(config), (_tokens(scale),)
+    return BertModel(config, add_pooling_layer=False), (_tokens(scale),)
 
 
 def _gpt2(way: str, scale: Scale) -> Built:
@@ -116,7 +116,8 @@ def _vit(way: str, scale: Scale) -> Built:
     from transformers import ViTConfig, ViTModel
 
     sizes = {**_sizes(scale), "image_size": scale.pixels, "patch_size": scale.patch}
-    return ViTModel(ViTConfig(**sizes, attn_implementation=way)), (_images(scale),)
+    config = ViTConfig(**sizes, attn_implementation=way)
+    return ViTModel(config, add_pooling_layer=False), (_images(scale),)
 
 
 def _whisper(way: str, scale: Scale) -> Built:

@@ -55,8 +55,8 @@ def test_a_model_that_fails_and_one_that_is_not_taken_miss_the_gate() -> None:
     entry.found[FORWARD] = replace(entry.found[FORWARD], regions=1)
     entry.failures["training step"] = "ValueError: no"
     assert judge([ROW], [entry]) == [
+        f"{ROW.title}: 1 regions, wanted 2",
         f"{ROW.title}, training step: ValueError: no",
-        f"{ROW.title}, forward: 1 regions, wanted 2",
     ]
     assert judge([ROW], []) == [f"{ROW.title}: not measured"]
 
