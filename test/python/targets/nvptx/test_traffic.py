@@ -1,5 +1,7 @@
 """Global traffic that is predicted from diagram and tiles is what the simulator counts."""
 
+from math import ceil
+
 import pytest
 import torch
 
