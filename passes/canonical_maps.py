@@ -15,7 +15,7 @@ from diagc.mlir import arith, ir
 from diagc.passes.canonical_selections import distribute_not, move_number_last, widen_selected
 from diagc.passes.cloning import Mapping, clone
 from diagc.passes.kernel_axes import is_index_map
-from diagc.passes.position_forms import Linear, mask_conditions
+from diagc.passes.position_forms import Linear, mask_conditions, unequal_form
 
 __all__ = ["MAP_PATTERNS", "sink_constants"]
 
@@ -201,18 +201,31 @@ def _with_mask(op: ir.Operation, condition: ir.Value, body: list[ir.Operation]) 
 
 def decided_mask(op: ir.Operation) -> ir.Value | None:
     """A condition of positions that holds nowhere, or everywhere, is a constant."""
-    found = mask_conditions(op)
-    if found is None:
-        return None
-    sizes = dict(size for e in _elements(op) for size in diag.dims(e.operands[0]).items())
-    ranges = [_range(form, sizes) for form in found.forms]
-    never = any(high is not None and high < 0 for _, high in ranges)
-    always = found.exact and all(low is not None and low >= 0 for low, _ in ranges)
-    if not never and not always:
+    decided = _decided(op)
+    if decided is None:
         return None
     i1 = ir.IntegerType.get_signless(1)
     result = diag.dims(op.results[0])
-    return diag.map_([], lambda: arith.constant(i1, always), result=result, dtype=i1)
+    return diag.map_([], lambda: arith.constant(i1, decided), result=result, dtype=i1)
+
+
+def _decided(op: ir.Operation) -> bool | None:
+    """What sizes say of a map that yields a condition, None where they leave it open."""
+    found, unequal = mask_conditions(op), unequal_form(op)
+    if found is None and unequal is None:
+        return None
+    sizes = dict(size for e in _elements(op) for size in diag.dims(e.operands[0]).items())
+    if unequal is not None:
+        low, high = _range(unequal, sizes)
+        if low is None or high is None:
+            return None
+        return False if low == high == 0 else (True if low > 0 or high < 0 else None)
+    assert found is not None
+    ranges = [_range(form, sizes) for form in found.forms]
+    if any(high is not None and high < 0 for _, high in ranges):
+        return False
+    always = found.exact and all(low is not None and low >= 0 for low, _ in ranges)
+    return True if always else None
 
 
 def _range(form: Linear, sizes: dict[str, int]) -> tuple[int | None, int | None]:

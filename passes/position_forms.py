@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
 
-__all__ = ["Conjunction", "Linear", "linear_form", "mask_conditions"]
+__all__ = ["Conjunction", "Linear", "linear_form", "mask_conditions", "unequal_form"]
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,19 @@ def mask_conditions(op: ir.Operation) -> Conjunction | None:
         return None
     forms, exact = _conditions(_yielded(op))
     return Conjunction(forms, exact) if forms else None
+
+
+def unequal_form(op: ir.Operation) -> Linear | None:
+    """The form that must not be 0, of a map that yields that two positions are not equal."""
+    if op.name != "diag.map" or str(diag.element_type(op.results[0])) != "i1":
+        return None
+    compared = _yielded(op).owner.operation
+    if compared.name != "arith.cmpi":
+        return None
+    if ir.IntegerAttr(compared.attributes["predicate"]).value != arith.CmpIPredicate.ne:
+        return None
+    lhs, rhs = (_scalar_form(operand) for operand in compared.operands)
+    return None if lhs is None or rhs is None else lhs + rhs.scaled(-1)
 
 
 def _conditions(value: ir.Value) -> tuple[tuple[Linear, ...], bool]:

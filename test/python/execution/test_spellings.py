@@ -38,6 +38,10 @@ def over_sum(e: Tensor) -> Tensor:
     return e / total(e)
 
 
+def nothing(s: Tensor) -> Tensor:
+    return torch.zeros_like(s[..., :1])
+
+
 def above_zero(s: Tensor) -> Tensor:
     return s.amax(-1, keepdim=True).clamp_min(0)
 
@@ -78,7 +82,7 @@ SOFTMAX1: Mapping[str, Weights] = {
     "no maximum, reciprocal": lambda s: s.exp() * (total(s.exp()) + 1.0).reciprocal(),
     "zero in front": lambda s: F.pad(s, (1, 0)).softmax(-1)[..., 1:],
     "zero behind": lambda s: over_sum(shifted(F.pad(s, (0, 1))))[..., :-1],
-    "zeros joined": lambda s: torch.cat([s, s[..., :1] * 0], -1).softmax(-1)[..., :-1],
+    "zeros joined": lambda s: F.softmax(torch.cat([s, nothing(s)], -1), -1)[..., :-1],
 }  # fmt: skip
 
 L2: Mapping[str, Weights] = {

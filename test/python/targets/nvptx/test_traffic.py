@@ -1,5 +1,7 @@
 """Global traffic that is predicted from diagram and tiles is what the simulator counts."""
 
+from math import ceil
+
 import pytest
 import torch
 
@@ -189,7 +191,7 @@ def test_programs_are_predicted_as_they_are_counted() -> None:
         s = q @ k.transpose(-1, -2)
         return (s / s.norm(dim=-1, keepdim=True)) @ v
 
-    q, k, v = (torch.randn(1, 2, 200, 64).bfloat16() for _ in range(3))
+    q, k, v = (torch.randn(1, 1, n, 64).bfloat16() for n in (1030, 8200, 8200))
     compiled = diagc.compile(spherical, q, k, v, target="nvptx")
     _out, report = diagc.simulate(compiled, q, k, v)
     assert len(report.kernels) == 3
@@ -207,7 +209,7 @@ def test_a_product_that_is_reassociated_reads_its_arguments_once() -> None:
     def linear(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         return (q @ k.transpose(-1, -2)) @ v
 
-    q, k, v = (torch.randn(2, n, 64).bfloat16() for n in (70, 1100, 1100))
+    q, k, v = (torch.randn(2, 2050, 64).bfloat16() for _ in range(3))
     compiled = diagc.compile(linear, q, k, v, target="nvptx")
     out, report = diagc.simulate(compiled, q, k, v)
     assert len(compiled.kernels) == 2
@@ -215,9 +217,10 @@ def test_a_product_that_is_reassociated_reads_its_arguments_once() -> None:
     assert report.clean, report
     wanted = linear(q.double(), k.double(), v.double())
     assert (out - wanted).abs().max() < 2.0**-8 * wanted.abs().max()
-    states = 4 * 2 * 64 * 64  # one for each part of a stream
-    parts = sum(x.numel() * x.element_size() for x in (q, k, v)) + 8 * states
-    assert report.counters.global_read_bytes < parts
+    arguments = sum(x.numel() * x.element_size() for x in (q, k, v))
+    states = 4 * 2 * 64 * 64  # of all parts of a stream, and for every block of 64 rows, at most
+    read = arguments + (16 + ceil(q.shape[1] / 64)) * states
+    assert report.counters.global_read_bytes <= read
 
 
 def test_a_kernel_that_is_not_on_tiles_after_all_is_predicted_as_one_on_threads(

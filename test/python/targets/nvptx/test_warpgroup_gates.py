@@ -62,12 +62,12 @@ class Case:
 CASES = {
     "causal, d = 64": Case(128, 64, 64, where="q >= x"),
     "d = 128": Case(112, 128, 128, "f16"),
-    "causal, d = 192 and 128": Case(96, 192, 128, where="q >= x"),
+    "causal, d = 192 and 128": Case(112, 192, 128, where="q >= x"),
     "causal, d = 256": Case(64, 256, 256, where="q >= x"),
     "bias, d = 64": Case(128, 64, 64, bias="q x bf16"),
     "bias and causal, d = 128": Case(64, 128, 128, where="q >= x", bias="h q x bf16"),
     "mask, d = 128": Case(64, 128, 128, where="B", bias="q x i1"),
-    "four heads and causal, d = 128": Case(96, 128, 128, where="q >= x", heads=True),
+    "four heads and causal, d = 128": Case(112, 128, 128, where="q >= x", heads=True),
     "few rows in parts, d = 64": Case(64, 64, 64, heads=True, rows="", groups=1),
 }
 PER_MULTIPROCESSOR = 65536

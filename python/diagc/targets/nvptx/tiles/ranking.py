@@ -174,6 +174,6 @@ class _Judge:
         places = self.device.units * schedule.blocks_per_sm
         length = schedule.chunk
         while 2 * length <= known[axis] and blocks < places:
-            if self.device.units <= 2 * blocks * ceil(known[axis] / length) <= 4 * places:
+            if self.device.units <= 8 * blocks * ceil(known[axis] / length) <= 16 * places:
                 yield length
             length *= 2
