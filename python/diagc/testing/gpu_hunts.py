@@ -1,6 +1,6 @@
 """Mutants of every class of GPU kernels: which there are, and how the simulator fares.
 
-`python -m diagc.testing.gpu_hunts` judges all (two minutes on two cores) and prints tables;
+`python -m diagc.testing.gpu_hunts` judges all (half a minute on two cores) and prints tables;
 `python -m diagc.testing.gpu_hunts gram map` those of some classes. Each kernel runs on several
 inputs: tails on all axes, arrays that begin between multiples of 16 bytes, sizes that tiles divide,
 and sizes of a few.

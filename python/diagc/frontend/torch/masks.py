@@ -10,7 +10,7 @@ a key of every row (the first one, or that of the row's own position), there is 
 scores next to which finfo.min / 2 is not negligible would have overflowed.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +30,7 @@ from diagc.frontend.torch.scalar import (
     is_const,
     is_float,
     operands,
+    parts,
 )
 from diagc.frontend.torch.simplify import apply, at_position, cast, rebuild
 from diagc.frontend.torch.sizes import equal, product
@@ -125,18 +126,10 @@ def _keeps_some(keep: Expr | None, keys: Sequence[Axis]) -> bool:
     if keep is None:
         return True
     size = product(axis.size for axis in keys)
-    others = [p for p in _positions_in(keep) if leaves(p.axes) != list(keys)]
+    others = [p for p in parts(keep, Position) if leaves(p.axes) != list(keys)]
     inside = [p for p in others if equal(product(a.size for a in leaves(p.axes)), size)]
     tried = (at_position(keep, keys, place) for place in (Const(INDEX, 0), *inside))
     return any(found is not None and is_const(found, True) for found in tried)
-
-
-def _positions_in(expr: Expr) -> Iterator[Position]:
-    if isinstance(expr, Position):
-        yield expr
-    elif isinstance(expr, Apply):
-        for arg in expr.args:
-            yield from _positions_in(arg)
 
 
 def _axes(builder: MapBuilder, expr: Expr) -> set[int]:

@@ -8,7 +8,7 @@ a mask with -inf can be told from other arithmetic.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 import torch
 
@@ -27,6 +27,7 @@ __all__ = [
     "is_const",
     "is_float",
     "operands",
+    "parts",
 ]
 
 ScalarType: TypeAlias = torch.dtype | str
@@ -88,10 +89,18 @@ def is_const(expr: Expr, *values: float) -> bool:
     return isinstance(expr, Const) and (not values or expr.value in values)
 
 
-def operands(expr: Expr) -> Iterator[Operand]:
-    """The operands that an expression reads, with repetitions."""
-    if isinstance(expr, Operand):
+ExprT = TypeVar("ExprT", bound=Expr)
+
+
+def parts(expr: Expr, kind: type[ExprT]) -> Iterator[ExprT]:
+    """The literals, operands or positions of one kind in an expression, with repetitions."""
+    if isinstance(expr, kind):
         yield expr
     elif isinstance(expr, Apply):
         for arg in expr.args:
-            yield from operands(arg)
+            yield from parts(arg, kind)
+
+
+def operands(expr: Expr) -> Iterator[Operand]:
+    """The operands that an expression reads, with repetitions."""
+    return parts(expr, Operand)

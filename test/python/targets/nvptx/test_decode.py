@@ -85,12 +85,12 @@ def test_statistics_come_from_the_stream(mask: str, rows: int, grouped: bool) ->
 
 
 def test_heads_that_share_keys_are_rows_of_one_block() -> None:
-    """Keys are read once, not once for each of the three heads of a group."""
+    """Keys are read once, and states of parts, not once for each of the three heads of a group."""
     q, k, v = inputs(1, 512, torch.bfloat16, grouped=True)
     compiled = diagc.compile(attention("bottom right", grouped=True), q, k, v, target="nvptx")
     _results, report = diagc.simulate(compiled, q, k, v)
     keys = sum(x.numel() * x.element_size() for x in (k, v))
-    assert keys <= report.counters.global_read_bytes < 1.5 * keys
+    assert keys <= report.counters.global_read_bytes < 2 * keys
 
 
 def test_one_query_on_a_long_cache() -> None:
