@@ -16,7 +16,6 @@ constexpr int kRows = 16, kDepth = 16;
 constexpr int kIndexBits = 7;  // of a tag; the rest is the number of the product
 constexpr uint32_t kNumberMask = (~kTagMask) >> kIndexBits;
 constexpr int64_t kChunk = 16;  // bytes that no swizzle cuts
-constexpr int64_t kAtomLine = 128;
 constexpr size_t kKept = 16;  // products whose tags are known, most of them over
 
 enum How : uint32_t { kAdds = 1, kRegisters = 2, kTransposedA = 4, kTransposedB = 8, kBf16 = 16 };
@@ -30,7 +29,7 @@ struct Product {
 };
 
 struct Operand {  // a matrix in shared memory, as the PTX ISA's "matrix descriptor" says
-  int64_t start, leading, stride;
+  int64_t start, leading, stride, line;
   bool transposed;
 };
 
@@ -40,20 +39,22 @@ struct Matrices {
 
 Operand decode(Worker &worker, const Thread &thread, uint64_t descriptor, bool transposed, uint32_t site) {
   const auto field = [&](int first) { return static_cast<int64_t>(descriptor >> first & 0x3FFF) << 4; };
-  if (descriptor >> 62 != 1)
+  const auto mode = static_cast<int>(descriptor >> 62);  // 1, 2, 3: a swizzle of 128, 64, 32 bytes
+  if (mode == 0)
     report(worker, Kind::Descriptor, thread, site, kRead, kNowhere, kSwizzle, 0);
   if (descriptor >> 49 & 7)
     report(worker, Kind::Descriptor, thread, site, kRead, kNowhere, kBaseOffset, 0);
   const auto high = static_cast<int64_t>(kSharedBase & ~uint64_t{0x3FFFF});
-  return {high + field(0), field(16), field(32), transposed};
+  return {high + field(0), field(16), field(32), 256 >> std::max(mode, 1), transposed};
 }
 
 // 8 elements that stand together: of line `major`, from element 8 `chunk` on. Lines are rows with
 // elements along k, or, transposed, positions of k with elements along the rows.
 int64_t chunk_address(const Operand &matrix, int major, int chunk) {
-  int64_t address = matrix.start + major % 8 * kAtomLine + major / 8 * matrix.stride + chunk % 8 * kChunk;
-  if (matrix.transposed) address += chunk / 8 * matrix.leading;
-  return address ^ ((address >> 7 & 7) << 4);
+  const int64_t chunks = matrix.line / kChunk;
+  int64_t address = matrix.start + major % 8 * matrix.line + major / 8 * matrix.stride + chunk % chunks * kChunk;
+  if (matrix.transposed) address += chunk / chunks * matrix.leading;
+  return address ^ ((address >> 7 & (chunks - 1)) << 4);
 }
 
 void read_chunk(Worker &worker, Warp &warp, int64_t address, uint32_t site, uint16_t *elements) {

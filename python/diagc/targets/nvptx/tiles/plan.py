@@ -115,6 +115,12 @@ class Plan:
         return len(columns) < len(local), columns[0] if columns else None
 
     @property
+    def is_relative(self) -> bool:
+        """Whether all columns are of 16 bits: a reference of f32 may be rounded once more."""
+        columns = (str(diag.element_type(p.columns)) for p in self.products.values())
+        return all(dtype in ("f16", "bf16") for dtype in columns)
+
+    @property
     def sum_over_rows(self) -> ir.Operation | None:
         """An op that sums over rows, so that one block must hold all of them."""
         for op in array_ops(self.kernel):

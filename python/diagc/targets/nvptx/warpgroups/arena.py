@@ -9,7 +9,10 @@ from diagc.targets.nvptx.tiles.plan import Plan, Staged
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES, SharedTile
 
-__all__ = ["BulkArena", "PanelTile", "lay_out", "packed_boxes"]
+__all__ = ["PITCHES", "BulkArena", "PanelTile", "lay_out", "packed_boxes"]
+
+PITCHES = (ROW_BYTES, ROW_BYTES // 2, ROW_BYTES // 4)
+"""Bytes of a line of a panel; lines of arrays are multiples of the last one."""
 
 _ATOM = 1024
 """Bytes of eight lines: where the pattern of the swizzle begins."""
@@ -21,13 +24,13 @@ _MBARRIERS = 128
 class PanelTile(SharedTile):
     """A tile of panels, one after the other; each is a box of a copy.
 
-    Their lines have 128 bytes, or all of a line, which is then 32 or 64 bytes.
+    Their lines are of 128 bytes, or of 64 or 32 where no whole number of 128 makes up a line.
     """
 
     @property
     def pitch(self) -> int:
-        """Bytes of a line of a panel."""
-        return min(self.width * self.element_bytes, ROW_BYTES)
+        """Bytes of a line of a panel: what copies and products can swizzle."""
+        return next(x for x in PITCHES if self.width * self.element_bytes % x == 0)
 
     @property
     def panel(self) -> int:
@@ -92,7 +95,7 @@ def lay_out(plan: Plan, schedule: TileSchedule, streamed: tuple[Staged, ...]) ->
         stages = 1 if staged.streamed is None else schedule.stages
         tile = _tile(plan, schedule, staged, offset)
         tiles[staged] = tile
-        offset += stages * tile.size
+        offset += -(-stages * tile.size // _ATOM) * _ATOM
     results = _result_sizes(plan, schedule)
     place = _ATOM if len(results) == 1 else offset
     end = max([offset, *(place + size for size in results.values())])

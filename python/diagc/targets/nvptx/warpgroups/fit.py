@@ -8,7 +8,7 @@ from diagc.mlir import ir
 from diagc.runtime.signature import DTYPES
 from diagc.targets.nvptx.tiles.plan import ONE_ROW, Plan, Product, Staged, stage_of
 from diagc.targets.nvptx.tiles.ranges import is_widened
-from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES
+from diagc.targets.nvptx.warpgroups.arena import PITCHES
 
 __all__ = ["check_fit", "column_tile", "streamed_rows", "streamed_tiles"]
 
@@ -98,5 +98,5 @@ def _tile_reasons(plan: Plan, staged: Staged) -> Iterator[str]:
             yield f"axis {label} is open"
     if staged.inner != staged.streamed:
         size = plan.sizes[staged.inner] * DTYPES[wire.dtype]
-        if size % ROW_BYTES:
-            yield f"lines of '{wire.name}' are no multiple of {ROW_BYTES} bytes"
+        if size % PITCHES[-1]:
+            yield f"lines of '{wire.name}' are no multiple of {PITCHES[-1]} bytes"

@@ -14,6 +14,9 @@ WARPGROUP = 128
 DEPTH = 16
 """Positions that one product of 16-bit elements sums over."""
 
+_SWIZZLES = {128: 1, 64: -2, 32: -1}
+"""Bits 62 and 63 of a descriptor, as the top of an i64, by the bytes of a line."""
+
 _CONSUMERS = 1  # number of the barrier; 0 is that of all threads
 
 _WAIT = (
@@ -202,17 +205,17 @@ class WarpgroupCode(Code):
             asm_dialect=self._dialect,
         )
 
-    def descriptor(self, address: ir.Value, leading: int, stride: int) -> ir.Value:
-        """Of a matrix in shared memory (i32 address) with a swizzle of 128 bytes; PTX ISA, wgmma.
+    def descriptor(self, address: ir.Value, leading: int, pitch: int) -> ir.Value:
+        """Of a matrix of swizzled panels in shared memory (i32 address); PTX ISA, wgmma.
 
         Args:
             address: a multiple of 16.
-            leading: bytes from one panel of 128 bytes a line to the next, where lines go along k.
-            stride: bytes from eight lines to the next eight.
+            leading: bytes from one panel to the next, where lines are positions of k.
+            pitch: bytes of a line of a panel: 128, 64 or 32.
         """
         bits = arith.andi(address, self.index(0x3FFFF))
         start = arith.extui(self.i64, arith.shrui(bits, self.index(4)))
-        fixed = 1 << 62 | stride >> 4 << 32 | leading >> 4 << 16
+        fixed = _SWIZZLES[pitch] << 62 | 8 * pitch >> 4 << 32 | leading >> 4 << 16
         return arith.ori(start, self.scalar(self.i64, fixed))
 
     def moved(self, descriptor: ir.Value, distance: Index) -> ir.Value:

@@ -11,8 +11,7 @@ from diagc.targets.nvptx.tiles.parts import splittable
 from diagc.targets.nvptx.tiles.plan import Plan
 from diagc.targets.nvptx.tiles.reads import find_reads
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
-from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES
-from diagc.targets.nvptx.warpgroups.arena import lay_out
+from diagc.targets.nvptx.warpgroups.arena import PITCHES, lay_out
 from diagc.targets.nvptx.warpgroups.fit import check_fit, streamed_tiles
 
 __all__ = ["PRODUCER_REGISTERS", "consumer_registers", "warpgroup_schedules"]
@@ -21,7 +20,6 @@ PRODUCER_REGISTERS = 24
 """Of a thread, after the warpgroups have shared out the registers of a multiprocessor."""
 
 _PRODUCERS = 4
-_NARROW_PANELS = (32, 64)  # bytes of a line
 
 # positions of a chunk and stages, the best first
 _SHAPES = ((128, 2), (112, 2), (96, 2), (64, 3), (64, 2))
@@ -83,7 +81,7 @@ def _fills_panels(plan: Plan, chunk: int) -> bool:
     """Whether chunks that go along the lines are panels that a copy can swizzle."""
     along = [staged for staged in plan.staged if staged.inner == staged.streamed]
     sizes = (chunk * DTYPES[plan.signature.args[x.argument].dtype] for x in along)
-    return all(size % ROW_BYTES == 0 or size in _NARROW_PANELS for size in sizes)
+    return all(size % PITCHES[-1] == 0 for size in sizes)
 
 
 def _registers(plan: Plan, chunk: int) -> int:

@@ -11,7 +11,6 @@ from diagc.targets.nvptx.tiles.layouts import Tile
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.plan import Staged, trace
 from diagc.targets.nvptx.tiles.shared_memory import SharedView
-from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES
 from diagc.targets.nvptx.tiles.staging import Staging
 from diagc.targets.nvptx.warpgroups.arena import BulkArena, PanelTile
 from diagc.targets.nvptx.warpgroups.fit import column_tile, streamed_rows
@@ -20,7 +19,6 @@ from diagc.targets.nvptx.warpgroups.instructions import WARPGROUP, WarpgroupCode
 __all__ = ["BulkStaging", "mbarrier_at"]
 
 _GROUP_ROWS = 64
-_EIGHT_LINES = 8 * ROW_BYTES
 
 
 def mbarrier_at(code: WarpgroupCode, smem: ir.Value, first: int, stage: Index) -> ir.Value:
@@ -159,8 +157,8 @@ class BulkStaging(Staging):
         tile = self.panels(staged)
         if (staged, along) not in self._bases:
             with self.code.within(self.frame.scope):
-                leading = ROW_BYTES if along else tile.panel
-                base = self.code.descriptor(self._address(tile.offset), leading, _EIGHT_LINES)
+                leading = tile.pitch if along else tile.panel
+                base = self.code.descriptor(self._address(tile.offset), leading, tile.pitch)
                 self._bases[staged, along] = base
         return self.code.moved(
             self._bases[staged, along], self.code.mul(self.stage, tile.stage_bytes)
@@ -172,10 +170,9 @@ class BulkStaging(Staging):
         if key not in self._bases:
             with code.within(self.frame.scope):
                 group = code.div(code.uniform(self.frame.warp), WARPGROUP // 32)
-                first = code.add(
-                    code.mul(group, _GROUP_ROWS * ROW_BYTES), self.panels(staged).offset
-                )
-                self._bases[key] = code.descriptor(self._address(first), ROW_BYTES, _EIGHT_LINES)
+                tile = self.panels(staged)
+                first = code.add(code.mul(group, _GROUP_ROWS * tile.pitch), tile.offset)
+                self._bases[key] = code.descriptor(self._address(first), tile.pitch, tile.pitch)
         return self._bases[key]
 
     def _address(self, offset: Index) -> ir.Value:
@@ -204,7 +201,7 @@ class BulkStaging(Staging):
             return view
         self._rewritten.add(staged)
         code, frame, tile = self.code, self.frame, self.panels(staged)
-        span, extent = frame.spans[column], ROW_BYTES // tile.element_bytes
+        span, extent = frame.spans[column], tile.pitch // tile.element_bytes
 
         def panel(number: Index, _carried: list[ir.Value]) -> list[ir.Value]:
             frame.spans[column] = Span(code.mul(number, extent), extent, span.size, True)
