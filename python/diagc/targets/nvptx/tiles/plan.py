@@ -115,6 +115,12 @@ class Plan:
         return len(columns) < len(local), columns[0] if columns else None
 
     @property
+    def has_scores(self) -> bool:
+        """Whether anything is computed that has a chunk's positions as columns."""
+        ops = (op for op in array_ops(self.kernel) if op.name in ("diag.contract", "diag.map"))
+        return any(self.shape(op.results[0])[1] in self.streamed for op in ops)
+
+    @property
     def is_relative(self) -> bool:
         """Whether all columns are of 16 bits: a reference of f32 may be rounded once more."""
         columns = (str(diag.element_type(p.columns)) for p in self.products.values())
