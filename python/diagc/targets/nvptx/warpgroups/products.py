@@ -16,7 +16,7 @@ from diagc.targets.nvptx.warpgroups.fit import column_tile
 from diagc.targets.nvptx.warpgroups.instructions import DEPTH, WarpgroupCode
 from diagc.targets.nvptx.warpgroups.staging import BulkStaging
 
-__all__ = ["warpgroup_product"]
+__all__ = ["WarpgroupProduct", "lagging_product", "warpgroup_product"]
 
 _STEP_BYTES = 2 * DEPTH
 """Of a step along k, where lines go along k."""
@@ -54,8 +54,13 @@ class WarpgroupProduct(Contraction):
     register_rows: RegisterRows | None = field(kw_only=True)
 
     def run(self, start: Callable[[Slot], ir.Value]) -> None:
-        """Emit all products, added to `start`."""
-        self._run([start(slot) for slot in self._slots()])
+        """Emit all products, added to `start`; one that lags is emitted a chunk later."""
+        sums = [start(slot) for slot in self._slots()]
+        if self.product.op.results[0] in self.staging.lagging:
+            self.staging.lagging[self.product.op.results[0]] = self.words()
+            self.keep(sums)
+        else:
+            self._run(sums)
 
     def element(self, slot: Slot) -> ir.Value:
         """The sum of a slot."""
@@ -67,6 +72,15 @@ class WarpgroupProduct(Contraction):
         """Start it for the next chunk, without a wait."""
         staged = column_tile(self.staging.plan, self.product)
         self.staging.add_ahead(staged, self._start([]))
+
+    def issue(self, sums: Words, words: Words) -> Words:
+        """Start it with rows that were packed before; gives its sums, not there yet."""
+        code, staged = self.staging.code, column_tile(self.staging.plan, self.product)
+        self.staging.wait_chunk(staged)
+        sums, words = code.fence_products(sums, words)
+        sums = self._issue(staged, sums, words)
+        code.commit_products()
+        return sums
 
     def _slots(self) -> list[Slot]:
         """In the order of the sums in registers."""
@@ -91,19 +105,14 @@ class WarpgroupProduct(Contraction):
 
     def _start(self, sums: Words) -> Words:
         """Issue all steps, as a group."""
-        code, staged = self.staging.code, column_tile(self.staging.plan, self.product)
-        words = self._words()
-        self.staging.wait_chunk(staged)
-        sums, flat = code.fence_products(sums, [word for step in words for word in step])
-        sums = self._issue(staged, sums, flat)
-        code.commit_products()
-        return sums
+        return self.issue(sums, self.words())
 
-    def _words(self) -> list[Words]:
-        """Rows in registers, all steps; packed before the fence."""
+    def words(self) -> Words:
+        """Rows in registers, of all steps; packed before the fence."""
         if self.register_rows is None:
             return []
-        return [self.register_rows.words(step, 0)[0] for step in range(self.steps)]
+        steps = (self.register_rows.words(step, 0)[0] for step in range(self.steps))
+        return [word for step in steps for word in step]
 
     def _issue(self, staged: Staged, sums: Words, words: Words) -> Words:
         code, tile = self.staging.code, self.staging.panels(staged)
@@ -129,20 +138,36 @@ def warpgroup_product(region: Region, product: Product) -> Contraction:
     if shared is None:
         tile = _masked(frame, region.tile(product.rows), product.inner)
         registers = RegisterRows(frame, tile, dtype)
-    made = WarpgroupProduct(
-        *(frame, None, None),  # type: ignore[arg-type]
-        column=product.column,
-        steps=frame.spans[product.inner].extent // DEPTH,
-        kind=dtype,
-        product=product,
-        staging=staging,
-        shared_rows=shared,
-        register_rows=registers,
-    )
+    made = _product(region, product, shared, registers)
     given = staging.given.get(product.op.results[0])
     if given is not None:
         made.keep(given)
     return made
+
+
+def lagging_product(region: Region, product: Product) -> WarpgroupProduct:
+    """A product whose rows were packed in the chunk before."""
+    return _product(region, product, None, None)
+
+
+def _product(
+    region: Region,
+    product: Product,
+    shared_rows: _SharedRows | None,
+    register_rows: RegisterRows | None,
+) -> WarpgroupProduct:
+    staging, frame = region.staging, region.frame
+    assert isinstance(staging, BulkStaging)
+    return WarpgroupProduct(
+        *(frame, None, None),  # type: ignore[arg-type]
+        column=product.column,
+        steps=frame.spans[product.inner].extent // DEPTH,
+        kind=staging.memories[column_tile(region.plan, product).argument].dtype,
+        product=product,
+        staging=staging,
+        shared_rows=shared_rows,
+        register_rows=register_rows,
+    )
 
 
 def _shared_rows(

@@ -1,6 +1,7 @@
 """Tiles in shared memory as the consumers see them: waits for copies, releases, descriptors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -33,6 +34,8 @@ class BulkStaging(Staging):
     phase: Index = 0
     given: dict[ir.Value, list[ir.Value]] = field(default_factory=dict)
     """Sums of products of this chunk that were made in the one before it."""
+    lagging: dict[ir.Value, list[ir.Value]] = field(default_factory=dict)
+    """Products of this chunk that are made in the next one, and the words of their rows."""
     _ahead: list[tuple[Staged, Index, list[ir.Value]]] = field(default_factory=list)
     _waited: set[Staged] = field(default_factory=set)
     _landed: set[Staged] = field(default_factory=set)
@@ -74,11 +77,19 @@ class BulkStaging(Staging):
         return SharedView(self.frame, tile, self.code.mul(self.stage, tile.stage_bytes))
 
     # -- chunks ----------------------------------------------------------------------------------
-    def begin_chunk(self, stage: Index, phase: Index) -> None:
-        """Another chunk is read from now on."""
+    def begin_chunk(self, stage: Index, phase: Index, there: Iterable[Staged] = ()) -> None:
+        """Another chunk is read from now on; some of its tiles have been waited for."""
         self.stage, self.phase = stage, phase
-        self._waited.clear()
+        self._waited = set(there)
         self._used.clear()
+
+    @contextmanager
+    def elsewhere(self, stage: Index, phase: Index) -> Iterator[None]:
+        """Another chunk for a while."""
+        kept = self.stage, self.phase, self._waited
+        self.stage, self.phase, self._waited = stage, phase, set()
+        yield
+        self.stage, self.phase, self._waited = kept
 
     def wait_chunk(self, staged: Staged) -> None:
         """Wait for a tile of the chunk, once."""
@@ -119,7 +130,11 @@ class BulkStaging(Staging):
         """A product has read a tile; after the last one it may be filled again."""
         self._used[staged] = self._used.get(staged, 0) + 1
         if self._used[staged] == self._wanted(staged):
-            self._arrive(staged, self.stage)
+            self.free(staged)
+
+    def free(self, staged: Staged) -> None:
+        """A tile of the chunk may be filled again."""
+        self._arrive(staged, self.stage)
 
     def end_chunk(self) -> None:
         """Release what threads read, and what has not been read as often as it might have been."""
@@ -129,14 +144,16 @@ class BulkStaging(Staging):
         for staged in self.places.streamed:
             if staged in rows or self._used.get(staged, 0) < self._wanted(staged):
                 self.wait_chunk(staged)
-                self._arrive(staged, self.stage)
+                self.free(staged)
         self.given.clear()
 
     def _wanted(self, staged: Staged) -> int:
         """How many products of a chunk's body read a tile of columns."""
         products = self.plan.products.items()
         return sum(
-            column_tile(self.plan, product) == staged and value not in self.given
+            column_tile(self.plan, product) == staged
+            and value not in self.given
+            and value not in self.lagging
             for value, product in products
         )
 

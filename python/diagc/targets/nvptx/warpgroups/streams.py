@@ -14,6 +14,7 @@ from diagc.targets.nvptx.tiles.regions import Region
 from diagc.targets.nvptx.tiles.streams import StreamLoop
 from diagc.targets.nvptx.warpgroups.fit import column_tile
 from diagc.targets.nvptx.warpgroups.instructions import WarpgroupCode
+from diagc.targets.nvptx.warpgroups.lagging import LaggingLoop, lagging_states
 from diagc.targets.nvptx.warpgroups.products import WarpgroupProduct, warpgroup_product
 from diagc.targets.nvptx.warpgroups.staging import BulkStaging
 
@@ -39,7 +40,9 @@ def next_stage(code: Code, stage: Index, phase: Index, stages: int) -> tuple[ir.
 
 @dataclass(eq=False)
 class BulkLoop(StreamLoop):
-    """The loop; products of rows that stay run a chunk ahead, beside the arithmetic of the others.
+    """The loop; of products of rows that stay, others lag a chunk behind (see `lagging`).
+
+    Where these cannot, products of rows that stay run ahead, beside the arithmetic of the others:
 
     first products of the first chunk
     for j in all chunks but the last one:
@@ -66,16 +69,29 @@ class BulkLoop(StreamLoop):
             return self._in_turn(bounds)
         inits = self.init()
         some = self.code.less(bounds.first, bounds.last)
-        found = self.code.choose_values(some, lambda: self._pipelined(bounds, ahead), lambda: inits)
+        late = lagging_states(self.op, self._late())
+        run = partial(self._pipelined, bounds, ahead)
+        if late:
+            run = partial(LaggingLoop(self, ahead, late).run, bounds)
+        found = self.code.choose_values(some, run, lambda: inits)
         self.region.frame.spans.pop(self.axis, None)
         return found
 
     def ahead(self) -> list[Product]:
         """Products of rows that stay, of columns that no other product reads."""
-        products = [p for p in self.region.plan.products.values() if self._is_inside(p.op)]
-        late = {column_tile(self.region.plan, p) for p in products if self._is_late(p)}
-        found = [p for p in products if not self._is_late(p)]
+        late = {column_tile(self.region.plan, p) for p in self._late()}
+        found = [p for p in self._products() if not self._is_late(p)]
         return [p for p in found if column_tile(self.region.plan, p) not in late]
+
+    def further(self, stage: Index, phase: Index) -> tuple[ir.Value, ir.Value]:
+        """The stage of the next chunk, and its parity."""
+        return next_stage(self.code, stage, phase, self.region.frame.schedule.stages)
+
+    def _late(self) -> list[Product]:
+        return [p for p in self._products() if self._is_late(p)]
+
+    def _products(self) -> list[Product]:
+        return [p for p in self.region.plan.products.values() if self._is_inside(p.op)]
 
     def _is_inside(self, op: ir.Operation) -> bool:
         return any(op.block == block for block in self.op.regions[1].blocks)
@@ -108,9 +124,9 @@ class BulkLoop(StreamLoop):
         self, bounds: Bounds, number: Index, states: Sequence[ir.Value], *, full: bool
     ) -> list[ir.Value]:
         frame = self.region.frame
-        frame.spans[self.axis] = self._span(bounds, number, full=full)
+        frame.spans[self.axis] = self.span(bounds, number, full=full)
         frame.keeps_all = full
-        found = self._region_states(1, states)
+        found = self.region_states(1, states)
         frame.keeps_all = False
         self.staging.end_chunk()
         return found
@@ -119,7 +135,7 @@ class BulkLoop(StreamLoop):
     def _pipelined(self, bounds: Bounds, ahead: Sequence[Product]) -> list[ir.Value]:
         code = self.code
         zero = code.index(0)
-        self.region.frame.spans[self.axis] = self._span(bounds, bounds.first)
+        self.region.frame.spans[self.axis] = self.span(bounds, bounds.first)
         self._issue(ahead, zero, zero)
         carried = [*self.init(), *self.staging.take_ahead(), zero, zero]
         end = code.sub(bounds.last, 1)
@@ -143,7 +159,7 @@ class BulkLoop(StreamLoop):
     ) -> list[ir.Value]:
         *rest, stage, phase = carried
         further = next_stage(self.code, stage, phase, self.region.frame.schedule.stages)
-        self.region.frame.spans[self.axis] = self._span(bounds, number, full=full)
+        self.region.frame.spans[self.axis] = self.span(bounds, number, full=full)
         states = self._give(ahead, rest)
         self._issue(ahead, *further)
         self.staging.begin_chunk(stage, phase)
