@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.targets.nvptx.tiles.bounds import Bounds
 from diagc.targets.nvptx.tiles.emitter import Index
@@ -34,49 +33,7 @@ from diagc.targets.nvptx.warpgroups.staging import BulkStaging
 if TYPE_CHECKING:
     from diagc.targets.nvptx.warpgroups.streams import BulkLoop
 
-__all__ = ["LaggingLoop", "lagging_states"]
-
-
-def lagging_states(op: ir.Operation, late: Sequence[Product]) -> dict[int, Product] | None:
-    """The last products of a stream by the number of the state that each is added to.
-
-    None where one is not added to a state, or is read by anything else.
-    """
-    block = op.regions[1].blocks[0]
-    yields = [view.operation for view in block.operations if view.operation.name == "diag.yield"]
-    handed = [value for each in yields for value in each.operands]
-    found: dict[int, Product] = {}
-    for product in late:
-        added = _sum_of(product)
-        if added is None or added not in handed or handed.index(added) in found:
-            return None
-        found[handed.index(added)] = product
-    return found
-
-
-def _sum_of(product: Product) -> ir.Value | None:
-    """The value x + product, if nothing else reads the product, and one op what it gives."""
-    wire = product.op.results[0]
-    uses = list(wire.uses)
-    if len(uses) != 1 or uses[0].owner.name != "diag.element":
-        return None
-    element = uses[0].owner
-    parent = element.parent
-    if parent is None or len(list(element.results[0].uses)) != 1:
-        return None
-    op = parent.operation
-    result = op.results[0]
-    same = set(diag.labels(wire)) == set(diag.labels(result))
-    ends = _ends_with(op, element.results[0])
-    alone = len(list(result.uses)) == 1 and str(diag.element_type(result)) == "f32"
-    return result if same and ends and alone else None
-
-
-def _ends_with(op: ir.Operation, term: ir.Value) -> bool:
-    """Whether a map gives a sum with a term."""
-    *_, last = op.regions[0].blocks[0].operations
-    owner = last.operation.operands[0].owner
-    return owner.operation.name == "arith.addf" and term in list(owner.operation.operands)
+__all__ = ["LaggingLoop"]
 
 
 @dataclass(eq=False)

@@ -13,6 +13,7 @@ from diagc.targets.nvptx.tiles.reads import find_reads
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.warpgroups.arena import PITCHES, lay_out
 from diagc.targets.nvptx.warpgroups.fit import check_fit, streamed_tiles
+from diagc.targets.nvptx.warpgroups.order import early_products, lagging_products, late_products
 
 __all__ = ["PRODUCER_REGISTERS", "consumer_registers", "warpgroup_schedules"]
 
@@ -22,20 +23,24 @@ PRODUCER_REGISTERS = 24
 _PRODUCERS = 4
 
 # positions of a chunk and stages, the best first
-_SHAPES = ((128, 2), (112, 2), (96, 2), (64, 3), (64, 2))
+_SHAPES = ((192, 2), (176, 2), (128, 2), (112, 2), (96, 2), (80, 2), (64, 3), (64, 2))
 # few rows wait for memory: short chunks, so that two blocks have room
 _FEW_ROWS = ((64, 3), (64, 2))
+# shorter ones of three groups read rows from shared memory as often as columns
+_LEAST_OF_THREE = 80
 # where chunks of 64 may spill
 _SHORT = (32, 3)
-_TIGHT = 200
-# of sums and words; ptxas 13 did not spill at 204 (d = 128, chunks of 112), at 224 it did
-_MOST_REGISTERS = 215
+_TIGHT = 160
+# of a thread that computes, by warps: with those that copy, half or all of 65536 for 128 each
+_CONSUMER_REGISTERS = {4: 232, 8: 240, 12: 160}
+# besides sums and words; ptxas 13 spilled with 44 (d = 128, chunks of 176)
+_OTHER_REGISTERS = {4: 48, 8: 48, 12: 40}
 _BLOCK_RESERVE = 1024  # bytes of shared memory that every block takes besides its own
 
 
 def consumer_registers(schedule: TileSchedule) -> int:
-    """Of a thread that computes: 128 * 24 + 256 * 240 of 65536, or half of them for one group."""
-    return 240 if schedule.warps > 4 else 232
+    """Of a thread that computes, after the warpgroups have shared them out."""
+    return _CONSUMER_REGISTERS[schedule.warps]
 
 
 def warpgroup_schedules(plan: Plan, arch: GpuArch) -> Iterator[TileSchedule]:
@@ -47,34 +52,46 @@ def warpgroup_schedules(plan: Plan, arch: GpuArch) -> Iterator[TileSchedule]:
     if not arch.has_warpgroups:
         return
     check_fit(plan)
-    warps, packed = _rows(plan)
+    for warps, packed in _rows(plan):
+        for chunk, stages in _shapes(plan, warps):
+            schedule = TileSchedule(
+                row_blocks=1,
+                warps=warps,
+                chunk=chunk,
+                stages=stages,
+                producers=_PRODUCERS,
+                packed=packed,
+            )
+            most = consumer_registers(schedule) - _OTHER_REGISTERS[warps]
+            shared = lay_out(pack(plan, schedule), schedule, streamed_tiles(plan)).size
+            fits = shared <= arch.block_shared_bytes and _fills_panels(plan, chunk)
+            if fits and _registers(plan, chunk) <= most:
+                several = warps == 4 and 2 * (shared + _BLOCK_RESERVE) <= arch.sm_shared_bytes
+                yield replace(schedule, blocks_per_sm=2 if several else 1)
+
+
+def _shapes(plan: Plan, warps: int) -> Iterator[tuple[int, int]]:
     shapes = _SHAPES if warps > 4 else _FEW_ROWS
-    for chunk, stages in (*shapes, _SHORT) if _registers(plan, 64) > _TIGHT else shapes:
-        schedule = TileSchedule(
-            row_blocks=1,
-            warps=warps,
-            chunk=chunk,
-            stages=stages,
-            producers=_PRODUCERS,
-            packed=packed,
-        )
-        shared = lay_out(pack(plan, schedule), schedule, streamed_tiles(plan)).size
-        fits = shared <= arch.block_shared_bytes and _fills_panels(plan, chunk)
-        if fits and _registers(plan, chunk) <= _MOST_REGISTERS:
-            several = warps == 4 and 2 * (shared + _BLOCK_RESERVE) <= arch.sm_shared_bytes
-            yield replace(schedule, blocks_per_sm=2 if several else 1)
+    yield from (shape for shape in shapes if warps <= 8 or shape[0] >= _LEAST_OF_THREE)
+    if warps <= 8 and _registers(plan, 64) > _TIGHT:
+        yield _SHORT
 
 
-def _rows(plan: Plan) -> tuple[int, int]:
-    """Warps that compute, and positions of another axis that rows are of, too."""
+def _rows(plan: Plan) -> Iterator[tuple[int, int]]:
+    """Warps that compute, and positions of another axis that rows are of, too.
+
+    Rows of known number have the least that hold them.
+    """
     rows = plan.sizes[plan.row]
     # what joins parts copies tiles of one axis of rows alone
     alone = splittable(plan) is not None and bool(find_reads(plan, (0, 2, 3)).staged)
-    for warps in (4, 8):
+    for warps in (4, 8, 12):
         packed = 1 if alone else packed_positions(plan, 16 * warps)
         if rows != diag.DYNAMIC and rows * packed <= 16 * warps:
-            break
-    return warps, packed
+            yield warps, packed
+            return
+        if warps > 4:
+            yield warps, packed
 
 
 def _fills_panels(plan: Plan, chunk: int) -> bool:
@@ -85,8 +102,13 @@ def _fills_panels(plan: Plan, chunk: int) -> bool:
 
 
 def _registers(plan: Plan, chunk: int) -> int:
-    """Sums of all products, again of those that run ahead, and words of rows made in the stream."""
+    """Sums of all products, and words of rows made in the stream.
+
+    Where nothing lags, sums of products that run ahead are there twice.
+    """
     sizes = {**plan.sizes, **dict.fromkeys(plan.streamed, chunk)}
-    sums = sum(sizes[product.column] // 2 for product in plan.products.values())
-    ahead = [p for p in plan.products.values() if p.inner not in plan.streamed]
-    return sums + sum(sizes[product.column] // 2 for product in ahead) + chunk // 4
+    products = [*plan.products.values()]
+    if not lagging_products(plan):
+        products += early_products(plan)
+    words = sum(sizes[product.inner] // 4 for product in late_products(plan))
+    return sum(sizes[product.column] // 2 for product in products) + words

@@ -14,7 +14,8 @@ from diagc.targets.nvptx.tiles.regions import Region
 from diagc.targets.nvptx.tiles.streams import StreamLoop
 from diagc.targets.nvptx.warpgroups.fit import column_tile
 from diagc.targets.nvptx.warpgroups.instructions import WarpgroupCode
-from diagc.targets.nvptx.warpgroups.lagging import LaggingLoop, lagging_states
+from diagc.targets.nvptx.warpgroups.lagging import LaggingLoop
+from diagc.targets.nvptx.warpgroups.order import early_products, lagging_products
 from diagc.targets.nvptx.warpgroups.products import WarpgroupProduct, warpgroup_product
 from diagc.targets.nvptx.warpgroups.staging import BulkStaging
 
@@ -64,12 +65,12 @@ class BulkLoop(StreamLoop):
     def run(self, bounds: Bounds) -> list[ir.Value]:
         """The states after all chunks."""
         self.staging.wait_fixed()
-        ahead = self.ahead()
+        ahead = early_products(self.region.plan)
         if not ahead:
             return self._in_turn(bounds)
         inits = self.init()
         some = self.code.less(bounds.first, bounds.last)
-        late = lagging_states(self.op, self._late())
+        late = lagging_products(self.region.plan)
         run = partial(self._pipelined, bounds, ahead)
         if late:
             run = partial(LaggingLoop(self, ahead, late).run, bounds)
@@ -77,31 +78,9 @@ class BulkLoop(StreamLoop):
         self.region.frame.spans.pop(self.axis, None)
         return found
 
-    def ahead(self) -> list[Product]:
-        """Products of rows that stay, of columns that no other product reads."""
-        late = {column_tile(self.region.plan, p) for p in self._late()}
-        found = [p for p in self._products() if not self._is_late(p)]
-        return [p for p in found if column_tile(self.region.plan, p) not in late]
-
     def further(self, stage: Index, phase: Index) -> tuple[ir.Value, ir.Value]:
         """The stage of the next chunk, and its parity."""
         return next_stage(self.code, stage, phase, self.region.frame.schedule.stages)
-
-    def _late(self) -> list[Product]:
-        return [p for p in self._products() if self._is_late(p)]
-
-    def _products(self) -> list[Product]:
-        return [p for p in self.region.plan.products.values() if self._is_inside(p.op)]
-
-    def _is_inside(self, op: ir.Operation) -> bool:
-        return any(op.block == block for block in self.op.regions[1].blocks)
-
-    def _is_late(self, product: Product) -> bool:
-        """Whether its rows are made in the stream."""
-        owner = product.rows.owner
-        if isinstance(owner, ir.Block):
-            return bool(owner == self.op.regions[1].blocks[0])
-        return self._is_inside(owner.operation)
 
     # -- one chunk after the other -----------------------------------------------------------------
     def _in_turn(self, bounds: Bounds) -> list[ir.Value]:
