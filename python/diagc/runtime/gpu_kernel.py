@@ -105,10 +105,11 @@ class Workspace:
 
 @dataclass(frozen=True)
 class TensorMap:
-    """A description of an argument by which a GPU copies boxes of it, `cuTensorMapEncodeTiled`.
+    """A description of an array by which a GPU copies boxes of it, `cuTensorMapEncodeTiled`.
 
     Args:
-        wire: number of the argument; its last axis is the innermost dimension.
+        wire: number of the argument or, behind these, of the result; its last axis is the
+            innermost dimension.
         box: positions along each axis that a copy takes.
         swizzle: bytes of a line in shared memory whose chunks are swizzled: 0, 32, 64 or 128.
     """
@@ -166,7 +167,7 @@ class GpuKernel:
         if unknown:
             raise InternalError(f"grids of '{self.signature.symbol}' name {sorted(unknown)}")
         for item in self.tensor_maps:
-            wires = self.signature.args
+            wires = self.signature.wires
             if item.wire >= len(wires) or len(item.box) != len(wires[item.wire].labels):
                 raise InternalError(f"'{self.signature.symbol}' has the wrong tensor map {item}")
 
@@ -256,7 +257,7 @@ def takes_tensor_maps(
         strides: of every wire, in elements.
     """
     return bool(kernel.bulk_launches) and all(
-        _is_describable(kernel.signature.args[item.wire], sizes, strides[item.wire])
+        _is_describable(kernel.signature.wires[item.wire], sizes, strides[item.wire])
         for item in kernel.tensor_maps
     )
 

@@ -19,6 +19,7 @@ from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.epilogue import store_tile
 from diagc.targets.nvptx.tiles.frame import Frame, Span
 from diagc.targets.nvptx.tiles.instructions import Code
+from diagc.targets.nvptx.tiles.layouts import Tile
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.parts import part_elements, splittable
 from diagc.targets.nvptx.tiles.plan import ONE_ROW, Plan, make_plan
@@ -224,6 +225,10 @@ class TileFunction:
             for pointer, wire, stride in zip(pointers, self.signature.wires, strides, strict=False)
         ]
 
+    def store_result(self, frame: Frame, number: int, tile: Tile, target: Memory) -> None:
+        """Write a result."""
+        store_tile(frame, tile, target, self.arena.results.get(number))
+
     def _strides(self, left: list[ir.Value]) -> list[Mapping[str, Index]]:
         """Of every wire, by label; takes them from the parameters."""
         found: list[Mapping[str, Index]] = []
@@ -307,7 +312,7 @@ class TileBlock:
         places = self.function.arena.results
         for number in sorted(range(len(results)), key=lambda x: x in places):
             tile = region.tile(results[number])
-            store_tile(region.frame, tile, targets[number], places.get(number))
+            self.function.store_result(region.frame, number, tile, targets[number])
 
     def _stream(self, workspace: ir.Value) -> StreamLowering:
         if not self.function.is_join:

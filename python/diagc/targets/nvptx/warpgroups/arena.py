@@ -1,9 +1,10 @@
 """Shared memory of a block of warpgroups: mbarriers, tiles that stay, rings that stream."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from diagc.runtime.signature import DTYPES
+from diagc.runtime.gpu_kernel import MAX_DIMENSIONS
+from diagc.runtime.signature import DTYPES, Wire
 from diagc.targets.nvptx.tiles.arena import Arena
 from diagc.targets.nvptx.tiles.plan import Plan, Staged
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
@@ -57,10 +58,12 @@ class BulkArena(Arena):
     Args:
         streamed: tiles that stream, in the order in which they are copied and used.
         stages: of every ring.
+        boxes: those of `results` that leave by tensor maps, as tiles.
     """
 
     streamed: tuple[Staged, ...] = ()
     stages: int = 2
+    boxes: Mapping[int, PanelTile] = field(default_factory=dict)
 
     @property
     def fixed(self) -> tuple[Staged, ...]:
@@ -93,11 +96,13 @@ def lay_out(plan: Plan, schedule: TileSchedule, streamed: tuple[Staged, ...]) ->
         tile = _tile(plan, schedule, staged, offset)
         tiles[staged] = tile
         offset += stages * tile.size
-    results = _result_sizes(plan, schedule)
+    results = _results(plan, schedule)
     place = _ATOM if len(results) == 1 else offset
-    end = max([offset, *(place + size for size in results.values())])
-    places = dict.fromkeys(results, place)
-    return BulkArena(tiles, 0, 0, end, places, streamed, schedule.stages)
+    end = max([offset, *(place + tile.size for tile in results.values())])
+    placed = {number: replace(tile, offset=place) for number, tile in results.items()}
+    boxes = {number: tile for number, tile in placed.items() if isinstance(tile, PanelTile)}
+    places = dict.fromkeys(placed, place)
+    return BulkArena(tiles, 0, 0, end, places, streamed, schedule.stages, boxes)
 
 
 def packed_boxes(plan: Plan, staged: Staged) -> int:
@@ -122,13 +127,20 @@ def _extent(plan: Plan, schedule: TileSchedule, label: str, streamed: str | None
     return schedule.rows if label == plan.row else plan.sizes[label]
 
 
-def _result_sizes(plan: Plan, schedule: TileSchedule) -> Mapping[int, int]:
-    """Bytes of the results that have rows and columns, by number."""
+def _results(plan: Plan, schedule: TileSchedule) -> Mapping[int, SharedTile]:
+    """The results that have rows and columns, by number; those that boxes suit are panels."""
     found = {}
     for number, wire in enumerate(plan.signature.results):
         columns = [label for label in wire.labels if label not in (*plan.grid, *plan.rows)]
         if wire.dtype in ("f16", "bf16", "f32") and plan.row in wire.labels and len(columns) == 1:
             (column,) = columns
-            tile = SharedTile(0, schedule.rows, plan.sizes[column], DTYPES[wire.dtype])
-            found[number] = tile.size
+            kind = PanelTile if _suits_boxes(plan, wire, column) else SharedTile
+            found[number] = kind(0, schedule.rows, plan.sizes[column], DTYPES[wire.dtype])
     return found
+
+
+def _suits_boxes(plan: Plan, wire: Wire, column: str) -> bool:
+    """Whether columns are neighbours in memory and fill panels."""
+    inner = wire.unit_stride and wire.labels[-1] == column
+    fills = plan.sizes[column] * DTYPES[wire.dtype] % ROW_BYTES == 0
+    return inner and fills and len(wire.labels) <= MAX_DIMENSIONS

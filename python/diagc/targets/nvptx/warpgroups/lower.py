@@ -1,7 +1,7 @@
 """A kernel as a gpu.module of warpgroups: one that copies, two that compute."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from diagc.dialects import diag
@@ -17,13 +17,16 @@ from diagc.targets.nvptx.tiles.arena import lay_out as tiles_arena
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.frame import Frame
 from diagc.targets.nvptx.tiles.instructions import Code
+from diagc.targets.nvptx.tiles.layouts import Tile
 from diagc.targets.nvptx.tiles.lower import TileBlock, TileFunction, part_workspace
+from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.packing import pack
 from diagc.targets.nvptx.tiles.plan import Plan, Staged, make_plan
 from diagc.targets.nvptx.tiles.regions import Region
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.splitting import run_part
 from diagc.targets.nvptx.warpgroups.arena import BulkArena, lay_out, packed_boxes
+from diagc.targets.nvptx.warpgroups.epilogue import BoxStore, result_maps, wait_stores
 from diagc.targets.nvptx.warpgroups.fit import check_fit, streamed_tiles
 from diagc.targets.nvptx.warpgroups.instructions import WARPGROUP, WarpgroupCode
 from diagc.targets.nvptx.warpgroups.producer import Producer, init_mbarriers
@@ -108,12 +111,15 @@ def _emit(
     check_fit(plan)
     arena = lay_out(plan, schedule, streamed_tiles(plan))
     maps = tuple(_tensor_map(plan, staged, arena) for staged in arena.tiles)
+    if not schedule.split:
+        maps += result_maps(plan, schedule, arena)
     with plan.kernel.context, plan.kernel.location:
-        function = partial(_Function, module, plan, schedule, arena, workspace)
+        function = partial(_Function, module, plan, schedule, arena, workspace, maps=len(maps))
         if not schedule.split:
             return (function().emit(symbol),), maps
         consumers = replace(schedule, producers=0)
-        join = _Join(module, plan, consumers, tiles_arena(plan, consumers), workspace, is_join=True)
+        places = tiles_arena(plan, consumers)
+        join = _Join(module, plan, consumers, places, workspace, is_join=True, maps=len(maps))
         parts = function(is_part=True).emit(f"{symbol}{PARTS}")
         return (parts, join.emit(f"{symbol}{JOIN}")), maps
 
@@ -129,21 +135,25 @@ def _tensor_map(plan: Plan, staged: Staged, arena: BulkArena) -> TensorMap:
 
 @dataclass
 class _Join(TileFunction):
-    """Joins parts as on tiles; tensor maps come behind all other parameters, by value."""
+    """Joins parts as on tiles; so many tensor maps come behind all other parameters, by value."""
+
+    maps: int = 0
 
     def mark(self, function: ir.OpView) -> None:
-        count = len(function.arguments) - len(self.arena.tiles)
+        count = len(function.arguments) - self.maps
         numbers = range(count, len(function.arguments))
         function.attributes[BY_VALUE] = ir.DenseI64ArrayAttr.get(list(numbers))
 
     def parameters(self, code: Code) -> list[ir.Type]:
         generic = ir.Type.parse("!llvm.ptr")
-        return [*super().parameters(code), *[generic] * len(self.arena.tiles)]
+        return [*super().parameters(code), *[generic] * self.maps]
 
 
 @dataclass
 class _Function(_Join):
     """Writes a function of warpgroups, all of a kernel or a part of its stream."""
+
+    result_maps: dict[int, ir.Value] = field(default_factory=dict)
 
     def code(self) -> Code:
         return WarpgroupCode(32 * self.schedule.warps)
@@ -171,11 +181,12 @@ class _Function(_Join):
         code.when(is_first(thread), lambda: init_mbarriers(code, arena, block.smem, warps))
         code.barrier_of_all()
 
+        self.result_maps.update(zip(arena.boxes, rest[len(arena.tiles) :], strict=False))
         part = block.part if self.is_part else None
 
         def produce() -> None:
             code.set_registers(PRODUCER_REGISTERS, more=False)
-            maps = dict(zip(arena.tiles, rest, strict=True))
+            maps = dict(zip(arena.tiles, rest, strict=False))
 
             def copy() -> None:
                 frame = block.make_frame(code, thread)
@@ -190,6 +201,17 @@ class _Function(_Join):
             self._compute(block, frame, pointers, strides)
 
         code.choose(is_first(code.div(warp, WARPGROUP // 32)), produce, consume)
+
+    def store_result(self, frame: Frame, number: int, tile: Tile, target: Memory) -> None:
+        """By boxes where there is a tensor map of the result."""
+        if number not in self.result_maps:
+            super().store_result(frame, number, tile, target)
+            return
+        assert isinstance(self.arena, BulkArena)
+        wire, shared = self.signature.results[number], self.arena.boxes[number]
+        store = BoxStore(frame, tile, shared, wire, self.result_maps[number])
+        alone = len(self.arena.results) == 1
+        store.emit(meets=alone, waits=not alone)
 
     def _compute(
         self,
@@ -208,3 +230,5 @@ class _Function(_Join):
             run_part(region, BulkLoop, block.part, block.states(frame, pointers[-1]))
         else:
             block.store(region, region.run(body), memories)
+            if self.result_maps:
+                wait_stores(staging.code)
