@@ -63,6 +63,8 @@ class GpuLaunch:
         shared_bytes: dynamic shared memory of a block.
         grid: blocks along x, y, z (one to three entries), each a product; an empty one is 1.
         blocks_per_sm: how many blocks the schedule wants on one multiprocessor at a time.
+        stays: whether blocks take several places of the grid, which is along x, each: then no more
+            of them are started than there is room for at a time.
     """
 
     symbol: str
@@ -70,13 +72,20 @@ class GpuLaunch:
     shared_bytes: int
     grid: tuple[tuple[Factor, ...], ...]
     blocks_per_sm: int = 1
+    stays: bool = False
 
     def __post_init__(self) -> None:
         """Check what holds for every device."""
         object.__setattr__(self, "grid", tuple(tuple(entry) for entry in self.grid))
         if not 1 <= self.threads <= MAX_THREADS:
             raise InternalError(f"launch '{self.symbol}' has {self.threads} threads per block")
-        if self.shared_bytes < 0 or self.blocks_per_sm < 1 or not 1 <= len(self.grid) <= 3:
+        flat = len(self.grid) == 1 or not self.stays
+        if (
+            self.shared_bytes < 0
+            or self.blocks_per_sm < 1
+            or not 1 <= len(self.grid) <= 3
+            or not flat
+        ):
             raise InternalError(f"launch '{self.symbol}' is malformed: {self}")
         for factor in (factor for entry in self.grid for factor in entry):
             _check_factor(factor)
@@ -223,8 +232,15 @@ def element_count(product: Iterable[Factor], sizes: Mapping[str, int]) -> int:
     return prod(_value(factor, sizes) for factor in product)
 
 
-def grid_of(launch: GpuLaunch, sizes: Mapping[str, int]) -> tuple[int, int, int]:
+def grid_of(
+    launch: GpuLaunch, sizes: Mapping[str, int], multiprocessors: int | None = None
+) -> tuple[int, int, int]:
     """Blocks along x, y, z; any of them is 0 when there is nothing to do.
+
+    Args:
+        launch: what is started.
+        sizes: of every axis.
+        multiprocessors: of the device; None starts blocks that stay for every place of the grid.
 
     Raises:
         LaunchError: more blocks than a GPU takes along one dimension.
@@ -240,6 +256,8 @@ def grid_of(launch: GpuLaunch, sizes: Mapping[str, int]) -> tuple[int, int, int]
                 found=count,
                 remedy="split the batch",
             )
+    if launch.stays and multiprocessors is not None:
+        counts[0] = min(counts[0], launch.blocks_per_sm * multiprocessors)
     return counts[0], counts[1], counts[2]
 
 

@@ -219,3 +219,7 @@ class Code(Emitter):
     def block(self) -> ir.Value:
         """Number of the block along x."""
         return nvvm.BlockIdXOp(results=[self.i32]).res
+
+    def blocks(self) -> ir.Value:
+        """Number of blocks along x."""
+        return nvvm.GridDimXOp(results=[self.i32]).res

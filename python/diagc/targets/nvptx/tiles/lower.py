@@ -171,6 +171,7 @@ class TileFunction:
             self.arena.size,
             (grid,),
             self.schedule.blocks_per_sm,
+            self.schedule.stays,
         )
 
     def mark(self, _function: ir.OpView) -> None:
@@ -244,12 +245,21 @@ class TileFunction:
 class TileBlock:
     """What one block does."""
 
-    def __init__(self, function: TileFunction, code: Code, sizes: Mapping[str, Index]) -> None:
-        """Find the block's position: tiles of rows are next to each other."""
+    def __init__(
+        self,
+        function: TileFunction,
+        code: Code,
+        sizes: Mapping[str, Index],
+        at: tuple[Index, Index] | None = None,
+    ) -> None:
+        """Find the block's position: tiles of rows are next to each other.
+
+        `at` is (tile of rows, position of the grid) of a block that stays.
+        """
         self.function, self.plan, self.schedule = function, function.plan, function.schedule
-        self.sizes, rest = sizes, code.block()
+        self.sizes = sizes
         tiles = code.ceil_div(sizes[self.plan.row], self.schedule.row_extent)
-        tile, rest = code.rem(rest, tiles), code.div(rest, tiles)
+        tile, rest = at or (code.rem(code.block(), tiles), code.div(code.block(), tiles))
         self.parts: Index = 1
         self.part: Index = 0
         if self.schedule.split:
@@ -263,7 +273,8 @@ class TileBlock:
         for label in reversed(self.plan.grid):
             self.grid[label], rest = code.rem(rest, sizes[label]), code.div(rest, sizes[label])
             self.count = code.mul(self.count, sizes[label])
-        self.row_base = code.mul(self._order(code, tile, tiles), self.schedule.row_extent)
+        tile = tile if at else self._order(code, tile, tiles)
+        self.row_base = code.mul(tile, self.schedule.row_extent)
         self.smem = llvm.AddressOfOp(code.shared, "shared").result
         self.frame = self.make_frame(code, code.thread())
 
@@ -288,8 +299,7 @@ class TileBlock:
 
     def _order(self, code: Code, tile: Index, tiles: Index) -> Index:
         """Long rows first where they grow with the position: fewer blocks wait at the end."""
-        grows = any("diag.upper" in op.attributes for op in self.plan.streams())
-        return code.sub(code.sub(tiles, 1), tile) if grows else tile
+        return code.sub(code.sub(tiles, 1), tile) if self.plan.grows else tile
 
     def run(self, memories: Sequence[Memory], workspace: ir.Value) -> None:
         """The region, and the stores of what it returns."""

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from diagc.errors import UnsupportedError
 from diagc.runtime.gpu_kernel import MAX_DIMENSIONS
 from diagc.runtime.signature import DTYPES, Wire
+from diagc.targets.nvptx.arch import ARCHITECTURES
 from diagc.targets.nvptx.tiles.arena import Arena
 from diagc.targets.nvptx.tiles.plan import Plan, Staged
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
@@ -16,6 +18,8 @@ _ATOM = 1024
 """Bytes of eight lines: where the pattern of the swizzle begins."""
 _MBARRIERS = 128
 """Offset of the first; before it there is room for sums over warps."""
+_FIRST_RING = _MBARRIERS + 16
+_SHARED_BYTES = ARCHITECTURES["sm_90a"].block_shared_bytes
 
 
 @dataclass(frozen=True)
@@ -75,9 +79,20 @@ class BulkArena(Arena):
         """Offset of the mbarrier of all tiles that stay."""
         return _MBARRIERS
 
+    @property
+    def fixed_empty(self) -> int:
+        """Offset of that which says that these were read, for a block's next tile."""
+        return _MBARRIERS + 8
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether results take the place of other tiles."""
+        end = _ATOM + sum(tile.size for tile in self.tiles.values())
+        return any(place < end for place in self.results.values())
+
     def full(self, staged: Staged) -> int:
         """Offset of the mbarriers, one a stage, that say that a tile is there."""
-        return _MBARRIERS + 8 + 16 * self.stages * self.streamed.index(staged)
+        return _FIRST_RING + 16 * self.stages * self.streamed.index(staged)
 
     def empty(self, staged: Staged) -> int:
         """Offset of those that say that a tile was read."""
@@ -87,22 +102,43 @@ class BulkArena(Arena):
 def lay_out(plan: Plan, schedule: TileSchedule, streamed: tuple[Staged, ...]) -> BulkArena:
     """Tiles at multiples of 1024 bytes; results take the place of all tiles, or come behind them.
 
-    A single result is made when nothing reads a tile any more; of several, a later one may.
+    A single result is made when nothing reads a tile any more; of several, a later one may. Where
+    blocks stay the next tiles are on their way by then: results have a place of their own, or take
+    that of the rows, where these are as large and there is too little memory.
+
+    Raises:
+        UnsupportedError: blocks cannot stay.
     """
     offset, tiles = _ATOM, dict[Staged, SharedTile]()
-    assert _MBARRIERS + 8 + 16 * schedule.stages * len(streamed) <= _ATOM
-    for staged in plan.staged:
+    assert _FIRST_RING + 16 * schedule.stages * len(streamed) <= _ATOM
+    for staged in sorted(plan.staged, key=lambda staged: staged.streamed is not None):
         stages = 1 if staged.streamed is None else schedule.stages
         tile = _tile(plan, schedule, staged, offset)
         tiles[staged] = tile
         offset += stages * tile.size
     results = _results(plan, schedule)
     place = _ATOM if len(results) == 1 else offset
+    if schedule.stays:
+        place = _place_beside(plan, tiles, results, offset)
     end = max([offset, *(place + tile.size for tile in results.values())])
     placed = {number: replace(tile, offset=place) for number, tile in results.items()}
     boxes = {number: tile for number, tile in placed.items() if isinstance(tile, PanelTile)}
     places = dict.fromkeys(placed, place)
     return BulkArena(tiles, 0, 0, end, places, streamed, schedule.stages, boxes)
+
+
+def _place_beside(
+    plan: Plan, tiles: Mapping[Staged, SharedTile], results: Mapping[int, SharedTile], end: int
+) -> int:
+    """Of results that leave while the next tiles come."""
+    largest = max((tile.size for tile in results.values()), default=0)
+    if end + largest <= _SHARED_BYTES:
+        return end
+    rows = sum(tile.size for staged, tile in tiles.items() if staged.streamed is None)
+    if len(results) == 1 and isinstance(*results.values(), PanelTile) and largest <= rows:
+        return _ATOM
+    reason = "warpgroups: blocks cannot stay, as results have no place beside the next tiles"
+    raise UnsupportedError(plan.kernel.name, reason=reason, location=plan.kernel.location)
 
 
 def packed_boxes(plan: Plan, staged: Staged) -> int:
