@@ -79,7 +79,8 @@ def _take_regions(
     for stretch in stretches(traced.graph):
         for region in _regions(stretch, options, report):
             _take(traced, region, options, report)
-    for region in list(product_regions(traced.graph, options)):
+    trained = is_trained(traced)
+    for region in list(product_regions(traced.graph, options, trained=trained)):
         _take(traced, region, with_tiles(options), report)
     if not report.regions:
         report.left = left_calls(traced.graph.nodes)
