@@ -37,14 +37,24 @@ __all__ = [
     "check_has",
     "check_result",
     "is_float",
+    "is_stored_float",
 ]
 
-FLOATS = (ir.F16Type, ir.BF16Type, ir.F32Type, ir.F64Type)
+STORED_FLOATS = (ir.Float8E4M3FNType,)
+FLOATS = (*STORED_FLOATS, ir.F16Type, ir.BF16Type, ir.F32Type, ir.F64Type)
 
 
 def is_float(type_: ir.Type) -> bool:
-    """Whether `type_` is one of f16, bf16, f32, f64."""
+    """Whether `type_` is one of f8E4M3FN, f16, bf16, f32, f64."""
     return isinstance(type_, FLOATS)
+
+
+def is_stored_float(type_: ir.Type) -> bool:
+    """Whether numbers of `type_` (f8E4M3FN) are only stored and multiplied, not added.
+
+    Maps convert them, and contractions take them as operands.
+    """
+    return isinstance(type_, STORED_FLOATS)
 
 
 def check_result(result: ir.Value, expected: Mapping[str, int]) -> None:
@@ -123,6 +133,8 @@ class ContractOp(DiagOp, name="contract", traits=[ext.Pure]):
         ):
             if not is_float(element_type(value)):
                 raise VerifyError(f"the {side} must hold floats, found {value.type}")
+        if is_stored_float(element_type(self.out)):
+            raise VerifyError(f"the result must hold f16 or wider floats, found {self.out.type}")
         if not isinstance(self.acc_type, (ir.F32Type, ir.F64Type)):
             raise VerifyError(f"'acc' must be f32 or f64, found {self.acc_type}")
         check_result(self.out, self.infer(self.lhs.type, self.rhs.type, strings(self.over)))
@@ -150,7 +162,8 @@ class ReduceOp(DiagOp, name="reduce", traits=[ext.Pure]):
             raise VerifyError(f"unknown reduction '{kind}'; expected one of {', '.join(MONOIDS)}")
         element = element_type(self.src)
         if not MONOIDS[kind].accepts(element):
-            raise VerifyError(f"reduction '{kind}' is not defined on {element}")
+            remedy = "; convert it to f32 before" if is_stored_float(element) else ""
+            raise VerifyError(f"reduction '{kind}' is not defined on {element}{remedy}")
         check_element(self.out, element)
         check_result(self.out, self.infer(self.src.type, strings(self.over)))
 

@@ -13,6 +13,7 @@ Array: TypeAlias = npt.NDArray[Any]
 
 # element type -> (bits of the significand, smallest exponent of a normal number, largest number)
 _FORMATS = {
+    "f8E4M3FN": (4, -6, 448.0),
     "f16": (11, -14, 65504.0),
     "bf16": (8, -126, float.fromhex("0x1.fep127")),
     "f32": (24, -126, float.fromhex("0x1.fffffep127")),
@@ -37,7 +38,8 @@ def bit_width(type_: ir.Type) -> int:
 def round_to(values: Array, type_: str) -> Array:
     """Round float64 values to the nearest number of a float type, ties to even.
 
-    `type_` is f16, bf16, f32 or f64. Too large numbers become infinite; subnormals are kept.
+    `type_` is f8E4M3FN, f16, bf16, f32 or f64. Too large numbers become infinite, in f8
+    the largest, as infinity does; subnormals are kept.
     """
     if type_ not in _FORMATS:
         return values
@@ -46,6 +48,8 @@ def round_to(values: Array, type_: str) -> Array:
     quantum = np.maximum(exponent, smallest + 1) - digits
     rounded = np.ldexp(np.rint(np.ldexp(values, -quantum)), quantum)
     rounded = np.where(np.isfinite(values), rounded, values)
+    if type_ == "f8E4M3FN":
+        return np.clip(rounded, -largest, largest)
     return np.where(np.abs(rounded) > largest, np.copysign(np.inf, rounded), rounded)
 
 

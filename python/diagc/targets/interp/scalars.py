@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.targets.interp.frame import Frame
 from diagc.targets.interp.rounding import Array, bit_width, round_to, to_unsigned, wrap
@@ -239,7 +240,7 @@ def _unsigned_cast(op: ir.Operation, frame: Frame) -> list[Array]:
 @rule("arith.truncf")
 def _truncf(op: ir.Operation, frame: Frame) -> list[Array]:
     (operand,) = frame.operands(op)
-    if not frame.options.round_casts:
+    if not frame.options.round_casts and not diag.is_stored_float(op.results[0].type):
         return [operand]
     return [round_to(operand, str(op.results[0].type))]
 
@@ -254,6 +255,11 @@ def _float_to_int(op: ir.Operation, frame: Frame) -> list[Array]:
     return [wrap(whole.astype(np.int64), type_)]
 
 
+_EXPONENTS, _MANTISSAS = np.divmod(np.arange(128), 8)
+_FLOAT8 = np.ldexp(_MANTISSAS + 8.0 * (_EXPONENTS > 0), np.maximum(_EXPONENTS, 1) - 10)
+_FLOAT8[127] = np.nan
+"""What the bytes 0 to 127 stand for."""
+
 # width and class of a type -> the numpy dtype that holds its bits
 _BITS = {"f16": np.float16, "f32": np.float32, "f64": np.float64}
 _INTS = {8: np.int8, 16: np.int16, 32: np.int32, 64: np.int64}
@@ -267,6 +273,8 @@ def _bitcast(op: ir.Operation, frame: Frame) -> list[Array]:
 
 def _to_bits(array: Array, type_: ir.Type) -> Array:
     """The bits of numbers of `type_`, as int64."""
+    if str(type_) == "f8E4M3FN":
+        return _float8_bits(array)
     if str(type_) == "bf16":
         single = round_to(array, "bf16").astype(np.float32)
         return (single.view(np.int32) >> 16).astype(np.int64)
@@ -276,7 +284,16 @@ def _to_bits(array: Array, type_: ir.Type) -> Array:
     return _signed(array)
 
 
+def _float8_bits(array: Array) -> Array:
+    """The two's complement bytes of f8E4M3FN numbers: the place among all that are not negative."""
+    found = np.searchsorted(_FLOAT8[:127], np.abs(round_to(array, "f8E4M3FN")))
+    return wrap(found + 128 * np.signbit(array), ir.IntegerType.get_signless(8))
+
+
 def _from_bits(bits: Array, type_: ir.Type) -> Array:
+    if str(type_) == "f8E4M3FN":
+        number = bits.astype(np.int64) & 255
+        return np.where(number < 128, _FLOAT8[number & 127], -_FLOAT8[number & 127])
     if str(type_) == "bf16":
         return (bits.astype(np.int32) << 16).view(np.float32).astype(np.float64)
     if str(type_) in _BITS:
