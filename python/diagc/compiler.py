@@ -70,14 +70,15 @@ class Step:
 DIAG_STAGES = (
     # what a front end made: normalisers are whole, every op is located in the user's source
     Stage("diag", ()),
-    Stage("canonical", ("canonicalize-diag",)),
+    Stage("canonical", ("join-blocks", "canonicalize-diag")),
     # normalisers become maps and reductions in their safe forms, and what is joined to a row as
     # one more element leaves it
     Stage("expanded", ("expand-normalizers", "split-pads", "canonicalize-diag")),
     # exponentials stay in range however they are written, logs of sums become factors
     Stage("balanced", ("balance-exponentials", "canonicalize-diag")),
     # divisions leave contractions: they join the tail, where they are cheap
-    Stage("fused", ("fuse-normalization", "canonicalize-diag")),
+    # and scales of f8 numbers leave operands, so that these are arrays
+    Stage("fused", ("fuse-normalization", "factor-scales", "canonicalize-diag")),
     # only where gradients are asked for (option `wrt`): the results give way to them; first chains
     # get their cheap order, for derivatives of a short chain are short chains. With option `saves`
     # the function gives statistics for its gradients, which take them
