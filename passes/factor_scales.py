@@ -12,11 +12,11 @@ After:
     %c = "diag.contract"(%q, %k) {over = ["d"]};  %y = "diag.map"() ({ %c * %s })
     %r = "diag.map"() ({ %p * %t });              %o = "diag.contract"(%r, %v) {over = ["m"]}
 
-A contraction is linear in each operand: a factor that lacks the summed axes goes behind the sum, one
-that has them, and no axis that the other operand lacks, goes to the other operand. What is left of
-the operand is an array of f8 numbers in memory, which matrix instructions take as it is, and which
-a kernel need not compute. A map that only converts f8 to a wider type is dropped, too: sums are in
-f32 in any case.
+A contraction is linear in each operand: a factor that lacks the summed axes goes behind the sum,
+one that has them, and no axis that the other operand lacks, goes to the other operand. What is left
+of the operand is an array of f8 numbers in memory, which matrix instructions take as it is, and
+which a kernel need not compute. A map that only converts f8 to a wider type is dropped, too: sums
+are in f32 in any case.
 
 Requires: normalisers are expanded; run on functions.
 

@@ -8,7 +8,7 @@ Before:
 After:
 
     %j = "diag.reindex"(%k) {map = (b, fm, d) -> (b, fm floordiv 16, fm mod 16, d)}   // a view
-    %r = "diag.reindex"(%s) {map = (b, fm) -> (b, fm floordiv 16)}          // one number for each fm
+    %r = "diag.reindex"(%s) {map = (b, fm) -> (b, fm floordiv 16)}   // a number for each fm
     %x = "diag.map"() ({ extf %j * %r })                    // over b fm d
 
 Who quantises by blocks says so by a split: f is the block, m the place in it. All else computes
@@ -24,6 +24,7 @@ one of them, wires with one of them that are more than such scales.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 from typing import ClassVar
 
@@ -64,7 +65,7 @@ def _pairs(function: ir.Operation) -> Iterator[tuple[str, str]]:
     for argument in diag.function_body(function).arguments:
         if diag.is_wire(argument.type) and diag.is_stored_float(diag.element_type(argument)):
             names = diag.labels(argument)
-            yield from zip(names, names[1:], strict=False)
+            yield from pairwise(names)
 
 
 class _Join:

@@ -2,13 +2,14 @@
 
 Positions that do not exist become 0. Where a line does not begin at a multiple of 16 bytes, or
 neighbours are not neighbours in memory, elements are copied one by one, synchronously; both kinds
-are finished by the same wait and barrier.
+are finished by the same wait and barrier. Elements of f8 become f16 on their way, through
+registers: eight at a time where whole lines exist and begin at multiples of 8 bytes.
 """
 
 from dataclasses import dataclass, field
 from math import gcd
 
-from diagc.mlir import arith, ir
+from diagc.mlir import arith, ir, vector
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.frame import Frame, Span
 from diagc.targets.nvptx.tiles.memory import Memory
@@ -40,14 +41,20 @@ class TileCopy:
     def start(self, stage: Index, lines: Span, inner: Span) -> None:
         """Start copying the positions of two spans to a stage (a distance in bytes)."""
         unit = self.source.is_unit(self.inner)
-        if not unit:
+        if not unit or (self.converts and not _covered(inner)):
             self._one_by_one(stage, lines, inner)
             return
+        size = self.target.chunk_elements * self.source.element_bytes
         self.frame.code.choose(
-            self.source.aligned((self.lines,), CHUNK_BYTES),
+            self.source.aligned((self.lines,), size),
             lambda: self._by_chunks(stage, lines, inner),
             lambda: self._one_by_one(stage, lines, inner),
         )
+
+    @property
+    def converts(self) -> bool:
+        """Whether elements of f8 become f16."""
+        return self.source.dtype == "f8E4M3FN" and self.target.element_bytes == 2
 
     # -- 16 bytes at a time ------------------------------------------------------------------------
     def _by_chunks(self, stage: Index, lines: Span, inner: Span) -> None:
@@ -93,10 +100,30 @@ class TileCopy:
         condition: ir.Value | None,
     ) -> None:
         code = self.frame.code
+
+        def copy() -> None:
+            if self.converts:
+                self._convert(place, pointer, size)
+            else:
+                code.copy_async(place, pointer, size)
+
         if condition is None:
-            code.copy_async(place, pointer, size)
+            copy()
         else:
-            code.when(condition, lambda: code.copy_async(place, pointer, size))
+            code.when(condition, copy)
+
+    def _convert(self, place: ir.Value, pointer: ir.Value, size: ir.Value | None) -> None:
+        """Eight f8 as f16, or zeros where `size` is 0."""
+        code, none = self.frame.code, None
+        if size is not None:
+            none = arith.cmpi(arith.CmpIPredicate.eq, size, code.index(0))
+            pointer = arith.select(none, self.source.base, pointer)
+        pair = code.load(ir.VectorType.get([2], code.i32), pointer, 8)
+        words = [w for i in (0, 1) for w in code.float8_words(vector.extract(pair, [], [i]))]
+        if none is not None:
+            words = [arith.select(none, code.index(0), word) for word in words]
+        four = vector.from_elements(ir.VectorType.get([4], code.i32), words)
+        code.store(four, place, CHUNK_BYTES)
 
     def _first(self, at: tuple[Index, Index, int], lines: Span, inner: Span) -> ir.Value:
         """Pointer to the thread's first chunk: its way from the first line is always the same."""
@@ -201,7 +228,10 @@ class _Column:
         offset = arith.select(exists, offset, code.scalar(code.i64, 0))
         size = self.tile.target.element_bytes
         type_ = ir.IntegerType.get_signless(8 * size)
-        value = code.load(type_, code.address(source.base, offset), size)
+        if self.tile.converts:
+            value = code.float8_half(code.load(code.i8, code.address(source.base, offset), 1))
+        else:
+            value = code.load(type_, code.address(source.base, offset), size)
         return arith.select(exists, value, code.scalar(type_, 0))
 
 
