@@ -97,10 +97,12 @@ def check_distinct(names: Sequence[str], attribute: str) -> None:
 class ContractOp(DiagOp, name="contract", traits=[ext.Pure]):
     """Multiply two wires and sum over the labels in `over`; other shared labels are woven (batch).
 
-    `acc` is the type sums are kept in: f32 by default, f64 when an operand is f64.
+    `acc` is the type sums are kept in: f32 by default, f64 when an operand is f64. `mul`, the type
+    of an operand of f8, says that a target may multiply in it: the other operand may be rounded to
+    it, with a scale for each part of a row, and sums of a few hundred terms be less precise.
     """
 
-    OPTIONAL = {"acc": ir.TypeAttr}
+    OPTIONAL = {"acc": ir.TypeAttr, "mul": ir.TypeAttr}
     out: ext.Result[Any]
     lhs: ext.Operand[Any]
     rhs: ext.Operand[Any]
@@ -137,6 +139,10 @@ class ContractOp(DiagOp, name="contract", traits=[ext.Pure]):
             raise VerifyError(f"the result must hold f16 or wider floats, found {self.out.type}")
         if not isinstance(self.acc_type, (ir.F32Type, ir.F64Type)):
             raise VerifyError(f"'acc' must be f32 or f64, found {self.acc_type}")
+        mul = self.optional("mul")
+        stored = [e for e in map(element_type, (self.lhs, self.rhs)) if is_stored_float(e)]
+        if mul is not None and mul.value not in stored:
+            raise VerifyError(f"'mul' must be the type of an operand of f8, found {mul.value}")
         check_result(self.out, self.infer(self.lhs.type, self.rhs.type, strings(self.over)))
 
 

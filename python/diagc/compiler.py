@@ -90,7 +90,10 @@ DIAG_STAGES = (
     Stage("reassociated", ("reassociate-contractions", "canonicalize-diag")),
     # scales leave streams once it is known which operand does not stream
     # and deep products leave streams for the library, once they are where they will stay
-    Stage("streams", ("derive-streams", "slide-scales", "block-streams", "canonicalize-diag")),
+    Stage(
+        "streams",
+        ("derive-streams", "slide-scales", "block-streams", "canonicalize-diag", "round-operands"),
+    ),
     # kernels are private functions; a schedule decorates a formed kernel
     Stage("kernels", ("form-kernels",)),
     Stage("schedules", ("select-schedule",)),
@@ -180,7 +183,7 @@ def _nested(name: str, options: Mapping[str, Any]) -> str:
     return text if pass_class.anchor == "builtin.module" else f"{pass_class.anchor}({text})"
 
 
-PASS_OPTIONS = ("reassociate", "library", "empty_rows", "wrt")
+PASS_OPTIONS = ("reassociate", "library", "empty_rows", "wrt", "float8_matmul_precision")
 """Compile options that are options of passes too, under the same names."""
 
 

@@ -13,7 +13,15 @@ import numpy as np
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.targets.interp.frame import Frame
-from diagc.targets.interp.rounding import Array, bit_width, round_to, to_unsigned, wrap
+from diagc.targets.interp.rounding import (
+    Array,
+    bit_width,
+    float8_bits,
+    float8_numbers,
+    round_to,
+    to_unsigned,
+    wrap,
+)
 from diagc.targets.interp.rules import rule
 
 __all__: list[str] = []
@@ -255,11 +263,6 @@ def _float_to_int(op: ir.Operation, frame: Frame) -> list[Array]:
     return [wrap(whole.astype(np.int64), type_)]
 
 
-_EXPONENTS, _MANTISSAS = np.divmod(np.arange(128), 8)
-_FLOAT8 = np.ldexp(_MANTISSAS + 8.0 * (_EXPONENTS > 0), np.maximum(_EXPONENTS, 1) - 10)
-_FLOAT8[127] = np.nan
-"""What the bytes 0 to 127 stand for."""
-
 # width and class of a type -> the numpy dtype that holds its bits
 _BITS = {"f16": np.float16, "f32": np.float32, "f64": np.float64}
 _INTS = {8: np.int8, 16: np.int16, 32: np.int32, 64: np.int64}
@@ -274,7 +277,7 @@ def _bitcast(op: ir.Operation, frame: Frame) -> list[Array]:
 def _to_bits(array: Array, type_: ir.Type) -> Array:
     """The bits of numbers of `type_`, as int64."""
     if str(type_) == "f8E4M3FN":
-        return _float8_bits(array)
+        return float8_bits(array).view(np.int8).astype(np.int64)
     if str(type_) == "bf16":
         single = round_to(array, "bf16").astype(np.float32)
         return (single.view(np.int32) >> 16).astype(np.int64)
@@ -284,16 +287,9 @@ def _to_bits(array: Array, type_: ir.Type) -> Array:
     return _signed(array)
 
 
-def _float8_bits(array: Array) -> Array:
-    """The two's complement bytes of f8E4M3FN numbers: the place among all that are not negative."""
-    found = np.searchsorted(_FLOAT8[:127], np.abs(round_to(array, "f8E4M3FN")))
-    return wrap(found + 128 * np.signbit(array), ir.IntegerType.get_signless(8))
-
-
 def _from_bits(bits: Array, type_: ir.Type) -> Array:
     if str(type_) == "f8E4M3FN":
-        number = bits.astype(np.int64) & 255
-        return np.where(number < 128, _FLOAT8[number & 127], -_FLOAT8[number & 127])
+        return float8_numbers(bits.astype(np.uint8))
     if str(type_) == "bf16":
         return (bits.astype(np.int32) << 16).view(np.float32).astype(np.float64)
     if str(type_) in _BITS:

@@ -21,7 +21,7 @@ from diagc.runtime.signature import KernelSignature
 
 __all__ = [
     *("ONE_ROW", "Plan", "Product", "Staged"),
-    *("is_one_row", "make_plan", "read_wires", "stage_of", "trace"),
+    *("array_ops", "is_one_row", "make_plan", "read_wires", "stage_of", "trace"),
 ]
 
 ONE_ROW = ""

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from diagc.mlir import arith, ir
+from diagc.runtime.signature import DTYPES
 from diagc.targets.nvptx.tiles.contraction import Contraction
 from diagc.targets.nvptx.tiles.frame import Frame
 from diagc.targets.nvptx.tiles.layouts import Slot, Tile
@@ -13,13 +15,11 @@ from diagc.targets.nvptx.tiles.plan import Product, Staged, read_wires, stage_of
 from diagc.targets.nvptx.tiles.regions import Region
 from diagc.targets.nvptx.warpgroups.arena import PanelTile
 from diagc.targets.nvptx.warpgroups.fit import column_tile
-from diagc.targets.nvptx.warpgroups.instructions import DEPTH, WarpgroupCode
+from diagc.targets.nvptx.warpgroups.float8 import Float8Rows
+from diagc.targets.nvptx.warpgroups.instructions import STEP_BYTES, WarpgroupCode
 from diagc.targets.nvptx.warpgroups.staging import BulkStaging
 
 __all__ = ["warpgroup_product"]
-
-_STEP_BYTES = 2 * DEPTH
-"""Of a step along k, where lines go along k."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class _SharedRows:
 def _place(tile: PanelTile, step: int, *, along: bool) -> int:
     """Bytes from the beginning of a tile to a step of k, along the lines or across them."""
     if not along:
-        return step * DEPTH * tile.pitch
-    per_panel = tile.pitch // _STEP_BYTES
-    return step // per_panel * tile.panel + step % per_panel * _STEP_BYTES
+        return step * (STEP_BYTES // tile.element_bytes) * tile.pitch
+    per_panel = tile.pitch // STEP_BYTES
+    return step // per_panel * tile.panel + step % per_panel * STEP_BYTES
 
 
 @dataclass(eq=False)
@@ -51,11 +51,22 @@ class WarpgroupProduct(Contraction):
     product: Product = field(kw_only=True)
     staging: BulkStaging = field(kw_only=True)
     shared_rows: _SharedRows | None = field(kw_only=True)
-    register_rows: RegisterRows | None = field(kw_only=True)
+    register_rows: RegisterRows | Float8Rows | None = field(kw_only=True)
 
     def run(self, start: Callable[[Slot], ir.Value]) -> None:
-        """Emit all products, added to `start`."""
-        self._run([start(slot) for slot in self._slots()])
+        """Emit all products, added to `start`.
+
+        Those of scaled rows begin at 0, and are added when they are there.
+        """
+        scaled = isinstance(self.register_rows, Float8Rows)
+        self._run([] if scaled else [start(slot) for slot in self._slots()])
+        if scaled:
+            self.keep(
+                [
+                    arith.addf(start(slot), self.element(slot), fastmath=self.frame.code.contract)
+                    for slot in self._slots()
+                ]
+            )
 
     def element(self, slot: Slot) -> ir.Value:
         """The sum of a slot."""
@@ -82,6 +93,10 @@ class WarpgroupProduct(Contraction):
         staged = column_tile(self.staging.plan, self.product)
         sums = self.staging.wait_products(self._start(sums))
         self.staging.release(staged)
+        rows = self.register_rows
+        if isinstance(rows, Float8Rows):
+            slots = self._slots()
+            sums = [rows.unscaled(x, slot.half) for x, slot in zip(sums, slots, strict=True)]
         self.keep(sums)
 
     def keep(self, sums: Words) -> None:
@@ -125,14 +140,15 @@ def warpgroup_product(region: Region, product: Product) -> Contraction:
     assert isinstance(staging, BulkStaging)
     dtype = staging.memories[column_tile(region.plan, product).argument].dtype
     shared = _shared_rows(region, staging, product, dtype)
-    registers = None
+    registers: RegisterRows | Float8Rows | None = None
     if shared is None:
         tile = _masked(frame, region.tile(product.rows), product.inner)
-        registers = RegisterRows(frame, tile, dtype)
+        kind = Float8Rows if dtype == "f8E4M3FN" else partial(RegisterRows, kind=dtype)
+        registers = kind(frame, tile)
     made = WarpgroupProduct(
         *(frame, None, None),  # type: ignore[arg-type]
         column=product.column,
-        steps=frame.spans[product.inner].extent // DEPTH,
+        steps=frame.spans[product.inner].extent * DTYPES[dtype] // STEP_BYTES,
         kind=dtype,
         product=product,
         staging=staging,

@@ -90,5 +90,10 @@ def _registers(plan: Plan, chunk: int) -> int:
     """Sums of all products, again of those that run ahead, and words of rows made in the stream."""
     sizes = {**plan.sizes, **dict.fromkeys(plan.streamed, chunk)}
     sums = sum(sizes[product.column] // 2 for product in plan.products.values())
-    ahead = [p for p in plan.products.values() if p.inner not in plan.streamed]
-    return sums + sum(sizes[product.column] // 2 for product in ahead) + chunk // 4
+    products = plan.products.values()
+    ahead = [p for p in products if p.inner not in plan.streamed]
+    # sums with scaled rows begin at 0, beside what they are added to
+    apart = [p for p in products if p not in ahead and "mul" in p.op.attributes]
+    twice = sum(sizes[product.column] // 2 for product in (*ahead, *apart))
+    words = chunk // (8 if apart else 4)
+    return sums + twice + words

@@ -20,7 +20,6 @@ from diagc.targets.nvptx.warpgroups.instructions import WARPGROUP, WarpgroupCode
 __all__ = ["BulkStaging", "mbarrier_at"]
 
 _GROUP_ROWS = 64
-_EIGHT_LINES = 8 * ROW_BYTES
 
 
 def mbarrier_at(code: WarpgroupCode, smem: ir.Value, first: int, stage: Index) -> ir.Value:
@@ -160,7 +159,7 @@ class BulkStaging(Staging):
         if (staged, along) not in self._bases:
             with self.code.within(self.frame.scope):
                 leading = ROW_BYTES if along else tile.panel
-                base = self.code.descriptor(self._address(tile.offset), leading, _EIGHT_LINES)
+                base = self.code.descriptor(self._address(tile.offset), leading, tile.pitch)
                 self._bases[staged, along] = base
         return self.code.moved(
             self._bases[staged, along], self.code.mul(self.stage, tile.stage_bytes)
@@ -172,10 +171,9 @@ class BulkStaging(Staging):
         if key not in self._bases:
             with code.within(self.frame.scope):
                 group = code.div(code.uniform(self.frame.warp), WARPGROUP // 32)
-                first = code.add(
-                    code.mul(group, _GROUP_ROWS * ROW_BYTES), self.panels(staged).offset
-                )
-                self._bases[key] = code.descriptor(self._address(first), ROW_BYTES, _EIGHT_LINES)
+                tile = self.panels(staged)
+                first = code.add(code.mul(group, _GROUP_ROWS * tile.pitch), tile.offset)
+                self._bases[key] = code.descriptor(self._address(first), ROW_BYTES, tile.pitch)
         return self._bases[key]
 
     def _address(self, offset: Index) -> ir.Value:
