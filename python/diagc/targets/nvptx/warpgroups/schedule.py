@@ -95,5 +95,4 @@ def _registers(plan: Plan, chunk: int) -> int:
     # sums with scaled rows begin at 0, beside what they are added to
     apart = [p for p in products if p not in ahead and "mul" in p.op.attributes]
     twice = sum(sizes[product.column] // 2 for product in (*ahead, *apart))
-    words = chunk // (8 if apart else 4)
-    return sums + twice + words
+    return sums + twice + chunk // 4
