@@ -19,7 +19,7 @@ HIGH = CompileOptions(float8_matmul_precision="high")
 
 
 def attention(
-    d: int = 64, normaliser: str = "softmax", condition: str = "", lines: str = "d x", rows: str = ""
+    d: int = 64, normaliser: str = "softmax", condition: str = "", lines: str = "x d", rows: str = ""
 ) -> str:
     where = f" where ({condition})" if condition else ""
     return f"""axis h, q, x, d = {d}{", r = 2" if rows else ""}

@@ -1,13 +1,14 @@
 """Shared memory of a block of warpgroups: mbarriers, tiles that stay, rings that stream."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from diagc.runtime.signature import DTYPES
 from diagc.targets.nvptx.tiles.arena import Arena
 from diagc.targets.nvptx.tiles.plan import Plan, Staged
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES, SharedTile
+from diagc.targets.nvptx.warpgroups.fit import column_tile, is_turned
 
 __all__ = ["BulkArena", "PanelTile", "lay_out", "packed_boxes"]
 
@@ -57,10 +58,12 @@ class BulkArena(Arena):
     Args:
         streamed: tiles that stream, in the order in which they are copied and used.
         stages: of every ring.
+        turned: tiles whose lines are those columns, for products that take them along k only.
     """
 
     streamed: tuple[Staged, ...] = ()
     stages: int = 2
+    turned: Mapping[Staged, PanelTile] = field(default_factory=dict)
 
     @property
     def fixed(self) -> tuple[Staged, ...]:
@@ -86,18 +89,22 @@ def lay_out(plan: Plan, schedule: TileSchedule, streamed: tuple[Staged, ...]) ->
 
     A single result is made when nothing reads a tile any more; of several, a later one may.
     """
-    offset, tiles = _ATOM, dict[Staged, SharedTile]()
+    offset, tiles, turned = _ATOM, dict[Staged, SharedTile](), dict[Staged, PanelTile]()
+    across = {column_tile(plan, p) for p in plan.products.values() if is_turned(plan, p)}
     assert _MBARRIERS + 8 + 16 * schedule.stages * len(streamed) <= _ATOM
     for staged in plan.staged:
         stages = 1 if staged.streamed is None else schedule.stages
         tile = _tile(plan, schedule, staged, offset)
         tiles[staged] = tile
         offset += stages * tile.size
+        if staged in across:
+            turned[staged] = replace(tile, offset=offset, lines=tile.width, width=tile.lines)
+            offset += stages * tile.size
     results = _result_sizes(plan, schedule)
     place = _ATOM if len(results) == 1 else offset
     end = max([offset, *(place + size for size in results.values())])
     places = dict.fromkeys(results, place)
-    return BulkArena(tiles, 0, 0, end, places, streamed, schedule.stages)
+    return BulkArena(tiles, 0, 0, end, places, streamed, schedule.stages, turned)
 
 
 def packed_boxes(plan: Plan, staged: Staged) -> int:

@@ -19,7 +19,7 @@ from diagc.targets.nvptx.tiles.plan import (
 from diagc.targets.nvptx.tiles.ranges import is_widened
 from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES
 
-__all__ = ["check_fit", "column_tile", "streamed_rows", "streamed_tiles"]
+__all__ = ["check_fit", "column_tile", "is_turned", "streamed_rows", "streamed_tiles"]
 
 _DTYPES = ("f16", "bf16", "f8E4M3FN")
 _LINES = {"f8E4M3FN": 64}
@@ -35,6 +35,14 @@ def column_tile(plan: Plan, product: Product) -> Staged:
     staged = stage_of(plan, product.columns)
     assert staged is not None, "the plan stages all columns"
     return staged
+
+
+def is_turned(plan: Plan, product: Product) -> bool:
+    """Whether columns of f8 stand across k in memory, but go along it in the product."""
+    found = trace(product.columns)
+    assert found is not None, "the plan stages all columns"
+    is_float8 = diag.is_stored_float(diag.element_type(product.columns))
+    return is_float8 and found[1][product.inner] != column_tile(plan, product).inner
 
 
 def streamed_rows(plan: Plan) -> tuple[Staged, ...]:
@@ -101,12 +109,10 @@ def _product_reasons(plan: Plan, product: Product, stream: ir.Operation) -> Iter
 
 
 def _float8_reasons(plan: Plan, product: Product) -> Iterator[str]:
-    """Instructions for f8 take both operands along k."""
+    """Instructions for f8 take both operands along k; what streams may be turned."""
     if "mul" not in product.op.attributes:
         yield "products with f8 are asked to be as precise as those of f16"
-    found = trace(product.columns)
-    assert found is not None, "the plan stages all columns"
-    if found[1][product.inner] != column_tile(plan, product).inner:
+    if is_turned(plan, product) and product.inner not in plan.streamed:
         yield f"columns of f8 are not along {product.inner} in memory"
     is_array = trace(product.rows) is not None
     if product.inner not in plan.streamed and not is_array:

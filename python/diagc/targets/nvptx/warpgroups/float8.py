@@ -8,10 +8,11 @@ of the largest of its row and chunk, whatever the range of the weights is.
 Accumulators hold neighbours 8 n + 2 t, 8 n + 2 t + 1 in lane t of a quad; the operand (m64k32, PTX
 ISA "Register Fragments for wgmma.mma_async.m64nNk32") wants 4 t to 4 t + 3 and 16 more. Two
 exchanges in the quad bring two words: in the first, even lanes send what the lanes 0 and 1 want and
-odd lanes what 2 and 3 want, in the second the other way round.
+odd lanes what 2 and 3 want, in the second the other way round. Columns that are turned in the
+kernel have the order of accumulators instead, and nothing is exchanged.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -40,6 +41,8 @@ class Float8Rows:
 
     frame: Frame
     tile: Tile
+    turned: bool
+    """Whether the columns were turned: then k is in the order of accumulators; see `turning`."""
     _scales: dict[int, tuple[ir.Value, ir.Value]] = field(default_factory=dict)
 
     @property
@@ -49,7 +52,7 @@ class Float8Rows:
 
     def words(self, step: int, _block: int) -> list[Words]:
         """Four words of a step: rows g and g + 8 at 4 t, then at 16 + 4 t."""
-        halves = [self._exchanged(step, half) for half in (0, 1)]
+        halves = [self._words(step, half) for half in (0, 1)]
         return [[halves[half][part] for part in (0, 1) for half in (0, 1)]]
 
     def unscaled(self, total: ir.Value, half: int) -> ir.Value:
@@ -94,10 +97,16 @@ class Float8Rows:
                 yield Slot(0, half, column, pair)
 
     # -- words -------------------------------------------------------------------------------------
-    def _exchanged(self, step: int, half: int) -> Words:
-        """Two words of a lane: four neighbours at 4 t, and at 16 + 4 t."""
-        code = self._code
+    def _words(self, step: int, half: int) -> Words:
+        """Two words of a lane: four positions each, half a step apart."""
         pairs = [self._pair(half, _GROUPS * step + group) for group in range(_GROUPS)]
+        if not self.turned:
+            return self._exchanged(pairs)
+        return [self._code.permute_bytes(pairs[i], pairs[i + 1], 0x5410) for i in (0, 2)]
+
+    def _exchanged(self, pairs: Sequence[ir.Value]) -> Words:
+        """Of pairs 8 apart, neighbours at 4 t, and at 16 + 4 t."""
+        code = self._code
         low, high = (code.permute_bytes(pairs[i], pairs[i + 2], 0x5410) for i in (0, 1))
         is_odd, first, second, selectors = self._lanes
         sent = arith.select(is_odd, high, low), arith.select(is_odd, low, high)

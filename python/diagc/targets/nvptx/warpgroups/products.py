@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 
 from diagc.mlir import arith, ir
 from diagc.runtime.signature import DTYPES
@@ -14,7 +13,7 @@ from diagc.targets.nvptx.tiles.operands import RegisterRows, Words
 from diagc.targets.nvptx.tiles.plan import Product, Staged, read_wires, stage_of
 from diagc.targets.nvptx.tiles.regions import Region
 from diagc.targets.nvptx.warpgroups.arena import PanelTile
-from diagc.targets.nvptx.warpgroups.fit import column_tile
+from diagc.targets.nvptx.warpgroups.fit import column_tile, is_turned
 from diagc.targets.nvptx.warpgroups.float8 import Float8Rows
 from diagc.targets.nvptx.warpgroups.instructions import STEP_BYTES, WarpgroupCode
 from diagc.targets.nvptx.warpgroups.staging import BulkStaging
@@ -109,6 +108,8 @@ class WarpgroupProduct(Contraction):
         code, staged = self.staging.code, column_tile(self.staging.plan, self.product)
         words = self._words()
         self.staging.wait_chunk(staged)
+        if is_turned(self.staging.plan, self.product):
+            self.staging.turn(staged)
         sums, flat = code.fence_products(sums, [word for step in words for word in step])
         sums = self._issue(staged, sums, flat)
         code.commit_products()
@@ -123,7 +124,11 @@ class WarpgroupProduct(Contraction):
     def _issue(self, staged: Staged, sums: Words, words: Words) -> Words:
         code, tile = self.staging.code, self.staging.panels(staged)
         along = self.staging.inner_label(staged, self.product.columns) == self.product.inner
-        base = self.staging.descriptor(staged, along=along)
+        if is_turned(self.staging.plan, self.product):
+            tile, along = self.staging.places.turned[staged], True
+            base = self.staging.turned_descriptor(staged)
+        else:
+            base = self.staging.descriptor(staged, along=along)
         columns = 8 * self.frame.columns(self.column)
         for step in range(self.steps):
             here = code.moved(base, _place(tile, step, along=along))
@@ -143,8 +148,11 @@ def warpgroup_product(region: Region, product: Product) -> Contraction:
     registers: RegisterRows | Float8Rows | None = None
     if shared is None:
         tile = _masked(frame, region.tile(product.rows), product.inner)
-        kind = Float8Rows if dtype == "f8E4M3FN" else partial(RegisterRows, kind=dtype)
-        registers = kind(frame, tile)
+        registers = (
+            Float8Rows(frame, tile, is_turned(region.plan, product))
+            if dtype == "f8E4M3FN"
+            else RegisterRows(frame, tile, dtype)
+        )
     made = WarpgroupProduct(
         *(frame, None, None),  # type: ignore[arg-type]
         column=product.column,

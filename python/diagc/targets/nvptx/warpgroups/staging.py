@@ -16,6 +16,7 @@ from diagc.targets.nvptx.tiles.staging import Staging
 from diagc.targets.nvptx.warpgroups.arena import BulkArena, PanelTile
 from diagc.targets.nvptx.warpgroups.fit import column_tile, streamed_rows
 from diagc.targets.nvptx.warpgroups.instructions import WARPGROUP, WarpgroupCode
+from diagc.targets.nvptx.warpgroups.turning import Turning
 
 __all__ = ["BulkStaging", "mbarrier_at"]
 
@@ -37,8 +38,9 @@ class BulkStaging(Staging):
     _ahead: list[tuple[Staged, Index, list[ir.Value]]] = field(default_factory=list)
     _waited: set[Staged] = field(default_factory=set)
     _landed: set[Staged] = field(default_factory=set)
+    _turned: set[Staged] = field(default_factory=set)
     _used: dict[Staged, int] = field(default_factory=dict)
-    _bases: dict[tuple[Staged, bool], ir.Value] = field(default_factory=dict)
+    _bases: dict[tuple[PanelTile, bool], ir.Value] = field(default_factory=dict)
 
     @property
     def code(self) -> WarpgroupCode:
@@ -80,6 +82,7 @@ class BulkStaging(Staging):
         self.stage, self.phase = stage, phase
         self._waited.clear()
         self._used.clear()
+        self._turned.clear()
 
     def wait_chunk(self, staged: Staged) -> None:
         """Wait for a tile of the chunk, once."""
@@ -88,6 +91,17 @@ class BulkStaging(Staging):
             self.code.wait_mbarrier(
                 self._mbarrier(self.places.full(staged), self.stage), self.phase
             )
+
+    def turn(self, staged: Staged) -> None:
+        """Turn a tile of the chunk, once, where products want it so; see `turning`."""
+        target = self.places.turned.get(staged)
+        if target is None or staged in self._turned:
+            return
+        self._turned.add(staged)
+        self.wait_chunk(staged)
+        Turning(self.frame, self.panels(staged), target).run(self.stage)
+        self.code.fence_proxy()
+        self.code.barrier()
 
     # -- products that run ahead -----------------------------------------------------------------
     def add_ahead(self, staged: Staged, sums: list[ir.Value]) -> None:
@@ -155,23 +169,29 @@ class BulkStaging(Staging):
     # -- operands of products --------------------------------------------------------------------
     def descriptor(self, staged: Staged, *, along: bool) -> ir.Value:
         """Of a tile of columns in the stage that is read; `along`: lines go along k."""
-        tile = self.panels(staged)
-        if (staged, along) not in self._bases:
+        return self._staged_descriptor(self.panels(staged), along=along)
+
+    def turned_descriptor(self, staged: Staged) -> ir.Value:
+        """Of a turned tile, whose lines go along k."""
+        return self._staged_descriptor(self.places.turned[staged], along=True)
+
+    def _staged_descriptor(self, tile: PanelTile, *, along: bool) -> ir.Value:
+        if (tile, along) not in self._bases:
             with self.code.within(self.frame.scope):
                 leading = ROW_BYTES if along else tile.panel
                 base = self.code.descriptor(self._address(tile.offset), leading, tile.pitch)
-                self._bases[staged, along] = base
+                self._bases[tile, along] = base
         return self.code.moved(
-            self._bases[staged, along], self.code.mul(self.stage, tile.stage_bytes)
+            self._bases[tile, along], self.code.mul(self.stage, tile.stage_bytes)
         )
 
     def rows_descriptor(self, staged: Staged) -> ir.Value:
         """Of the warpgroup's 64 lines of a tile of rows."""
-        code, key = self.code, (staged, True)
+        code, tile = self.code, self.panels(staged)
+        key = tile, True
         if key not in self._bases:
             with code.within(self.frame.scope):
                 group = code.div(code.uniform(self.frame.warp), WARPGROUP // 32)
-                tile = self.panels(staged)
                 first = code.add(code.mul(group, _GROUP_ROWS * tile.pitch), tile.offset)
                 self._bases[key] = code.descriptor(self._address(first), ROW_BYTES, tile.pitch)
         return self._bases[key]
