@@ -82,6 +82,9 @@ class TileCopy:
         """The chunks of a thread: one in every `step` lines."""
         code, (line, chunk, _group) = self.frame.code, at
         pointer = self._first(at, lines, inner)
+        if self.converts:
+            self._convert_chunks(stage, (line, chunk, pointer), step, condition, lines)
+            return
         advance = self.source.offset(self.lines, step)
         for further in range(0, self.target.lines, step):
             place = self._place(stage, line, chunk, further)
@@ -100,30 +103,61 @@ class TileCopy:
         condition: ir.Value | None,
     ) -> None:
         code = self.frame.code
-
-        def copy() -> None:
-            if self.converts:
-                self._convert(place, pointer, size)
-            else:
-                code.copy_async(place, pointer, size)
-
         if condition is None:
-            copy()
+            code.copy_async(place, pointer, size)
         else:
-            code.when(condition, copy)
+            code.when(condition, lambda: code.copy_async(place, pointer, size))
 
-    def _convert(self, place: ir.Value, pointer: ir.Value, size: ir.Value | None) -> None:
-        """Eight f8 as f16, or zeros where `size` is 0."""
-        code, none = self.frame.code, None
-        if size is not None:
-            none = arith.cmpi(arith.CmpIPredicate.eq, size, code.index(0))
-            pointer = arith.select(none, self.source.base, pointer)
+    # -- eight f8 at a time ------------------------------------------------------------------------
+    def _convert_chunks(
+        self,
+        stage: Index,
+        at: tuple[Index, Index, ir.Value],
+        step: int,
+        condition: ir.Value | None,
+        lines: Span,
+    ) -> None:
+        """The chunks of a thread, in a loop with two loads under way: unrolled, they spill."""
+        code, (line, chunk, first), count = self.frame.code, at, self.target.lines
+        together = 2 if count % (2 * step) == 0 else 1
+
+        def some(number: Index, _carried: list[ir.Value]) -> list[ir.Value]:
+            further = [code.add(number, step * i) for i in range(together)]
+            wanted = condition
+            if count % step:
+                wanted = code.both(wanted, code.less(code.add(line, number), count))
+
+            def move() -> None:
+                pointers = [code.address(first, self.source.offset(self.lines, x)) for x in further]
+                found = [
+                    self._converted(pointer, code.add(line, x), lines)
+                    for pointer, x in zip(pointers, further, strict=True)
+                ]
+                for value, x in zip(found, further, strict=True):
+                    near = code.add(line, x)
+                    place = code.add(chunk_offset(code, self.target, near, chunk), stage)
+                    pointer = code.address(self.frame.smem, place)
+                    code.store(value, code.address(pointer, self.target.offset), CHUNK_BYTES)
+
+            if wanted is None:
+                move()
+            else:
+                code.when(wanted, move)
+            return []
+
+        code.loop(0, count, step * together, [], some)
+
+    def _converted(self, pointer: ir.Value, line: Index, lines: Span) -> ir.Value:
+        """Eight f8 of a line as f16, zeros where it does not exist."""
+        code, exists = self.frame.code, None
+        if not _covered(lines):
+            exists = code.less(code.add(lines.base, line), lines.size)
+            pointer = arith.select(exists, pointer, self.source.base)
         pair = code.load(ir.VectorType.get([2], code.i32), pointer, 8)
         words = [w for i in (0, 1) for w in code.float8_words(vector.extract(pair, [], [i]))]
-        if none is not None:
-            words = [arith.select(none, code.index(0), word) for word in words]
-        four = vector.from_elements(ir.VectorType.get([4], code.i32), words)
-        code.store(four, place, CHUNK_BYTES)
+        if exists is not None:
+            words = [arith.select(exists, word, code.index(0)) for word in words]
+        return vector.from_elements(ir.VectorType.get([4], code.i32), words)
 
     def _first(self, at: tuple[Index, Index, int], lines: Span, inner: Span) -> ir.Value:
         """Pointer to the thread's first chunk: its way from the first line is always the same."""

@@ -13,7 +13,7 @@ from diagc.targets.nvptx.tiles.reads import find_reads
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES
 from diagc.targets.nvptx.warpgroups.arena import lay_out
-from diagc.targets.nvptx.warpgroups.fit import check_fit, streamed_tiles
+from diagc.targets.nvptx.warpgroups.fit import check_fit, column_tile, is_turned, streamed_tiles
 
 __all__ = ["PRODUCER_REGISTERS", "consumer_registers", "warpgroup_schedules"]
 
@@ -80,9 +80,10 @@ def _rows(plan: Plan) -> tuple[int, int]:
 
 
 def _fills_panels(plan: Plan, chunk: int) -> bool:
-    """Whether chunks that go along the lines are panels that a copy can swizzle."""
+    """Whether chunks that go along the lines are panels that a copy, or a product, can swizzle."""
+    turned = [column_tile(plan, p) for p in plan.products.values() if is_turned(plan, p)]
     along = [staged for staged in plan.staged if staged.inner == staged.streamed]
-    sizes = (chunk * DTYPES[plan.signature.args[x.argument].dtype] for x in along)
+    sizes = (chunk * DTYPES[plan.signature.args[x.argument].dtype] for x in (*along, *turned))
     return all(size % ROW_BYTES == 0 or size in _NARROW_PANELS for size in sizes)
 
 
