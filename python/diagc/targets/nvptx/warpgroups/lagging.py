@@ -61,10 +61,15 @@ class LaggingLoop:
         """Tiles in shared memory."""
         return self.loop.staging
 
-    def run(self, bounds: Bounds) -> list[ir.Value]:
-        """The states after all chunks, of which there is one or more."""
+    def run(self, bounds: Bounds, stage: ir.Value, phase: ir.Value) -> list[ir.Value]:
+        """The states after all chunks, of which there is one or more; then the next place.
+
+        Args:
+            bounds: chunks.
+            stage: of the first chunk.
+            phase: its parity.
+        """
         code, self._bounds = self.staging.code, bounds
-        stage, phase = code.index(0), code.index(0)
         self._span(bounds.first, full=False)
         self.staging.begin_chunk(stage, phase)
         self._take(self._issue_early(), 0)
@@ -101,7 +106,7 @@ class LaggingLoop:
         self.staging.begin_chunk(stage, phase)
         found = self._wait_late(self._issue_late(states, words))
         elements = (x for number, old in enumerate(states) for x in found.get(number, old))
-        return list(elements)
+        return [*elements, *self.loop.further(stage, phase)]
 
     def land(
         self, sums: Mapping[int, list[ir.Value]], number: Index, before: tuple[Index, Index]

@@ -8,12 +8,22 @@ from diagc.runtime.signature import DTYPES
 from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.tiles.packing import pack, packed_positions
 from diagc.targets.nvptx.tiles.parts import splittable
-from diagc.targets.nvptx.tiles.plan import Plan
+from diagc.targets.nvptx.tiles.plan import Plan, Staged
 from diagc.targets.nvptx.tiles.reads import find_reads
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
-from diagc.targets.nvptx.warpgroups.arena import PITCHES, lay_out
-from diagc.targets.nvptx.warpgroups.fit import check_fit, streamed_tiles
-from diagc.targets.nvptx.warpgroups.order import early_products, lagging_products, late_products
+from diagc.targets.nvptx.warpgroups.arena import lay_out
+from diagc.targets.nvptx.warpgroups.fit import (
+    PITCHES,
+    check_fit,
+    column_tile,
+    is_turned,
+    streamed_tiles,
+)
+from diagc.targets.nvptx.warpgroups.lagging_plan import (
+    early_products,
+    lagging_products,
+    late_products,
+)
 
 __all__ = ["PRODUCER_REGISTERS", "consumer_registers", "warpgroup_schedules"]
 
@@ -30,11 +40,13 @@ _FEW_ROWS = ((64, 3), (64, 2))
 _LEAST_OF_THREE = 80
 # where chunks of 64 may spill
 _SHORT = (32, 3)
-_TIGHT = 160
+_TIGHT = 180
 # of a thread that computes, by warps: with those that copy, half or all of 65536 for 128 each
 _CONSUMER_REGISTERS = {4: 232, 8: 240, 12: 160}
-# besides sums and words; ptxas 13 spilled with 44 (d = 128, chunks of 176)
-_OTHER_REGISTERS = {4: 48, 8: 48, 12: 40}
+# besides sums and words; of 240, ptxas 13 spilled at 224, not at 204, and where products lag at 196,
+# not at 188; of 160 at 128, not at 120
+_OTHER_REGISTERS = {4: 25, 8: 25, 12: 20}
+_LAG_REGISTERS = 20
 _BLOCK_RESERVE = 1024  # bytes of shared memory that every block takes besides its own
 
 
@@ -63,9 +75,10 @@ def warpgroup_schedules(plan: Plan, arch: GpuArch) -> Iterator[TileSchedule]:
                 packed=packed,
             )
             most = consumer_registers(schedule) - _OTHER_REGISTERS[warps]
+            if not _fills_panels(plan, chunk) or _registers(plan, chunk) > most:
+                continue
             shared = lay_out(pack(plan, schedule), schedule, streamed_tiles(plan)).size
-            fits = shared <= arch.block_shared_bytes and _fills_panels(plan, chunk)
-            if fits and _registers(plan, chunk) <= most:
+            if shared <= arch.block_shared_bytes:
                 several = warps == 4 and 2 * (shared + _BLOCK_RESERVE) <= arch.sm_shared_bytes
                 yield replace(schedule, blocks_per_sm=2 if several else 1)
 
@@ -95,20 +108,32 @@ def _rows(plan: Plan) -> Iterator[tuple[int, int]]:
 
 
 def _fills_panels(plan: Plan, chunk: int) -> bool:
-    """Whether chunks that go along the lines are panels that a copy can swizzle."""
+    """Whether chunks that go along the lines are panels that a copy, or a product, can swizzle."""
+    turned = [column_tile(plan, p) for p in plan.products.values() if is_turned(plan, p)]
     along = [staged for staged in plan.staged if staged.inner == staged.streamed]
-    sizes = (chunk * DTYPES[plan.signature.args[x.argument].dtype] for x in along)
-    return all(size % PITCHES[-1] == 0 for size in sizes)
+
+    def size(staged: Staged) -> int:
+        return chunk * DTYPES[plan.signature.args[staged.argument].dtype]
+
+    narrow = all(size(staged) % PITCHES[-1] == 0 for staged in along)
+    # what is turned is written by threads, in as few panels as can be
+    wide = all(size(staged) % PITCHES[0] == 0 or size(staged) in PITCHES for staged in turned)
+    return narrow and wide
 
 
 def _registers(plan: Plan, chunk: int) -> int:
     """Sums of all products, and words of rows made in the stream.
 
-    Where nothing lags, sums of products that run ahead are there twice.
+    Where nothing lags, sums of products that run ahead are there twice; where products do, masks
+    and what corrects their sums are there beside all sums.
     """
     sizes = {**plan.sizes, **dict.fromkeys(plan.streamed, chunk)}
     products = [*plan.products.values()]
-    if not lagging_products(plan):
+    lag = bool(lagging_products(plan))
+    if not lag:
         products += early_products(plan)
+    # sums with scaled rows begin at 0, beside what they are added to
+    products += [product for product in late_products(plan) if "mul" in product.op.attributes]
     words = sum(sizes[product.inner] // 4 for product in late_products(plan))
-    return sum(sizes[product.column] // 2 for product in products) + words
+    sums = sum(sizes[product.column] // 2 for product in products)
+    return sums + words + (_LAG_REGISTERS if lag else 0)
