@@ -10,7 +10,7 @@ from diagc.targets.nvptx.arch import ARCHITECTURES
 from diagc.targets.nvptx.tiles.arena import Arena
 from diagc.targets.nvptx.tiles.plan import Plan, Staged
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
-from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES, SharedTile
+from diagc.targets.nvptx.tiles.shared_tile import SharedTile
 from diagc.targets.nvptx.warpgroups.fit import PITCHES, column_tile, is_turned
 
 __all__ = ["BulkArena", "PanelTile", "lay_out", "packed_boxes"]
@@ -186,5 +186,5 @@ def _results(plan: Plan, schedule: TileSchedule) -> Mapping[int, SharedTile]:
 def _suits_boxes(plan: Plan, wire: Wire, column: str) -> bool:
     """Whether columns are neighbours in memory and fill panels."""
     inner = wire.unit_stride and wire.labels[-1] == column
-    fills = plan.sizes[column] * DTYPES[wire.dtype] % ROW_BYTES == 0
+    fills = plan.sizes[column] * DTYPES[wire.dtype] % PITCHES[-1] == 0
     return inner and fills and len(wire.labels) <= MAX_DIMENSIONS

@@ -43,8 +43,8 @@ _SHORT = (32, 3)
 _TIGHT = 180
 # of a thread that computes, by warps: with those that copy, half or all of 65536 for 128 each
 _CONSUMER_REGISTERS = {4: 232, 8: 240, 12: 160}
-# besides sums and words; of 240, ptxas 13 spilled at 224, not at 204, and where products lag at 196,
-# not at 188; of 160 at 128, not at 120
+# besides sums and words; of 240, ptxas 13 spilled at 224, not at 204, and where products lag at
+# 196, not at 188; of 160 at 128, not at 120
 _OTHER_REGISTERS = {4: 25, 8: 25, 12: 20}
 _LAG_REGISTERS = 20
 _BLOCK_RESERVE = 1024  # bytes of shared memory that every block takes besides its own
