@@ -67,7 +67,7 @@ CASES = {
     "d = 128": Case(128, 128, 128, "f16"),
     "causal, d = 192 and 128": Case(128, 192, 128, where="q >= x"),
     "causal, d = 256": Case(80, 256, 256, where="q >= x"),
-    "bias, d = 64": Case(112, 64, 64, bias="q x bf16", groups=3),
+    "bias, d = 64": Case(96, 64, 64, bias="q x bf16", groups=3),
     "bias and causal, d = 128": Case(128, 128, 128, where="q >= x", bias="h q x bf16"),
     "mask, d = 128": Case(128, 128, 128, where="B", bias="q x i1"),
     "four heads and causal, d = 128": Case(128, 128, 128, where="q >= x", heads=True),
