@@ -107,6 +107,24 @@ def spherical_causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return (scores / torch.linalg.vector_norm(scores, dim=-1, keepdim=True)) @ v
 
 
+def spherical_by_hand(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The same in O(rows + keys), as one writes it in torch; sums of products are kept in f32."""
+    values, squares = (k.transpose(-2, -1) @ other for other in (v, k))
+    above, below = q @ values, (q @ squares).float()
+    return (above / (below * q.float()).sum(dim=-1, keepdim=True).sqrt()).to(q.dtype)
+
+
+def gradients(function: Function) -> Function:
+    """Gradients of the first result of a function of q, k, v, by those and a cotangent."""
+
+    def call(*tensors: Tensor) -> tuple[Tensor, ...]:
+        with torch.enable_grad():
+            leaves = [t.detach().requires_grad_() for t in tensors[:-1]]
+            return torch.autograd.grad(function(*leaves), leaves, tensors[-1])
+
+    return call
+
+
 def linear(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return (scaled(q, k)) @ v
 

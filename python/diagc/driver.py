@@ -193,6 +193,8 @@ def _add_compile(commands: Subparsers) -> None:
     _add_weights(parser)
     text = "keep all sizes of the package open that can be"
     parser.add_argument("--dynamic", action="store_true", help=text)
+    text = "programs with other tiles and forms in the package, at most; load() chooses by shape"
+    parser.add_argument("--variants", type=int, default=1, metavar="N", help=text)
 
 
 def _add_explain(commands: Subparsers) -> None:

@@ -119,7 +119,7 @@ def test_compilers_refusals_are_recorded(tmp_path: Path) -> None:
 
 def test_poison_shows_what_nobody_writes() -> None:
     code = (
-        "import torch; from gpu.correctness import poisoned, check; from gpu.variants import *\n"
+        "import torch; from gpu.correctness import poisoned, check; from gpu.catalog import *\n"
         "v = VARIANTS['rows-softmax-f32']\n"
         "found = check(v, lambda x: torch.empty(x.shape), 'cpu', True)\n"
         "assert found.problem.startswith('error inf'), found\n"
@@ -132,7 +132,7 @@ def test_poison_shows_what_nobody_writes() -> None:
 
 def test_the_floor_is_one_unit_in_the_last_place() -> None:
     code = (
-        "import torch; from gpu.correctness import check; from gpu.variants import *\n"
+        "import torch; from gpu.correctness import check; from gpu.catalog import *\n"
         "v = VARIANTS['column-largest-bf16']\n"  # eager is exact
         "found = check(v, v.function, 'cpu', True)\n"
         "assert found.problem is None and found.error == 0, found\n"
@@ -146,7 +146,7 @@ def test_the_floor_is_one_unit_in_the_last_place() -> None:
 @pytest.mark.parametrize("name", ["masked-rows-bf16-d64", "bottom-right-bf16-d64"])
 def test_rows_without_keys_are_judged(name: str) -> None:
     code = (
-        "import sys, torch; from gpu.correctness import check; from gpu.variants import *\n"
+        "import sys, torch; from gpu.correctness import check; from gpu.catalog import *\n"
         "v = VARIANTS[sys.argv[1]]\n"
         "inputs = v.inputs(1, 'cpu', True)\n"
         "(exact,) = v.reference(inputs)\n"
