@@ -186,7 +186,7 @@ def _wrong_peers(
 ) -> dict[str, str]:
     """Peers that give something else, with why; those that do not run show it when timed.
 
-    Those named "... (softmax)" are meant to give something else, eager is what errors are judged by.
+    Those named "... (softmax)" give something else by design; by eager's errors ours are judged.
     """
     assert outcome.check is not None
     wrong = {}

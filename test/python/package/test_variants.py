@@ -43,7 +43,7 @@ def add_kernel(threads: int, arch: str = "sm_80") -> GpuKernel:
 
 
 def program(threads: int, arch: str = "sm_80") -> Program:
-    """x + y; "cpu" poses as the GPU's device, threads tell programs apart."""
+    """The sum of two; "cpu" poses as the GPU's device, threads tell programs apart."""
     type_ = ArrayType(("n", "c"), "f32")
     dims = (("n",), ("c",))
     inputs = [Input(name, "user", type_, (None, None), dims) for name in ("x", "y")]
