@@ -67,8 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--out", type=Path, help="result file, JSON")
     parser.add_argument("--seconds", type=float, default=450.0, help="for everything; default 450")
-    text = "for one variant, before its worker is ended; default 90"
-    parser.add_argument("--stall-seconds", type=float, default=90.0, help=text)
+    text = "for one variant, before its worker is ended; default 120"
+    parser.add_argument("--stall-seconds", type=float, default=120.0, help=text)
     parser.add_argument("--only", default="", help="variants whose name matches this expression")
     parser.add_argument("--no-time", action="store_true", help="check only")
     parser.add_argument("--gate", action="store_true", help="exit with 1 when a gate is missed")

@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt  # behind the choice of a back end
 from matplotlib.axes import Axes
 
 from gpu.measure import OURS
-from gpu.table import PREFIX
+from gpu.table import PREFIX, TABLE
 
 __all__ = ["draw", "main", "series"]
 
@@ -109,8 +109,8 @@ def _bandwidths(
     timed: Sequence[Outcome], where: str, ceiling: float, folder: Path
 ) -> Iterator[Path]:
     """Rows whose limit is memory: GB/s of every contender."""
-    rows = [o for o in timed if o["flops"] is None and "spherical" not in o["variant"]]
-    rows = [o for o in rows if o["variant"].startswith(PREFIX)]
+    known = {name for name, row in TABLE.items() if row.operations is None}
+    rows = [o for o in timed if o["variant"] in known and "spherical" not in o["variant"]]
     if not rows:
         return
     figure, axes = plt.subplots(figsize=(9, 0.6 + 0.6 * len(rows)))

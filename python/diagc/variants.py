@@ -38,6 +38,9 @@ Form: TypeAlias = Callable[[str], ir.Module]
 _MOST_SHAPES = 64
 """For which times are predicted: some milliseconds each."""
 
+_MOST_GROWTH = 8
+"""Times the example, of the sizes that grow by themselves: larger shapes may not fit any memory."""
+
 _MOST_RANKED = 4
 """Shapes at which tiles are ranked: a twentieth of a second each."""
 
@@ -116,6 +119,7 @@ def shapes_around(example: Shape, is_open: Mapping[str, bool]) -> tuple[Shape, .
     for size in groups:
         powers = [2.0 ** (i - count // 2) for i in range(count)]
         factors = [{**known, size: power} for known in factors for power in powers]
+    factors = [known for known in factors if prod(known.values()) <= _MOST_GROWTH]
     shapes = [
         {label: _times(size, known.get(size, 1.0) if is_open[label] else 1.0)
          for label, size in example.items()}
