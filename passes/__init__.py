@@ -26,6 +26,7 @@ PASSES = (
     "derive-streams",
     "slide-scales",
     "block-streams",
+    "stream-products",
     "form-kernels",
     "select-schedule",
     "generalize-kernels",

@@ -48,7 +48,7 @@ from diagc.passes.linear_ops import apply_linear, linear_operands
 from diagc.passes.products import Factor, Product, take_factors
 from diagc.passes.remarks import done
 
-__all__ = ["FuseNormalizationPass"]
+__all__ = ["FuseNormalizationPass", "move_statistics"]
 
 Values = AbstractSet[ir.Value]
 
@@ -103,6 +103,15 @@ def _slide(parameters: Values, op: ir.Operation, number: int, guarded: bool) -> 
         _discard(product)
         return None
     done(op, _told(op, product))
+    return _apply_behind(op, number, product, guarded=guarded)
+
+
+def _apply_behind(
+    op: ir.Operation, number: int, product: Product, *, guarded: bool
+) -> ir.Operation:
+    """Give `op` the rest of a product for an operand, and multiply its result by the factors."""
+    producer = defining_op(op.operands[number])
+    assert producer is not None, "what was split into factors is a map"
     with ir.InsertionPoint(op), op.location:
         new = apply_linear(op, number, product.rest)
         result = _times(new, product, op, guarded)
@@ -110,6 +119,24 @@ def _slide(parameters: Values, op: ir.Operation, number: int, guarded: bool) -> 
     op.erase()
     erase_dead(producer)
     return new.owner.operation
+
+
+def move_statistics(op: ir.Operation, number: int) -> ir.Operation:
+    """Move the statistics of an operand of a contraction behind it, whether it pays or not.
+
+    Returns:
+        The contraction of the rest; `op` where its operand has no factor that is a statistic.
+    """
+    producer = defining_op(op.operands[number])
+    product = None
+    if producer is not None and producer.name == "diag.map":
+        product = take_factors(producer, reduced_axes(op))
+    if product is None or producer is None:
+        return op
+    if not _has_statistic(product, op):
+        _discard(product)
+        return op
+    return _apply_behind(op, number, product, guarded=True)
 
 
 # ---- when it pays -------------------------------------------------------------------------------

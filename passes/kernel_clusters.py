@@ -312,12 +312,13 @@ def plan_kernels(block: ir.Block, options: ClusterOptions | None = None) -> Kern
     small = frozenset(n for n in contractions if is_small(ops[n]))
     tiled = frozenset(n for n in contractions if options.library == "tiled" and n not in small)
     tiled = frozenset(n for n in tiled if product_axes(ops[n]) is not None)
+    streams = frozenset(n for n, op in enumerate(ops) if TILED in op.attributes)
     results = set(list(block.operations)[-1].operands)
     returned = frozenset(n for n, op in enumerate(ops) if results & set(op.results))
-    planner = _planned(_Planner(ops, options, small, returned, tiled))
+    planner = _planned(_Planner(ops, options, small, returned, tiled | streams))
     while options.library != "none" and (products := planner.products() & small):
         small -= products
-        planner = _planned(_Planner(ops, options, small, returned, tiled))
+        planner = _planned(_Planner(ops, options, small, returned, tiled | streams))
     for number in tiled:
         ops[number].attributes[TILED] = ir.UnitAttr.get()
     return planner.plan()

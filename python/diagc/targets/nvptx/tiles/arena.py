@@ -86,4 +86,4 @@ def _extent(plan: Plan, schedule: "TileSchedule", label: str, streamed: str | No
     """Positions of a label that a tile holds."""
     if label == streamed:
         return schedule.chunk
-    return schedule.rows if label == plan.row else -(-plan.sizes[label] // 16) * 16
+    return schedule.rows if label == plan.row else -(-plan.extent(label, schedule) // 16) * 16

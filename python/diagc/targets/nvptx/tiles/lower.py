@@ -30,6 +30,9 @@ from diagc.targets.nvptx.tiles.streams import StreamLoop, lower_stream
 
 __all__ = ["TileBlock", "TileFunction", "lower_tiles", "part_workspace"]
 
+_BAND = 16
+"""Tiles of rows that are gone through before the next tile of columns."""
+
 
 def lower_tiles(
     kernel: ir.Operation,
@@ -109,9 +112,10 @@ def part_workspace(plan: Plan, schedules: Sequence[TileSchedule]) -> Workspace:
 
 
 def _blocks(plan: Plan, schedule: TileSchedule) -> tuple[Factor, ...]:
-    """One block per tile of rows and position of the grid's axes."""
+    """One block per tile of rows, tile of columns and position of the grid's axes."""
     rows: Factor = 1 if plan.row == ONE_ROW else (plan.row, schedule.row_extent)
-    return (rows, *reversed(plan.grid))
+    columns: list[Factor] = [] if plan.tiled is None else [(plan.tiled, schedule.columns)]
+    return (rows, *columns, *reversed(plan.grid))
 
 
 def _parts(plan: Plan, schedule: TileSchedule) -> Factor:
@@ -243,8 +247,9 @@ class TileBlock:
         """Find the block's position: tiles of rows are next to each other."""
         self.function, self.plan, self.schedule = function, function.plan, function.schedule
         self.sizes, rest = sizes, code.block()
+        self.column_base: Index = 0
         tiles = code.ceil_div(sizes[self.plan.row], self.schedule.row_extent)
-        tile, rest = code.rem(rest, tiles), code.div(rest, tiles)
+        tile, rest = self._tile(code, rest, tiles)
         self.parts: Index = 1
         self.part: Index = 0
         if self.schedule.split:
@@ -279,7 +284,28 @@ class TileBlock:
         for label, size in self.plan.sizes.items():
             if size != diag.DYNAMIC and label not in (*self.plan.grid, *self.plan.streamed):
                 frame.spans[label] = Span(0, -(-size // 16) * 16, size)
+        if self.plan.tiled is not None:
+            extent, size = self.schedule.columns, self.sizes[self.plan.tiled]
+            whole = isinstance(size, int) and size % extent == 0
+            frame.spans[self.plan.tiled] = Span(self.column_base, extent, size, whole)
         return frame
+
+    def _tile(self, code: Code, rest: Index, tiles: Index) -> tuple[Index, Index]:
+        """The block's tile of rows, and what is left of its number; finds its tile of columns.
+
+        With tiles of columns, blocks that run together share few tiles of either, in caches.
+        """
+        if self.plan.tiled is None:
+            return code.rem(rest, tiles), code.div(rest, tiles)
+        across = code.ceil_div(self.sizes[self.plan.tiled], self.schedule.columns)
+        plane = code.mul(tiles, across)
+        number, rest = code.rem(rest, plane), code.div(rest, plane)
+        band = code.mul(across, _BAND)
+        first = code.mul(code.div(number, band), _BAND)
+        height = code.min(code.sub(tiles, first), _BAND)
+        inside = code.rem(number, band)
+        self.column_base = code.mul(code.div(inside, height), self.schedule.columns)
+        return code.add(first, code.rem(inside, height)), rest
 
     def _order(self, code: Code, tile: Index, tiles: Index) -> Index:
         """Long rows first where they grow with the position: fewer blocks wait at the end."""

@@ -175,5 +175,7 @@ class Staging:
         size = frame.sizes[label]
         if label == frame.row:
             return Span(frame.row_base, frame.schedule.rows, size)
+        if label == self.plan.tiled:
+            return frame.spans[label]
         assert isinstance(size, int), "columns that do not stream are of known size"
         return Span(0, -(-size // 16) * 16, size)

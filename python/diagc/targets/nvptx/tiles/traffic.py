@@ -62,7 +62,7 @@ def _all_sizes(plan: Plan, sizes: Mapping[str, int]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class _Place:
-    """A block, as `bounds.BlockPlace` says, and how many blocks are like it."""
+    """A block, as `bounds.BlockPlace` says, its columns, and how many blocks are like it."""
 
     code: Code
     schedule: TileSchedule
@@ -70,6 +70,7 @@ class _Place:
     sizes: Mapping[str, int]
     grid: Mapping[str, int]
     row_base: int
+    columns: int
     count: int
 
     @property
@@ -98,7 +99,17 @@ class _Count:
             for at in product(*(range(self.sizes[label]) for label in bound)):
                 position = dict(zip(bound, at, strict=True))
                 common = self.code, self.schedule, plan.row, self.sizes
-                self.places.append(_Place(*common, position, base, alike * count))
+                for columns, times in self._columns():
+                    blocks = alike * count * times
+                    self.places.append(_Place(*common, position, base, columns, blocks))
+
+    def _columns(self) -> list[tuple[int, int]]:
+        """How many columns a tile has, and how many have as many."""
+        if self.plan.tiled is None:
+            return [(0, 1)]
+        size, extent = self.sizes[self.plan.tiled], self.schedule.columns
+        parts = [(extent, size // extent), (size % extent, 1)]
+        return [(columns, times) for columns, times in parts if columns and times]
 
     def _bases(self, *, depend: bool) -> list[tuple[int, int]]:
         """First rows of blocks; where bounds do not depend on rows, all but the last are alike."""
@@ -203,6 +214,8 @@ class _Count:
             return min(last, size) - min(first, size) if aligned else last - first
         if label == self.plan.row:
             return place.rows if aligned else schedule.row_extent
+        if label == self.plan.tiled:
+            return place.columns if aligned else schedule.columns
         return size if aligned else -(-size // 16) * 16
 
     def _is_aligned(self, staged: Staged) -> bool:
@@ -229,8 +242,11 @@ class _Count:
         return (2 * self.schedule.row_blocks if rows else 1) * extent // 4
 
     def _extent(self, label: str) -> int:
-        streamed = label in self.plan.streamed
-        return self.schedule.chunk if streamed else -(-self.sizes[label] // 16) * 16
+        if label in self.plan.streamed:
+            return self.schedule.chunk
+        if label == self.plan.tiled:
+            return self.schedule.columns
+        return -(-self.sizes[label] // 16) * 16
 
     def _element_bytes(self, value: ir.Value) -> int:
         found = trace(value)

@@ -119,7 +119,7 @@ def _tile(plan: Plan, schedule: TileSchedule, staged: Staged, offset: int) -> Pa
 def _extent(plan: Plan, schedule: TileSchedule, label: str, streamed: str | None) -> int:
     if label == streamed:
         return schedule.chunk
-    return schedule.rows if label == plan.row else plan.sizes[label]
+    return schedule.rows if label == plan.row else plan.extent(label, schedule)
 
 
 def _result_sizes(plan: Plan, schedule: TileSchedule) -> Mapping[int, int]:
@@ -129,6 +129,6 @@ def _result_sizes(plan: Plan, schedule: TileSchedule) -> Mapping[int, int]:
         columns = [label for label in wire.labels if label not in (*plan.grid, *plan.rows)]
         if wire.dtype in ("f16", "bf16", "f32") and plan.row in wire.labels and len(columns) == 1:
             (column,) = columns
-            tile = SharedTile(0, schedule.rows, plan.sizes[column], DTYPES[wire.dtype])
+            tile = SharedTile(0, schedule.rows, plan.extent(column, schedule), DTYPES[wire.dtype])
             found[number] = tile.size
     return found

@@ -114,6 +114,8 @@ class Producer:
             return self.code.add(position, first)
         if label == self.plan.row:
             return self.frame.row_base
+        if label == self.plan.tiled:
+            return self.code.add(self.frame.spans[label].base, first)
         return packed if label == self.plan.packed else self.frame.grid.get(label, first)
 
     def _tile(self, staged: Staged) -> PanelTile:

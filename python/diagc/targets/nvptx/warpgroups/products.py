@@ -155,14 +155,16 @@ def _shared_rows(
         staged = stage_of(region.plan, rows)
     else:
         staged = region.plan.rewritten.get(rows)
-    if staged is None or staged.streamed is not None or staged.lines != region.plan.row:
+    if staged is None or staged.lines != region.plan.row:
         return None
     if staging.memories[staged.argument].dtype != dtype:
         return None
-    if isinstance(place, Memory):
+    if not isinstance(place, Memory):
+        _rewrite(region, staging, product, staged)
+    elif staged.streamed is None:
         staging.wait_fixed()
     else:
-        _rewrite(region, staging, product, staged)
+        staging.wait_chunk(staged)
     return _SharedRows(staging.code, staging.panels(staged), staging.rows_descriptor(staged))
 
 

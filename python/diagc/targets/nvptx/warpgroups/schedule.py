@@ -8,7 +8,7 @@ from diagc.runtime.signature import DTYPES
 from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.tiles.packing import pack, packed_positions
 from diagc.targets.nvptx.tiles.parts import splittable
-from diagc.targets.nvptx.tiles.plan import Plan
+from diagc.targets.nvptx.tiles.plan import Plan, Product
 from diagc.targets.nvptx.tiles.reads import find_reads
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES
@@ -27,6 +27,8 @@ _NARROW_PANELS = (32, 64)  # bytes of a line
 _SHAPES = ((128, 2), (112, 2), (96, 2), (64, 3), (64, 2))
 # few rows wait for memory: short chunks, so that two blocks have room
 _FEW_ROWS = ((64, 3), (64, 2))
+# columns of a tile, positions of a chunk and stages, where blocks share columns
+_TILES = ((256, 64, 4), (128, 64, 4), (64, 64, 4), (256, 64, 3), (128, 64, 3), (256, 64, 2))
 # where chunks of 64 may spill
 _SHORT = (32, 3)
 _TIGHT = 200
@@ -50,8 +52,7 @@ def warpgroup_schedules(plan: Plan, arch: GpuArch) -> Iterator[TileSchedule]:
         return
     check_fit(plan)
     warps, packed = _rows(plan)
-    shapes = _SHAPES if warps > 4 else _FEW_ROWS
-    for chunk, stages in (*shapes, _SHORT) if _registers(plan, 64) > _TIGHT else shapes:
+    for columns, chunk, stages in _shapes(plan, few=warps == 4):
         schedule = TileSchedule(
             row_blocks=1,
             warps=warps,
@@ -59,12 +60,23 @@ def warpgroup_schedules(plan: Plan, arch: GpuArch) -> Iterator[TileSchedule]:
             stages=stages,
             producers=_PRODUCERS,
             packed=packed,
+            columns=columns,
         )
         shared = lay_out(pack(plan, schedule), schedule, streamed_tiles(plan)).size
         fits = shared <= arch.block_shared_bytes and _fills_panels(plan, chunk)
-        if fits and _registers(plan, chunk) <= _MOST_REGISTERS:
+        if fits and _registers(plan, schedule) <= _MOST_REGISTERS:
             several = warps == 4 and 2 * (shared + _BLOCK_RESERVE) <= arch.sm_shared_bytes
             yield replace(schedule, blocks_per_sm=2 if several else 1)
+
+
+def _shapes(plan: Plan, *, few: bool) -> Iterator[tuple[int, int, int]]:
+    """(columns of a tile or 0, positions of a chunk, stages)."""
+    if plan.tiled is not None:
+        yield from _TILES
+        return
+    shapes = _FEW_ROWS if few else _SHAPES
+    tight = _registers(plan, TileSchedule(chunk=64)) > _TIGHT
+    yield from ((0, *shape) for shape in ((*shapes, _SHORT) if tight else shapes))
 
 
 def _rows(plan: Plan) -> tuple[int, int]:
@@ -86,9 +98,13 @@ def _fills_panels(plan: Plan, chunk: int) -> bool:
     return all(size % ROW_BYTES == 0 or size in _NARROW_PANELS for size in sizes)
 
 
-def _registers(plan: Plan, chunk: int) -> int:
+def _registers(plan: Plan, schedule: TileSchedule) -> int:
     """Sums of all products, again of those that run ahead, and words of rows made in the stream."""
-    sizes = {**plan.sizes, **dict.fromkeys(plan.streamed, chunk)}
-    sums = sum(sizes[product.column] // 2 for product in plan.products.values())
+
+    def sums(product: Product) -> int:
+        streams = product.column in plan.streamed
+        return (schedule.chunk if streams else plan.extent(product.column, schedule)) // 2
+
+    found = sum(map(sums, plan.products.values()))
     ahead = [p for p in plan.products.values() if p.inner not in plan.streamed]
-    return sums + sum(sizes[product.column] // 2 for product in ahead) + chunk // 4
+    return found + sum(map(sums, ahead)) + schedule.chunk // 4

@@ -167,7 +167,7 @@ class BulkStaging(Staging):
         )
 
     def rows_descriptor(self, staged: Staged) -> ir.Value:
-        """Of the warpgroup's 64 lines of a tile of rows."""
+        """Of the warpgroup's 64 lines of a tile of rows, in the stage that is read."""
         code, key = self.code, (staged, True)
         if key not in self._bases:
             with code.within(self.frame.scope):
@@ -176,7 +176,9 @@ class BulkStaging(Staging):
                     code.mul(group, _GROUP_ROWS * ROW_BYTES), self.panels(staged).offset
                 )
                 self._bases[key] = code.descriptor(self._address(first), ROW_BYTES, _EIGHT_LINES)
-        return self._bases[key]
+        if staged.streamed is None:
+            return self._bases[key]
+        return code.moved(self._bases[key], code.mul(self.stage, self.panels(staged).stage_bytes))
 
     def _address(self, offset: Index) -> ir.Value:
         base = llvm.PtrToIntOp(self.code.i32, self.frame.smem).result
