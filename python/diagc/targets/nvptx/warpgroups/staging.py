@@ -61,7 +61,7 @@ class BulkStaging(Staging):
 
     def wait_fixed(self) -> None:
         """Before anything reads them: the tiles that stay are there."""
-        if self._ready:
+        if self._ready or not self.places.fixed:
             return
         self._ready = True
         with self.code.within(self.frame.scope):
