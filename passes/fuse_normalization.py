@@ -48,7 +48,7 @@ from diagc.passes.linear_ops import apply_linear, linear_operands
 from diagc.passes.products import Factor, Product, take_factors
 from diagc.passes.remarks import done
 
-__all__ = ["FuseNormalizationPass", "move_statistics"]
+__all__ = ["FuseNormalizationPass", "move_statistics", "moves_statistics"]
 
 Values = AbstractSet[ir.Value]
 
@@ -121,22 +121,36 @@ def _apply_behind(
     return new.owner.operation
 
 
+def moves_statistics(op: ir.Operation, number: int) -> bool:
+    """Whether all statistics in an operand of a contraction are factors, which may move behind."""
+    product = _statistics(op, number)
+    if product is not None:
+        _discard(product)
+    return product is not None
+
+
 def move_statistics(op: ir.Operation, number: int) -> ir.Operation:
     """Move the statistics of an operand of a contraction behind it, whether it pays or not.
 
     Returns:
-        The contraction of the rest; `op` where its operand has no factor that is a statistic.
+        The contraction of the rest; `op` where `moves_statistics` does not hold.
     """
+    product = _statistics(op, number)
+    return op if product is None else _apply_behind(op, number, product, guarded=True)
+
+
+def _statistics(op: ir.Operation, number: int) -> Product | None:
+    """An operand as a product of statistics and a rest that has none."""
     producer = defining_op(op.operands[number])
-    product = None
-    if producer is not None and producer.name == "diag.map":
-        product = take_factors(producer, reduced_axes(op))
-    if product is None or producer is None:
-        return op
-    if not _has_statistic(product, op):
-        _discard(product)
-        return op
-    return _apply_behind(op, number, product, guarded=True)
+    if producer is None or producer.name != "diag.map":
+        return None
+    product = take_factors(producer, reduced_axes(op))
+    if product is None:
+        return None
+    if _has_statistic(product, op) and not _is_statistic(Factor(product.rest, inverse=False), op):
+        return product
+    _discard(product)
+    return None
 
 
 # ---- when it pays -------------------------------------------------------------------------------

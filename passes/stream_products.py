@@ -23,7 +23,7 @@ that is subtracted); what the cost model finds to be faster with the library's p
 of their own for what is around it (`library=auto`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -31,13 +31,12 @@ from diagc.algebra.dataflow import defining_op, reduced_axes
 from diagc.algebra.graph import Graph
 from diagc.algebra.refusal import Refusal
 from diagc.algebra.streams import Derivation, derive
-from diagc.cost import deciding_device, element_bytes, elements, op_flops, value_bytes
+from diagc.cost import deciding_device, element_bytes, op_flops, value_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.base import Pass
-from diagc.passes.cloning import used_values
 from diagc.passes.derive_streams import put_stream
-from diagc.passes.fuse_normalization import move_statistics
+from diagc.passes.fuse_normalization import move_statistics, moves_statistics
 from diagc.passes.library_products import is_library
 from diagc.passes.remarks import counted, declined, done
 from diagc.passes.tiled_products import TILED
@@ -51,6 +50,11 @@ _OWN, _LIBRARY = 0.6, 0.75
 """Of the peak of tensor cores: what kernels are taken to reach, and the library. Not measured."""
 
 _DTYPES = ("bf16", "f16")
+_NARROW = 2
+"""Bytes of what a kernel reads again for every tile of columns, at most."""
+
+_MOST_TOGETHER = 2
+"""Products whose sums share the registers of a tile."""
 
 
 @dataclass(frozen=True)
@@ -66,29 +70,34 @@ class StreamProductsPass(Pass):
         """Visit every contraction of the function; kernels are left alone."""
         if not self.products or diag.is_kernel(op) or not _has_body(op):
             return
-        block = op.regions[0].blocks[0]
-        for found in [view.operation for view in block.operations]:
-            if found.name == "diag.contract":
-                _visit(op, Graph(block), found, always=self.library == "none")
+        stayed = 0
+        while True:
+            graph = Graph(op.regions[0].blocks[0])
+            products = [each for each in graph.ops if each.name == "diag.contract"]
+            if stayed == len(products):
+                return
+            if not _visit(op, graph, products[stayed], always=self.library == "none"):
+                stayed += 1
 
 
 def _has_body(function: ir.Operation) -> bool:
     return bool(len(function.regions[0].blocks))
 
 
-def _visit(function: ir.Operation, graph: Graph, op: ir.Operation, *, always: bool) -> None:
+def _visit(function: ir.Operation, graph: Graph, op: ir.Operation, *, always: bool) -> bool:
+    """Stream a contraction if that is better; whether it has gone."""
     product = _product(graph, op)
     if product is None:
-        return
+        return False
     around = _Around(graph, product)
     if not always:
         if not around.before and not around.behind:
-            return
+            return False
         seconds, others = around.own_seconds(), around.library_seconds()
         if seconds >= others:
             declined(function, op, _declined_text(around, seconds, others))
-            return
-    _stream(function, graph, product, around)
+            return False
+    return _stream(function, graph, product, around)
 
 
 # ---- which products -----------------------------------------------------------------------------
@@ -96,31 +105,59 @@ def _visit(function: ir.Operation, graph: Graph, op: ir.Operation, *, always: bo
 
 @dataclass(frozen=True)
 class _Product:
-    """A contraction of rows with columns over one axis."""
+    """Contractions of the same rows with columns over one axis; several meet in one map."""
 
-    op: ir.Operation
+    ops: tuple[ir.Operation, ...]
     rows: ir.Value
-    columns: ir.Value
     axis: str
+
+    @property
+    def columns(self) -> list[ir.Value]:
+        """The other operands."""
+        return [value for op in self.ops for value in op.operands if value != self.rows]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Of the results."""
+        return diag.labels(self.ops[0].results[0])
 
 
 def _product(graph: Graph, op: ir.Operation) -> _Product | None:
     """The contraction as a product; None where it is none that tiles serve well."""
+    rows = _rows_of(op)
+    if rows is None:
+        return None
+    (axis,) = reduced_axes(op)
+    users = graph.users(op.results[0])
+    ops = [
+        other
+        for other in graph.users(rows)
+        if other.name == "diag.contract"
+        and _rows_of(other) == rows
+        and diag.dims(other.results[0]) == diag.dims(op.results[0])
+        and (other == op or (len(users) == 1 and graph.users(other.results[0]) == users))
+    ]
+    return _Product(tuple(ops if len(ops) <= _MOST_TOGETHER else [op]), rows, axis)
+
+
+def _rows_of(op: ir.Operation) -> ir.Value | None:
+    """The operand with the rows of a contraction that is a large product of 16-bit matrices."""
     over, labels = reduced_axes(op), diag.labels(op.results[0])
-    if len(over) != 1 or len(labels) < 2 or is_library(op) or not labels:
+    if len(over) != 1 or len(labels) < 2 or is_library(op):
         return None
     if any(str(diag.element_type(value)) not in _DTYPES for value in op.operands):
         return None
     left, right = op.operands
     rows, columns = (right, left) if labels[-1] in diag.labels(left) else (left, right)
-    others = [label for label in diag.labels(columns) if label not in (labels[-1], over[0])]
-    own = set(diag.labels(rows)) - set(diag.labels(columns))
-    if labels[-1] in diag.labels(rows) or not own or set(others) - set(diag.labels(rows)):
+    own = [x for x in labels if x not in diag.labels(columns)]
+    batch = set(diag.labels(columns)) - {labels[-1], over[0]}
+    if left == right or labels[-1] in diag.labels(rows) or not own:
+        return None
+    if not batch <= set(diag.labels(rows)):
         return None
     sizes = diag.join_dims(map(diag.dims, op.operands))
-    row = [label for label in labels if label in own][-1]
-    long = all(n == diag.DYNAMIC or n >= NARROWEST for n in (sizes[labels[-1]], sizes[over[0]]))
-    return _Product(op, rows, columns, over[0]) if long and sizes[row] != 1 else None
+    wanted = (own[-1], labels[-1], over[0])
+    return rows if all(sizes[x] == diag.DYNAMIC or sizes[x] >= NARROWEST for x in wanted) else None
 
 
 # ---- what is around, and what it saves -----------------------------------------------------------
@@ -136,31 +173,36 @@ class _Around:
         self.behind = list(self._behind())
 
     def _before(self) -> list[ir.Operation]:
-        """Maps along the summed axis, which nothing else reads, and the statistics in them."""
-        graph, axis = self.graph, self.product.axis
-        found: dict[ir.Operation, None] = {}
-        stack = [(self.product.rows, self.product.op)]
-        while stack:
-            value, reader = stack.pop()
-            op = defining_op(value)
-            if op is None or op in found or op.name not in ("diag.map", "diag.reduce"):
-                continue
-            if op.name == "diag.reduce" and reduced_axes(op) != [axis]:
-                continue
-            found[op] = None
-            stack += [(read, op) for read in graph.reads[op]]
-        return self._closed(graph.in_order(found))
+        """Cheap maps along the summed axis that nothing else reads, and statistics of the rows.
 
-    def _closed(self, found: list[ir.Operation]) -> list[ir.Operation]:
-        """Those that nobody else reads: all, or none, for their statistics belong together."""
-        inside = {*found, self.product.op}
-        users = {user for op in found for user in self.graph.users(op.results[0])}
-        return found if users <= inside else []
+        All of what makes the rows, or nothing: they are narrow wires of others then.
+        """
+        graph, (op, *_), axis = self.graph, self.product.ops, self.product.axis
+        found: dict[ir.Operation, None] = {}
+        stack = [self.product.rows]
+        while stack:
+            made = defining_op(stack.pop())
+            if made is None or made in found or made.name not in ("diag.map", "diag.reduce"):
+                continue
+            if made.name == "diag.reduce" and reduced_axes(made) != [axis]:
+                continue
+            if graph.carries(made.results[0], axis) and not _is_cheap(made):
+                return []
+            found[made] = None
+            stack += graph.reads[made]
+        inside = {*found, *self.product.ops}
+        users = {user for made in found for user in graph.users(made.results[0])}
+        wide = (v for v in self._sources(found) if element_bytes(diag.element_type(v)) > _NARROW)
+        if not users <= inside or any(graph.carries(value, axis) for value in wide):
+            return []
+        reduces = any(made.name == "diag.reduce" for made in found)
+        if reduces and not moves_statistics(op, list(op.operands).index(self.product.rows)):
+            return []
+        return graph.in_order(found)
 
     def _behind(self) -> Iterator[ir.Operation]:
-        """Maps of the result, each the only reader of what it follows."""
-        op = self.product.op
-        labels = set(diag.labels(op.results[0]))
+        """Maps of the results, each the only reader of what it follows."""
+        (op, *_), labels = self.product.ops, set(self.product.labels)
         while True:
             users = self.graph.users(op.results[0])
             if len(users) != 1 or users[0].name != "diag.map":
@@ -170,41 +212,61 @@ class _Around:
                 return
             yield op
 
+    def _sources(self, made: Iterable[ir.Operation]) -> list[ir.Value]:
+        """The wires that ops read and do not make."""
+        inside = {op.results[0] for op in made}
+        reads = dict.fromkeys(value for op in made for value in self.graph.reads[op])
+        return [value for value in reads if value not in inside and diag.is_wire(value.type)]
+
     # -- seconds ---------------------------------------------------------------------------------
     def own_seconds(self) -> float:
         """Of one kernel for all of it."""
-        return self._seconds(_OWN, self._sources(), self._last())
+        sources = self._sources(self.before) if self.before else [self.product.rows]
+        return self._seconds(_OWN, self.product.ops, sources, [self._last()])
 
     def library_seconds(self) -> float:
-        """Of the library's product, and a kernel for what is in front of it and behind it."""
-        device, op = deciding_device(), self.product.op
-        total = self._seconds(_LIBRARY, [self.product.rows], op.results[0])
-        bandwidth = device.levels[-1].bandwidth
+        """Of the library's products, and kernels for what is in front of them and behind them."""
+        rows, results = self.product.rows, [op.results[0] for op in self.product.ops]
+        total = sum(
+            self._seconds(_LIBRARY, [op], [rows], list(op.results)) for op in self.product.ops
+        )
         if self.before:
-            moved = sum(map(value_bytes, (*self._sources(), self.product.rows)))
-            total += device.launch_seconds + moved / bandwidth
+            total += _pass_seconds([*self._sources(self.before), rows])
         if self.behind:
-            moved = value_bytes(op.results[0]) + value_bytes(self._last())
-            total += device.launch_seconds + moved / bandwidth
+            total += _pass_seconds([*results, self._last()])
         return total
 
-    def _seconds(self, share: float, rows: Sequence[ir.Value], result: ir.Value) -> float:
-        device, op = deciding_device(), self.product.op
-        dtype = str(diag.element_type(self.product.rows))
-        moved = sum(map(value_bytes, (*rows, self.product.columns, result)))
-        work = op_flops(op) / (share * device.product_rate(dtype))
-        return device.launch_seconds + max(work, moved / device.levels[-1].bandwidth)
-
-    def _sources(self) -> list[ir.Value]:
-        """Wires with rows and the summed axis that the kernel reads."""
-        if not self.before:
-            return [self.product.rows]
-        made = {op.results[0] for op in self.before}
-        reads = dict.fromkeys(v for op in self.before for v in self.graph.reads[op])
-        return [v for v in reads if v not in made and diag.is_wire(v.type)]
+    def _seconds(
+        self,
+        share: float,
+        ops: Sequence[ir.Operation],
+        rows: Sequence[ir.Value],
+        results: Sequence[ir.Value],
+    ) -> float:
+        """Of products at a share of the peak, or of what they move."""
+        device = deciding_device()
+        columns = [value for op in ops for value in op.operands if value != self.product.rows]
+        rate = share * device.product_rate(str(diag.element_type(self.product.rows)))
+        moved = sum(map(value_bytes, (*rows, *columns, *results)))
+        seconds = max(sum(map(op_flops, ops)) / rate, moved / device.levels[-1].bandwidth)
+        return device.launch_seconds + seconds
 
     def _last(self) -> ir.Value:
-        return (self.behind or [self.product.op])[-1].results[0]
+        return (self.behind or self.product.ops)[-1].results[0]
+
+
+def _is_cheap(op: ir.Operation) -> bool:
+    """Whether it costs little to compute an op again for every tile of columns."""
+    if op.name == "diag.reduce":
+        return False
+    inner = diag.walk_ops(op.regions[0])
+    return not any(each.name.startswith("math.") for each in inner)
+
+
+def _pass_seconds(wires: Sequence[ir.Value]) -> float:
+    """Of a kernel that reads and writes these."""
+    device = deciding_device()
+    return device.launch_seconds + sum(map(value_bytes, wires)) / device.levels[-1].bandwidth
 
 
 def _declined_text(around: _Around, own: float, others: float) -> str:
@@ -219,52 +281,50 @@ def _declined_text(around: _Around, own: float, others: float) -> str:
 # ---- rewriting -----------------------------------------------------------------------------------
 
 
-def _stream(function: ir.Operation, graph: Graph, product: _Product, around: _Around) -> None:
-    """Move statistics behind the product, and stream it with them; else alone."""
-    op, axis, block = product.op, product.axis, graph.block
-    if around.statistics:
-        number = list(op.operands).index(product.rows)
-        op = move_statistics(op, number)
+def _stream(function: ir.Operation, graph: Graph, product: _Product, around: _Around) -> bool:
+    """Move statistics behind the products, and stream these together; else the first alone."""
+    ops, block = list(product.ops), graph.block
+    statistics = around.statistics
+    if statistics:
+        ops = [move_statistics(op, list(op.operands).index(product.rows)) for op in ops]
         graph = Graph(block)
-    statistics = [x for x in graph.ops if x in around.statistics]
-    for reductions in ([*statistics, op], [op]):
-        derived = _derived(graph, axis, reductions)
+    text = f'the product walks axis "{product.axis}" tile by tile, with what is around it'
+    for reductions in ([*statistics, *ops], ops[:1]):
+        again = _cone(graph, product.axis, reductions) if around.before else set()
+        derived = _derived(graph, product.axis, reductions, again)
         if derived is not None:
-            break
-    else:
-        return
-    done(op, f'the product walks axis "{axis}" tile by tile, with what is around it')
-    put_stream(function, graph, derived, mark=TILED)
+            done(ops[0], text)
+            put_stream(function, graph, derived, mark=TILED)
+            return True
+    return False
 
 
-def _derived(graph: Graph, axis: str, reductions: list[ir.Operation]) -> Derivation | None:
+def _derived(
+    graph: Graph, axis: str, reductions: list[ir.Operation], again: set[ir.Operation]
+) -> Derivation | None:
     """A stream of these reductions that computes maps of rows again, but nothing of columns."""
-    again = _rows_cone(graph, axis, reductions)
     try:
         return derive(graph, axis, graph.in_order(reductions), again)
     except Refusal:
         return None
 
 
-def _rows_cone(graph: Graph, axis: str, reductions: Sequence[ir.Operation]) -> set[ir.Operation]:
-    """Maps with the axis that only the reductions read, directly or through each other."""
-    *statistics, op = reductions
+def _cone(graph: Graph, axis: str, reductions: Sequence[ir.Operation]) -> set[ir.Operation]:
+    """Cheap maps of rows with the axis that only the reductions read, at once or by each other."""
+    columns = diag.labels(reductions[-1].results[0])[-1]
     found: set[ir.Operation] = set()
-    labels = set(diag.labels(op.results[0]))
-    stack = [v for x in reductions for v in x.operands if labels - set(diag.labels(v)) or x != op]
+    stack = [value for op in reductions for value in op.operands]
     while stack:
         value = stack.pop()
         made = defining_op(value)
-        if made is None or made in found or made.name != "diag.map":
+        if made is None or made in found or made.name != "diag.map" or not _is_cheap(made):
             continue
-        if not graph.carries(value, axis) or diag.labels(op.results[0])[-1] in diag.labels(value):
-            continue
-        found.add(made)
-        stack.extend(graph.reads[made])
-    inside = {*found, *reductions}
+        if graph.carries(value, axis) and not graph.carries(value, columns):
+            found.add(made)
+            stack += graph.reads[made]
     while True:
-        bad = {x for x in found if not set(graph.users(x.results[0])) <= inside}
-        if not bad:
+        inside = {*found, *reductions}
+        others = {op for op in found if not set(graph.users(op.results[0])) <= inside}
+        if not others:
             return found
-        found -= bad
-        inside -= bad
+        found -= others

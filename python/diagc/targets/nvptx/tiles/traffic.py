@@ -225,12 +225,12 @@ class _Count:
         return wire.unit_stride and wire.labels[-1] == staged.inner and line % CHUNK_BYTES == 0
 
     def _direct(self, reads: Reads, stream: int | None, region: int) -> int:
-        """Bytes that the threads of a block read from memory into the layout of tiles.
+        """Bytes that the threads of a block that compute read from memory, as tiles lie.
 
         Rows are in every lane of a quad, columns in every quad of every warp.
         """
         return sum(
-            self.schedule.threads * self._slots(value) * self._element_bytes(value)
+            32 * self.schedule.warps * self._slots(value) * self._element_bytes(value)
             for value, at in reads.direct
             if at == (None if stream is None else (stream, region))
         )
