@@ -140,14 +140,16 @@ def move_statistics(op: ir.Operation, number: int) -> ir.Operation:
 
 
 def _statistics(op: ir.Operation, number: int) -> Product | None:
-    """An operand as a product of statistics and a rest that has none."""
+    """An operand as a product of statistics and a rest that has none, both in its type."""
     producer = defining_op(op.operands[number])
     if producer is None or producer.name != "diag.map":
         return None
     product = take_factors(producer, reduced_axes(op))
     if product is None:
         return None
-    if _has_statistic(product, op) and not _is_statistic(Factor(product.rest, inverse=False), op):
+    same_type = diag.element_type(product.rest) == diag.element_type(op.operands[number])
+    own = _is_statistic(Factor(product.rest, inverse=False), op)
+    if _has_statistic(product, op) and same_type and not own:
         return product
     _discard(product)
     return None

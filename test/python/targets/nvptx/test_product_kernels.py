@@ -28,6 +28,10 @@ TEXTS = {
   Y: n c {t} = rms(X) along c eps 1e-5 inside * G
   return Y . W over c
 }}""",
+    "rows over their norm": """diagram f(X: n c {t}, W: o c {t}) {{
+  Y: n c {t} = rms(X) along c
+  return Y . W over c
+}}""",
     "two products": """diagram f(X: n c {t}, G: c {t}, W: o c {t}, V: o c {t}) {{
   Y: n c {t} = rms(X) along c eps 1e-5 inside * G
   A: n o {t} = Y . W over c
@@ -71,7 +75,7 @@ def check(name: str, dtype: str, schedule: TileSchedule) -> None:
         ("alone", "f16", 256, 2),
         ("across", "bf16", 64, 4),
         ("scaled rows", "bf16", 128, 2),
-        ("scaled rows", "f16", 64, 3),
+        ("rows over their norm", "f16", 64, 3),
         ("two products", "bf16", 64, 2),
         ("maps behind", "bf16", 64, 3),
         ("f32", "f16", 64, 2),
