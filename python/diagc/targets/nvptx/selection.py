@@ -34,7 +34,7 @@ _MOST_TRIED = 6
 
 _FIELDS = (
     *("row_blocks", "warps", "chunk", "stages", "blocks_per_sm", "split"),
-    *("producers", "packed", "columns"),
+    *("producers", "packed", "columns", "depth"),
 )
 
 
@@ -131,7 +131,8 @@ def words(schedule: TileSchedule) -> str:
         rows += f", {schedule.packed} heads side by side"
     if schedule.columns:
         rows += f", {schedule.columns} columns"
-    parts = f", parts of {schedule.split}" if schedule.split else ""
+    parts = f", sums in pieces of {schedule.depth}" if schedule.depth else ""
+    parts += f", parts of {schedule.split}" if schedule.split else ""
     blocks = f", {schedule.blocks_per_sm} blocks at a time" if schedule.blocks_per_sm > 1 else ""
     return f"{rows}, chunks of {schedule.chunk}, {schedule.stages} stages{blocks}{parts}"
 

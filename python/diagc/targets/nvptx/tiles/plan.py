@@ -92,6 +92,7 @@ class Plan:
         sizes: of every label, `diag.DYNAMIC` where open.
         packed: a label all of whose positions are rows of a block, too; see `tiles.packing`.
         tiled: a label of columns that blocks share, each a tile of them; all others are whole.
+        walked: a label that a product in a stream sums over piece by piece; see `tiles.packing`.
     """
 
     kernel: ir.Operation
@@ -105,6 +106,7 @@ class Plan:
     streamed: frozenset[str]
     packed: str | None = None
     tiled: str | None = None
+    walked: str | None = None
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -277,6 +279,7 @@ def stage_of(plan: "Plan | _Planner", value: ir.Value) -> Staged | None:
     if len(local) != 2:
         return None
     streamed = [names[x] for x in here if x in plan.streamed]
+    streamed += [names[x] for x in here if x == plan.walked]
     last = diag.labels(argument)[-1]
     inner = last if last in local else local[-1]
     lines = next(label for label in local if label != inner)
@@ -295,6 +298,7 @@ class _Planner:
     sizes: dict[str, int]
     tiled: str | None = None
     packed: None = None
+    walked: None = None
 
     @cached_property
     def streamed(self) -> frozenset[str]:

@@ -33,6 +33,7 @@ class TileSchedule:
         producers: warps that only start copies, in a kernel of warpgroups; else 0.
         packed: positions of a second axis that rows are of; see `tiles.packing`.
         columns: of a tile, where blocks share columns (`Plan.tiled`); else 0.
+        depth: positions that a product in a stream sums over at a time (`Plan.walked`); 0 for all.
     """
 
     row_blocks: int = 1
@@ -46,6 +47,7 @@ class TileSchedule:
     producers: int = 0
     packed: int = 1
     columns: int = 0
+    depth: int = 0
 
     @property
     def rows(self) -> int:

@@ -191,6 +191,9 @@ class _Count:
         axis = ir.StringAttr(self.plan.streams()[number].attributes["axis"]).value
         staged = [staged for staged in self.plan.staged if staged.streamed == axis]
         copied = sum(self._copied(place, each, (first, last)) for each in staged)
+        walked = [x for x in self.plan.staged if x.streamed is not None and x.streamed != axis]
+        if self.plan.walked is not None:
+            copied += (last - first) * sum(self._copied(place, each) for each in walked)
         return copied + (last - first) * self._direct(reads, number, 1)
 
     def _copied(self, place: _Place, staged: Staged, chunks: tuple[int, int] = (0, 1)) -> int:
@@ -198,7 +201,7 @@ class _Count:
         wire = self.plan.signature.args[staged.argument]
         aligned = self._is_aligned(staged)
         spans = [
-            self._span(place, label, label == staged.streamed, chunks, aligned)
+            self._span(place, label, label in self.plan.streamed, chunks, aligned)
             for label in (staged.lines, staged.inner)
         ]
         packed = self.schedule.packed if self.plan.row in (staged.lines, staged.inner) else 1

@@ -117,6 +117,8 @@ def _tile(plan: Plan, schedule: TileSchedule, staged: Staged, offset: int) -> Pa
 
 
 def _extent(plan: Plan, schedule: TileSchedule, label: str, streamed: str | None) -> int:
+    if label == plan.walked:
+        return schedule.depth
     if label == streamed:
         return schedule.chunk
     return schedule.rows if label == plan.row else plan.extent(label, schedule)

@@ -97,7 +97,7 @@ def _tile_reasons(plan: Plan, staged: Staged) -> Iterator[str]:
         split = (plan.row, staged.streamed, plan.tiled)
         if label not in split and plan.sizes[label] == diag.DYNAMIC:
             yield f"axis {label} is open"
-    if staged.inner not in (staged.streamed, plan.tiled):
+    if staged.inner not in (staged.streamed, plan.tiled, plan.walked):
         size = plan.sizes[staged.inner] * DTYPES[wire.dtype]
         if size % ROW_BYTES:
             yield f"lines of '{wire.name}' are no multiple of {ROW_BYTES} bytes"

@@ -20,6 +20,7 @@ from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.lower import TileBlock, TileFunction, part_workspace
 from diagc.targets.nvptx.tiles.packing import pack
 from diagc.targets.nvptx.tiles.plan import Plan, Staged, make_plan
+from diagc.targets.nvptx.tiles.reads import find_reads
 from diagc.targets.nvptx.tiles.regions import Region
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.splitting import run_part
@@ -109,11 +110,13 @@ def _emit(
     arena = lay_out(plan, schedule, streamed_tiles(plan))
     maps = tuple(_tensor_map(plan, staged, arena) for staged in arena.tiles)
     with plan.kernel.context, plan.kernel.location:
-        function = partial(_Function, module, plan, schedule, arena, workspace)
+        function = partial(_Function, module, plan, schedule, arena, workspace, maps=len(maps))
         if not schedule.split:
             return (function().emit(symbol),), maps
         consumers = replace(schedule, producers=0)
-        join = _Join(module, plan, consumers, tiles_arena(plan, consumers), workspace, is_join=True)
+        joined = replace(plan, staged=find_reads(plan, (0, 2, 3)).staged)
+        places = tiles_arena(joined, consumers)
+        join = _Join(module, joined, consumers, places, workspace, is_join=True, maps=len(maps))
         parts = function(is_part=True).emit(f"{symbol}{PARTS}")
         return (parts, join.emit(f"{symbol}{JOIN}")), maps
 
@@ -131,14 +134,16 @@ def _tensor_map(plan: Plan, staged: Staged, arena: BulkArena) -> TensorMap:
 class _Join(TileFunction):
     """Joins parts as on tiles; tensor maps come behind all other parameters, by value."""
 
+    maps: int = 0
+
     def mark(self, function: ir.OpView) -> None:
-        count = len(function.arguments) - len(self.arena.tiles)
+        count = len(function.arguments) - self.maps
         numbers = range(count, len(function.arguments))
         function.attributes[BY_VALUE] = ir.DenseI64ArrayAttr.get(list(numbers))
 
     def parameters(self, code: Code) -> list[ir.Type]:
         generic = ir.Type.parse("!llvm.ptr")
-        return [*super().parameters(code), *[generic] * len(self.arena.tiles)]
+        return [*super().parameters(code), *[generic] * self.maps]
 
 
 @dataclass

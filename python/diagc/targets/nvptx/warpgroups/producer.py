@@ -12,8 +12,7 @@ from diagc.targets.nvptx.tiles.plan import Plan, Staged
 from diagc.targets.nvptx.tiles.splitting import part_bounds
 from diagc.targets.nvptx.warpgroups.arena import BulkArena, PanelTile, packed_boxes
 from diagc.targets.nvptx.warpgroups.instructions import WarpgroupCode
-from diagc.targets.nvptx.warpgroups.staging import mbarrier_at
-from diagc.targets.nvptx.warpgroups.streams import next_stage
+from diagc.targets.nvptx.warpgroups.staging import mbarrier_at, next_stage, walk_pieces
 
 __all__ = ["Producer", "init_mbarriers"]
 
@@ -63,11 +62,14 @@ class Producer:
         code = self.code
 
         def step(number: Index, carried: list[ir.Value]) -> Sequence[ir.Value]:
-            stage, phase = carried
             position = code.mul(number, self.frame.schedule.chunk)
-            for staged in self.arena.streamed:
-                self._chunk(staged, position, stage, phase)
-            return next_stage(code, stage, phase, self.arena.stages)
+            if self.plan.walked is None:
+                return self._copies(position, 0, carried)
+            pieces = walk_pieces(code, self.frame, self.plan.walked)
+            depth = self.frame.schedule.depth
+            return code.loop(
+                0, pieces, 1, carried, lambda x, y: self._copies(position, code.mul(x, depth), y)
+            )
 
         # a fresh mbarrier passes for the phase before its first: all stages are free
         code.loop(bounds.first, bounds.last, 1, [code.index(0), code.index(1)], step)
@@ -79,23 +81,34 @@ class Producer:
         full = mbarrier_at(code, self.frame.smem, self.arena.fixed_mbarrier, 0)
         code.expect(full, sum(self._tile(staged).size for staged in fixed))
         for staged in fixed:
-            self._boxes(staged, 0, 0, full)
+            self._boxes(staged, 0, 0, 0, full)
 
-    def _chunk(self, staged: Staged, position: Index, stage: Index, phase: Index) -> None:
+    def _copies(self, position: Index, piece: Index, carried: list[ir.Value]) -> list[ir.Value]:
+        """Fill a stage: the chunk that begins at `position`, of a walked axis from `piece` on."""
+        stage, phase = carried
+        for staged in self.arena.streamed:
+            self._chunk(staged, position, piece, stage, phase)
+        return list(next_stage(self.code, stage, phase, self.arena.stages))
+
+    def _chunk(
+        self, staged: Staged, position: Index, piece: Index, stage: Index, phase: Index
+    ) -> None:
         code, smem = self.code, self.frame.smem
         code.wait_mbarrier(mbarrier_at(code, smem, self.arena.empty(staged), stage), phase)
         full = mbarrier_at(code, smem, self.arena.full(staged), stage)
         code.expect(full, self._tile(staged).size)
-        self._boxes(staged, position, stage, full)
+        self._boxes(staged, position, piece, stage, full)
 
-    def _boxes(self, staged: Staged, position: Index, stage: Index, full: ir.Value) -> None:
+    def _boxes(
+        self, staged: Staged, position: Index, piece: Index, stage: Index, full: ir.Value
+    ) -> None:
         """One for each panel, of rows one for each packed position."""
         code, tile = self.code, self._tile(staged)
         place = code.address(self.frame.smem, code.mul(stage, tile.stage_bytes))
         for panel, packed in product(range(tile.panels), range(packed_boxes(self.plan, staged))):
             inner = panel * tile.pitch // tile.element_bytes
             at = [
-                self._coordinate(staged, label, position, inner, packed)
+                self._coordinate(staged, label, (position, piece), inner, packed)
                 for label in self._labels(staged)
             ]
             line = packed * self.frame.schedule.row_extent
@@ -107,9 +120,12 @@ class Producer:
         return tuple(reversed(self.plan.signature.args[staged.argument].labels))
 
     def _coordinate(
-        self, staged: Staged, label: str, position: Index, inner: int, packed: int
+        self, staged: Staged, label: str, at: tuple[Index, Index], inner: int, packed: int
     ) -> Index:
         first: Index = inner if label == staged.inner else 0
+        position, piece = at
+        if label == self.plan.walked:
+            return self.code.add(piece, first)
         if label == staged.streamed:
             return self.code.add(position, first)
         if label == self.plan.row:

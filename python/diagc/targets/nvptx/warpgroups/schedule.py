@@ -1,12 +1,12 @@
 """Tile sizes of kernels on warpgroups: groups of 64 rows, chunks and stages that fit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from diagc.dialects import diag
 from diagc.runtime.signature import DTYPES
 from diagc.targets.nvptx.arch import GpuArch
-from diagc.targets.nvptx.tiles.packing import pack, packed_positions
+from diagc.targets.nvptx.tiles.packing import pack, packed_positions, walked_product
 from diagc.targets.nvptx.tiles.parts import splittable
 from diagc.targets.nvptx.tiles.plan import Plan, Product
 from diagc.targets.nvptx.tiles.reads import find_reads
@@ -29,6 +29,8 @@ _SHAPES = ((128, 2), (112, 2), (96, 2), (64, 3), (64, 2))
 _FEW_ROWS = ((64, 3), (64, 2))
 # columns of a tile, positions of a chunk and stages, where blocks share columns
 _TILES = ((256, 64, 4), (128, 64, 4), (64, 64, 4), (256, 64, 3), (128, 64, 3), (256, 64, 2))
+# positions of a chunk, of the summed axis at a time, and stages, where rows are too long to stay
+_WALKS = ((256, 64, 4), (128, 64, 4), (64, 64, 4))
 # where chunks of 64 may spill
 _SHORT = (32, 3)
 _TIGHT = 200
@@ -51,8 +53,16 @@ def warpgroup_schedules(plan: Plan, arch: GpuArch) -> Iterator[TileSchedule]:
     if not arch.has_warpgroups:
         return
     check_fit(plan)
+    found = list(_fitting(plan, arch, _shapes(plan)))
+    yield from found or _fitting(plan, arch, _walks(plan))
+
+
+def _fitting(
+    plan: Plan, arch: GpuArch, shapes: Iterable[tuple[int, int, int, int]]
+) -> Iterator[TileSchedule]:
+    """Of shapes of columns, chunks, depth and stages, those that fit."""
     warps, packed = _rows(plan)
-    for columns, chunk, stages in _shapes(plan, few=warps == 4):
+    for columns, chunk, depth, stages in shapes:
         schedule = TileSchedule(
             row_blocks=1,
             warps=warps,
@@ -61,6 +71,7 @@ def warpgroup_schedules(plan: Plan, arch: GpuArch) -> Iterator[TileSchedule]:
             producers=_PRODUCERS,
             packed=packed,
             columns=columns,
+            depth=depth,
         )
         shared = lay_out(pack(plan, schedule), schedule, streamed_tiles(plan)).size
         fits = shared <= arch.block_shared_bytes and _fills_panels(plan, chunk)
@@ -69,14 +80,22 @@ def warpgroup_schedules(plan: Plan, arch: GpuArch) -> Iterator[TileSchedule]:
             yield replace(schedule, blocks_per_sm=2 if several else 1)
 
 
-def _shapes(plan: Plan, *, few: bool) -> Iterator[tuple[int, int, int]]:
-    """(columns of a tile or 0, positions of a chunk, stages)."""
+def _shapes(plan: Plan) -> Iterator[tuple[int, int, int, int]]:
+    """(columns of a tile or 0, positions of a chunk, 0, stages)."""
     if plan.tiled is not None:
-        yield from _TILES
+        yield from ((columns, chunk, 0, stages) for columns, chunk, stages in _TILES)
         return
-    shapes = _FEW_ROWS if few else _SHAPES
+    warps, _ = _rows(plan)
+    shapes = _SHAPES if warps > 4 else _FEW_ROWS
     tight = _registers(plan, TileSchedule(chunk=64)) > _TIGHT
-    yield from ((0, *shape) for shape in ((*shapes, _SHORT) if tight else shapes))
+    more = (*shapes, _SHORT) if tight else shapes
+    yield from ((0, chunk, 0, stages) for chunk, stages in more)
+
+
+def _walks(plan: Plan) -> Iterator[tuple[int, int, int, int]]:
+    """(0, positions of a chunk, of the summed axis at a time, stages)."""
+    if walked_product(plan) is not None:
+        yield from ((0, *shape) for shape in _WALKS)
 
 
 def _rows(plan: Plan) -> tuple[int, int]:
@@ -106,5 +125,6 @@ def _registers(plan: Plan, schedule: TileSchedule) -> int:
         return (schedule.chunk if streams else plan.extent(product.column, schedule)) // 2
 
     found = sum(map(sums, plan.products.values()))
-    ahead = [p for p in plan.products.values() if p.inner not in plan.streamed]
+    stay = [p for p in plan.products.values() if p.inner not in plan.streamed]
+    ahead = stay if not schedule.depth else []
     return found + sum(map(sums, ahead)) + schedule.chunk // 4

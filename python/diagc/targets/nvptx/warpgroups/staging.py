@@ -6,7 +6,8 @@ from functools import partial
 
 from diagc.mlir import arith, ir, llvm
 from diagc.targets.nvptx.tiles.emitter import Index
-from diagc.targets.nvptx.tiles.frame import Span
+from diagc.targets.nvptx.tiles.frame import Frame, Span
+from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.layouts import Tile
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.plan import Staged, trace
@@ -17,7 +18,7 @@ from diagc.targets.nvptx.warpgroups.arena import BulkArena, PanelTile
 from diagc.targets.nvptx.warpgroups.fit import column_tile, streamed_rows
 from diagc.targets.nvptx.warpgroups.instructions import WARPGROUP, WarpgroupCode
 
-__all__ = ["BulkStaging", "mbarrier_at"]
+__all__ = ["BulkStaging", "mbarrier_at", "next_stage", "walk_pieces"]
 
 _GROUP_ROWS = 64
 _EIGHT_LINES = 8 * ROW_BYTES
@@ -26,6 +27,22 @@ _EIGHT_LINES = 8 * ROW_BYTES
 def mbarrier_at(code: WarpgroupCode, smem: ir.Value, first: int, stage: Index) -> ir.Value:
     """The mbarrier of a stage."""
     return code.address(code.address(smem, code.mul(stage, 8)), first)
+
+
+def next_stage(code: Code, stage: Index, phase: Index, stages: int) -> tuple[ir.Value, ir.Value]:
+    """Number of the next stage, and its parity, which changes with every round."""
+    further = code.index(code.add(stage, 1))
+    wraps = arith.cmpi(arith.CmpIPredicate.eq, further, code.index(stages))
+    turned = code.index(code.bit_xor(phase, 1))
+    return (
+        arith.select(wraps, code.index(0), further),
+        arith.select(wraps, turned, code.index(phase)),
+    )
+
+
+def walk_pieces(code: Code, frame: Frame, walked: str) -> Index:
+    """How many pieces of an axis a product walks."""
+    return code.ceil_div(frame.sizes[walked], frame.schedule.depth)
 
 
 @dataclass(eq=False)
@@ -126,6 +143,8 @@ class BulkStaging(Staging):
     def end_chunk(self) -> None:
         """Release what threads read, and what has not been read as often as it might have been."""
         rows = streamed_rows(self.plan)
+        if self.plan.walked is not None:
+            return  # the product has released its stages
         if rows:
             self.code.sync_warp()
         for staged in self.places.streamed:
@@ -133,6 +152,11 @@ class BulkStaging(Staging):
                 self.wait_chunk(staged)
                 self._arrive(staged, self.stage)
         self.given.clear()
+
+    def release_all(self) -> None:
+        """A product has read all tiles of a stage, and nothing else reads them."""
+        for staged in self.places.streamed:
+            self._arrive(staged, self.stage)
 
     def _wanted(self, staged: Staged) -> int:
         """How many products of a chunk's body read a tile of columns."""
