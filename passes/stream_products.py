@@ -31,13 +31,14 @@ from diagc.algebra.dataflow import defining_op, reduced_axes
 from diagc.algebra.graph import Graph
 from diagc.algebra.refusal import Refusal
 from diagc.algebra.streams import Derivation, derive
-from diagc.cost import deciding_device, element_bytes, op_flops, value_bytes
+from diagc.cost import element_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.base import Pass
 from diagc.passes.derive_streams import put_stream
 from diagc.passes.fuse_normalization import move_statistics, moves_statistics
 from diagc.passes.library_products import is_library
+from diagc.passes.product_times import DTYPES, kernel_seconds, library_seconds, pass_seconds
 from diagc.passes.remarks import counted, declined, done
 from diagc.passes.tiled_products import TILED
 
@@ -46,10 +47,6 @@ __all__ = ["StreamProductsPass"]
 NARROWEST = 64
 """Rows, columns and summed positions below which a tile would be empty for the most part."""
 
-_OWN, _LIBRARY = 0.6, 0.75
-"""Of the peak of tensor cores: what kernels are taken to reach, and the library. Not measured."""
-
-_DTYPES = ("bf16", "f16")
 _NARROW = 2
 """Bytes of what a kernel reads again for every tile of columns, at most."""
 
@@ -145,7 +142,7 @@ def _rows_of(op: ir.Operation) -> ir.Value | None:
     over, labels = reduced_axes(op), diag.labels(op.results[0])
     if len(over) != 1 or len(labels) < 2 or is_library(op):
         return None
-    if any(str(diag.element_type(value)) not in _DTYPES for value in op.operands):
+    if any(str(diag.element_type(value)) not in DTYPES for value in op.operands):
         return None
     left, right = op.operands
     rows, columns = (right, left) if labels[-1] in diag.labels(left) else (left, right)
@@ -222,34 +219,18 @@ class _Around:
     def own_seconds(self) -> float:
         """Of one kernel for all of it."""
         sources = self._sources(self.before) if self.before else [self.product.rows]
-        return self._seconds(_OWN, self.product.ops, sources, [self._last()])
+        wires = [*sources, *self.product.columns, self._last()]
+        return kernel_seconds(self.product.ops, wires)
 
     def library_seconds(self) -> float:
         """Of the library's products, and kernels for what is in front of them and behind them."""
-        rows, results = self.product.rows, [op.results[0] for op in self.product.ops]
-        total = sum(
-            self._seconds(_LIBRARY, [op], [rows], list(op.results)) for op in self.product.ops
-        )
+        total = sum(map(library_seconds, self.product.ops))
         if self.before:
-            total += _pass_seconds([*self._sources(self.before), rows])
+            total += pass_seconds([*self._sources(self.before), self.product.rows])
         if self.behind:
-            total += _pass_seconds([*results, self._last()])
+            results = [op.results[0] for op in self.product.ops]
+            total += pass_seconds([*results, self._last()])
         return total
-
-    def _seconds(
-        self,
-        share: float,
-        ops: Sequence[ir.Operation],
-        rows: Sequence[ir.Value],
-        results: Sequence[ir.Value],
-    ) -> float:
-        """Of products at a share of the peak, or of what they move."""
-        device = deciding_device()
-        columns = [value for op in ops for value in op.operands if value != self.product.rows]
-        rate = share * device.product_rate(str(diag.element_type(self.product.rows)))
-        moved = sum(map(value_bytes, (*rows, *columns, *results)))
-        seconds = max(sum(map(op_flops, ops)) / rate, moved / device.levels[-1].bandwidth)
-        return device.launch_seconds + seconds
 
     def _last(self) -> ir.Value:
         return (self.behind or self.product.ops)[-1].results[0]
@@ -261,12 +242,6 @@ def _is_cheap(op: ir.Operation) -> bool:
         return False
     inner = diag.walk_ops(op.regions[0])
     return not any(each.name.startswith("math.") for each in inner)
-
-
-def _pass_seconds(wires: Sequence[ir.Value]) -> float:
-    """Of a kernel that reads and writes these."""
-    device = deciding_device()
-    return device.launch_seconds + sum(map(value_bytes, wires)) / device.levels[-1].bandwidth
 
 
 def _declined_text(around: _Around, own: float, others: float) -> str:
