@@ -4,9 +4,15 @@ Every case has two tiles of rows and of columns, the last ones partly filled, an
 summed axis than stages, the last one partly filled.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 
 from diagc.errors import UnsupportedError
+from diagc.mlir import ir
+from diagc.targets.nvptx.arch import parse_arch
+from diagc.targets.nvptx.selection import tile_schedules
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.testing.product_runs import (
     kernels_with_products,
@@ -88,6 +94,41 @@ def test_on_warpgroups(name: str, dtype: str, columns: int, stages: int) -> None
 @pytest.mark.parametrize("name", TEXTS)
 def test_on_tiles(name: str) -> None:
     check(name, ("bf16", "f16")[name == "across"], on_tiles(64, 32, 2 + (name == "alone")))
+
+
+WALKED = """axis n, c = {c}, v
+diagram f(X: n c bf16, W: {columns} bf16) {{
+  S: n v f32 = X . W over c
+  M: n f32 = max(S) over v
+  Z: n f32 = sum(exp(S - M)) over v
+  return M + log(Z)
+}}"""
+
+
+@pytest.mark.parametrize(("c", "columns"), [(328, "v c"), (192, "c v")])
+@pytest.mark.parametrize("make", [on_warpgroups, on_tiles])
+@pytest.mark.parametrize("split", [0, 128])
+def test_rows_that_are_walked(
+    make: Callable[..., TileSchedule], c: int, columns: str, split: int
+) -> None:
+    """Logits of every chunk are sums over pieces of rows and columns; blocks may share chunks."""
+    schedule = replace(make(0), chunk=64, stages=2, depth=64, split=split)
+    sizes = {"l": 128 + 7, "s": 3 * 64 + 8}
+    predicted, run = run_products(WALKED.format(c=c, columns=columns), sizes, schedule)
+    assert run.error() < 1e-5
+    counters = [report.counters for report in run.reports]
+    assert predicted.read == sum(each.global_read_bytes for each in counters)
+    assert predicted.written == sum(each.global_write_bytes for each in counters)
+
+
+def test_rows_are_walked_where_they_are_too_long_to_stay() -> None:
+    """Not on warpgroups while they fit; tiles may have either."""
+    for c, walks in ((256, False), (4096, True)):
+        _module, (kernel,) = kernels_with_products(WALKED.format(c=c, columns="v c"))
+        with kernel.context, ir.Location.unknown():
+            found = tile_schedules(kernel, parse_arch("sm_90a"))
+        assert {schedule.depth > 0 for schedule in found} == {walks}
+        assert any(schedule.producers for schedule in found)
 
 
 def test_lines_that_are_not_aligned() -> None:

@@ -20,6 +20,7 @@ from diagc.targets.nvptx.tiles.epilogue import store_tile
 from diagc.targets.nvptx.tiles.frame import Frame, Span
 from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.memory import Memory
+from diagc.targets.nvptx.tiles.packing import pack
 from diagc.targets.nvptx.tiles.parts import part_elements, splittable
 from diagc.targets.nvptx.tiles.plan import ONE_ROW, Plan, make_plan
 from diagc.targets.nvptx.tiles.regions import Region, StreamLowering
@@ -56,8 +57,8 @@ def lower_tiles(
     """
     signature = kernel_signature(kernel, entry_symbol(kernel))
     symbol = signature.symbol
-    plan = make_plan(kernel, signature)
     schedule = schedule or _first_on_tiles(kernel, arch)
+    plan = pack(make_plan(kernel, signature), schedule)
     _check_fit(plan, schedule)
     arena = lay_out(plan, schedule)
     with kernel.context, kernel.location:

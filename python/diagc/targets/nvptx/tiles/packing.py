@@ -11,11 +11,14 @@ chunk of the stream.
 """
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.targets.nvptx.tiles.plan import Plan, Product, stage_of, trace
-from diagc.targets.nvptx.tiles.schedule import TileSchedule
+
+if TYPE_CHECKING:
+    from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
 __all__ = ["pack", "packed_positions", "walked_product"]
 
@@ -30,7 +33,7 @@ def packed_positions(plan: Plan, rows: int) -> int:
     return count if rows // count >= _LEAST_ROWS else 1
 
 
-def pack(plan: Plan, schedule: TileSchedule) -> Plan:
+def pack(plan: Plan, schedule: "TileSchedule") -> Plan:
     """The plan of a schedule: what it packs is not split by the grid, rows that it walks stream."""
     product = walked_product(plan) if schedule.depth else None
     if product is not None:

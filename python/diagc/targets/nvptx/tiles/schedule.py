@@ -10,6 +10,7 @@ from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.tiles.arena import lay_out
+from diagc.targets.nvptx.tiles.packing import pack, walked_product
 
 if TYPE_CHECKING:
     from diagc.targets.nvptx.tiles.plan import Plan, Product, Staged
@@ -72,6 +73,9 @@ _MOST_WARPS = 8
 _CHUNKS = (64, 32, 128, 16)
 _STAGES = (2, 3, 4)
 _COLUMNS = (128, 64)  # of tiles
+# positions of a piece that a product walks, and of rows that are better walked than kept
+_DEPTH = 64
+_LONG_ROWS = 256
 
 # Registers besides those of states and scores, and the sum up to which ptxas 13 did not spill in
 # streamed products in bf16 with d = 64 to 256; operands of f32 are split into two words each, every
@@ -93,25 +97,31 @@ def candidates(plan: "Plan", arch: GpuArch, *, tf32: bool = False) -> Iterator[T
     Raises:
         UnsupportedError: none does.
     """
-    fits = False
-    tiles = _COLUMNS if plan.tiled is not None else (0,)
-    for (row_blocks, warps, chunk), columns in product(_shapes(plan), tiles):
-        usual = TileSchedule(row_blocks, warps, chunk, tf32=tf32, columns=columns)
-        registers = _registers(plan, usual)
-        if registers > _MOST_REGISTERS:
-            continue
-        for stages in _STAGES if plan.streamed else _STAGES[:1]:
-            schedule = replace(usual, stages=stages)
-            found = _by_occupancy(plan, schedule, registers, arch)
-            if found is not None:
-                fits = True
-                yield found
-    if not fits:
+    found = list(_fitting(plan, arch, tf32=tf32, depth=0))
+    walked = walked_product(plan)
+    if walked is not None and plan.sizes[walked.inner] > _LONG_ROWS:
+        found += list(_fitting(plan, arch, tf32=tf32, depth=_DEPTH))
+    yield from found
+    if not found:
         raise UnsupportedError(
             plan.kernel.name,
             reason="tiles: its states or operands are too large for a block",
             location=plan.kernel.location,
         )
+
+
+def _fitting(plan: "Plan", arch: GpuArch, *, tf32: bool, depth: int) -> Iterator[TileSchedule]:
+    tiles = _COLUMNS if plan.tiled is not None else (0,)
+    for (row_blocks, warps, chunk), columns in product(_shapes(plan), tiles):
+        usual = TileSchedule(row_blocks, warps, chunk, tf32=tf32, columns=columns, depth=depth)
+        registers = _registers(plan, usual)
+        if registers > _MOST_REGISTERS:
+            continue
+        for stages in _STAGES if plan.streamed and not depth else _STAGES[:1]:
+            schedule = replace(usual, stages=stages)
+            found = _by_occupancy(pack(plan, schedule), schedule, registers, arch)
+            if found is not None:
+                yield found
 
 
 def _shapes(plan: "Plan") -> Iterator[tuple[int, int, int]]:
