@@ -35,6 +35,7 @@ class TileSchedule:
         packed: positions of a second axis that rows are of; see `tiles.packing`.
         columns: of a tile, where blocks share columns (`Plan.tiled`); else 0.
         depth: positions that a product in a stream sums over at a time (`Plan.walked`); 0 for all.
+        stays: whether blocks of warpgroups take several tiles each; see `warpgroups.order`.
     """
 
     row_blocks: int = 1
@@ -49,6 +50,7 @@ class TileSchedule:
     packed: int = 1
     columns: int = 0
     depth: int = 0
+    stays: bool = False
 
     @property
     def rows(self) -> int:

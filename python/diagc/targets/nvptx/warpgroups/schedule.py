@@ -13,7 +13,7 @@ from diagc.targets.nvptx.tiles.reads import find_reads
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES
 from diagc.targets.nvptx.warpgroups.arena import lay_out
-from diagc.targets.nvptx.warpgroups.fit import check_fit, streamed_tiles
+from diagc.targets.nvptx.warpgroups.fit import check_fit, column_tile, is_turned, streamed_tiles
 
 __all__ = ["PRODUCER_REGISTERS", "consumer_registers", "warpgroup_schedules"]
 
@@ -111,9 +111,10 @@ def _rows(plan: Plan) -> tuple[int, int]:
 
 
 def _fills_panels(plan: Plan, chunk: int) -> bool:
-    """Whether chunks that go along the lines are panels that a copy can swizzle."""
+    """Whether chunks that go along the lines are panels that a copy, or a product, can swizzle."""
+    turned = [column_tile(plan, p) for p in plan.products.values() if is_turned(plan, p)]
     along = [staged for staged in plan.staged if staged.inner == staged.streamed]
-    sizes = (chunk * DTYPES[plan.signature.args[x.argument].dtype] for x in along)
+    sizes = (chunk * DTYPES[plan.signature.args[x.argument].dtype] for x in (*along, *turned))
     return all(size % ROW_BYTES == 0 or size in _NARROW_PANELS for size in sizes)
 
 
@@ -124,7 +125,9 @@ def _registers(plan: Plan, schedule: TileSchedule) -> int:
         streams = product.column in plan.streamed
         return (schedule.chunk if streams else plan.extent(product.column, schedule)) // 2
 
-    found = sum(map(sums, plan.products.values()))
-    stay = [p for p in plan.products.values() if p.inner not in plan.streamed]
+    products = plan.products.values()
+    stay = [p for p in products if p.inner not in plan.streamed]
     ahead = stay if not schedule.depth else []
-    return found + sum(map(sums, ahead)) + schedule.chunk // 4
+    # sums with scaled rows begin at 0, beside what they are added to
+    apart = [p for p in products if p not in stay and "mul" in p.op.attributes]
+    return sum(map(sums, (*products, *ahead, *apart))) + schedule.chunk // 4
