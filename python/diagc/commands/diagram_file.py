@@ -22,6 +22,7 @@ _DTYPES = {
     "f32": torch.float32,
     "f64": torch.float64,
     "f16": torch.float16,
+    "f8E4M3FN": torch.float8_e4m3fn,
     "bf16": torch.bfloat16,
     "i1": torch.bool,
     "i8": torch.int8,
