@@ -36,8 +36,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DIAG_STAGES",
+    "FORMED",
     "Stage",
     "Step",
+    "build_from_kernels",
     "compile_module",
     "emit",
     "find_entry",
@@ -377,10 +379,10 @@ def _compile(
         verify_module(module)
         name = name or diag.symbol_of(find_entry(module))
         if options.autotune:
-            run_pipeline(module, options, _FORMED)
+            run_pipeline(module, options, FORMED)
             _tune(module, target, options, externs)
             clock.lap("autotune")
-        run_pipeline(module, options, after=_FORMED if options.autotune else None)
+        run_pipeline(module, options, after=FORMED if options.autotune else None)
         clock.lap("passes")
         program, host = _link(module, target, options, externs, name, clock)
     program.report.seconds.update(clock.seconds)
@@ -414,7 +416,7 @@ def _link(
     return program, host
 
 
-_FORMED = "kernels"
+FORMED = "kernels"
 """The stage whose kernels have no schedules yet."""
 
 
@@ -422,12 +424,21 @@ def _tune(module: ir.Module, target: Target, options: CompileOptions, externs: E
     """Measure schedules, and give the kernels the fastest ones."""
     from diagc.autotune import Tuner
 
+    code = target.load()
+    build = build_from_kernels(target, options, externs)
+    Tuner(build, code.text_key, code.choices(target.describe(options.device))).tune(module)
+
+
+def build_from_kernels(
+    target: Target, options: CompileOptions, externs: Externs
+) -> "Callable[[ir.Module], Program]":
+    """What compiles a module from the stage `FORMED` on; kernels keep schedules that they have."""
+
     def build(variant: ir.Module) -> "Program":
-        run_pipeline(variant, options, after=_FORMED)
+        run_pipeline(variant, options, after=FORMED)
         return _link(variant, target, options, externs, "variant", _Clock())[0]
 
-    code = target.load()
-    Tuner(build, code.text_key, code.choices(target.describe(options.device))).tune(module)
+    return build
 
 
 class _Clock:

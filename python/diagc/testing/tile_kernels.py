@@ -169,7 +169,7 @@ def run_tiles(
     ]
     reports: list[Report] = []
     for launch in built.bulk_launches or built.launches:
-        grid = grid_of(launch, sizes)
+        grid = grid_of(launch, sizes, (options or SimulatorOptions()).multiprocessors)
         if 0 in grid:
             continue
         report = simulate(

@@ -28,7 +28,7 @@ def encode(
 
     Args:
         driver: the driver.
-        kernel: whose argument is described.
+        kernel: whose array is described.
         item: which one, and the box.
         plan: with sizes and strides that `takes_tensor_maps` allows.
         pointer: to the array, a multiple of `MAP_ALIGNMENT`.
@@ -36,7 +36,7 @@ def encode(
     Raises:
         LaunchError: the driver refuses.
     """
-    wire = kernel.signature.args[item.wire]
+    wire = kernel.signature.wires[item.wire]
     rank, width = len(wire.labels), DTYPES[wire.dtype]
     sizes = [plan.sizes[label] for label in reversed(wire.labels)]
     strides = [width * stride for stride in reversed(plan.strides[item.wire])]

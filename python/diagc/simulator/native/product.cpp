@@ -68,7 +68,7 @@ void read_chunk(Worker &worker, Warp &warp, int64_t address, uint32_t site, uint
     return;
   }
   if (worker.machine->launch->checking) {
-    lock_product_read(worker, thread, place.offset, kChunk, site);
+    lock_async_read(worker, thread, place.offset, kChunk, site);
     warp.product_reads.push_back({warp.product_groups, place.offset, static_cast<int32_t>(kChunk)});
   }
   memcpy(elements, place.data, kChunk);

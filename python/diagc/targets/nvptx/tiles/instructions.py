@@ -106,6 +106,11 @@ class Code(Emitter):
         ).res
         return [self._extract(self.i32, found, i) for i in range(4)]
 
+    def store_matrices(self, pointer: ir.Value, words: Sequence[ir.Value]) -> None:
+        """Four 8 x 8 matrices of 16-bit elements, as `load_matrices` gives them."""
+        shape, element = self._matrix_shape, self._matrix_element
+        nvvm.StMatrixOp(pointer, list(words), self._by_row, shape, element)
+
     def multiply(
         self,
         kind: str,
@@ -247,3 +252,7 @@ class Code(Emitter):
     def block(self) -> ir.Value:
         """Number of the block along x."""
         return nvvm.BlockIdXOp(results=[self.i32]).res
+
+    def blocks(self) -> ir.Value:
+        """Number of blocks along x."""
+        return nvvm.GridDimXOp(results=[self.i32]).res

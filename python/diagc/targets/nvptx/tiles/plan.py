@@ -123,6 +123,11 @@ class Plan:
                 return op
         return None
 
+    @property
+    def grows(self) -> bool:
+        """Whether later rows may see more of a stream, so that their blocks take longer."""
+        return any("diag.upper" in op.attributes for op in self.streams())
+
     def streams(self) -> list[ir.Operation]:
         """All streams, in order."""
         return list(self._streams)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from diagc.dialects import diag
 from diagc.errors import UnsupportedError
 from diagc.mlir import ir
+from diagc.runtime.gpu_kernel import MAX_DIMENSIONS
 from diagc.runtime.signature import DTYPES
 from diagc.targets.nvptx.tiles.plan import (
     ONE_ROW,
@@ -27,7 +28,6 @@ _LINES = {"f8E4M3FN": 64}
 _ROW_DTYPES = ("f16", "bf16", "f32", "i1")
 """Of arrays with rows and streamed positions."""
 _MOST_COLUMNS = 256
-_MOST_DIMENSIONS = 5
 
 
 def column_tile(plan: Plan, product: Product) -> Staged:
@@ -128,8 +128,8 @@ def _tile_reasons(plan: Plan, staged: Staged) -> Iterator[str]:
         yield f"'{wire.name}' is {wire.dtype}"
     if wire.labels[-1] != staged.inner or not wire.unit_stride:
         yield f"neighbours along the lines of '{wire.name}' are not neighbours in memory"
-    if len(wire.labels) > _MOST_DIMENSIONS:
-        yield f"'{wire.name}' has more than {_MOST_DIMENSIONS} axes"
+    if len(wire.labels) > MAX_DIMENSIONS:
+        yield f"'{wire.name}' has more than {MAX_DIMENSIONS} axes"
     if staged not in streamed_tiles(plan) and staged.lines != plan.row:
         yield f"'{wire.name}' is neither columns that stream nor rows"
     if rows and staged.inner == plan.row:

@@ -105,8 +105,21 @@ class WarpgroupCode(Code):
             target, tensor_map, coordinates, mbarrier, [], isCTAOnly=True
         )
 
+    def store_box(self, tensor_map: ir.Value, source: ir.Value, at: Sequence[Index]) -> None:
+        """Start copying a box from shared memory; coordinates as of `copy_box`."""
+        coordinates = [self.index(x) for x in at]
+        nvvm.CpAsyncBulkTensorSharedCTAToGlobalOp(tensor_map, source, coordinates)
+
+    def commit_stores(self) -> None:
+        """What this thread has started since the last time is a group."""
+        nvvm.CpAsyncBulkCommitGroupOp()
+
+    def wait_stores(self) -> None:
+        """Wait until all stores of this thread have read shared memory."""
+        nvvm.CpAsyncBulkWaitGroupOp(0, read=True)
+
     def fence_proxy(self) -> None:
-        """What threads wrote to shared memory is visible to products that are ordered behind."""
+        """What threads wrote to shared memory is visible to products and stores behind."""
         kind = ir.Attribute.parse("#nvvm.proxy_kind<async.shared>")
         nvvm.FenceProxyOp(kind, space=ir.Attribute.parse("#nvvm.shared_space<cta>"))
 

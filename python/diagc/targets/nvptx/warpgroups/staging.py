@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 from diagc.mlir import arith, ir, llvm
 from diagc.targets.nvptx.tiles.emitter import Index
@@ -10,6 +10,7 @@ from diagc.targets.nvptx.tiles.frame import Span
 from diagc.targets.nvptx.tiles.layouts import Tile
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.plan import Staged, trace
+from diagc.targets.nvptx.tiles.reads import find_reads
 from diagc.targets.nvptx.tiles.shared_memory import SharedView
 from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES
 from diagc.targets.nvptx.tiles.staging import Staging
@@ -33,6 +34,10 @@ class BulkStaging(Staging):
     """Tiles that another warp fills; `stage` is the number of a stage, `phase` its parity."""
 
     phase: Index = 0
+    ring: tuple[Index, Index] = (0, 0)
+    """Stage and parity of the chunk that is read first; behind a stream, of the next one."""
+    parity: Index = 0
+    """Parity of the number of tiles that the block has had."""
     given: dict[ir.Value, list[ir.Value]] = field(default_factory=dict)
     """Sums of products of this chunk that were made in the one before it."""
     _ahead: list[tuple[Staged, Index, list[ir.Value]]] = field(default_factory=list)
@@ -66,7 +71,19 @@ class BulkStaging(Staging):
             return
         self._ready = True
         with self.code.within(self.frame.scope):
-            self.code.wait_mbarrier(self._mbarrier(self.places.fixed_mbarrier, 0), 0)
+            self.code.wait_mbarrier(self._mbarrier(self.places.fixed_mbarrier, 0), self.parity)
+
+    @cached_property
+    def releases_early(self) -> bool:
+        """Whether tiles that stay are read by nothing behind the stream, nor become results."""
+        return not self.places.is_shared and not find_reads(self.plan, (3,)).staged
+
+    def release_fixed(self) -> None:
+        """Nothing reads the tiles that stay any more: those of the next tile may come."""
+        if self.places.fixed:
+            self.wait_fixed()
+            self.code.sync_warp()
+            self._arrive_at(self.places.fixed_empty, 0)
 
     def view(self, staged: Staged) -> SharedView:
         """A tile of rows, ready to be read by the threads."""
@@ -157,7 +174,10 @@ class BulkStaging(Staging):
 
     def _arrive(self, staged: Staged, stage: Index) -> None:
         """By one lane of every warp: each knows that its own products are over."""
-        place = self._mbarrier(self.places.empty(staged), stage)
+        self._arrive_at(self.places.empty(staged), stage)
+
+    def _arrive_at(self, first: int, stage: Index) -> None:
+        place = self._mbarrier(first, stage)
         first = arith.cmpi(
             arith.CmpIPredicate.eq, self.code.index(self.frame.lane), self.code.index(0)
         )
