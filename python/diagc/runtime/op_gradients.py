@@ -13,9 +13,7 @@ from torch._library.autograd import Info, make_autograd_impl
 
 __all__ = ["register_gradients"]
 
-_OURS = [
-    _C.DispatchKeySet(key).raw_repr() for key in (_C.DispatchKey.CPU, _C.DispatchKey.CUDA)
-]
+_OURS = [_C.DispatchKeySet(key).raw_repr() for key in (_C.DispatchKey.CPU, _C.DispatchKey.CUDA)]
 """Keys of the implementations: where autograd is followed by one alone, no mode, subclass or lazy
 negation is in between."""
 
