@@ -34,7 +34,7 @@ def run_rest(
     patches = list_mode_options().get(options.mode) if options.mode else None
     # torch's cache of graphs that were differentiated does not look at decompositions
     tag = f"{torch.compiler.config.cache_key_tag} diagc {' '.join(_KEPT_WHOLE)}"
-    with torch.compiler.config.patch(cache_key_tag=tag):
+    with torch.compiler.config.patch(cache_key_tag=tag):  # type: ignore[attr-defined]
         compiled = compile_fx(
             module, list(inputs), config_patches=patches, decompositions=_decompositions()
         )
