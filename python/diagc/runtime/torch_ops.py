@@ -19,6 +19,7 @@ from torch.autograd import forward_ad
 from diagc.errors import UserError
 from diagc.runtime.dispatch_keys import plain_dispatch, without_autocast
 from diagc.runtime.eager_gradients import differentiate, eager_gradients, split_tensors
+from diagc.runtime.op_gradients import register_gradients
 from diagc.runtime.plain_thread import in_plain_thread
 from diagc.runtime.program import Program
 from diagc.runtime.program_gradients import Saved, program_gradients
@@ -121,13 +122,14 @@ def group_of(key: str) -> "Group":
     Raises:
         UserError: there is none any more.
     """
-    if key not in _GROUPS:
+    group = _GROUPS.get(key)
+    if group is None:
         raise UserError(
             "a graph calls a compiled function that is there no more",
             found=f"key '{key}'",
             remedy="keep what diagc.compile gave; in a new process compile and trace again",
         )
-    return _GROUPS[key]
+    return group
 
 
 def _call_transformed(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
@@ -310,9 +312,7 @@ for _device in ("CPU", "CUDA"):
     _LIBRARY.impl("call_backward", _call_backward, _device)
 torch.library.register_fake("diagc::call", _fake_call, lib=_LIBRARY)
 torch.library.register_fake("diagc::call_backward", _fake_backward, lib=_LIBRARY)
-torch.library.register_autograd(
-    "diagc::call", _backward, setup_context=_setup_context, lib=_LIBRARY
-)
-torch.library.register_autograd(
-    "diagc::call_backward", second_backward, setup_context=setup_second, lib=_LIBRARY
+register_gradients(_LIBRARY, torch.ops.diagc.call.default, _call, _backward, _setup_context)
+register_gradients(
+    _LIBRARY, torch.ops.diagc.call_backward.default, _call_backward, second_backward, setup_second
 )

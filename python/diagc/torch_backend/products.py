@@ -59,9 +59,7 @@ def tiles_pay(options: CompileOptions) -> bool:
     return tiles is not None and library is not None and tiles > library
 
 
-def product_regions(
-    graph: fx.Graph, options: BackendOptions, *, trained: bool
-) -> Iterator[Region]:
+def product_regions(graph: fx.Graph, options: BackendOptions, *, trained: bool) -> Iterator[Region]:
     """Every large product of a linear layer as a region, with its bias and what follows it.
 
     Args:

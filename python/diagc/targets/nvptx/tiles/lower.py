@@ -19,6 +19,7 @@ from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.epilogue import store_tile
 from diagc.targets.nvptx.tiles.frame import Frame, Span
 from diagc.targets.nvptx.tiles.instructions import Code
+from diagc.targets.nvptx.tiles.layouts import Tile
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.parts import part_elements, splittable
 from diagc.targets.nvptx.tiles.plan import ONE_ROW, Plan, make_plan
@@ -170,6 +171,7 @@ class TileFunction:
             self.arena.size,
             (grid,),
             self.schedule.blocks_per_sm,
+            self.schedule.stays,
         )
 
     def mark(self, _function: ir.OpView) -> None:
@@ -224,6 +226,10 @@ class TileFunction:
             for pointer, wire, stride in zip(pointers, self.signature.wires, strides, strict=False)
         ]
 
+    def store_result(self, frame: Frame, number: int, tile: Tile, target: Memory) -> None:
+        """Write a result."""
+        store_tile(frame, tile, target, self.arena.results.get(number))
+
     def _strides(self, left: list[ir.Value]) -> list[Mapping[str, Index]]:
         """Of every wire, by label; takes them from the parameters."""
         found: list[Mapping[str, Index]] = []
@@ -239,12 +245,21 @@ class TileFunction:
 class TileBlock:
     """What one block does."""
 
-    def __init__(self, function: TileFunction, code: Code, sizes: Mapping[str, Index]) -> None:
-        """Find the block's position: tiles of rows are next to each other."""
+    def __init__(
+        self,
+        function: TileFunction,
+        code: Code,
+        sizes: Mapping[str, Index],
+        at: tuple[Index, Index] | None = None,
+    ) -> None:
+        """Find the block's position: tiles of rows are next to each other.
+
+        `at` is (tile of rows, position of the grid) of a block that stays.
+        """
         self.function, self.plan, self.schedule = function, function.plan, function.schedule
-        self.sizes, rest = sizes, code.block()
+        self.sizes = sizes
         tiles = code.ceil_div(sizes[self.plan.row], self.schedule.row_extent)
-        tile, rest = code.rem(rest, tiles), code.div(rest, tiles)
+        tile, rest = at or (code.rem(code.block(), tiles), code.div(code.block(), tiles))
         self.parts: Index = 1
         self.part: Index = 0
         if self.schedule.split:
@@ -258,7 +273,8 @@ class TileBlock:
         for label in reversed(self.plan.grid):
             self.grid[label], rest = code.rem(rest, sizes[label]), code.div(rest, sizes[label])
             self.count = code.mul(self.count, sizes[label])
-        self.row_base = code.mul(self._order(code, tile, tiles), self.schedule.row_extent)
+        tile = tile if at else self._order(code, tile, tiles)
+        self.row_base = code.mul(tile, self.schedule.row_extent)
         self.smem = llvm.AddressOfOp(code.shared, "shared").result
         self.frame = self.make_frame(code, code.thread())
 
@@ -283,8 +299,7 @@ class TileBlock:
 
     def _order(self, code: Code, tile: Index, tiles: Index) -> Index:
         """Long rows first where they grow with the position: fewer blocks wait at the end."""
-        grows = any("diag.upper" in op.attributes for op in self.plan.streams())
-        return code.sub(code.sub(tiles, 1), tile) if grows else tile
+        return code.sub(code.sub(tiles, 1), tile) if self.plan.grows else tile
 
     def run(self, memories: Sequence[Memory], workspace: ir.Value) -> None:
         """The region, and the stores of what it returns."""
@@ -307,7 +322,7 @@ class TileBlock:
         places = self.function.arena.results
         for number in sorted(range(len(results)), key=lambda x: x in places):
             tile = region.tile(results[number])
-            store_tile(region.frame, tile, targets[number], places.get(number))
+            self.function.store_result(region.frame, number, tile, targets[number])
 
     def _stream(self, workspace: ir.Value) -> StreamLowering:
         if not self.function.is_join:

@@ -17,7 +17,7 @@ from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.shared_memory import chunk_offset
 from diagc.targets.nvptx.tiles.shared_tile import CHUNK_BYTES, SharedTile
 
-__all__ = ["RowStore"]
+__all__ = ["LanePointers", "RowStore"]
 
 _TOGETHER = (4, 2, 1)
 """Loads from shared memory that are under way at a time."""
@@ -55,9 +55,9 @@ class RowStore:
         # every warp has read what others overwrite; no copy is under way, as each is waited for
         code.barrier()
         shared = SharedTile(self.place, self.frame.schedule.rows, 8 * groups, size)
-        place = _PairPlace(self.frame, shared)
+        pointers = LanePointers.of_pairs(self.frame, shared)
         for slot, pair in zip(places, pairs, strict=True):
-            code.store(pair, place.at(slot), 2 * size)
+            code.store(pair, pointers.of_slot(slot), 2 * size)
         code.sync_warp()
         self._write(shared)
 
@@ -134,25 +134,40 @@ class RowStore:
         code.when(exists, lambda: code.store(value, pointer, vector))
 
 
-class _PairPlace:
-    """Where pairs stand, as `SharedView` says, from one register that does not depend on the slot.
+class LanePointers:
+    """Where lanes write, as `SharedView` says, from one register that does not depend on the slot.
 
     The registers of `SharedView` were made in front of the loops, and would stay alive in them.
+
+    Args:
+        frame: of the block.
+        shared: the tile.
+        line, byte: that the thread's number chooses; `byte` is of the first swizzled chunks.
     """
 
-    def __init__(self, frame: Frame, shared: SharedTile) -> None:
+    def __init__(self, frame: Frame, shared: SharedTile, line: Index, byte: Index) -> None:
+        """Emit what all pointers of the thread have in common."""
         code = self._code = frame.code
-        byte = code.mul(frame.in_quad, 2 * shared.element_bytes)
-        line = code.add(frame.warp_row, frame.quad)
         first = chunk_offset(code, shared, line, code.div(byte, CHUNK_BYTES))
         self._first = code.add(first, code.rem(byte, CHUNK_BYTES))
         self._base, self._shared = code.address(frame.smem, shared.offset), shared
         self._pointers: dict[int, ir.Value] = {}
 
-    def at(self, slot: Slot) -> ir.Value:
-        """Pointer to the pair of a slot: the bits of its chunk change those of the first."""
-        code, size = self._code, self._shared.element_bytes
-        line, chunk = 16 * slot.block + 8 * slot.half, slot.column * size // 2
+    @classmethod
+    def of_pairs(cls, frame: Frame, shared: SharedTile) -> "LanePointers":
+        """Of two neighbours of an accumulator."""
+        code = frame.code
+        byte = code.mul(frame.in_quad, 2 * shared.element_bytes)
+        return cls(frame, shared, code.add(frame.warp_row, frame.quad), byte)
+
+    def of_slot(self, slot: Slot) -> ir.Value:
+        """Pointer to the pair of a slot."""
+        line = 16 * slot.block + 8 * slot.half
+        return self.at(line, slot.column * self._shared.element_bytes // 2)
+
+    def at(self, line: int, chunk: int) -> ir.Value:
+        """So many lines, a multiple of 8, and chunks further: these change bits of the first."""
+        code = self._code
         pattern, further = self._shared.split(line, chunk)
         if pattern not in self._pointers:
             place = code.bit_xor(self._first, pattern * CHUNK_BYTES)

@@ -32,6 +32,7 @@ class TileSchedule:
         tf32: whether products of f32 by f32 round to tf32; others are exact to 22 bits.
         producers: warps that only start copies, in a kernel of warpgroups; else 0.
         packed: positions of a second axis that rows are of; see `tiles.packing`.
+        stays: whether blocks of warpgroups take several tiles each; see `warpgroups.order`.
     """
 
     row_blocks: int = 1
@@ -44,6 +45,7 @@ class TileSchedule:
     resident: int = 16
     producers: int = 0
     packed: int = 1
+    stays: bool = False
 
     @property
     def rows(self) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 from diagc.mlir import ir
@@ -21,6 +22,7 @@ __all__ = ["Producer", "init_mbarriers"]
 def init_mbarriers(code: WarpgroupCode, arena: BulkArena, smem: ir.Value, warps: int) -> None:
     """By one thread: copies arrive once, every warp of the consumers releases a stage."""
     code.init_mbarrier(mbarrier_at(code, smem, arena.fixed_mbarrier, 0), 1)
+    code.init_mbarrier(mbarrier_at(code, smem, arena.fixed_empty, 0), warps)
     for staged in arena.streamed:
         for stage in range(arena.stages):
             code.init_mbarrier(mbarrier_at(code, smem, arena.full(staged), stage), 1)
@@ -52,37 +54,56 @@ class Producer:
         assert isinstance(self.frame.code, WarpgroupCode)
         return self.frame.code
 
-    def run(self) -> None:
-        """Copy the tiles that stay, then chunk by chunk."""
-        self._fixed()
+    def run(self, stage: Index, phase: Index, turn: Index) -> list[ir.Value]:
+        """Copy the tiles that stay, then chunk by chunk; gives the next stage and its phase.
+
+        Where blocks stay, the first tile of the first chunk comes before those that stay: its stage
+        is free while the rows of the tile before are still read.
+
+        Args:
+            stage: that is filled first.
+            phase: parity of the phase in which it was read last.
+            turn: parity of the number of tiles that the block has had.
+        """
         (op,) = self.plan.streams()
         (axis,) = self.plan.streamed
         bounds = chunk_bounds(self.frame, op, axis)
         if self.part is not None:
             bounds = part_bounds(self.frame, bounds, self.part)
-        code = self.code
+        code, stays = self.code, self.frame.schedule.stays
+        early = self.arena.streamed[0]
+        if stays:
+            some = code.less(bounds.first, bounds.last)
+            code.when(some, lambda: self._chunk(early, bounds.first, stage, phase))
+        self._fixed(turn)
 
         def step(number: Index, carried: list[ir.Value]) -> Sequence[ir.Value]:
-            stage, phase = carried
-            position = code.mul(number, self.frame.schedule.chunk)
             for staged in self.arena.streamed:
-                self._chunk(staged, position, stage, phase)
-            return next_stage(code, stage, phase, self.arena.stages)
+                copy = partial(self._chunk, staged, number, *carried)
+                if stays and staged == early:
+                    code.when(code.less(bounds.first, number), copy)
+                else:
+                    copy()
+            return next_stage(code, *carried, self.arena.stages)
 
-        # a fresh mbarrier passes for the phase before its first: all stages are free
-        code.loop(bounds.first, bounds.last, 1, [code.index(0), code.index(1)], step)
+        carried = [code.index(x) for x in (stage, phase)]
+        return code.loop(bounds.first, bounds.last, 1, carried, step)
 
-    def _fixed(self) -> None:
+    def _fixed(self, turn: Index) -> None:
         code, fixed = self.code, self.arena.fixed
         if not fixed:
             return
+        if self.frame.schedule.stays:
+            empty = mbarrier_at(code, self.frame.smem, self.arena.fixed_empty, 0)
+            code.wait_mbarrier(empty, code.bit_xor(turn, 1))
         full = mbarrier_at(code, self.frame.smem, self.arena.fixed_mbarrier, 0)
         code.expect(full, sum(self._tile(staged).size for staged in fixed))
         for staged in fixed:
             self._boxes(staged, 0, 0, full)
 
-    def _chunk(self, staged: Staged, position: Index, stage: Index, phase: Index) -> None:
+    def _chunk(self, staged: Staged, number: Index, stage: Index, phase: Index) -> None:
         code, smem = self.code, self.frame.smem
+        position = code.mul(number, self.frame.schedule.chunk)
         code.wait_mbarrier(mbarrier_at(code, smem, self.arena.empty(staged), stage), phase)
         full = mbarrier_at(code, smem, self.arena.full(staged), stage)
         code.expect(full, self._tile(staged).size)
