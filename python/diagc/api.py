@@ -249,6 +249,10 @@ class CompiledFunction:
         """Compile for fake tensors, as tracers have them; symbolic sizes stay open."""
         self._calls.prepare_like(tensors)
 
+    def prepare_saving(self) -> bool:
+        """Whether graphs may call the latest program by the op `diagc::call_saving`; compiles."""
+        return self._calls.prepare_saving()
+
     def simulate(
         self, *args: Any, options: "SimulatorOptions | None" = None, **kwargs: Any
     ) -> "tuple[Any, SimulatorReport]":

@@ -72,14 +72,15 @@ class Step:
 DIAG_STAGES = (
     # what a front end made: normalisers are whole, every op is located in the user's source
     Stage("diag", ()),
-    Stage("canonical", ("canonicalize-diag",)),
+    Stage("canonical", ("join-blocks", "canonicalize-diag")),
     # normalisers become maps and reductions in their safe forms, and what is joined to a row as
     # one more element leaves it
     Stage("expanded", ("expand-normalizers", "split-pads", "canonicalize-diag")),
     # exponentials stay in range however they are written, logs of sums become factors
     Stage("balanced", ("balance-exponentials", "canonicalize-diag")),
     # divisions leave contractions: they join the tail, where they are cheap
-    Stage("fused", ("fuse-normalization", "canonicalize-diag")),
+    # and scales of f8 numbers leave operands, so that these are arrays
+    Stage("fused", ("fuse-normalization", "factor-scales", "canonicalize-diag")),
     # only where gradients are asked for (option `wrt`): the results give way to them; first chains
     # get their cheap order, for derivatives of a short chain are short chains. With option `saves`
     # the function gives statistics for its gradients, which take them
@@ -91,7 +92,14 @@ DIAG_STAGES = (
     Stage("reassociated", ("reassociate-contractions", "canonicalize-diag")),
     # scales leave streams once it is known which operand does not stream
     # and deep products leave streams for the library, once they are where they will stay
-    Stage("streams", ("derive-streams", "slide-scales", "block-streams", "canonicalize-diag")),
+    # products that are left become streams of tiles, where the target has a use for these
+    Stage(
+        "streams",
+        (
+            *("derive-streams", "slide-scales", "block-streams", "stream-products"),
+            *("canonicalize-diag", "round-operands"),
+        ),
+    ),
     # kernels are private functions; a schedule decorates a formed kernel
     Stage("kernels", ("form-kernels",)),
     Stage("schedules", ("select-schedule",)),
@@ -181,7 +189,7 @@ def _nested(name: str, options: Mapping[str, Any]) -> str:
     return text if pass_class.anchor == "builtin.module" else f"{pass_class.anchor}({text})"
 
 
-PASS_OPTIONS = ("reassociate", "library", "empty_rows", "wrt")
+PASS_OPTIONS = ("reassociate", "library", "empty_rows", "wrt", "float8_matmul_precision")
 """Compile options that are options of passes too, under the same names."""
 
 
