@@ -146,6 +146,31 @@ def l2(x: Tensor) -> Tensor:
     return F.normalize(x, dim=-1)
 
 
+# ---- products with what is around them: x [rows, features], weights [columns, features] ----------
+
+
+def rms_linear(x: Tensor, gain: Tensor, weight: Tensor) -> Tensor:
+    return F.linear(F.rms_norm(x, x.shape[-1:], gain, 1e-6), weight)
+
+
+def rms_gated(x: Tensor, gain: Tensor, weight: Tensor, other: Tensor) -> Tensor:
+    y = F.rms_norm(x, x.shape[-1:], gain, 1e-6)
+    return F.silu(F.linear(y, weight)) * F.linear(y, other)
+
+
+def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.gelu(F.linear(x, weight, bias))
+
+
+def linear_residual(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return residual + F.linear(x, weight, bias)
+
+
+def linear_logsumexp(x: Tensor, weight: Tensor) -> Tensor:
+    """What a loss over many classes needs of all of them; a class more is one element a row."""
+    return torch.logsumexp(F.linear(x, weight).float(), dim=-1)
+
+
 # ---- torch's kernels -----------------------------------------------------------------------------
 
 BACKENDS = {

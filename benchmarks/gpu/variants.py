@@ -264,6 +264,55 @@ _ON_GROUPS = (
 )
 
 
+# ---- products with what is around them, as kernels whatever the cost model says ------------------
+
+
+def _product(
+    name: str,
+    function: Function,
+    columns: int,
+    *,
+    features: int = 4096,
+    weights: int = 1,
+    gain: bool = False,
+    bias: bool = False,
+    residual: bool = False,
+) -> Variant:
+    """A product of `features` by `columns`; "eager" is the library's, with kernels around it."""
+
+    def shapes(rows: int, features: int, columns: int) -> Shapes:
+        arrays = ((rows, features), *(((rows, columns),) if residual else ()))
+        vectors = ((features,),) if gain else ()
+        matrices = ((columns, features),) * weights
+        return (*arrays, *vectors, *matrices, *(((columns,),) if bias else ()))
+
+    count = 2 if residual else 1
+    sizes = shapes(8192, features, columns)
+    return Variant(
+        f"product-{name}-bf16-n{columns}",
+        function,
+        sizes,
+        shapes(150, 264, 200),
+        "bf16",
+        compare=True,
+        options={"library": "none", "target": WARPGROUPS},
+        shared=tuple(range(count, len(sizes))),
+        operations=2 * 8192 * features * columns * weights,
+    )
+
+
+def _product_variants() -> list[Variant]:
+    return [
+        *(_product("rms", f.rms_linear, n, gain=True) for n in (1024, 4096, 12288)),
+        _product("rms-gated", f.rms_gated, 11008, weights=2, gain=True),
+        _product("gelu", f.linear_gelu, 4096, bias=True),
+        _product("gelu", f.linear_gelu, 16384, bias=True),
+        _product("residual", f.linear_residual, 4096, bias=True, residual=True),
+        _product("logsumexp", f.linear_logsumexp, 32000, features=1024),
+        _product("logsumexp", f.linear_logsumexp, 128256),
+    ]
+
+
 # ---- the rest ------------------------------------------------------------------------------------
 
 
@@ -316,6 +365,7 @@ _ON_TILES = [
 ]
 
 VARIANTS: Mapping[str, Variant] = {
-    variant.name: variant for variant in (*_ON_TILES, *_warpgroup_variants(_ON_TILES))
+    variant.name: variant
+    for variant in (*_ON_TILES, *_warpgroup_variants(_ON_TILES), *_product_variants())
 }
 """By name."""
