@@ -14,7 +14,7 @@ from diagc.runtime.package.conditions import check_condition
 from diagc.runtime.package.structure import count_tensors
 from diagc.runtime.plain_data import Codec, dataclasses_of
 from diagc.runtime.steps import HostProgram
-from diagc.runtime.torch_call import DtypeName, Operand, TorchCall
+from diagc.runtime.torch_call import DtypeName, OpenSize, Operand, TorchCall
 
 __all__ = ["FORMAT_VERSION", "Manifest", "TensorEntry", "read_package", "write_package"]
 
@@ -22,7 +22,7 @@ FORMAT_VERSION = 1
 """Raised when an older run time could misread a package: layouts of calls, steps, structures."""
 
 _MANIFEST = "manifest.json"
-_CODEC = Codec((*dataclasses_of(steps), TorchCall, Operand, DtypeName, SourceLocation))
+_CODEC = Codec((*dataclasses_of(steps), TorchCall, Operand, OpenSize, DtypeName, SourceLocation))
 
 
 @dataclass(frozen=True)
