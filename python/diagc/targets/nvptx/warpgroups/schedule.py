@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from diagc.dialects import diag
+from diagc.errors import UnsupportedError
 from diagc.runtime.signature import DTYPES
 from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.tiles.packing import pack, packed_positions
@@ -30,6 +31,11 @@ _FEW_ROWS = ((64, 3), (64, 2))
 # where chunks of 64 may spill
 _SHORT = (32, 3)
 _TIGHT = 200
+# the same where blocks stay: what depends on a stage is then in registers of threads, not of warps;
+# ptxas 13 did not spill at 192 (d = 64, chunks of 128), at 204 it did
+_MOST_STAYING_REGISTERS = 195
+# of the longest chunk: what blocks that stay gain is not worth much shorter ones
+_LEAST_STAYING_CHUNK = 0.75
 # of sums and words; ptxas 13 did not spill at 204 (d = 128, chunks of 112), at 224 it did
 _MOST_REGISTERS = 215
 _BLOCK_RESERVE = 1024  # bytes of shared memory that every block takes besides its own
@@ -51,6 +57,7 @@ def warpgroup_schedules(plan: Plan, arch: GpuArch) -> Iterator[TileSchedule]:
     check_fit(plan)
     warps, packed = _rows(plan)
     shapes = _SHAPES if warps > 4 else _FEW_ROWS
+    longest = 0
     for chunk, stages in (*shapes, _SHORT) if _registers(plan, 64) > _TIGHT else shapes:
         schedule = TileSchedule(
             row_blocks=1,
@@ -63,8 +70,22 @@ def warpgroup_schedules(plan: Plan, arch: GpuArch) -> Iterator[TileSchedule]:
         shared = lay_out(pack(plan, schedule), schedule, streamed_tiles(plan)).size
         fits = shared <= arch.block_shared_bytes and _fills_panels(plan, chunk)
         if fits and _registers(plan, chunk) <= _MOST_REGISTERS:
+            longest = max(longest, chunk)
+            if chunk >= _LEAST_STAYING_CHUNK * longest and _may_stay(plan, schedule):
+                yield replace(schedule, stays=True)
             several = warps == 4 and 2 * (shared + _BLOCK_RESERVE) <= arch.sm_shared_bytes
             yield replace(schedule, blocks_per_sm=2 if several else 1)
+
+
+def _may_stay(plan: Plan, schedule: TileSchedule) -> bool:
+    """Whether blocks may take several tiles each: results have a place beside the next tiles."""
+    schedule = replace(schedule, stays=True)
+    if schedule.warps <= 4 or _registers(plan, schedule.chunk) > _MOST_STAYING_REGISTERS:
+        return False
+    try:
+        return bool(lay_out(pack(plan, schedule), schedule, streamed_tiles(plan)).fixed)
+    except UnsupportedError:
+        return False
 
 
 def _rows(plan: Plan) -> tuple[int, int]:
