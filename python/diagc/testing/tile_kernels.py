@@ -20,6 +20,7 @@ from diagc.runtime.gpu_kernel import element_count, grid_of
 from diagc.runtime.signature import DTYPES, KernelSignature, Wire
 from diagc.simulator import Buffer, Report, SimulatorOptions, TensorMap, simulate
 from diagc.targets import interp
+from diagc.targets.interp.rounding import float8_bits, float8_numbers
 from diagc.targets.nvptx.arch import parse_arch
 from diagc.targets.nvptx.lowering import GpuModule
 from diagc.targets.nvptx.pipeline import (
@@ -49,6 +50,7 @@ Array = npt.NDArray[Any]
 
 _STORAGE: Mapping[str, Any] = {
     "i1": np.uint8,
+    "f8E4M3FN": np.uint8,
     "bf16": np.uint16,
     "f16": np.float16,
     "f32": np.float32,
@@ -234,7 +236,9 @@ def _numbers(
 
 
 def stored(values: Array, dtype: str) -> Array:
-    """Numbers as they lie in memory: bf16 as the bits of uint16, conditions as bytes."""
+    """Numbers as they lie in memory: bf16 as uint16, f8 as uint8 of bits, conditions as bytes."""
+    if dtype == "f8E4M3FN":
+        return float8_bits(values)
     if dtype != "bf16":
         return values.astype(_STORAGE[dtype])
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
@@ -245,6 +249,8 @@ def loaded(array: Array, dtype: str) -> Array:
     """The float64 numbers, or truth values, that an array in memory stands for."""
     if dtype == "i1":
         return np.asarray(array != 0)
+    if dtype == "f8E4M3FN":
+        return float8_numbers(array)
     if dtype == "bf16":
         array = (np.ascontiguousarray(array).astype(np.uint32) << 16).view(np.float32)
     return np.asarray(array, dtype=np.float64)

@@ -8,6 +8,7 @@ from torch import fx
 from diagc.compiler import find_entry
 from diagc.dialects import diag
 from diagc.mlir import ir
+from diagc.runtime.saving_ops import CALLS
 from diagc.torch_backend.options import BackendOptions
 from diagc.torch_backend.stretches import Stretch, is_item, is_number, is_pure, is_random, is_view
 from diagc.torch_backend.units import Unit, linear_places, places_of
@@ -57,7 +58,7 @@ def why_left(node: fx.Node) -> str | None:
     """Why a call of the final graph is torch's; None for what is no call of the user's."""
     target = node.target
     no_call = node.op != "call_function" or is_number(node) or is_item(node)
-    if no_call or target is torch.ops.diagc.call.default:
+    if no_call or target in CALLS:
         return None
     if not is_pure(node):
         return "writes into a tensor, switches a mode, or is no call of ATen"

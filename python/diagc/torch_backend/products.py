@@ -1,12 +1,17 @@
 """Linear layers whose products our own tiles compute faster than torch's library.
 
 Which of the two is faster was measured on this machine: `diagc targets --measure` keeps rates of
-both. Without that, and where gradients are recorded, the library computes them.
+both. Without that the library computes them.
+
+Where gradients are recorded a region is a product and its bias alone, of matrices: its gradients
+are products of matrices too. Maps behind it stay with who runs the rest: inside of the region their
+gradients would compute the product again.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 import torch
 from torch import fx
@@ -54,14 +59,48 @@ def tiles_pay(options: CompileOptions) -> bool:
     return tiles is not None and library is not None and tiles > library
 
 
-def product_regions(graph: fx.Graph, options: BackendOptions) -> Iterator[Region]:
-    """Every large product of a linear layer as a region, with its bias and what follows it."""
-    if torch.is_grad_enabled() or not tiles_pay(options.compile):
+def product_regions(graph: fx.Graph, options: BackendOptions, *, trained: bool) -> Iterator[Region]:
+    """Every large product of a linear layer as a region, with its bias and what follows it.
+
+    Args:
+        graph: is changed where it is trained: linear layers become products of matrices.
+        options: of the backend.
+        trained: whether autograd will record it.
+    """
+    if not tiles_pay(options.compile):
         return
-    for node in graph.nodes:
+    for node in list(graph.nodes):
         if _is_large_product(node):
-            nodes = _with_maps(node)
+            nodes = (_flat(node),) if trained else _with_maps(node)
             yield Region((), nodes, nodes[-1:])
+
+
+def _flat(product: fx.Node) -> fx.Node:
+    """The product of matrices that a linear layer of fixed sizes is, all rows behind each other.
+
+    The gradient by its weights would else be a sum over two axes, which tiles do not serve.
+    """
+    rows = product.args[0]
+    assert isinstance(rows, fx.Node)
+    shape = product.meta["val"].shape
+    if len(shape) == 2 or not all(isinstance(size, int) for size in shape):
+        return product
+    graph, reshape = product.graph, torch.ops.aten.reshape.default
+    with graph.inserting_before(product):
+        flat = _call(graph, reshape, rows, [-1, rows.meta["val"].shape[-1]])
+        made = _call(graph, product.target, flat, *product.args[1:])
+        made.meta = {**product.meta, "val": made.meta["val"]}
+        result = _call(graph, reshape, made, list(shape))
+    product.replace_all_uses_with(result)
+    graph.erase_node(product)
+    return made
+
+
+def _call(graph: fx.Graph, target: Any, *args: Any) -> fx.Node:
+    """A call, with its value."""
+    made = graph.call_function(target, args)
+    made.meta["val"] = target(*fx.map_arg(args, lambda node: node.meta["val"]))
+    return made
 
 
 def _with_maps(product: fx.Node) -> tuple[fx.Node, ...]:

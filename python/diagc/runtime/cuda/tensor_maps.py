@@ -16,7 +16,7 @@ _MAP_PLACE = 64  # alignment that the driver asks for
 _MOST_LAUNCHERS = 64
 
 # of CUtensorMapDataType, CUtensorMapSwizzle, CUtensorMapL2promotion
-_DTYPES = {"i1": 0, "f16": 6, "f32": 7, "bf16": 9}
+_DTYPES = {"i1": 0, "f8E4M3FN": 0, "f16": 6, "f32": 7, "bf16": 9}
 _SWIZZLES = {0: 0, 32: 1, 64: 2, 128: 3}
 _PROMOTE_256_BYTES = 3
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from diagc.runtime.signature import DTYPES
 from diagc.targets.nvptx.tiles.plan import Plan, Staged
-from diagc.targets.nvptx.tiles.shared_tile import SharedTile
+from diagc.targets.nvptx.tiles.shared_tile import SharedTile, staged_dtype
 
 if TYPE_CHECKING:
     from diagc.targets.nvptx.tiles.schedule import TileSchedule
@@ -78,7 +78,7 @@ def _tile(
     lines, width = (
         _extent(plan, schedule, label, staged.streamed) for label in (staged.lines, staged.inner)
     )
-    size = DTYPES[plan.signature.args[staged.argument].dtype]
+    size = DTYPES[staged_dtype(plan.signature.args[staged.argument].dtype)]
     return SharedTile(offset, lines, width, size, stage)
 
 

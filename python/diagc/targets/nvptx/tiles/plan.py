@@ -21,13 +21,13 @@ from diagc.runtime.signature import KernelSignature
 
 __all__ = [
     *("ONE_ROW", "Plan", "Product", "Staged"),
-    *("is_one_row", "make_plan", "read_wires", "stage_of", "trace"),
+    *("array_ops", "is_one_row", "make_plan", "read_wires", "stage_of", "trace"),
 ]
 
 ONE_ROW = ""
 """The row label of kernels whose products have a vector for rows; of size 1, no value has it."""
 
-_DTYPES = ("f32", "f16", "bf16", "i1", "i32", "index")
+_DTYPES = ("f32", "f16", "bf16", "f8E4M3FN", "i1", "i32", "index")
 _ARRAY_OPS = (
     "diag.chunk",
     "diag.constant",
@@ -324,6 +324,8 @@ class _Planner:
             if diag.is_wire(value.type) and str(diag.element_type(value)) not in _DTYPES:
                 raise _refusal(op, f"elements are {diag.element_type(value)}")
         if op.name == "diag.map":
+            if diag.is_stored_float(diag.element_type(op.results[0])):
+                raise _refusal(op, "it rounds to f8")
             self._check_small(op, op.results[0])
             for value in read_wires(op):
                 self._check_small(op, value)
@@ -438,5 +440,5 @@ class _Planner:
         columns = [label for label in self._local(value) if label != self.row]
         dtype = str(diag.element_type(value))
         along = columns == list(diag.labels(value)[-1:])
-        fits = dtype in ("f32", "f16", "bf16") or (dtype == "i1" and along)
+        fits = dtype in ("f32", "f16", "bf16", "f8E4M3FN") or (dtype == "i1" and along)
         return self.row in diag.labels(value) and len(columns) == 1 and fits

@@ -17,6 +17,7 @@ from diagc.targets.nvptx.tiles.operands import (
 from diagc.targets.nvptx.tiles.plan import Product, Staged, is_one_row, read_wires, stage_of, trace
 from diagc.targets.nvptx.tiles.ranges import is_widened
 from diagc.targets.nvptx.tiles.shared_memory import SharedView
+from diagc.targets.nvptx.tiles.shared_tile import staged_dtype
 
 if TYPE_CHECKING:
     from diagc.targets.nvptx.tiles.regions import Region
@@ -38,7 +39,8 @@ class _Operands:
         columns = region.places[product.columns]
         assert isinstance(columns, Memory), "the plan refuses computed columns"
         self.columns = columns
-        self.kind = "tf32" if columns.dtype == "f32" else columns.dtype
+        self.dtype = staged_dtype(columns.dtype)
+        self.kind = "tf32" if self.dtype == "f32" else self.dtype
         self.depth = self.frame.spans[product.inner].extent
 
     def contraction(self) -> Contraction:
@@ -47,7 +49,7 @@ class _Operands:
         assert staged is not None, "the plan stages all columns"
         by_columns = self._inner_label(staged, self.product.columns) == self.product.inner
         paired = not (by_columns and self._rows_along_inner())
-        parts = self._parts(self.columns.dtype)
+        parts = self._parts(self.dtype)
         columns = SharedColumns(
             self.frame, self.staging.view(staged), by_columns, parts, paired=paired
         )
@@ -61,7 +63,7 @@ class _Operands:
         """In tf32, of which both operands have the digits and f32's range."""
         tile = self._masked(self.region.tile(self.product.rows))
         rows = RegisterRows(self.frame, tile, "tf32")
-        wide = WidenedColumns(columns, self.columns.dtype)
+        wide = WidenedColumns(columns, self.dtype)
         return Contraction(self.frame, rows, wide, self.product.column, self.depth // 8, "tf32")
 
     # -- rows ------------------------------------------------------------------------------------
@@ -72,7 +74,7 @@ class _Operands:
         if self._fits(place) and staged is not None:
             assert isinstance(place, Memory)
             by_rows = self._inner_label(staged, rows) == self.product.inner
-            parts = self._parts(place.dtype)
+            parts = self._parts(staged_dtype(place.dtype))
             return SharedRows(self.frame, self.staging.view(staged), by_rows, parts, paired)
         staged = self._rewritten()
         if staged is not None:
@@ -113,7 +115,7 @@ class _Operands:
 
     def _fits(self, place: object) -> bool:
         """Whether rows are an argument whose elements the product can take as they are."""
-        return isinstance(place, Memory) and place.dtype == self._dtype
+        return isinstance(place, Memory) and staged_dtype(place.dtype) == self._dtype
 
     def _rows_along_inner(self) -> bool:
         """Whether rows are read from shared memory where they stand along k."""

@@ -14,7 +14,7 @@ from diagc.targets.nvptx.tiles.operands import SharedRows
 from diagc.targets.nvptx.tiles.plan import Plan, Staged
 from diagc.targets.nvptx.tiles.row_tiles import RowConditions, RowNumbers, RowWords
 from diagc.targets.nvptx.tiles.shared_memory import SharedView
-from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES
+from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES, staged_dtype
 
 __all__ = ["Staging"]
 
@@ -91,14 +91,17 @@ class Staging:
         if memory.dtype == "f32":
             rows = SharedRows(self.frame, view, by_rows, paired=True)
             return Tile(code, True, column, element, RowNumbers(rows, scope).element)
-        words = RowWords(SharedRows(self.frame, view, by_rows), scope)
+        words, dtype = (
+            RowWords(SharedRows(self.frame, view, by_rows), scope),
+            staged_dtype(memory.dtype),
+        )
         return Tile(
             code,
             True,
             column,
             element,
-            lambda slot: code.unpack(memory.dtype, words.word(slot), slot.pair),
-            words=(memory.dtype, words.word),
+            lambda slot: code.unpack(dtype, words.word(slot), slot.pair),
+            words=(dtype, words.word),
         )
 
     def rewrite(

@@ -11,6 +11,7 @@ from diagc.targets.nvptx.tiles.arena import Arena
 from diagc.targets.nvptx.tiles.plan import Plan, Staged
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES, SharedTile
+from diagc.targets.nvptx.warpgroups.fit import column_tile, is_turned
 
 __all__ = ["BulkArena", "PanelTile", "lay_out", "packed_boxes"]
 
@@ -63,11 +64,13 @@ class BulkArena(Arena):
         streamed: tiles that stream, in the order in which they are copied and used.
         stages: of every ring.
         boxes: those of `results` that leave by tensor maps, as tiles.
+        turned: tiles whose lines are those columns, for products that take them along k only.
     """
 
     streamed: tuple[Staged, ...] = ()
     stages: int = 2
     boxes: Mapping[int, PanelTile] = field(default_factory=dict)
+    turned: Mapping[Staged, PanelTile] = field(default_factory=dict)
 
     @property
     def fixed(self) -> tuple[Staged, ...]:
@@ -109,13 +112,17 @@ def lay_out(plan: Plan, schedule: TileSchedule, streamed: tuple[Staged, ...]) ->
     Raises:
         UnsupportedError: blocks cannot stay.
     """
-    offset, tiles = _ATOM, dict[Staged, SharedTile]()
+    offset, tiles, turned = _ATOM, dict[Staged, SharedTile](), dict[Staged, PanelTile]()
+    across = {column_tile(plan, p) for p in plan.products.values() if is_turned(plan, p)}
     assert _FIRST_RING + 16 * schedule.stages * len(streamed) <= _ATOM
     for staged in sorted(plan.staged, key=lambda staged: staged.streamed is not None):
         stages = 1 if staged.streamed is None else schedule.stages
         tile = _tile(plan, schedule, staged, offset)
         tiles[staged] = tile
         offset += stages * tile.size
+        if staged in across:
+            turned[staged] = replace(tile, offset=offset, lines=tile.width, width=tile.lines)
+            offset += stages * tile.size
     results = _results(plan, schedule)
     place = _ATOM if len(results) == 1 else offset
     if schedule.stays:
@@ -124,7 +131,7 @@ def lay_out(plan: Plan, schedule: TileSchedule, streamed: tuple[Staged, ...]) ->
     placed = {number: replace(tile, offset=place) for number, tile in results.items()}
     boxes = {number: tile for number, tile in placed.items() if isinstance(tile, PanelTile)}
     places = dict.fromkeys(placed, place)
-    return BulkArena(tiles, 0, 0, end, places, streamed, schedule.stages, boxes)
+    return BulkArena(tiles, 0, 0, end, places, streamed, schedule.stages, boxes, turned)
 
 
 def _place_beside(

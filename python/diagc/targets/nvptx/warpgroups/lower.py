@@ -269,7 +269,7 @@ class _Function(_Join):
         frame = block.make_frame(code, thread)
         memories = self.memories(frame, *wires)
         staging = BulkStaging(frame, self.plan, self.arena, memories)
-        staging.ring, staging.turn = (stage, phase), turn
+        staging.ring, staging.parity = (stage, phase), turn
         body = diag.function_body(self.plan.kernel)
         places = dict(zip(body.arguments, memories, strict=False))
         region = Region(frame, self.plan, staging, lower_bulk_stream, {**places}, warpgroup_product)

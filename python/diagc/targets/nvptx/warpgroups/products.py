@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from diagc.mlir import arith, ir
+from diagc.runtime.signature import DTYPES
 from diagc.targets.nvptx.tiles.contraction import Contraction
 from diagc.targets.nvptx.tiles.frame import Frame
 from diagc.targets.nvptx.tiles.layouts import Slot, Tile
@@ -12,14 +13,12 @@ from diagc.targets.nvptx.tiles.operands import RegisterRows, Words
 from diagc.targets.nvptx.tiles.plan import Product, Staged, read_wires, stage_of
 from diagc.targets.nvptx.tiles.regions import Region
 from diagc.targets.nvptx.warpgroups.arena import PanelTile
-from diagc.targets.nvptx.warpgroups.fit import column_tile
-from diagc.targets.nvptx.warpgroups.instructions import DEPTH, WarpgroupCode
+from diagc.targets.nvptx.warpgroups.fit import column_tile, is_turned
+from diagc.targets.nvptx.warpgroups.float8 import Float8Rows
+from diagc.targets.nvptx.warpgroups.instructions import STEP_BYTES, WarpgroupCode
 from diagc.targets.nvptx.warpgroups.staging import BulkStaging
 
 __all__ = ["warpgroup_product"]
-
-_STEP_BYTES = 2 * DEPTH
-"""Of a step along k, where lines go along k."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,9 @@ class _SharedRows:
 def _place(tile: PanelTile, step: int, *, along: bool) -> int:
     """Bytes from the beginning of a tile to a step of k, along the lines or across them."""
     if not along:
-        return step * DEPTH * tile.pitch
-    per_panel = tile.pitch // _STEP_BYTES
-    return step // per_panel * tile.panel + step % per_panel * _STEP_BYTES
+        return step * (STEP_BYTES // tile.element_bytes) * tile.pitch
+    per_panel = tile.pitch // STEP_BYTES
+    return step // per_panel * tile.panel + step % per_panel * STEP_BYTES
 
 
 @dataclass(eq=False)
@@ -51,11 +50,22 @@ class WarpgroupProduct(Contraction):
     product: Product = field(kw_only=True)
     staging: BulkStaging = field(kw_only=True)
     shared_rows: _SharedRows | None = field(kw_only=True)
-    register_rows: RegisterRows | None = field(kw_only=True)
+    register_rows: RegisterRows | Float8Rows | None = field(kw_only=True)
 
     def run(self, start: Callable[[Slot], ir.Value]) -> None:
-        """Emit all products, added to `start`."""
-        self._run([start(slot) for slot in self._slots()])
+        """Emit all products, added to `start`.
+
+        Those of scaled rows begin at 0, and are added when they are there.
+        """
+        scaled = isinstance(self.register_rows, Float8Rows)
+        self._run([] if scaled else [start(slot) for slot in self._slots()])
+        if scaled:
+            self.keep(
+                [
+                    arith.addf(start(slot), self.element(slot), fastmath=self.frame.code.contract)
+                    for slot in self._slots()
+                ]
+            )
 
     def element(self, slot: Slot) -> ir.Value:
         """The sum of a slot."""
@@ -82,6 +92,10 @@ class WarpgroupProduct(Contraction):
         staged = column_tile(self.staging.plan, self.product)
         sums = self.staging.wait_products(self._start(sums))
         self.staging.release(staged)
+        rows = self.register_rows
+        if isinstance(rows, Float8Rows):
+            slots = self._slots()
+            sums = [rows.unscaled(x, slot.half) for x, slot in zip(sums, slots, strict=True)]
         self.keep(sums)
 
     def keep(self, sums: Words) -> None:
@@ -94,6 +108,8 @@ class WarpgroupProduct(Contraction):
         code, staged = self.staging.code, column_tile(self.staging.plan, self.product)
         words = self._words()
         self.staging.wait_chunk(staged)
+        if is_turned(self.staging.plan, self.product):
+            self.staging.turn(staged)
         sums, flat = code.fence_products(sums, [word for step in words for word in step])
         sums = self._issue(staged, sums, flat)
         code.commit_products()
@@ -108,7 +124,11 @@ class WarpgroupProduct(Contraction):
     def _issue(self, staged: Staged, sums: Words, words: Words) -> Words:
         code, tile = self.staging.code, self.staging.panels(staged)
         along = self.staging.inner_label(staged, self.product.columns) == self.product.inner
-        base = self.staging.descriptor(staged, along=along)
+        if is_turned(self.staging.plan, self.product):
+            tile, along = self.staging.places.turned[staged], True
+            base = self.staging.turned_descriptor(staged)
+        else:
+            base = self.staging.descriptor(staged, along=along)
         columns = 8 * self.frame.columns(self.column)
         for step in range(self.steps):
             here = code.moved(base, _place(tile, step, along=along))
@@ -125,14 +145,18 @@ def warpgroup_product(region: Region, product: Product) -> Contraction:
     assert isinstance(staging, BulkStaging)
     dtype = staging.memories[column_tile(region.plan, product).argument].dtype
     shared = _shared_rows(region, staging, product, dtype)
-    registers = None
+    registers: RegisterRows | Float8Rows | None = None
     if shared is None:
         tile = _masked(frame, region.tile(product.rows), product.inner)
-        registers = RegisterRows(frame, tile, dtype)
+        registers = (
+            Float8Rows(frame, tile, is_turned(region.plan, product))
+            if dtype == "f8E4M3FN"
+            else RegisterRows(frame, tile, dtype)
+        )
     made = WarpgroupProduct(
         *(frame, None, None),  # type: ignore[arg-type]
         column=product.column,
-        steps=frame.spans[product.inner].extent // DEPTH,
+        steps=frame.spans[product.inner].extent * DTYPES[dtype] // STEP_BYTES,
         kind=dtype,
         product=product,
         staging=staging,

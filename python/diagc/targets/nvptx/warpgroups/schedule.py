@@ -14,7 +14,7 @@ from diagc.targets.nvptx.tiles.reads import find_reads
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES
 from diagc.targets.nvptx.warpgroups.arena import lay_out
-from diagc.targets.nvptx.warpgroups.fit import check_fit, streamed_tiles
+from diagc.targets.nvptx.warpgroups.fit import check_fit, column_tile, is_turned, streamed_tiles
 
 __all__ = ["PRODUCER_REGISTERS", "consumer_registers", "warpgroup_schedules"]
 
@@ -101,9 +101,10 @@ def _rows(plan: Plan) -> tuple[int, int]:
 
 
 def _fills_panels(plan: Plan, chunk: int) -> bool:
-    """Whether chunks that go along the lines are panels that a copy can swizzle."""
+    """Whether chunks that go along the lines are panels that a copy, or a product, can swizzle."""
+    turned = [column_tile(plan, p) for p in plan.products.values() if is_turned(plan, p)]
     along = [staged for staged in plan.staged if staged.inner == staged.streamed]
-    sizes = (chunk * DTYPES[plan.signature.args[x.argument].dtype] for x in along)
+    sizes = (chunk * DTYPES[plan.signature.args[x.argument].dtype] for x in (*along, *turned))
     return all(size % ROW_BYTES == 0 or size in _NARROW_PANELS for size in sizes)
 
 
@@ -111,5 +112,9 @@ def _registers(plan: Plan, chunk: int) -> int:
     """Sums of all products, again of those that run ahead, and words of rows made in the stream."""
     sizes = {**plan.sizes, **dict.fromkeys(plan.streamed, chunk)}
     sums = sum(sizes[product.column] // 2 for product in plan.products.values())
-    ahead = [p for p in plan.products.values() if p.inner not in plan.streamed]
-    return sums + sum(sizes[product.column] // 2 for product in ahead) + chunk // 4
+    products = plan.products.values()
+    ahead = [p for p in products if p.inner not in plan.streamed]
+    # sums with scaled rows begin at 0, beside what they are added to
+    apart = [p for p in products if p not in ahead and "mul" in p.op.attributes]
+    twice = sum(sizes[product.column] // 2 for product in (*ahead, *apart))
+    return sums + twice + chunk // 4

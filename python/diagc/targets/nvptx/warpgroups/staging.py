@@ -17,11 +17,11 @@ from diagc.targets.nvptx.tiles.staging import Staging
 from diagc.targets.nvptx.warpgroups.arena import BulkArena, PanelTile
 from diagc.targets.nvptx.warpgroups.fit import column_tile, streamed_rows
 from diagc.targets.nvptx.warpgroups.instructions import WARPGROUP, WarpgroupCode
+from diagc.targets.nvptx.warpgroups.turning import Turning
 
 __all__ = ["BulkStaging", "mbarrier_at"]
 
 _GROUP_ROWS = 64
-_EIGHT_LINES = 8 * ROW_BYTES
 
 
 def mbarrier_at(code: WarpgroupCode, smem: ir.Value, first: int, stage: Index) -> ir.Value:
@@ -36,15 +36,16 @@ class BulkStaging(Staging):
     phase: Index = 0
     ring: tuple[Index, Index] = (0, 0)
     """Stage and parity of the chunk that is read first; behind a stream, of the next one."""
-    turn: Index = 0
+    parity: Index = 0
     """Parity of the number of tiles that the block has had."""
     given: dict[ir.Value, list[ir.Value]] = field(default_factory=dict)
     """Sums of products of this chunk that were made in the one before it."""
     _ahead: list[tuple[Staged, Index, list[ir.Value]]] = field(default_factory=list)
     _waited: set[Staged] = field(default_factory=set)
     _landed: set[Staged] = field(default_factory=set)
+    _turned: set[Staged] = field(default_factory=set)
     _used: dict[Staged, int] = field(default_factory=dict)
-    _bases: dict[tuple[Staged, bool], ir.Value] = field(default_factory=dict)
+    _bases: dict[tuple[PanelTile, bool], ir.Value] = field(default_factory=dict)
 
     @property
     def code(self) -> WarpgroupCode:
@@ -70,7 +71,7 @@ class BulkStaging(Staging):
             return
         self._ready = True
         with self.code.within(self.frame.scope):
-            self.code.wait_mbarrier(self._mbarrier(self.places.fixed_mbarrier, 0), self.turn)
+            self.code.wait_mbarrier(self._mbarrier(self.places.fixed_mbarrier, 0), self.parity)
 
     @cached_property
     def releases_early(self) -> bool:
@@ -98,6 +99,7 @@ class BulkStaging(Staging):
         self.stage, self.phase = stage, phase
         self._waited.clear()
         self._used.clear()
+        self._turned.clear()
 
     def wait_chunk(self, staged: Staged) -> None:
         """Wait for a tile of the chunk, once."""
@@ -106,6 +108,17 @@ class BulkStaging(Staging):
             self.code.wait_mbarrier(
                 self._mbarrier(self.places.full(staged), self.stage), self.phase
             )
+
+    def turn(self, staged: Staged) -> None:
+        """Turn a tile of the chunk, once, where products want it so; see `turning`."""
+        target = self.places.turned.get(staged)
+        if target is None or staged in self._turned:
+            return
+        self._turned.add(staged)
+        self.wait_chunk(staged)
+        Turning(self.frame, self.panels(staged), target).run(self.stage)
+        self.code.fence_proxy()
+        self.code.barrier()
 
     # -- products that run ahead -----------------------------------------------------------------
     def add_ahead(self, staged: Staged, sums: list[ir.Value]) -> None:
@@ -176,26 +189,31 @@ class BulkStaging(Staging):
     # -- operands of products --------------------------------------------------------------------
     def descriptor(self, staged: Staged, *, along: bool) -> ir.Value:
         """Of a tile of columns in the stage that is read; `along`: lines go along k."""
-        tile = self.panels(staged)
-        if (staged, along) not in self._bases:
+        return self._staged_descriptor(self.panels(staged), along=along)
+
+    def turned_descriptor(self, staged: Staged) -> ir.Value:
+        """Of a turned tile, whose lines go along k."""
+        return self._staged_descriptor(self.places.turned[staged], along=True)
+
+    def _staged_descriptor(self, tile: PanelTile, *, along: bool) -> ir.Value:
+        if (tile, along) not in self._bases:
             with self.code.within(self.frame.scope):
                 leading = ROW_BYTES if along else tile.panel
-                base = self.code.descriptor(self._address(tile.offset), leading, _EIGHT_LINES)
-                self._bases[staged, along] = base
+                base = self.code.descriptor(self._address(tile.offset), leading, tile.pitch)
+                self._bases[tile, along] = base
         return self.code.moved(
-            self._bases[staged, along], self.code.mul(self.stage, tile.stage_bytes)
+            self._bases[tile, along], self.code.mul(self.stage, tile.stage_bytes)
         )
 
     def rows_descriptor(self, staged: Staged) -> ir.Value:
         """Of the warpgroup's 64 lines of a tile of rows."""
-        code, key = self.code, (staged, True)
+        code, tile = self.code, self.panels(staged)
+        key = tile, True
         if key not in self._bases:
             with code.within(self.frame.scope):
                 group = code.div(code.uniform(self.frame.warp), WARPGROUP // 32)
-                first = code.add(
-                    code.mul(group, _GROUP_ROWS * ROW_BYTES), self.panels(staged).offset
-                )
-                self._bases[key] = code.descriptor(self._address(first), ROW_BYTES, _EIGHT_LINES)
+                first = code.add(code.mul(group, _GROUP_ROWS * tile.pitch), tile.offset)
+                self._bases[key] = code.descriptor(self._address(first), ROW_BYTES, tile.pitch)
         return self._bases[key]
 
     def _address(self, offset: Index) -> ir.Value:

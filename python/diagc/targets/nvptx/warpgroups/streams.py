@@ -179,6 +179,7 @@ class BulkLoop(StreamLoop):
         for staged in self.staging.places.streamed:
             if staged not in read:
                 self.staging.wait_chunk(staged)
+                self.staging.turn(staged)
 
     def _give(self, ahead: Sequence[Product], rest: Sequence[ir.Value]) -> list[ir.Value]:
         """The sums that come last are those of this chunk's first products."""
