@@ -34,7 +34,7 @@ _MOST_TRIED = 6
 
 _FIELDS = (
     *("row_blocks", "warps", "chunk", "stages", "blocks_per_sm", "split"),
-    *("producers", "packed", "columns", "depth"),
+    *("producers", "packed", "stays", "columns", "depth"),
 )
 
 
@@ -114,7 +114,7 @@ def _to_try(ranked: Iterable[RankedTile]) -> list[TileSchedule]:
     found: dict[tuple[int, ...], TileSchedule] = {}
     for each in ranked:
         tile = each.schedule
-        kind = (tile.row_blocks, tile.chunk, tile.producers, tile.columns)
+        kind = (tile.row_blocks, tile.chunk, tile.producers, tile.stays, tile.columns)
         found.setdefault(kind, tile)
     kinds = ([t for t in found.values() if bool(t.producers) == bulk] for bulk in (True, False))
     bulk, tiles = (kind[:_MOST_TRIED] for kind in kinds)
@@ -134,7 +134,8 @@ def words(schedule: TileSchedule) -> str:
     parts = f", sums in pieces of {schedule.depth}" if schedule.depth else ""
     parts += f", parts of {schedule.split}" if schedule.split else ""
     blocks = f", {schedule.blocks_per_sm} blocks at a time" if schedule.blocks_per_sm > 1 else ""
-    return f"{rows}, chunks of {schedule.chunk}, {schedule.stages} stages{blocks}{parts}"
+    stays = ", blocks that take several tiles" if schedule.stays else ""
+    return f"{rows}, chunks of {schedule.chunk}, {schedule.stages} stages{blocks}{parts}{stays}"
 
 
 # ---- on the kernel -----------------------------------------------------------------------------
@@ -168,6 +169,11 @@ def tile_schedules(
     if TILES in kernel.attributes:
         entries = [ir.DictAttr(entry) for entry in ir.ArrayAttr(kernel.attributes[TILES])]
         fields = [{x: ir.IntegerAttr(each[x]).value for x in _FIELDS} for each in entries]
-        return [TileSchedule(**each, tf32=tf32 and not each["producers"]) for each in fields]
+        return [
+            TileSchedule(
+                **{**each, "stays": bool(each["stays"])}, tf32=tf32 and not each["producers"]
+            )
+            for each in fields
+        ]
     device = device_of_architecture(arch.name)
     return _to_try(rank_tiles(plan, _candidates(plan, arch, tf32=tf32), device))

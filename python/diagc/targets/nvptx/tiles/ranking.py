@@ -32,6 +32,9 @@ _ALIKE = 1.02
 _MOST_STAGED = 8
 """Of the best schedules with few stages, more stages are tried."""
 
+_FEW_TILES = 4
+"""So many for each block that a device has room for, and blocks stay though all are equal."""
+
 _OPEN_PARTS = (256, 512, 1024, 2048, 4096)
 """Lengths of parts of a stream where sizes are open."""
 
@@ -84,7 +87,7 @@ def _longer_chunks_first(found: list["_Judged"], cases: int) -> list["_Judged"]:
     bulk = [each for each in alike if each.ranked.schedule.producers]
     if alike[0] not in bulk:
         return found
-    first = sorted(bulk, key=lambda each: -each.ranked.schedule.chunk)
+    first = sorted(bulk, key=lambda each: (each.unwanted, -each.ranked.schedule.chunk))
     return [*first, *(each for each in found if each not in bulk)]
 
 
@@ -131,9 +134,11 @@ class _Judged:
 
     cost: float
     ranked: RankedTile
+    unwanted: bool = False
+    """Whether its blocks stay where they had better not, or the other way round."""
 
     def __lt__(self, other: "_Judged") -> bool:
-        return self.cost < other.cost
+        return (self.cost, self.unwanted) < (other.cost, other.unwanted)
 
 
 class _Judge:
@@ -152,14 +157,33 @@ class _Judge:
             for sizes, estimator in zip(self.cases.sizes, self.estimators, strict=True)
         ]
         cost = sum(log(estimate.likely) for estimate in estimates)
-        return _Judged(cost, RankedTile(schedule, estimates[0]))
+        unwanted = schedule.stays != self._should_stay(schedule)
+        return _Judged(cost, RankedTile(schedule, estimates[0]), unwanted)
+
+    def _should_stay(self, schedule: TileSchedule) -> bool:
+        """Where blocks are not equal, or few tiles come after each other on a multiprocessor.
+
+        The first loads of a tile are then beside the stores of the one before, and tiles are shared
+        out more evenly than in the order of blocks; many equal tiles gain nothing by it.
+        """
+        if self.plan.is_uneven or not self.cases.known:
+            return self.plan.is_uneven
+        places = self.device.units * schedule.blocks_per_sm
+        return places < self._blocks(schedule) <= _FEW_TILES * places
+
+    def _blocks(self, schedule: TileSchedule) -> int:
+        """Tiles of rows, of all positions of the grid, where all sizes are known."""
+        (sizes,) = self.cases.sizes
+        known = {**self.plan.sizes, **sizes}
+        rows = ceil(known[self.plan.row] / schedule.row_extent)
+        return rows * prod(known[label] for label in pack(self.plan, schedule).grid)
 
     def with_parts(self, schedules: Iterable[TileSchedule]) -> Iterator[TileSchedule]:
         """Each, and the same with parts of the stream, where its blocks may not fill the device."""
         splits = self.cases.counted and splittable(self.plan) is not None
         for schedule in schedules:
             yield schedule
-            for length in self._lengths(schedule) if splits else ():
+            for length in self._lengths(schedule) if splits and not schedule.stays else ():
                 yield replace(schedule, split=length)
 
     def _lengths(self, schedule: TileSchedule) -> Iterator[int]:
@@ -169,8 +193,7 @@ class _Judge:
             return
         (sizes,), (axis,) = self.cases.sizes, self.plan.streamed
         known = {**self.plan.sizes, **sizes}
-        blocks = ceil(known[self.plan.row] / schedule.row_extent)
-        blocks *= prod(known[label] for label in pack(self.plan, schedule).grid)
+        blocks = self._blocks(schedule)
         places = self.device.units * schedule.blocks_per_sm
         length = schedule.chunk
         while 2 * length <= known[axis] and blocks < places:
