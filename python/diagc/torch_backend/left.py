@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 
-import torch
 from torch import fx
 
 from diagc.compiler import find_entry
