@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 __all__ = ["TENSOR_DTYPES", "Device", "Level", "Rate"]
 
 
-TENSOR_DTYPES = {"f32": "tf32"}
-"""What tensor cores take for a dtype."""
+TENSOR_DTYPES = {"f32": "tf32", "f8E4M3FN": "f16"}
+"""What tensor cores take for a dtype by instructions that do not take it itself."""
 
 
 @dataclass(frozen=True)

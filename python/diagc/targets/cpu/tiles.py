@@ -86,7 +86,9 @@ def _multiply(task: Task, product: ir.Operation, target: Memory | Scratch) -> No
         if isinstance(rows, Scratch):
             copy(frame, sides[axes.rows], rows)
         first = arith.cmpi(arith.CmpIPredicate.eq, code.index(start), code.index(0))
-        _add_piece(task, product, {axes.rows: rows, axes.columns: panels}, RunningSum(target, first))
+        _add_piece(
+            task, product, {axes.rows: rows, axes.columns: panels}, RunningSum(target, first)
+        )
         return []
 
     code.loop(0, size, piece, [], step)
