@@ -15,6 +15,7 @@ __all__ = ["PASSES", "TARGET_PASSES", "find_pass", "is_pass", "pass_names", "reg
 
 # In the order of the pipeline.
 PASSES = (
+    "join-blocks",
     "canonicalize-diag",
     "expand-normalizers",
     "split-pads",
@@ -22,10 +23,13 @@ PASSES = (
     "differentiate",
     "balance-exponentials",
     "fuse-normalization",
+    "factor-scales",
     "reassociate-contractions",
     "derive-streams",
     "slide-scales",
     "block-streams",
+    "stream-products",
+    "round-operands",
     "form-kernels",
     "select-schedule",
     "generalize-kernels",

@@ -7,7 +7,14 @@ in such a place are inlined first, so that a cast in a map of its own hides noth
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from diagc.algebra.dataflow import carries, defining_op, elements, is_constant, scalar_result
+from diagc.algebra.dataflow import (
+    carries,
+    defining_op,
+    elements,
+    is_constant,
+    rounds_coarsely,
+    scalar_result,
+)
 from diagc.algebra.maps import convert, statistic_type
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
@@ -70,7 +77,7 @@ def _product_operands(op: ir.Operation) -> list[tuple[int, bool]]:
         return [(0, False), (1, False)]
     if op.name == "arith.divf":
         return [(0, False), (1, True)]
-    if op.name == "arith.negf" or op.name in _CASTS:
+    if op.name == "arith.negf" or (op.name in _CASTS and not rounds_coarsely(op)):
         return [(0, False)]
     if op.name == "arith.select" and is_constant(op.operands[2], 0.0):
         return [(1, False)]

@@ -18,7 +18,7 @@ Requires: streams are derived; run on functions.
 
 Declines: a scale that is not constant; a contraction that anything else reads; no operand from
 outside the stream; an operand in f16 or bf16, where the product would be rounded, unless the scale
-is a power of two.
+is a power of two; one in f8, whose range is short.
 """
 
 from dataclasses import dataclass
@@ -106,7 +106,10 @@ def _outer_operand(stream: ir.Operation, op: ir.Operation, factor: float) -> int
     for i, value in enumerate(op.operands):
         owner = defining_op(value)
         outside = owner.parent != stream if owner is not None else _is_function_argument(value)
-        exact = _is_power_of_two(factor) or _is_wide(diag.element_type(value))
+        element = diag.element_type(value)
+        exact = _is_wide(element) or (
+            _is_power_of_two(factor) and not diag.is_stored_float(element)
+        )
         if outside and exact:
             return i
     return None

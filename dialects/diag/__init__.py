@@ -11,6 +11,7 @@ from diagc.dialects.diag.array_ops import (
     ReindexOp,
     RelabelOp,
     is_float,
+    is_stored_float,
 )
 from diagc.dialects.diag.builders import (
     chunk,
@@ -130,6 +131,7 @@ __all__ = [
     "is_extern",
     "is_float",
     "is_kernel",
+    "is_stored_float",
     "is_wire",
     "join_dims",
     "join_size",

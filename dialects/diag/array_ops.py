@@ -37,14 +37,24 @@ __all__ = [
     "check_has",
     "check_result",
     "is_float",
+    "is_stored_float",
 ]
 
-FLOATS = (ir.F16Type, ir.BF16Type, ir.F32Type, ir.F64Type)
+STORED_FLOATS = (ir.Float8E4M3FNType,)
+FLOATS = (*STORED_FLOATS, ir.F16Type, ir.BF16Type, ir.F32Type, ir.F64Type)
 
 
 def is_float(type_: ir.Type) -> bool:
-    """Whether `type_` is one of f16, bf16, f32, f64."""
+    """Whether `type_` is one of f8E4M3FN, f16, bf16, f32, f64."""
     return isinstance(type_, FLOATS)
+
+
+def is_stored_float(type_: ir.Type) -> bool:
+    """Whether numbers of `type_` (f8E4M3FN) are only stored and multiplied, not added.
+
+    Maps convert them, and contractions take them as operands.
+    """
+    return isinstance(type_, STORED_FLOATS)
 
 
 def check_result(result: ir.Value, expected: Mapping[str, int]) -> None:
@@ -87,10 +97,12 @@ def check_distinct(names: Sequence[str], attribute: str) -> None:
 class ContractOp(DiagOp, name="contract", traits=[ext.Pure]):
     """Multiply two wires and sum over the labels in `over`; other shared labels are woven (batch).
 
-    `acc` is the type sums are kept in: f32 by default, f64 when an operand is f64.
+    `acc` is the type sums are kept in: f32 by default, f64 when an operand is f64. `mul`, the type
+    of an operand of f8, says that a target may multiply in it: the other operand may be rounded to
+    it, with a scale for each part of a row, and sums of a few hundred terms be less precise.
     """
 
-    OPTIONAL = {"acc": ir.TypeAttr}
+    OPTIONAL = {"acc": ir.TypeAttr, "mul": ir.TypeAttr}
     out: ext.Result[Any]
     lhs: ext.Operand[Any]
     rhs: ext.Operand[Any]
@@ -123,8 +135,14 @@ class ContractOp(DiagOp, name="contract", traits=[ext.Pure]):
         ):
             if not is_float(element_type(value)):
                 raise VerifyError(f"the {side} must hold floats, found {value.type}")
+        if is_stored_float(element_type(self.out)):
+            raise VerifyError(f"the result must hold f16 or wider floats, found {self.out.type}")
         if not isinstance(self.acc_type, (ir.F32Type, ir.F64Type)):
             raise VerifyError(f"'acc' must be f32 or f64, found {self.acc_type}")
+        mul = self.optional("mul")
+        stored = [e for e in map(element_type, (self.lhs, self.rhs)) if is_stored_float(e)]
+        if mul is not None and mul.value not in stored:
+            raise VerifyError(f"'mul' must be the type of an operand of f8, found {mul.value}")
         check_result(self.out, self.infer(self.lhs.type, self.rhs.type, strings(self.over)))
 
 
@@ -150,7 +168,8 @@ class ReduceOp(DiagOp, name="reduce", traits=[ext.Pure]):
             raise VerifyError(f"unknown reduction '{kind}'; expected one of {', '.join(MONOIDS)}")
         element = element_type(self.src)
         if not MONOIDS[kind].accepts(element):
-            raise VerifyError(f"reduction '{kind}' is not defined on {element}")
+            remedy = "; convert it to f32 before" if is_stored_float(element) else ""
+            raise VerifyError(f"reduction '{kind}' is not defined on {element}{remedy}")
         check_element(self.out, element)
         check_result(self.out, self.infer(self.src.type, strings(self.over)))
 

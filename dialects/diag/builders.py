@@ -6,7 +6,14 @@ All builders insert at the ambient insertion point and take an optional `loc`.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from diagc.dialects.diag.array_ops import ConcatOp, ContractOp, ReduceOp, check_has, is_float
+from diagc.dialects.diag.array_ops import (
+    ConcatOp,
+    ContractOp,
+    ReduceOp,
+    check_has,
+    is_float,
+    is_stored_float,
+)
 from diagc.dialects.diag.region_ops import STREAM_RESULTS
 from diagc.dialects.diag.types import (
     DYNAMIC,
@@ -59,13 +66,13 @@ def _create(
 
 
 def _wider(lhs: ir.Type, rhs: ir.Type) -> ir.Type:
-    """The wider of two float types; f32 for a mix of bf16 and f16."""
+    """The wider of two float types; f32 for a mix of bf16 and f16, and for f8 with a narrow one."""
     for element in (lhs, rhs):
         if not is_float(element):
             raise VerifyError(f"a contraction takes floats, found {element}")
-    if lhs == rhs:
+    if lhs == rhs and not is_stored_float(lhs):
         return lhs
-    width = {"f16": 16, "bf16": 16, "f32": 32, "f64": 64}
+    width = {"f8E4M3FN": 16, "f16": 16, "bf16": 16, "f32": 32, "f64": 64}
     first, second = width[str(lhs)], width[str(rhs)]
     if first == second:
         return ir.F32Type.get()

@@ -25,7 +25,9 @@ class Monoid:
     int_op: Callable[[Any, Any], Any] | None
 
     def accepts(self, element: ir.Type) -> bool:
-        """Whether elements of this type can be reduced; i1 by `or` and `and` only."""
+        """Whether elements of this type can be reduced; i1 by `or` and `and` only, f8 by none."""
+        if isinstance(element, ir.Float8E4M3FNType):
+            return False
         if _is_float(element):
             return self.float_op is not None
         return self.float_op is None or str(element) != "i1"

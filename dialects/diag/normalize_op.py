@@ -3,7 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
-from diagc.dialects.diag.array_ops import check_distinct, check_has, check_result, is_float
+from diagc.dialects.diag.array_ops import (
+    check_distinct,
+    check_has,
+    check_result,
+    is_float,
+    is_stored_float,
+)
 from diagc.dialects.diag.dialect import DiagOp
 from diagc.dialects.diag.types import VerifyError, dims, element_type, labels, strings
 from diagc.mlir import ext, ir
@@ -122,6 +128,8 @@ def _check(op: Any) -> None:
         raise VerifyError(
             f"operand and result must hold floats, found {src.type} and {op.out.type}"
         )
+    if any(is_stored_float(element_type(value)) for value in (src, op.out)):
+        raise VerifyError(f"{element_type(src)} is not normalised; convert it to f32 before")
     _check_mask(op, src)
     _check_parameters(op, src)
     eps = op.optional("eps")

@@ -249,6 +249,10 @@ class CompiledFunction:
         """Compile for fake tensors, as tracers have them; symbolic sizes stay open."""
         self._calls.prepare_like(tensors)
 
+    def prepare_saving(self) -> bool:
+        """Whether graphs may call the latest program by the op `diagc::call_saving`; compiles."""
+        return self._calls.prepare_saving()
+
     def simulate(
         self, *args: Any, options: "SimulatorOptions | None" = None, **kwargs: Any
     ) -> "tuple[Any, SimulatorReport]":
@@ -359,7 +363,7 @@ class CompiledFunction:
 
         return emit(self.source_ir, stage, self.options)
 
-    def save(self, path: "str | Path", *, with_weights: bool = False) -> None:
+    def save(self, path: "str | Path", *, with_weights: bool = False, variants: int = 1) -> None:
         """Write the program that was compiled or used last as a package.
 
         `diagc.runtime.load` runs it where there is no compiler. Parameters and buffers that
@@ -369,8 +373,11 @@ class CompiledFunction:
         Args:
             path: of the file, `attention.diagpkg`.
             with_weights: whether parameters go in, too.
+            variants: how many programs go in at most; with several, `load` chooses by shape among
+                tiles, warpgroups and orders of products (docs/packages.md). For GPUs only.
 
         Raises:
+            UserError: variants for another target, or less than one.
             UnsupportedError: something of the program has no code, or cannot be stored.
             PackageError: the file cannot be written.
         """
@@ -383,9 +390,17 @@ class CompiledFunction:
         names: Iterable[str] = (
             () if with_weights else getattr(self._calls.function, "state_dict", dict)()
         )
+        contents = of_specialization(group.arguments, current)
+        if variants != 1:
+            from diagc.variants import with_variants
+
+            shapes = [
+                current.shapes[s] if isinstance(s, int) else s.shape for s in contents.sources
+            ]
+            contents = with_variants(contents, shapes, current.source_ir, self.options, variants)
         save(
             path,
-            of_specialization(group.arguments, current),
+            contents,
             target=get_target(self.options.target).spec,
             version=__version__,
             outside=frozenset(names),

@@ -21,7 +21,7 @@ from diagc.runtime.cache import default_cache
 if TYPE_CHECKING:
     from diagc.runtime.program import Program
 
-__all__ = ["MOST_CANDIDATES", "Choices", "Tuner"]
+__all__ = ["MOST_CANDIDATES", "BuiltVariant", "Choices", "Tuner", "build_variant"]
 
 MOST_CANDIDATES = 6
 """Schedules of a kernel that are measured, the one that the model prefers among them."""
@@ -40,13 +40,15 @@ Key = Callable[[str], str]
 
 
 class Choices(Protocol):
-    """What a target may choose for its kernels: schedules, or sizes of tiles.
+    """What a target may choose for its kernels: schedules, or sizes of tiles."""
 
-    `attribute` of a kernel holds what was chosen.
-    """
+    @property
+    def device(self) -> Device:
+        """That is chosen for."""
 
-    device: Device
-    attribute: str
+    @property
+    def attribute(self) -> str:
+        """Name of the attribute of a kernel that holds what was chosen."""
 
     def candidates(self, kernel: ir.Operation) -> Sequence[Any]:
         """What a kernel may have, the fastest by estimate first."""
@@ -63,6 +65,43 @@ class Choices(Protocol):
         Raises:
             ValueError, TypeError, KeyError: it is none, or none that the kernel may have.
         """
+
+
+@dataclass(frozen=True)
+class BuiltVariant:
+    """A module at the stage `kernels`, compiled with choices of its own.
+
+    Args:
+        module: the copy of it, which is at the stage `general` now.
+        program: what it became.
+        numbers: names of the kernels at the stage `kernels`, with their numbers in the program.
+    """
+
+    module: ir.Module
+    program: "Program"
+    numbers: list[tuple[str, int]]
+
+
+def build_variant(
+    module: ir.Module, choices: Choices, chosen: Mapping[str, Any], build: Build
+) -> BuiltVariant:
+    """Compile a copy of a module.
+
+    Args:
+        module: at the stage `kernels`.
+        choices: of the target.
+        chosen: a choice for each kernel that gets one, by name.
+        build: compiles a module from that stage on.
+    """
+    variant = ir.Module.parse(str(module.operation.get_asm(enable_debug_info=True)))
+    for op in diag.functions(variant):
+        if diag.symbol_of(op) in chosen:
+            choices.put(op, chosen[diag.symbol_of(op)])
+    before = _callees(variant)
+    program = build(variant)
+    numbers = {kernel.name: number for number, kernel in enumerate(program.report.kernels)}
+    after = [numbers[name] for name in _callees(variant)]
+    return BuiltVariant(variant, program, list(zip(before, after, strict=True)))
 
 
 @dataclass
@@ -101,10 +140,12 @@ class Tuner:
         candidates = {name: few[:MOST_CANDIDATES] for name, few in found.items() if few}
         if not candidates:
             return
-        programs = [
-            self._variant(module, {n: s[min(number, len(s) - 1)] for n, s in candidates.items()})
+        variants = [
+            {n: s[min(number, len(s) - 1)] for n, s in candidates.items()}
             for number in range(max(map(len, candidates.values())))
         ]
+        built = [build_variant(module, self.choices, v, self.build) for v in variants]
+        programs = [(each.program, each.numbers) for each in built]
         times = {name: [float("inf")] * len(programs) for name in candidates}
         for _ in range(_TURNS):  # in turns, so that a slow spell of the machine hits all alike
             for number, (program, names) in enumerate(programs):
@@ -118,20 +159,6 @@ class Tuner:
                 logger("autotune").info("%s: %.3f ms with %s", name, seconds * 1e3, other)
             default_cache().put(keys[name], self.choices.dump(choice).encode(), _KIND)
             self.choices.put(kernels[name], choice)
-
-    def _variant(
-        self, module: ir.Module, chosen: Mapping[str, Any]
-    ) -> "tuple[Program, list[tuple[str, int]]]":
-        """A program with such choices, and which of its kernels came of which of the module's."""
-        variant = ir.Module.parse(str(module.operation.get_asm(enable_debug_info=True)))
-        for op in diag.functions(variant):
-            if diag.symbol_of(op) in chosen:
-                self.choices.put(op, chosen[diag.symbol_of(op)])
-        before = _callees(variant)
-        program = self.build(variant)
-        numbers = {kernel.name: number for number, kernel in enumerate(program.report.kernels)}
-        after = [numbers[name] for name in _callees(variant)]
-        return program, list(zip(before, after, strict=True))
 
     # -- what is kept ----------------------------------------------------------------------------
     def _key(self, kernel: ir.Operation) -> str:

@@ -36,8 +36,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DIAG_STAGES",
+    "FORMED",
     "Stage",
     "Step",
+    "build_from_kernels",
     "compile_module",
     "emit",
     "find_entry",
@@ -70,14 +72,15 @@ class Step:
 DIAG_STAGES = (
     # what a front end made: normalisers are whole, every op is located in the user's source
     Stage("diag", ()),
-    Stage("canonical", ("canonicalize-diag",)),
+    Stage("canonical", ("join-blocks", "canonicalize-diag")),
     # normalisers become maps and reductions in their safe forms, and what is joined to a row as
     # one more element leaves it
     Stage("expanded", ("expand-normalizers", "split-pads", "canonicalize-diag")),
     # exponentials stay in range however they are written, logs of sums become factors
     Stage("balanced", ("balance-exponentials", "canonicalize-diag")),
     # divisions leave contractions: they join the tail, where they are cheap
-    Stage("fused", ("fuse-normalization", "canonicalize-diag")),
+    # and scales of f8 numbers leave operands, so that these are arrays
+    Stage("fused", ("fuse-normalization", "factor-scales", "canonicalize-diag")),
     # only where gradients are asked for (option `wrt`): the results give way to them; first chains
     # get their cheap order, for derivatives of a short chain are short chains. With option `saves`
     # the function gives statistics for its gradients, which take them
@@ -89,7 +92,14 @@ DIAG_STAGES = (
     Stage("reassociated", ("reassociate-contractions", "canonicalize-diag")),
     # scales leave streams once it is known which operand does not stream
     # and deep products leave streams for the library, once they are where they will stay
-    Stage("streams", ("derive-streams", "slide-scales", "block-streams", "canonicalize-diag")),
+    # products that are left become streams of tiles, where the target has a use for these
+    Stage(
+        "streams",
+        (
+            *("derive-streams", "slide-scales", "block-streams", "stream-products"),
+            *("canonicalize-diag", "round-operands"),
+        ),
+    ),
     # kernels are private functions; a schedule decorates a formed kernel
     Stage("kernels", ("form-kernels",)),
     Stage("schedules", ("select-schedule",)),
@@ -179,7 +189,7 @@ def _nested(name: str, options: Mapping[str, Any]) -> str:
     return text if pass_class.anchor == "builtin.module" else f"{pass_class.anchor}({text})"
 
 
-PASS_OPTIONS = ("reassociate", "library", "empty_rows", "wrt")
+PASS_OPTIONS = ("reassociate", "library", "empty_rows", "wrt", "float8_matmul_precision")
 """Compile options that are options of passes too, under the same names."""
 
 
@@ -373,10 +383,10 @@ def _compile(
         verify_module(module)
         name = name or diag.symbol_of(find_entry(module))
         if options.autotune:
-            run_pipeline(module, options, _FORMED)
+            run_pipeline(module, options, FORMED)
             _tune(module, target, options, externs)
             clock.lap("autotune")
-        run_pipeline(module, options, after=_FORMED if options.autotune else None)
+        run_pipeline(module, options, after=FORMED if options.autotune else None)
         clock.lap("passes")
         program, host = _link(module, target, options, externs, name, clock)
     program.report.seconds.update(clock.seconds)
@@ -410,7 +420,7 @@ def _link(
     return program, host
 
 
-_FORMED = "kernels"
+FORMED = "kernels"
 """The stage whose kernels have no schedules yet."""
 
 
@@ -418,12 +428,21 @@ def _tune(module: ir.Module, target: Target, options: CompileOptions, externs: E
     """Measure schedules, and give the kernels the fastest ones."""
     from diagc.autotune import Tuner
 
+    code = target.load()
+    build = build_from_kernels(target, options, externs)
+    Tuner(build, code.text_key, code.choices(target.describe(options.device))).tune(module)
+
+
+def build_from_kernels(
+    target: Target, options: CompileOptions, externs: Externs
+) -> "Callable[[ir.Module], Program]":
+    """What compiles a module from the stage `FORMED` on; kernels keep schedules that they have."""
+
     def build(variant: ir.Module) -> "Program":
-        run_pipeline(variant, options, after=_FORMED)
+        run_pipeline(variant, options, after=FORMED)
         return _link(variant, target, options, externs, "variant", _Clock())[0]
 
-    code = target.load()
-    Tuner(build, code.text_key, code.choices(target.describe(options.device))).tune(module)
+    return build
 
 
 class _Clock:

@@ -20,7 +20,7 @@ __all__ = [
 
 
 PRECISIONS = ("highest", "high", "medium")
-"""Of products of f32, in torch's words."""
+"""Of products of f32, in torch's words; of f8 the first two."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,11 @@ class CompileOptions:
     float32_matmul_precision: str = "highest"
     """Products of f32 on tensor cores, as torch names them: `highest` f32's digits, `high` and
     `medium` those of tf32 (relative error 2**-11 of each operand). Other code has f32's."""
+    float8_matmul_precision: str = "highest"
+    """Products with f8 numbers: `highest` as those of f16 or more, sums in f32; with `high`, where
+    there are instructions for f8 (sm_90a), what is computed in a kernel (the weights of attention)
+    is rounded to f8 as well, in each chunk of a row to a scale that fits it (relative error 2**-4
+    of each weight), and sums within a chunk have the digits that the hardware keeps."""
     batch_invariant: bool = False
     """What a row gives does not depend, to the bit, on how many rows there are: no products of the
     framework's library, no reordering by cost, no tuning; targets that split streams are refused.
@@ -75,9 +80,11 @@ class CompileOptions:
         Raises:
             UserError: no such precision, or options that exclude each other.
         """
-        if self.float32_matmul_precision not in PRECISIONS:
-            expected, found = ", ".join(PRECISIONS), self.float32_matmul_precision
-            raise UserError("no such float32_matmul_precision", expected=expected, found=found)
+        for name, known in (("float32", PRECISIONS), ("float8", PRECISIONS[:2])):
+            option = f"{name}_matmul_precision"
+            found = getattr(self, option)
+            if found not in known:
+                raise UserError(f"no such {option}", expected=", ".join(known), found=found)
         if self.batch_invariant:
             self._choose_nothing_by_size()
 

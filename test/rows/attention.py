@@ -1,5 +1,7 @@
 """Attention from plain torch code, and the streams derived from it: one test a function."""
 
+# RUN: diagc compile %s --target=cpu --reassociate=off --emit=streams | filecheck %s
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,181 +21,149 @@ def _distances(q: Tensor, k: Tensor) -> Tensor:
     return torch.arange(q.shape[-2])[:, None] - torch.arange(k.shape[-2])[None, :]
 
 
-# RUN: diagc compile %s:softmax --target=cpu --reassociate=off --emit=streams \
-# RUN:   | filecheck %s --check-prefix=SOFTMAX
-# SOFTMAX-LABEL: func.func public @main
-# SOFTMAX: "diag.stream"
-# SOFTMAX: axis = "m", law = ["m: maximum of a * 0.125", "z: sum of exp(a * 0.125 - m), corrected by exp(m - m')", "o: sum of exp(a * 0.125 - m) * b, corrected by exp(m - m')"]
-# SOFTMAX-NOT: "diag.stream"
+# CHECK-LABEL: // softmax{{$}}
+# CHECK: "diag.stream"
+# CHECK: axis = "m", law = ["m: maximum of a * 0.125", "z: sum of exp(a * 0.125 - m), corrected by exp(m - m')", "o: sum of exp(a * 0.125 - m) * b, corrected by exp(m - m')"]
+# CHECK-NOT: "diag.stream"
 def softmax(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, document: Tensor) -> Tensor:
     return torch.softmax(_scores(q, k), -1) @ v
 
 
 # The streamed form; by cost it would be contracted the other way round.
-# RUN: diagc compile %s:l2 --target=cpu --reassociate=off --emit=streams \
-# RUN:   | filecheck %s --check-prefix=L2
-# L2-LABEL: func.func public @main
-# L2: "diag.stream"
-# L2: axis = "m", law = ["z: sum of a * a", "o: sum of a * b"]
-# L2-NOT: "diag.stream"
+# CHECK-LABEL: // l2{{$}}
+# CHECK: "diag.stream"
+# CHECK: axis = "m", law = ["z: sum of a * a", "o: sum of a * b"]
+# CHECK-NOT: "diag.stream"
 def l2(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, document: Tensor) -> Tensor:
     s = q @ k.mT
     return s / torch.linalg.vector_norm(s, dim=-1, keepdim=True) @ v
 
 
-# RUN: diagc compile %s:l1_sign --target=cpu --reassociate=off --emit=streams \
-# RUN:   | filecheck %s --check-prefix=L1_SIGN
-# L1_SIGN-LABEL: func.func public @main
-# L1_SIGN: "diag.stream"
-# L1_SIGN: axis = "m", law = ["z: sum of abs(a)", "o: sum of a * b"]
-# L1_SIGN-NOT: "diag.stream"
+# CHECK-LABEL: // l1_sign{{$}}
+# CHECK: "diag.stream"
+# CHECK: axis = "m", law = ["z: sum of abs(a)", "o: sum of a * b"]
+# CHECK-NOT: "diag.stream"
 def l1_sign(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, document: Tensor) -> Tensor:
     s = q @ k.mT
     return s / s.abs().sum(-1, keepdim=True) @ v
 
 
-# RUN: diagc compile %s:relu --target=cpu --reassociate=off --emit=streams \
-# RUN:   | filecheck %s --check-prefix=RELU
-# RELU-LABEL: func.func public @main
-# RELU: "diag.stream"
-# RELU: axis = "m", law = ["z: sum of max(a, 0)", "o: sum of max(a, 0) * b"]
-# RELU-NOT: "diag.stream"
+# CHECK-LABEL: // relu{{$}}
+# CHECK: "diag.stream"
+# CHECK: axis = "m", law = ["z: sum of max(a, 0)", "o: sum of max(a, 0) * b"]
+# CHECK-NOT: "diag.stream"
 def relu(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, document: Tensor) -> Tensor:
     s = torch.relu(q @ k.mT)
     return s / s.sum(-1, keepdim=True) @ v
 
 
-# RUN: diagc compile %s:squared_relu --target=cpu --reassociate=off --emit=streams \
-# RUN:   | filecheck %s --check-prefix=SQUARED_RELU
-# SQUARED_RELU-LABEL: func.func public @main
-# SQUARED_RELU: "diag.stream"
-# SQUARED_RELU: axis = "m", law = ["z: sum of max(a, 0) * max(a, 0)", "o: sum of max(a, 0) * max(a, 0) * b"]
-# SQUARED_RELU-NOT: "diag.stream"
+# CHECK-LABEL: // squared_relu{{$}}
+# CHECK: "diag.stream"
+# CHECK: axis = "m", law = ["z: sum of max(a, 0) * max(a, 0)", "o: sum of max(a, 0) * max(a, 0) * b"]
+# CHECK-NOT: "diag.stream"
 def squared_relu(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, document: Tensor) -> Tensor:
     s = torch.relu(q @ k.mT).square()
     return s / s.sum(-1, keepdim=True) @ v
 
 
-# RUN: diagc compile %s:power --target=cpu --reassociate=off --emit=streams \
-# RUN:   | filecheck %s --check-prefix=POWER
-# POWER-LABEL: func.func public @main
-# POWER: "diag.stream"
-# POWER: axis = "m", law = ["z: sum of max(a, 0) * max(a, 0) * max(a, 0)", "o: sum of max(a, 0) * max(a, 0) * max(a, 0) * b"]
-# POWER-NOT: "diag.stream"
+# CHECK-LABEL: // power{{$}}
+# CHECK: "diag.stream"
+# CHECK: axis = "m", law = ["z: sum of max(a, 0) * max(a, 0) * max(a, 0)", "o: sum of max(a, 0) * max(a, 0) * max(a, 0) * b"]
+# CHECK-NOT: "diag.stream"
 def power(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, document: Tensor) -> Tensor:
     s = torch.relu(q @ k.mT) ** 3
     return s / s.sum(-1, keepdim=True) @ v
 
 
 # No statistic.
-# RUN: diagc compile %s:sigmoid --target=cpu --reassociate=off --emit=streams \
-# RUN:   | filecheck %s --check-prefix=SIGMOID
-# SIGMOID-LABEL: func.func public @main
-# SIGMOID: "diag.stream"
-# SIGMOID: axis = "m", law = ["o: sum of 1 / (exp(-(a * 0.125)) + 1) * b"]
-# SIGMOID-NOT: "diag.stream"
+# CHECK-LABEL: // sigmoid{{$}}
+# CHECK: "diag.stream"
+# CHECK: axis = "m", law = ["o: sum of 1 / (exp(-(a * 0.125)) + 1) * b"]
+# CHECK-NOT: "diag.stream"
 def sigmoid(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, document: Tensor) -> Tensor:
     return torch.sigmoid(_scores(q, k)) @ v
 
 
 # One more element of score 0.
-# RUN: diagc compile %s:softmax1 --target=cpu --reassociate=off --emit=streams \
-# RUN:   | filecheck %s --check-prefix=SOFTMAX1
-# SOFTMAX1-LABEL: func.func public @main
-# SOFTMAX1: "diag.stream"
-# SOFTMAX1: axis = "m", law = ["m: maximum of a * 0.125", "z: sum of exp(a * 0.125 - max(m, 0)), corrected by exp(max(m, 0) - max(m', 0))", "o: sum of exp(a * 0.125 - max(m, 0)) * b, corrected by exp(max(m, 0) - max(m', 0))"]
-# SOFTMAX1-NOT: "diag.stream"
+# CHECK-LABEL: // softmax1{{$}}
+# CHECK: "diag.stream"
+# CHECK: axis = "m", law = ["m: maximum of a * 0.125", "z: sum of exp(a * 0.125 - max(m, 0)), corrected by exp(max(m, 0) - max(m', 0))", "o: sum of exp(a * 0.125 - max(m, 0)) * b, corrected by exp(max(m, 0) - max(m', 0))"]
+# CHECK-NOT: "diag.stream"
 def softmax1(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, document: Tensor) -> Tensor:
     e = _scores(q, k).exp()
     return e / (1 + e.sum(-1, keepdim=True)) @ v
 
 
-# RUN: diagc compile %s:tanh_capped --target=cpu --reassociate=off --emit=streams \
-# RUN:   | filecheck %s --check-prefix=TANH_CAPPED
-# TANH_CAPPED-LABEL: func.func public @main
-# TANH_CAPPED: "diag.stream"
-# TANH_CAPPED: axis = "m", law = ["m: maximum of tanh(a * 0.125 / 30) * 30", "z: sum of exp(tanh(a * 0.125 / 30) * 30 - m), corrected by exp(m - m')", "o: sum of exp(tanh(a * 0.125 / 30) * 30 - m) * b, corrected by exp(m - m')"]
-# TANH_CAPPED-NOT: "diag.stream"
+# CHECK-LABEL: // tanh_capped{{$}}
+# CHECK: "diag.stream"
+# CHECK: axis = "m", law = ["m: maximum of tanh(a * 0.125 / 30) * 30", "z: sum of exp(tanh(a * 0.125 / 30) * 30 - m), corrected by exp(m - m')", "o: sum of exp(tanh(a * 0.125 / 30) * 30 - m) * b, corrected by exp(m - m')"]
+# CHECK-NOT: "diag.stream"
 def tanh_capped(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, document: Tensor) -> Tensor:
     return torch.softmax(30 * torch.tanh(_scores(q, k) / 30), -1) @ v
 
 
-# RUN: diagc compile %s:added_bias --target=cpu --reassociate=off --emit=streams \
-# RUN:   | filecheck %s --check-prefix=ADDED_BIAS
-# ADDED_BIAS-LABEL: func.func public @main
-# ADDED_BIAS: "diag.stream"
-# ADDED_BIAS: axis = "m", law = ["m: maximum of a * 0.125 + b", "z: sum of exp(a * 0.125 + b - m), corrected by exp(m - m')", "o: sum of exp(a * 0.125 + b - m) * c, corrected by exp(m - m')"]
-# ADDED_BIAS-NOT: "diag.stream"
+# CHECK-LABEL: // added_bias{{$}}
+# CHECK: "diag.stream"
+# CHECK: axis = "m", law = ["m: maximum of a * 0.125 + b", "z: sum of exp(a * 0.125 + b - m), corrected by exp(m - m')", "o: sum of exp(a * 0.125 + b - m) * c, corrected by exp(m - m')"]
+# CHECK-NOT: "diag.stream"
 def added_bias(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, document: Tensor) -> Tensor:
     return torch.softmax(_scores(q, k) + bias, -1) @ v
 
 
-# RUN: diagc compile %s:alibi --target=cpu --reassociate=off --emit=streams \
-# RUN:   | filecheck %s --check-prefix=ALIBI
-# ALIBI-LABEL: func.func public @main
-# ALIBI: "diag.stream"
-# ALIBI: axis = "m", law = ["m: maximum of select(j - i >= 0, a * 0.125 - (j - i) * 0.5, -inf)", "z: sum of exp(select(j - i >= 0, a * 0.125 - (j - i) * 0.5, -inf) - m), corrected by exp(m - m')", "o: sum of exp(select(j - i >= 0, a * 0.125 - (j - i) * 0.5, -inf) - m) * b, corrected by exp(m - m')"]
-# ALIBI-NOT: "diag.stream"
+# CHECK-LABEL: // alibi{{$}}
+# CHECK: "diag.stream"
+# CHECK: axis = "m", law = ["m: maximum of select(j - i >= 0, a * 0.125 - (j - i) * 0.5, -inf)", "z: sum of exp(select(j - i >= 0, a * 0.125 - (j - i) * 0.5, -inf) - m), corrected by exp(m - m')", "o: sum of exp(select(j - i >= 0, a * 0.125 - (j - i) * 0.5, -inf) - m) * b, corrected by exp(m - m')"]
+# CHECK-NOT: "diag.stream"
 def alibi(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, document: Tensor) -> Tensor:
     behind = _distances(q, k)
     s = _scores(q, k) - 0.5 * behind
     return torch.softmax(s.masked_fill(behind < 0, -torch.inf), -1) @ v
 
 
-# RUN: diagc compile %s:sliding_window --target=cpu --reassociate=off --emit=streams \
-# RUN:   | filecheck %s --check-prefix=SLIDING_WINDOW
-# SLIDING_WINDOW-LABEL: func.func public @main
-# SLIDING_WINDOW: "diag.stream"
-# SLIDING_WINDOW: axis = "m", law = ["m: maximum of select(j - i >= 0 and j - i < 16, a * 0.125, -inf)", "z: sum of exp(select(j - i >= 0 and j - i < 16, a * 0.125, -inf) - m), corrected by exp(m - m')", "o: sum of exp(select(j - i >= 0 and j - i < 16, a * 0.125, -inf) - m) * b, corrected by exp(m - m')"]
-# SLIDING_WINDOW-NOT: "diag.stream"
+# CHECK-LABEL: // sliding_window{{$}}
+# CHECK: "diag.stream"
+# CHECK: axis = "m", law = ["m: maximum of select(j - i >= 0 and j - i < 16, a * 0.125, -inf)", "z: sum of exp(select(j - i >= 0 and j - i < 16, a * 0.125, -inf) - m), corrected by exp(m - m')", "o: sum of exp(select(j - i >= 0 and j - i < 16, a * 0.125, -inf) - m) * b, corrected by exp(m - m')"]
+# CHECK-NOT: "diag.stream"
 def sliding_window(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, document: Tensor) -> Tensor:
     behind = _distances(q, k)
     seen = (behind >= 0) & (behind < 16)
     return torch.softmax(_scores(q, k).masked_fill(~seen, -torch.inf), -1) @ v
 
 
-# RUN: diagc compile %s:documents --target=cpu --reassociate=off --emit=streams \
-# RUN:   | filecheck %s --check-prefix=DOCUMENTS
-# DOCUMENTS-LABEL: func.func public @main
-# DOCUMENTS: "diag.stream"
-# DOCUMENTS: axis = "m", law = ["m: maximum of select(u == a, b * 0.125, -inf)", "z: sum of exp(select(u == a, b * 0.125, -inf) - m), corrected by exp(m - m')", "o: sum of exp(select(u == a, b * 0.125, -inf) - m) * c, corrected by exp(m - m')"]
-# DOCUMENTS-NOT: "diag.stream"
+# CHECK-LABEL: // documents{{$}}
+# CHECK: "diag.stream"
+# CHECK: axis = "m", law = ["m: maximum of select(u == a, b * 0.125, -inf)", "z: sum of exp(select(u == a, b * 0.125, -inf) - m), corrected by exp(m - m')", "o: sum of exp(select(u == a, b * 0.125, -inf) - m) * c, corrected by exp(m - m')"]
+# CHECK-NOT: "diag.stream"
 def documents(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, document: Tensor) -> Tensor:
     seen = document[:, None] == document[None, :]
     return torch.softmax(_scores(q, k).masked_fill(~seen, -torch.inf), -1) @ v
 
 
-# RUN: diagc compile %s:cosine --target=cpu --reassociate=off --emit=streams \
-# RUN:   | filecheck %s --check-prefix=COSINE
-# COSINE-LABEL: func.func public @main
-# COSINE: "diag.stream"
-# COSINE: axis = "m", law = ["m: maximum of a * 10", "z: sum of exp(a * 10 - m), corrected by exp(m - m')", "o: sum of exp(a * 10 - m) * b, corrected by exp(m - m')"]
-# COSINE-NOT: "diag.stream"
+# CHECK-LABEL: // cosine{{$}}
+# CHECK: "diag.stream"
+# CHECK: axis = "m", law = ["m: maximum of a * 10", "z: sum of exp(a * 10 - m), corrected by exp(m - m')", "o: sum of exp(a * 10 - m) * b, corrected by exp(m - m')"]
+# CHECK-NOT: "diag.stream"
 def cosine(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, document: Tensor) -> Tensor:
     s = F.normalize(q, dim=-1) @ F.normalize(k, dim=-1).mT
     return torch.softmax(s * 10, -1) @ v
 
 
-# RUN: diagc compile %s:differential --target=cpu --reassociate=off --emit=streams \
-# RUN:   | filecheck %s --check-prefix=DIFFERENTIAL
-# DIFFERENTIAL-LABEL: func.func public @main
-# DIFFERENTIAL: "diag.stream"
-# DIFFERENTIAL: axis = "m", law = ["m: maximum of a * 0.125", "z: sum of exp(a * 0.125 - m), corrected by exp(m - m')", "o: sum of exp(a * 0.125 - m) * b, corrected by exp(m - m')"]
-# DIFFERENTIAL: "diag.stream"
-# DIFFERENTIAL: axis = "m", law = ["m: maximum of a * 0.125", "z: sum of exp(a * 0.125 - m), corrected by exp(m - m')", "o: sum of exp(a * 0.125 - m) * 0.4 * b, corrected by exp(m - m')"]
-# DIFFERENTIAL-NOT: "diag.stream"
+# CHECK-LABEL: // differential{{$}}
+# CHECK: "diag.stream"
+# CHECK: axis = "m", law = ["m: maximum of a * 0.125", "z: sum of exp(a * 0.125 - m), corrected by exp(m - m')", "o: sum of exp(a * 0.125 - m) * b, corrected by exp(m - m')"]
+# CHECK: "diag.stream"
+# CHECK: axis = "m", law = ["m: maximum of a * 0.125", "z: sum of exp(a * 0.125 - m), corrected by exp(m - m')", "o: sum of exp(a * 0.125 - m) * 0.4 * b, corrected by exp(m - m')"]
+# CHECK-NOT: "diag.stream"
 def differential(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, document: Tensor) -> Tensor:
     (q1, q2), (k1, k2) = q.chunk(2, -1), k.chunk(2, -1)
     first, second = torch.softmax(_scores(q1, k1), -1), torch.softmax(_scores(q2, k2), -1)
     return (first - 0.4 * second) @ v
 
 
-# RUN: diagc compile %s:row_max_and_lse --target=cpu --reassociate=off --emit=streams \
-# RUN:   | filecheck %s --check-prefix=ROW_MAX_AND_LSE
-# ROW_MAX_AND_LSE-LABEL: func.func public @main
-# ROW_MAX_AND_LSE: "diag.stream"
-# ROW_MAX_AND_LSE: axis = "m", law = ["m: maximum of a * 0.125", "z: sum of exp(a * 0.125 - m), corrected by exp(m - m')", "o: sum of exp(a * 0.125 - m) * b, corrected by exp(m - m')"]
-# ROW_MAX_AND_LSE-NOT: "diag.stream"
+# CHECK-LABEL: // row_max_and_lse{{$}}
+# CHECK: "diag.stream"
+# CHECK: axis = "m", law = ["m: maximum of a * 0.125", "z: sum of exp(a * 0.125 - m), corrected by exp(m - m')", "o: sum of exp(a * 0.125 - m) * b, corrected by exp(m - m')"]
+# CHECK-NOT: "diag.stream"
 def row_max_and_lse(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor, document: Tensor
 ) -> tuple[Tensor, ...]:
@@ -201,12 +171,10 @@ def row_max_and_lse(
     return torch.softmax(s, -1) @ v, s.amax(-1), s.logsumexp(-1)
 
 
-# RUN: diagc compile %s:entropy --target=cpu --reassociate=off --emit=streams \
-# RUN:   | filecheck %s --check-prefix=ENTROPY
-# ENTROPY-LABEL: func.func public @main
-# ENTROPY: "diag.stream"
-# ENTROPY: axis = "m", law = ["m: maximum of a * 0.125", "z: sum of exp(a * 0.125 - m), corrected by exp(m - m')", "o: sum of exp(a * 0.125 - m) * b, corrected by exp(m - m')", "z2: sum of exp(a * 0.125 - m) * (a * 0.125 - m), corrected by 1 further sum and exp(m - m'), m' - m"]
-# ENTROPY-NOT: "diag.stream"
+# CHECK-LABEL: // entropy{{$}}
+# CHECK: "diag.stream"
+# CHECK: axis = "m", law = ["m: maximum of a * 0.125", "z: sum of exp(a * 0.125 - m), corrected by exp(m - m')", "o: sum of exp(a * 0.125 - m) * b, corrected by exp(m - m')", "z2: sum of exp(a * 0.125 - m) * (a * 0.125 - m), corrected by 1 further sum and exp(m - m'), m' - m"]
+# CHECK-NOT: "diag.stream"
 def entropy(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor, document: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -215,14 +183,12 @@ def entropy(
 
 
 # Two streams: of keys, then of queries.
-# RUN: diagc compile %s:column_sums --target=cpu --reassociate=off --emit=streams \
-# RUN:   | filecheck %s --check-prefix=COLUMN_SUMS
-# COLUMN_SUMS-LABEL: func.func public @main
-# COLUMN_SUMS: "diag.stream"
-# COLUMN_SUMS: axis = "m", law = ["m: maximum of a * 0.125", "z: sum of exp(a * 0.125 - m), corrected by exp(m - m')", "o: sum of exp(a * 0.125 - m) * b, corrected by exp(m - m')"]
-# COLUMN_SUMS: "diag.stream"
-# COLUMN_SUMS: axis = "n", law = ["z: sum of exp(a * 0.125 - b) * c"]
-# COLUMN_SUMS-NOT: "diag.stream"
+# CHECK-LABEL: // column_sums{{$}}
+# CHECK: "diag.stream"
+# CHECK: axis = "m", law = ["m: maximum of a * 0.125", "z: sum of exp(a * 0.125 - m), corrected by exp(m - m')", "o: sum of exp(a * 0.125 - m) * b, corrected by exp(m - m')"]
+# CHECK: "diag.stream"
+# CHECK: axis = "n", law = ["z: sum of exp(a * 0.125 - b) * c"]
+# CHECK-NOT: "diag.stream"
 def column_sums(
     q: Tensor, k: Tensor, v: Tensor, bias: Tensor, document: Tensor
 ) -> tuple[Tensor, Tensor]:

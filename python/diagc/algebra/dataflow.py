@@ -15,6 +15,7 @@ __all__ = [
     "is_constant",
     "is_parameter",
     "reduced_axes",
+    "rounds_coarsely",
     "scalar_result",
 ]
 
@@ -39,6 +40,11 @@ def elements(op: ir.Operation) -> list[ir.Operation]:
 def scalar_result(op: ir.Operation) -> ir.Value:
     """The scalar that the body of a map yields."""
     return list(op.regions[0].blocks[0].operations)[-1].operation.operands[0]
+
+
+def rounds_coarsely(op: ir.Operation) -> bool:
+    """Whether a scalar op rounds to f8: no law of real numbers goes through it."""
+    return op.name == "arith.truncf" and diag.is_stored_float(op.results[0].type)
 
 
 def inputs(op: ir.Operation) -> list[ir.Value]:

@@ -31,6 +31,9 @@ LIBRARY_OPERATIONS: Mapping[str, int] = {
 _CONVERSIONS = ("arith.extf", "arith.truncf")
 _LEAVES = (*_CONVERSIONS, "diag.element", "arith.constant", "diag.yield")
 
+_CAST = 3
+"""Ops of a map that converts an element."""
+
 SMALL_RESULT = 4096
 """Elements up to which a few calls of the library cost less than a kernel saves."""
 MOST_OPERATIONS = 3
@@ -56,6 +59,8 @@ def library_operations(op: ir.Operation) -> tuple[Operation, ...] | None:
         return None
     body = [inner.operation for inner in op.regions[0].blocks[0].operations]
     core = [o for o in body if o.name not in _LEAVES]
+    if any(diag.is_stored_float(o.results[0].type) for o in body[:-1]) and len(body) > _CAST:
+        return None  # the library does not compute with f8
     if len(core) > (MOST_OPERATIONS if _is_small(op.results[0]) else 1):
         return None
     found: dict[ir.Value, int] = {}

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping
 
+from diagc.algebra.dataflow import rounds_coarsely
 from diagc.algebra.expressions import CONSTANT, SYMBOL, Expr, call, constant
 from diagc.mlir import arith, ir, math_dialect
 
@@ -96,7 +97,7 @@ def _read_op(op: ir.Operation, args: list[Expr]) -> Expr:
         return Expr(_SAME_NAME[name], tuple(args))
     if name in _REWRITTEN:
         return _REWRITTEN[name](*args)
-    if name in _FLOAT_CASTS:
+    if name in _FLOAT_CASTS and not rounds_coarsely(op):
         return args[0]
     if name == "arith.uitofp" and _is_bool(op.operands[0]):
         return call("select", args[0], 1.0, 0.0)
@@ -138,7 +139,9 @@ def is_exact(op: ir.Operation, also: Collection[str] = ()) -> bool:
     return all(
         o.name in _EXACT or o.name in also or _is_ordered(o) or _is_mask(o) or _is_compared(o)
         for o in body
-    ) and not any(o.name == "arith.select" and _is_integer(o.results[0]) for o in body)
+    ) and not any(
+        rounds_coarsely(o) or (o.name == "arith.select" and _is_integer(o.results[0])) for o in body
+    )
 
 
 def _is_compared(op: ir.Operation) -> bool:

@@ -20,6 +20,7 @@ from diagc.commands.progress import progress
 from diagc.errors import DiagcError, UserError
 from diagc.options import CompileOptions
 from diagc.runtime.comparison import compare, compare_results, tensors_of
+from diagc.runtime.saving_ops import CALLS
 from diagc.torch_backend.backend import partition
 from diagc.torch_backend.options import BackendOptions
 from diagc.torch_backend.report import RegionReport
@@ -133,7 +134,7 @@ class _Recorder(fx.Interpreter):
         self._calls = calls
 
     def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if target is torch.ops.diagc.call.default:
+        if target in CALLS:
             tensors, key = args
             self._calls.append(_Call(key, tuple(tensor.clone() for tensor in tensors)))
         return super().call_function(target, args, kwargs)

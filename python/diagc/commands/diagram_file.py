@@ -1,11 +1,9 @@
 """Programs in a `.diag` file: each diagram is one, with random inputs of a fixed seed."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from diagc.commands.program import DiagramProgram
 from diagc.dialects import diag
@@ -13,23 +11,10 @@ from diagc.errors import UserError
 from diagc.files import read_text
 from diagc.mlir import ir, passmanager
 
+if TYPE_CHECKING:
+    import torch
+
 __all__ = ["load_diagrams"]
-
-# Sizes for axes without one: no multiple of a vector or tile, so that tails are met too.
-_OPEN_SIZE = 100
-
-_DTYPES = {
-    "f32": torch.float32,
-    "f64": torch.float64,
-    "f16": torch.float16,
-    "bf16": torch.bfloat16,
-    "i1": torch.bool,
-    "i8": torch.int8,
-    "i16": torch.int16,
-    "i32": torch.int32,
-    "i64": torch.int64,
-    "index": torch.int64,
-}
 
 
 def load_diagrams(path: Path, name: str | None) -> list[DiagramProgram]:
@@ -54,16 +39,25 @@ def load_diagrams(path: Path, name: str | None) -> list[DiagramProgram]:
 
 
 def _program(name: str, make_module: Callable[[], ir.Module]) -> DiagramProgram:
+    return DiagramProgram(name, partial(_inputs, make_module), make_module)
+
+
+def _inputs(make_module: Callable[[], ir.Module]) -> tuple["torch.Tensor", ...]:
+    from diagc.commands.random_inputs import random_tensor  # torch, which few commands need
+
     module = make_module()  # its ops die with it
     (entry,) = _diagrams(module)
-    generator = torch.Generator().manual_seed(0)
     arguments = diag.function_body(entry).arguments
     facts = entry.attributes["arg_attrs"] if len(arguments) else ()
-    inputs = tuple(
-        _random(argument.type, [diag.strings(group) for group in fact["diag.dims"]], generator)
-        for argument, fact in zip(arguments, facts, strict=True)
+    return tuple(
+        random_tensor(
+            diag.dims(argument.type),
+            [diag.strings(group) for group in fact["diag.dims"]],
+            str(diag.element_type(argument.type)),
+            seed,
+        )
+        for seed, (argument, fact) in enumerate(zip(arguments, facts, strict=True))
     )
-    return DiagramProgram(name, inputs, make_module)
 
 
 def _only(parse: Callable[[], ir.Module], name: str) -> ir.Module:
@@ -79,15 +73,3 @@ def _only(parse: Callable[[], ir.Module], name: str) -> ir.Module:
 
 def _diagrams(module: ir.Module) -> list[ir.Operation]:
     return [op for op in diag.functions(module) if "sym_visibility" not in op.attributes]
-
-
-def _random(
-    type_: ir.RankedTensorType, groups: Sequence[Sequence[str]], generator: torch.Generator
-) -> torch.Tensor:
-    """Make a tensor whose dimensions are the groups of axes: one, several merged, or none."""
-    sizes = {a: _OPEN_SIZE if n == diag.DYNAMIC else n for a, n in diag.dims(type_).items()}
-    shape = [math.prod(sizes[label] for label in group) for group in groups]
-    dtype = _DTYPES[str(diag.element_type(type_))]
-    if dtype.is_floating_point:
-        return torch.randn(shape, generator=generator).to(dtype)
-    return torch.randint(0, 2, shape, generator=generator).to(dtype)

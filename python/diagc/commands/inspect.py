@@ -20,6 +20,7 @@ from diagc.targets import get_target
 __all__ = ["compile_program", "draw", "explain", "show_targets"]
 
 _STAGE = "kernels"
+_SEPARATOR = "\n// -----\n\n"  # of `--split-input-file` in MLIR's tools
 
 
 def explain(args: argparse.Namespace, options: CompileOptions) -> int:
@@ -79,18 +80,24 @@ def _load(spec: str) -> Sequence[Program]:
 
 
 def compile_program(args: argparse.Namespace, options: CompileOptions) -> int:
-    """Write the program as it is after a stage, or as a package, by the name of the output."""
-    program = load_program(args.program)
+    """Write programs as they are after a stage, or one as a package, by the name of the output."""
     if args.output.endswith(SUFFIX):
-        return write_package(program, args, options)
+        return write_package(load_program(args.program), args, options)
     if args.with_weights or args.dynamic or args.weights:
         expected = f"-o FILE{SUFFIX} with them"
         message = "--with-weights, --weights and --dynamic are for packages"
         raise UserError(message, expected=expected)
-    with progress(f"compiling {program.name}"):
-        text = program.emit(args.emit or _STAGE, options)
-    write_text(args.output, text if text.endswith("\n") else f"{text}\n")
+    programs = _load(args.program)
+    texts = [_emit(program, args.emit or _STAGE, options) for program in programs]
+    if len(programs) > 1:
+        texts = [f"// {p.name}\n{text}" for p, text in zip(programs, texts, strict=True)]
+    write_text(args.output, _SEPARATOR.join(texts))
     return 0
+
+
+def _emit(program: Program, stage: str, options: CompileOptions) -> str:
+    with progress(f"compiling {program.name}"):
+        return program.emit(stage, options).rstrip("\n") + "\n"
 
 
 def show_targets() -> int:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import diagc
@@ -67,13 +68,18 @@ class Program(ABC):
     """Something to compile."""
 
     name: str
-    inputs: tuple[Any, ...]
+    make_inputs: Callable[[], tuple[Any, ...]]
+
+    @cached_property
+    def inputs(self) -> tuple[Any, ...]:
+        """Arguments; made when they are asked for, as most commands do without."""
+        return self.make_inputs()
 
     def on(self, device: str) -> Self:
         """The program with its inputs, and what it holds, on a kind of device."""
         if device == "cpu":
             return self
-        return replace(self, inputs=_moved(self.inputs, device))
+        return replace(self, make_inputs=partial(_moved, self.inputs, device))
 
     @abstractmethod
     def compile(self, options: CompileOptions) -> Compiled:

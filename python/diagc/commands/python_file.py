@@ -37,7 +37,7 @@ def load_python(path: Path, name: str | None) -> list[TorchProgram]:
         expected = "a public function or torch.nn.Module beside example_inputs()"
         raise UserError(f"nothing to compile in {path}", expected=expected)
     inputs = _example_inputs(module, path)
-    return [TorchProgram(n, inputs, _instance(value, path)) for n, value in found.items()]
+    return [TorchProgram(n, lambda: inputs, _instance(value, path)) for n, value in found.items()]
 
 
 def _import_file(path: Path) -> ModuleType:

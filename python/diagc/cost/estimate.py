@@ -198,8 +198,9 @@ def pipe_seconds(work: Work, decoration: Decoration, device: Device) -> dict[str
 def _tensor_rate(dtype: str, decoration: Decoration, device: Device) -> float | None:
     """FLOP/s of tensor cores; None where there are none."""
     name = TENSOR_DTYPES.get(dtype, dtype)
-    single = None if decoration.warpgroups else device.rate("mma", name)
-    return single or device.rate("tensor", name)
+    if decoration.warpgroups:
+        return device.rate("tensor", dtype) or device.rate("tensor", name)
+    return device.rate("mma", name) or device.rate("tensor", name)
 
 
 def _padding(accesses: Accesses, decoration: Decoration) -> float:

@@ -18,7 +18,7 @@ __all__ = [
     "typed",
 ]
 
-ELEMENT_TYPES = ("i1", "i8", "i16", "i32", "i64", "index", "f16", "bf16", "f32", "f64")
+ELEMENT_TYPES = ("i1", "i8", "i16", "i32", "i64", "index", "f8E4M3FN", "f16", "bf16", "f32", "f64")
 """Element types by their names in the language, narrow to wide; booleans are i1."""
 
 _FLOATS = ELEMENT_TYPES[6:]
@@ -136,7 +136,8 @@ def _common_type(node: Scalar, args: Sequence[Typed]) -> str:
         return "f32"
     if {"f16", "bf16"} <= types:
         return "f32" if "f64" not in types else "f64"
-    return max(types, key=ELEMENT_TYPES.index)
+    widest = max(types, key=ELEMENT_TYPES.index)
+    return "f32" if widest == "f8E4M3FN" else widest  # which is for storage alone
 
 
 @dataclass(frozen=True)

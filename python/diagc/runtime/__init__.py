@@ -13,9 +13,12 @@ __all__ = ["load"]
 
 
 def load(
-    path: "str | Path", weights: "Mapping[str, torch.Tensor] | None" = None
+    path: "str | Path",
+    weights: "Mapping[str, torch.Tensor] | None" = None,
+    *,
+    autotune: bool = False,
 ) -> "PackagedProgram":
     """Load a package; see `diagc.runtime.package.loader.load`."""
     from diagc.runtime.package.loader import load as load_package  # torch
 
-    return load_package(path, weights)
+    return load_package(path, weights, autotune=autotune)

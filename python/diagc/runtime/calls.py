@@ -96,6 +96,8 @@ class Group:
         self.specializations: list[Specialization] = []
         self.captured: tuple[CapturedTensor, ...] = ()
         """Captured tensors of all programs, in order of first use."""
+        self.saver: Specialization | None = None
+        """Which one graphs with `diagc::call_saving` call; see `diagc.runtime.saving_ops`."""
         self.key = register_group(self, name, key)
         """Name for torch's dispatcher; given here, for tracers defer side effects."""
         self._build = build
@@ -400,6 +402,18 @@ class Calls:
         """
         group, tensors = self.group(tuple(tensors), {})
         self.latest = specialize_like(group, tensors)
+
+    def prepare_saving(self) -> bool:
+        """Let graphs call the latest program by `diagc::call_saving`; false where none may.
+
+        It has to take all calls of such a graph.
+        """
+        found = next((g for g in self.groups if self.latest in g.specializations), None)
+        if found is None or self.latest is None or self.latest.random:
+            return False
+        if found.saver is None and found.saving(self.latest) is not None:
+            found.saver = self.latest
+        return found.saver is self.latest
 
     def __call__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run one call.

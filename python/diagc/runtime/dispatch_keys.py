@@ -1,7 +1,7 @@
 """The state of torch's dispatcher in a thread that is in no op."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
@@ -26,12 +26,11 @@ _AUTOCAST = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU) | torch._C
 )
 
 
-@contextmanager
-def without_autocast() -> Iterator[None]:
+def without_autocast() -> AbstractContextManager[None]:
     """Inside the block, torch's ops compute in the dtypes that they get.
 
     A program was compiled for the dtypes of its arrays: products of the library that autocast made
     smaller would be read as what they are not.
     """
-    with torch._C._ExcludeDispatchKeyGuard(_AUTOCAST):
-        yield
+    guard: AbstractContextManager[None] = torch._C._ExcludeDispatchKeyGuard(_AUTOCAST)
+    return guard

@@ -63,6 +63,8 @@ class GpuLaunch:
         shared_bytes: dynamic shared memory of a block.
         grid: blocks along x, y, z (one to three entries), each a product; an empty one is 1.
         blocks_per_sm: how many blocks the schedule wants on one multiprocessor at a time.
+        stays: whether blocks take several places of the grid, which is along x, each: then no more
+            of them are started than there is room for at a time.
     """
 
     symbol: str
@@ -70,13 +72,20 @@ class GpuLaunch:
     shared_bytes: int
     grid: tuple[tuple[Factor, ...], ...]
     blocks_per_sm: int = 1
+    stays: bool = False
 
     def __post_init__(self) -> None:
         """Check what holds for every device."""
         object.__setattr__(self, "grid", tuple(tuple(entry) for entry in self.grid))
         if not 1 <= self.threads <= MAX_THREADS:
             raise InternalError(f"launch '{self.symbol}' has {self.threads} threads per block")
-        if self.shared_bytes < 0 or self.blocks_per_sm < 1 or not 1 <= len(self.grid) <= 3:
+        flat = len(self.grid) == 1 or not self.stays
+        if (
+            self.shared_bytes < 0
+            or self.blocks_per_sm < 1
+            or not 1 <= len(self.grid) <= 3
+            or not flat
+        ):
             raise InternalError(f"launch '{self.symbol}' is malformed: {self}")
         for factor in (factor for entry in self.grid for factor in entry):
             _check_factor(factor)
@@ -105,10 +114,11 @@ class Workspace:
 
 @dataclass(frozen=True)
 class TensorMap:
-    """A description of an argument by which a GPU copies boxes of it, `cuTensorMapEncodeTiled`.
+    """A description of an array by which a GPU copies boxes of it, `cuTensorMapEncodeTiled`.
 
     Args:
-        wire: number of the argument; its last axis is the innermost dimension.
+        wire: number of the argument or, behind these, of the result; its last axis is the
+            innermost dimension.
         box: positions along each axis that a copy takes.
         swizzle: bytes of a line in shared memory whose chunks are swizzled: 0, 32, 64 or 128.
     """
@@ -166,7 +176,7 @@ class GpuKernel:
         if unknown:
             raise InternalError(f"grids of '{self.signature.symbol}' name {sorted(unknown)}")
         for item in self.tensor_maps:
-            wires = self.signature.args
+            wires = self.signature.wires
             if item.wire >= len(wires) or len(item.box) != len(wires[item.wire].labels):
                 raise InternalError(f"'{self.signature.symbol}' has the wrong tensor map {item}")
 
@@ -222,8 +232,15 @@ def element_count(product: Iterable[Factor], sizes: Mapping[str, int]) -> int:
     return prod(_value(factor, sizes) for factor in product)
 
 
-def grid_of(launch: GpuLaunch, sizes: Mapping[str, int]) -> tuple[int, int, int]:
+def grid_of(
+    launch: GpuLaunch, sizes: Mapping[str, int], multiprocessors: int | None = None
+) -> tuple[int, int, int]:
     """Blocks along x, y, z; any of them is 0 when there is nothing to do.
+
+    Args:
+        launch: what is started.
+        sizes: of every axis.
+        multiprocessors: of the device; None starts blocks that stay for every place of the grid.
 
     Raises:
         LaunchError: more blocks than a GPU takes along one dimension.
@@ -239,6 +256,8 @@ def grid_of(launch: GpuLaunch, sizes: Mapping[str, int]) -> tuple[int, int, int]
                 found=count,
                 remedy="split the batch",
             )
+    if launch.stays and multiprocessors is not None:
+        counts[0] = min(counts[0], launch.blocks_per_sm * multiprocessors)
     return counts[0], counts[1], counts[2]
 
 
@@ -256,7 +275,7 @@ def takes_tensor_maps(
         strides: of every wire, in elements.
     """
     return bool(kernel.bulk_launches) and all(
-        _is_describable(kernel.signature.args[item.wire], sizes, strides[item.wire])
+        _is_describable(kernel.signature.wires[item.wire], sizes, strides[item.wire])
         for item in kernel.tensor_maps
     )
 

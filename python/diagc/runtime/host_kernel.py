@@ -22,7 +22,7 @@ class HostKernel:
 
 
 def host_array(tensor: "torch.Tensor") -> "np.ndarray[Any, Any]":
-    """A tensor as a host kernel takes it: bf16, which numpy lacks, as f32, without loss."""
-    is_bf16 = str(tensor.dtype) == "torch.bfloat16"
-    array: np.ndarray[Any, Any] = (tensor.float() if is_bf16 else tensor).detach().cpu().numpy()
+    """A tensor as a host kernel takes it: floats that numpy lacks as f32, without loss."""
+    lacks = str(tensor.dtype) in ("torch.bfloat16", "torch.float8_e4m3fn")
+    array: np.ndarray[Any, Any] = (tensor.float() if lacks else tensor).detach().cpu().numpy()
     return array

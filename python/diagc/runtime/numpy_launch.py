@@ -1,6 +1,7 @@
 """Launch kernels on numpy arrays: for tests and for machines without torch.
 
-numpy has no bfloat16: such wires are `uint16` arrays that hold the bits.
+numpy has no bfloat16: such wires are `uint16` arrays that hold the bits. Those of
+f8E4M3FN are arrays of one raw byte, `V1`.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ NUMPY_DTYPES = {
     "i16": np.dtype(np.int16),
     "i32": np.dtype(np.int32),
     "i64": np.dtype(np.int64),
+    "f8E4M3FN": np.dtype("V1"),
     "f16": np.dtype(np.float16),
     "bf16": np.dtype(np.uint16),
     "f32": np.dtype(np.float32),

@@ -55,7 +55,7 @@ class _SavingCall(torch.autograd.Function):
         needed, group = list(ctx.needs_input_grad[2:]), ctx.group
         if in_mode():
             values = [list(tensors), list(gradients), needed]
-            found = torch.ops.diagc.call_backward(*values, group.key)
+            found = torch.ops.diagc.call_backward(*values, group.key, [])
         else:
             facts = (group, needed, (ctx.specialization, saved))
             found = _Gradients.apply(*facts, *tensors, *gradients)  # type: ignore[no-untyped-call]
@@ -71,7 +71,7 @@ class _Gradients(torch.autograd.Function):
         ctx: Any, group: "Group", needed: list[bool], saved: Saved, *values: torch.Tensor | None
     ) -> tuple[torch.Tensor, ...]:
         tensors, gradients = values[: len(needed)], values[len(needed) :]
-        setup_second(ctx, (tensors, gradients, needed, group.key), None)
+        setup_second(ctx, (tensors, gradients, needed, group.key, ()), None)
         given = [tensor for tensor in tensors if tensor is not None]
         return tuple(first_gradients(group, given, gradients, needed, saved))
 

@@ -49,7 +49,8 @@ def _call_backward(
     _cls: Any, _op: Any, _types: Any, args: Sequence[Any], _kwargs: Any = None
 ) -> list[Any]:
     """Gradients are placed as the tensors are; those of what all ranks hold are summed."""
-    tensors, cotangents, needed, key = args
+    tensors, cotangents, needed, key, saved = args
+    assert not saved  # graphs of DTensors have no calls that save
     group = group_of(key)
     users, captured = _split(group, tensors)
     if any(needed[len(users) :]):
@@ -62,7 +63,7 @@ def _call_backward(
             for i, g in enumerate(cotangents)
         ]
         plain = [*_shards(layout, users), *captured]
-        local = iter(torch.ops.diagc.call_backward(plain, given, needed, key))
+        local = iter(torch.ops.diagc.call_backward(plain, given, needed, key, []))
         return [_placed(layout, i, next(local), users[i]) for i, need in enumerate(needed) if need]
 
 

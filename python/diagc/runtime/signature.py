@@ -49,6 +49,7 @@ DTYPES: Mapping[str, int] = {
     "i32": 4,
     "i64": 8,
     "index": 8,
+    "f8E4M3FN": 1,
     "f16": 2,
     "bf16": 2,
     "f32": 4,

@@ -18,6 +18,7 @@ TORCH_DTYPES = {
     "i16": torch.int16,
     "i32": torch.int32,
     "i64": torch.int64,
+    "f8E4M3FN": torch.float8_e4m3fn,
     "f16": torch.float16,
     "bf16": torch.bfloat16,
     "f32": torch.float32,

@@ -19,7 +19,9 @@ from torch.autograd import forward_ad
 from diagc.errors import UserError
 from diagc.runtime.dispatch_keys import plain_dispatch, without_autocast
 from diagc.runtime.eager_gradients import differentiate, eager_gradients, split_tensors
+from diagc.runtime.op_gradients import register_gradients
 from diagc.runtime.plain_thread import in_plain_thread
+from diagc.runtime.program import Program
 from diagc.runtime.program_gradients import Saved, program_gradients
 from diagc.runtime.specialization import Specialization
 from diagc.runtime.transforms import call_composition, refuse_tangents
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "are_plain",
     "call_through_op",
+    "empty_results",
     "first_gradients",
     "group_of",
     "in_autocast",
@@ -47,7 +50,8 @@ _GROUPS: "WeakValueDictionary[str, Group]" = WeakValueDictionary()
 _LIBRARY = torch.library.Library("diagc", "FRAGMENT")
 _LIBRARY.define("call(Tensor[] tensors, str key) -> Tensor[]", tags=(torch.Tag.pt2_compliant_tag,))
 _LIBRARY.define(
-    "call_backward(Tensor[] tensors, Tensor?[] gradients, bool[] needed, str key) -> Tensor[]",
+    "call_backward(Tensor[] tensors, Tensor?[] gradients, bool[] needed, str key,"
+    " Tensor[] saved) -> Tensor[]",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
 
@@ -118,13 +122,14 @@ def group_of(key: str) -> "Group":
     Raises:
         UserError: there is none any more.
     """
-    if key not in _GROUPS:
+    group = _GROUPS.get(key)
+    if group is None:
         raise UserError(
             "a graph calls a compiled function that is there no more",
             found=f"key '{key}'",
             remedy="keep what diagc.compile gave; in a new process compile and trace again",
         )
-    return _GROUPS[key]
+    return group
 
 
 def _call_transformed(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
@@ -150,11 +155,14 @@ def _fake_call(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
     shapes = [tuple(tensor.shape) for tensor in users]
     fitting = [s for s in group.specializations if s.accepts(shapes)]
     specialization = fitting[0] if fitting else specialize_like(group, users)
-    program = specialization.program
-    inputs = specialization.inputs(users, captured)
+    return empty_results(specialization.program, specialization.inputs(users, captured))
+
+
+def empty_results(program: Program, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Results of a program for fake inputs: dense, each with its dims as they are in memory."""
     sizes = program.result_shapes([tuple(tensor.shape) for tensor in inputs])
     return [
-        _empty(tensors[0], shape, dtype, output.order)
+        _empty(inputs[0], shape, dtype, output.order)
         for shape, dtype, output in zip(
             sizes, program.result_dtypes(), program.outputs, strict=True
         )
@@ -208,7 +216,8 @@ def _setup_context(ctx: Any, inputs: tuple[list[torch.Tensor], str], output: Any
 
 def _backward(ctx: Any, gradients: Sequence[torch.Tensor | None]) -> tuple[list[Any], None]:
     tensors = list(ctx.saved_tensors)
-    found = iter(torch.ops.diagc.call_backward(tensors, list(gradients), ctx.needed, ctx.key))
+    values = (tensors, list(gradients), ctx.needed, ctx.key, [])
+    found = iter(torch.ops.diagc.call_backward(*values))
     return [next(found) if need else None for need in ctx.needed], None
 
 
@@ -217,9 +226,12 @@ def _call_backward(
     gradients: list[torch.Tensor | None],
     needed: list[bool],
     key: str,
+    saved: list[torch.Tensor],
 ) -> list[torch.Tensor]:
     """Gradients of the tensors that need one, each of its own memory."""
-    return first_gradients(group_of(key), tensors, gradients, needed)
+    group = group_of(key)
+    kept = (group.saver, saved) if saved and group.saver is not None else None
+    return first_gradients(group, tensors, gradients, needed, kept)
 
 
 def first_gradients(
@@ -243,7 +255,7 @@ def first_gradients(
 
 def setup_second(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     """Keep what `second_backward` needs: tensors, cotangents, which are needed, and the key."""
-    tensors, gradients, needed, ctx.key = inputs
+    tensors, gradients, needed, ctx.key, _ = inputs
     ctx.group = _GROUPS.get(ctx.key)
     ctx.needed = list(needed)
     ctx.open = [g is not None and g.requires_grad for g in gradients]
@@ -273,7 +285,7 @@ def second_backward(ctx: Any, cotangents: Sequence[torch.Tensor | None]) -> tupl
         opened = [g for g, need in zip(gradients, ctx.open, strict=True) if g is not None and need]
         found = iter(differentiate(pairs, [*wanted, *opened], False))
     of_tensors = [next(found) if need else None for need in ctx.needed]
-    return of_tensors, [next(found) if need else None for need in ctx.open], None, None
+    return of_tensors, [next(found) if need else None for need in ctx.open], None, None, None
 
 
 def _dense(gradient: torch.Tensor) -> torch.Tensor:
@@ -281,7 +293,11 @@ def _dense(gradient: torch.Tensor) -> torch.Tensor:
 
 
 def _fake_backward(
-    tensors: list[torch.Tensor], gradients: list[Any], needed: list[bool], key: str
+    tensors: list[torch.Tensor],
+    gradients: list[Any],
+    needed: list[bool],
+    key: str,
+    saved: list[torch.Tensor],
 ) -> list[torch.Tensor]:
     return [
         torch.empty_like(tensor, memory_format=torch.contiguous_format)
@@ -296,9 +312,7 @@ for _device in ("CPU", "CUDA"):
     _LIBRARY.impl("call_backward", _call_backward, _device)
 torch.library.register_fake("diagc::call", _fake_call, lib=_LIBRARY)
 torch.library.register_fake("diagc::call_backward", _fake_backward, lib=_LIBRARY)
-torch.library.register_autograd(
-    "diagc::call", _backward, setup_context=_setup_context, lib=_LIBRARY
-)
-torch.library.register_autograd(
-    "diagc::call_backward", second_backward, setup_context=setup_second, lib=_LIBRARY
+register_gradients(_LIBRARY, torch.ops.diagc.call.default, _call, _backward, _setup_context)
+register_gradients(
+    _LIBRARY, torch.ops.diagc.call_backward.default, _call_backward, second_backward, setup_second
 )

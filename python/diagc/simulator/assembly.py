@@ -42,6 +42,11 @@ def _convert_tf32(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
     pure(emitter, "i32", f"diagc_sim_tf32_{match['mode']}", *call.operands, into=call.result)
 
 
+def _convert_float8(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
+    word = emitter.call("i32", "diagc_sim_e4m3x2", *call.operands)
+    emitter.line(f"{call.result} = trunc {word.text} to i16")
+
+
 def _add_pair(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
     """Two narrow floats are added in memory, each atomically; the host adds them one by one."""
     kind = "bfloat" if match["type"] == "bf16x2" else "half"
@@ -62,18 +67,19 @@ def _add_pair(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
     emitter.line(f"atomicrmw fadd {place.text}, {pair.text} monotonic, align 4")
 
 
-_ADDS, _REGISTERS, _TRANSPOSED_A, _TRANSPOSED_B, _BF16 = (1 << bit for bit in range(5))
+_ADDS, _REGISTERS, _TRANSPOSED_A, _TRANSPOSED_B, _BF16, _E4M3 = (1 << bit for bit in range(6))
 """Bits of `How` in product.cpp."""
 
 
 def _product(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
     """Operands are accumulators, if there are any, A, and the descriptor of B."""
     n, registers = int(match["n"]), match["rows"].startswith("{")
-    first, *second = [part.strip() for part in match["transposed"].split(",")]
-    tails = ("0", first) if registers else (first, *second)
-    if len(second) == registers:
+    tails = [part for part in match["transposed"].split(", ") if part]
+    is_float8 = match["type"] == "e4m3"
+    if len(tails) != (0 if is_float8 else 2 - registers) or (match["k"] == "32") != is_float8:
         raise UnsupportedError(call.name, reason="a product has other immediates")
-    how = _REGISTERS * registers | _BF16 * (match["type"] == "bf16")
+    tails = ["0"] * (2 - len(tails)) + tails
+    how = _REGISTERS * registers | _BF16 * (match["type"] == "bf16") | _E4M3 * is_float8
     how |= _TRANSPOSED_A * (tails[0] == "1") | _TRANSPOSED_B * (tails[1] == "1")
     adds = match["adds"] == "1"
     if len(call.operands) != adds * n // 2 + (5 if registers else 2):
@@ -128,9 +134,9 @@ _TRY_WAIT = r"mbarrier\.try_wait\.parity\.shared(?:::cta)?\.b64"
 _RULES: tuple[tuple[str, Rule], ...] = (
     (
         r"\{ ?\.reg \.pred p; setp\.ne\.b32 p, (?P<adds>[01]), 0; "
-        r"wgmma\.mma_async\.sync\.aligned\.m64n(?P<n>\d+)k16\.f32"
-        r"\.(?P<type>bf16|f16)\.(?P=type) \{[^}]*\}, (?P<rows>\{[^}]*\}|\$\d+), \$\d+, "
-        r"p, 1, 1, (?P<transposed>[01](?:, [01])?); ?\}",
+        r"wgmma\.mma_async\.sync\.aligned\.m64n(?P<n>\d+)k(?P<k>16|32)\.f32"
+        r"\.(?P<type>bf16|f16|e4m3)\.(?P=type) \{[^}]*\}, (?P<rows>\{[^}]*\}|\$\d+), \$\d+, "
+        r"p, 1, 1(?P<transposed>(?:, [01]){0,2}); ?\}",
         _product,
     ),
     (r"wgmma\.(?P<wait>wait)_group\.sync\.aligned (?P<groups>\d+);?", _tied),
@@ -153,6 +159,7 @@ _RULES: tuple[tuple[str, Rule], ...] = (
         r"\.approx(?P<ftz>\.ftz)?\.f32 \$0, ?\$1;?",
         _approximation,
     ),
+    (r"cvt\.rn\.satfinite\.e4m3x2\.f32 \$0, ?\$1, ?\$2;?", _convert_float8),
     (r"cvt\.(?P<mode>rna|rn)\.tf32\.f32 \$0, ?\$1;?", _convert_tf32),
     (
         r"red\.(?:relaxed\.gpu\.)?global\.add\.noftz\.(?P<type>bf16x2|f16x2) \[\$0\], ?\$1;?",

@@ -99,12 +99,15 @@ def _race(f: _Facts) -> str:
 
 
 def _in_flight(f: _Facts) -> str:
+    if f.access == "execution":
+        way = "from" if f.other_access == "read" else "to"
+        return f"the block ends while a copy in bulk of {f.other} {way} {f.place} is under way"
     return f"{f.access} of {f.place} while an asynchronous copy of {f.other} to it is under way"
 
 
 def _source(f: _Facts) -> str:
     if f.native.buffer == _SHARED:
-        return f"{f.access} of {f.place}, which an asynchronous product still reads"
+        return f"{f.access} of {f.place}, which an asynchronous product or store still reads"
     return f"{f.access} of {f.place} while an asynchronous copy of {f.other} from it is under way"
 
 

@@ -132,6 +132,21 @@ def _bulk_load(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
     emitter.call("void", "diagc_sim_bulk_load", *places, Operand("ptr", SCRATCH), int32(rank))
 
 
+def _bulk_store(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
+    rank = int(match["rank"])
+    places = [address(emitter, pointer) for pointer in call.operands[:2]]
+    store_operands(emitter, call.operands[2 : 2 + rank])
+    emitter.call("void", "diagc_sim_bulk_store", *places, Operand("ptr", SCRATCH), int32(rank))
+
+
+def _bulk_commit(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
+    emitter.call("void", "diagc_sim_bulk_commit")
+
+
+def _bulk_wait(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
+    emitter.call("void", "diagc_sim_bulk_wait", call.operands[0])
+
+
 def _product_wait(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
     allowed = emitter.value("i32", f"trunc {call.operands[0].text} to i32")
     scratch = Operand("ptr", SCRATCH)
@@ -319,6 +334,9 @@ _RULES: tuple[tuple[str, Rule], ...] = (
     (r"fence\.mbarrier_init\.release\.cluster", _proxy_fence),
     (r"fence\.proxy\.async(?:\.shared_cta)?", _proxy_fence),
     (r"cp\.async\.bulk\.tensor\.g2s(?:\.cta)?\.tile\.(?P<rank>[1-5])d", _bulk_load),
+    (r"cp\.async\.bulk\.tensor\.s2g\.tile\.(?P<rank>[1-5])d", _bulk_store),
+    (r"cp\.async\.bulk\.commit\.group", _bulk_commit),
+    (r"cp\.async\.bulk\.wait\.group(?:\.read)?", _bulk_wait),
     (r"wgmma\.fence\.sync\.aligned", _product_fence),
     (r"wgmma\.commit_group\.sync\.aligned", _product_commit),
     (r"wgmma\.wait_group\.sync\.aligned", _product_wait),

@@ -86,7 +86,7 @@ class SimulatedKernel(PlannedKernel[SimulatedPlan]):
             launches = self.kernel.bulk_launches
             params += self._tensor_maps(buffers)
         for launch in launches:
-            grid = grid_of(launch, plan.sizes)
+            grid = grid_of(launch, plan.sizes, self.options.multiprocessors)
             if 0 not in grid:
                 reports.append(
                     simulate(

@@ -48,6 +48,7 @@ class SimulatorOptions:
         finding_limit: how many different findings are kept.
         environment: the special register `envreg0`, which no compiled kernel reads; a text may hold
             several kernels that differ in little, and choose by it.
+        multiprocessors: of the device, which says how many blocks that stay are started.
     """
 
     checking: bool = True
@@ -56,6 +57,7 @@ class SimulatorOptions:
     step_limit: int = 1 << 22
     finding_limit: int = 64
     environment: int = 0
+    multiprocessors: int = 132
 
 
 def simulate(

@@ -114,7 +114,8 @@ Result cuDeviceGetName(char *out, int length, int device) {
 Result cuDeviceGetAttribute(int *out, int attribute, int device) {
   BEGIN;
   (void)device;
-  *out = attribute == 75 ? major : attribute == 76 ? minor : attribute == 97 ? shared_bytes : -1;
+  *out = attribute == 75 ? major : attribute == 76 ? minor : attribute == 97 ? shared_bytes
+         : attribute == 16 ? 4 : -1;
   return OK;
 }
 Result cuDevicePrimaryCtxRetain(void **out, int device) {

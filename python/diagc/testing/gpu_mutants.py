@@ -27,7 +27,7 @@ __all__ = ["FINDING_LIMIT", "Mutant", "Outcome", "Verdict", "find_mutants", "hun
 
 _SYNC = re.compile(
     r"^\s*(?:%[\w.]+ = )?(?:tail )?call (?:void|i64) @llvm\.nvvm\.(?P<op>barrier[\w.]*"
-    r"|bar\.warp\.sync|membar[\w.]*|fence[\w.]*|cp\.async\.(?:wait|commit)[\w.]*"
+    r"|bar\.warp\.sync|membar[\w.]*|fence[\w.]*|cp\.async\.(?:bulk\.)?(?:wait|commit)[\w.]*"
     r"|mbarrier[\w.]*|wgmma\.(?:fence|commit)[\w.]*)\((?P<args>.*?)\)"
 )
 _SPIN = re.compile(r'^\s*(?:tail )?call void asm sideeffect "[^"]*(?P<op>mbarrier\.try_wait)')

@@ -20,6 +20,7 @@ from diagc.runtime.gpu_kernel import element_count, grid_of
 from diagc.runtime.signature import DTYPES, KernelSignature, Wire
 from diagc.simulator import Buffer, Report, SimulatorOptions, TensorMap, simulate
 from diagc.targets import interp
+from diagc.targets.interp.rounding import float8_bits, float8_numbers
 from diagc.targets.nvptx.arch import parse_arch
 from diagc.targets.nvptx.lowering import GpuModule
 from diagc.targets.nvptx.pipeline import (
@@ -49,6 +50,7 @@ Array = npt.NDArray[Any]
 
 _STORAGE: Mapping[str, Any] = {
     "i1": np.uint8,
+    "f8E4M3FN": np.uint8,
     "bf16": np.uint16,
     "f16": np.float16,
     "f32": np.float32,
@@ -121,13 +123,15 @@ def random_inputs(
 ) -> list[Array]:
     """Normal numbers, and conditions that hold seven times in ten.
 
-    `sizes` is by the first letter of labels whose size is open: g (grid), l (rows), s (streamed).
+    `sizes` is of axes whose size is open, by label or its first letter: g (grid), l (rows), s
+    (streamed).
     """
     rng = np.random.default_rng(seed)
     static = {axis.label: axis.size for axis in signature.axes if axis.size is not None}
     found: list[Array] = []
     for wire in signature.args:
-        shape = [static.get(label) or sizes[label[0]] for label in wire.labels]
+        known = {**sizes, **static}
+        shape = [known.get(label) or sizes[label[0]] for label in wire.labels]
         mask = wire.dtype == "i1"
         found.append(rng.random(shape) < 0.7 if mask else rng.standard_normal(shape))
     return found
@@ -167,7 +171,7 @@ def run_tiles(
     ]
     reports: list[Report] = []
     for launch in built.bulk_launches or built.launches:
-        grid = grid_of(launch, sizes)
+        grid = grid_of(launch, sizes, (options or SimulatorOptions()).multiprocessors)
         if 0 in grid:
             continue
         report = simulate(
@@ -234,7 +238,9 @@ def _numbers(
 
 
 def stored(values: Array, dtype: str) -> Array:
-    """Numbers as they lie in memory: bf16 as the bits of uint16, conditions as bytes."""
+    """Numbers as they lie in memory: bf16 as uint16, f8 as uint8 of bits, conditions as bytes."""
+    if dtype == "f8E4M3FN":
+        return float8_bits(values)
     if dtype != "bf16":
         return values.astype(_STORAGE[dtype])
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
@@ -245,6 +251,8 @@ def loaded(array: Array, dtype: str) -> Array:
     """The float64 numbers, or truth values, that an array in memory stands for."""
     if dtype == "i1":
         return np.asarray(array != 0)
+    if dtype == "f8E4M3FN":
+        return float8_numbers(array)
     if dtype == "bf16":
         array = (np.ascontiguousarray(array).astype(np.uint32) << 16).view(np.float32)
     return np.asarray(array, dtype=np.float64)

@@ -15,6 +15,7 @@ from diagc.testing.lane_kernel import kernel_text, run_text
 from diagc.testing.word_kernel import BARRIER, GLOBAL, SHARED
 
 __all__ = [
+    "COMMIT_STORES",
     "MBARRIER",
     "MBARRIER_FENCE",
     "PROXY_FENCE",
@@ -26,11 +27,15 @@ __all__ = [
     "load",
     "place",
     "run_copies",
+    "run_stores",
+    "store",
     "wait",
+    "wait_stores",
 ]
 
 MBARRIER = "@shared"
 MBARRIER_FENCE = "  call void @llvm.nvvm.fence.mbarrier_init.release.cluster()"
+COMMIT_STORES = "  call void @llvm.nvvm.cp.async.bulk.commit.group()"
 PROXY_FENCE = "  call void @llvm.nvvm.fence.proxy.async.shared_cta()"
 _LOOP = (
     "{ .reg .pred P1; LAB_WAIT: mbarrier.try_wait.parity.shared.b64 P1, [$0], $1; "
@@ -76,6 +81,20 @@ def load(tensor_map: str, to: int, at: Sequence[int], mbarrier: int = 0) -> str:
     )
 
 
+def store(tensor_map: str, start: int, at: Sequence[int]) -> str:
+    """Copy a box from shared memory; coordinates from the innermost dimension on."""
+    coordinates = ", ".join(f"i32 {x}" for x in at)
+    return (
+        f"  call void @llvm.nvvm.cp.async.bulk.tensor.s2g.tile.{len(at)}d"
+        f"({SHARED} {place(start)}, ptr {tensor_map}, {coordinates}, i64 0, i1 false)"
+    )
+
+
+def wait_stores(pending: int = 0) -> str:
+    """Wait until all but some groups of stores have read shared memory."""
+    return f"  call void @llvm.nvvm.cp.async.bulk.wait.group.read(i32 {pending})"
+
+
 def leader(body: str, label: str = "leader") -> str:
     """What the first thread of the block does alone."""
     return f"""  %is_{label} = icmp eq i32 %lane, 0
@@ -96,6 +115,16 @@ def run_copies(
     params: list[Parameter] = [tensor_map, Buffer(result, "out", writable=True)]
     text = kernel_text(parameters, body + "\n  ret void")
     return run_text(text, params, threads=threads, shared=1 << 16, seed=seed), result
+
+
+def run_stores(
+    body: str, shape: tuple[int, ...], box: tuple[int, ...], *, writable: bool = True, seed: int = 0
+) -> tuple[Report, Words]:
+    """Run a body of two warps with the tensor map `%map` of an array that it writes; gives that."""
+    result = np.full(shape, 0xDEAD, np.uint16)
+    tensor_map = TensorMap(Buffer(result, "result", writable=writable), box)
+    text = kernel_text("ptr byval([128 x i8]) align 64 %map", body + "\n  ret void")
+    return run_text(text, [tensor_map], threads=64, shared=1 << 16, seed=seed), result
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from diagc.api import CompiledFunction
 from diagc.errors import DiagcError, UnsupportedError
 from diagc.runtime.torch_settings import require_torch
 from diagc.torch_backend.fixed_sizes import fix_sizes
-from diagc.torch_backend.graph import aten_graph
+from diagc.torch_backend.graph import aten_graph, is_trained
 from diagc.torch_backend.options import BackendOptions, read_options
 from diagc.torch_backend.products import product_regions, with_tiles
 from diagc.torch_backend.regions import Region, find_regions
@@ -79,7 +79,8 @@ def _take_regions(
     for stretch in stretches(traced.graph):
         for region in _regions(stretch, options, report):
             _take(traced, region, options, report)
-    for region in list(product_regions(traced.graph, options)):
+    trained = is_trained(traced)
+    for region in list(product_regions(traced.graph, options, trained=trained)):
         _take(traced, region, with_tiles(options), report)
     if not report.regions:
         report.left = left_calls(traced.graph.nodes)
@@ -113,7 +114,8 @@ def _take(
             return
         _check_device(cut, compiled.program.device)
         fix_sizes(cut, compiled.latest)
-        replace_region(traced.graph, cut, str(compiled.key))
+        saving = is_trained(traced) and compiled.prepare_saving()
+        replace_region(traced.graph, cut, str(compiled.key), saving=saving)
         report.regions.append(RegionReport(calls, compiled))
     except DiagcError as error:
         report.reasons.append(f"{', '.join(calls)}: {_reason(error)}")

@@ -15,10 +15,13 @@ from diagc.errors import UnsupportedError
 from diagc.frontend.torch import decompositions
 from diagc.torch_backend.autocast import Autocasting, uses_autocast, write_casts
 
-__all__ = ["KIND", "aten_graph", "fake_mode_of"]
+__all__ = ["KIND", "aten_graph", "fake_mode_of", "is_trained"]
 
 KIND = "diagc_kind"
 """Key of what a placeholder holds: "param" or "user", as `frontend.torch.aten.Input` has it."""
+
+_TRAINED = "diagc_trained"
+"""Key of whether gradients of some placeholder are wanted: values of nodes do not tell."""
 
 # higher-order ops that stay whole when they are traced
 _TRANSPARENT = ("cond",)
@@ -56,7 +59,14 @@ def aten_graph(module: fx.GraphModule, inputs: Sequence[Any]) -> fx.GraphModule:
     _check_constants(traced)
     for value, node in zip(values, _placeholders(traced), strict=True):
         node.meta[KIND] = "param" if isinstance(value, torch.nn.Parameter) else "user"
+    wanted = any(isinstance(value, torch.Tensor) and value.requires_grad for value in values)
+    traced.meta[_TRAINED] = torch.is_grad_enabled() and wanted
     return traced
+
+
+def is_trained(traced: fx.GraphModule) -> bool:
+    """Whether autograd will record a graph that `aten_graph` gave."""
+    return bool(traced.meta[_TRAINED])
 
 
 def _check_kinds(values: Sequence[Any]) -> None:

@@ -2,17 +2,17 @@
 
 from collections.abc import Iterable
 
-import torch
 from torch import fx
 
 from diagc.compiler import find_entry
 from diagc.dialects import diag
 from diagc.mlir import ir
+from diagc.runtime.saving_ops import CALLS
 from diagc.torch_backend.options import BackendOptions
 from diagc.torch_backend.stretches import Stretch, is_item, is_number, is_pure, is_random, is_view
 from diagc.torch_backend.units import Unit, linear_places, places_of
 
-__all__ = ["note_reasons", "why_left"]
+__all__ = ["note_reason", "note_reasons", "why_left"]
 
 _REASON = "diagc_reason"
 """Key of why a node was not taken."""
@@ -33,7 +33,7 @@ def note_reasons(
     }
     reasons = {**unwanted, **dict.fromkeys(linear_places(module), _LINEAR), **_externs(module)}
     for number, reason in reasons.items():
-        stretch.nodes[number].meta[_REASON] = reason
+        note_reason(stretch.nodes[number], reason)
 
 
 def _externs(module: ir.Module) -> dict[int, str]:
@@ -53,11 +53,16 @@ def _extern_reason(function: ir.Operation) -> str:
     return "no meaning as a diagram" if reason is None else str(ir.StringAttr(reason).value)
 
 
+def note_reason(node: fx.Node, reason: str) -> None:
+    """Note with a call why it was not taken."""
+    node.meta[_REASON] = reason
+
+
 def why_left(node: fx.Node) -> str | None:
     """Why a call of the final graph is torch's; None for what is no call of the user's."""
     target = node.target
     no_call = node.op != "call_function" or is_number(node) or is_item(node)
-    if no_call or target is torch.ops.diagc.call.default:
+    if no_call or target in CALLS:
         return None
     if not is_pure(node):
         return "writes into a tensor, switches a mode, or is no call of ATen"

@@ -9,6 +9,7 @@ import torch
 from torch import fx
 
 from diagc.errors import UnsupportedError
+from diagc.runtime.saving_ops import CALLS
 from diagc.torch_backend.regions import Region
 from diagc.torch_backend.stretches import is_number, is_random
 
@@ -101,8 +102,14 @@ def _same_size(left: Any, right: Any) -> bool:
     return symbolic and bool(left.node.expr == right.node.expr)
 
 
-def replace_region(graph: fx.Graph, cut: Cut, key: str) -> None:
+def replace_region(graph: fx.Graph, cut: Cut, key: str, *, saving: bool = False) -> None:
     """Let others read the results of the compiled function `key` in place of the region's.
+
+    Args:
+        graph: has the region.
+        cut: from it.
+        key: of the compiled function.
+        saving: whether the call also gives what its gradients need.
 
     Raises:
         UnsupportedError: something reads a result before all inputs are there.
@@ -120,7 +127,7 @@ def replace_region(graph: fx.Graph, cut: Cut, key: str) -> None:
         reason = f"'{place.name}' reads a result before '{late[0].name}', an input, is computed"
         raise UnsupportedError("a region", reason=reason)
     with graph.inserting_before(place):
-        call = graph.call_function(torch.ops.diagc.call.default, (list(cut.inputs), key))
+        call = graph.call_function(CALLS[saving], (list(cut.inputs), key))
         new = {node: _pick(graph, call, i, node) for i, node in enumerate(region.results)}
         call.meta["val"] = [made.meta["val"] for made in call.users]
         for node in region.results:

@@ -274,7 +274,8 @@ SCRIPT = """
 def test_loads_without_a_compiler(tmp_path: Path) -> None:
     """Only the run time is there: no other file of diagc, and no package but torch."""
     source = Path(diagc.__file__).parent
-    for name in ("__init__.py", "errors.py", "debug.py", "files.py", "runtime"):
+    alone = ("__init__.py", "errors.py", "debug.py", "files.py", "private_directory.py", "runtime")
+    for name in alone:
         copy = shutil.copytree if (source / name).is_dir() else shutil.copy
         (tmp_path / "diagc").mkdir(exist_ok=True)
         copy(source / name, tmp_path / "diagc" / name)
@@ -289,7 +290,7 @@ def test_loads_without_a_compiler(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["debug", "errors", "files", "runtime"]
+    assert done.stdout.split() == [*("debug", "errors", "files", "private_directory", "runtime")]
 
 
 def test_command_line(tmp_path: Path) -> None:

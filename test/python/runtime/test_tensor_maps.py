@@ -116,6 +116,30 @@ def test_strides_that_maps_take() -> None:
     assert not takes_tensor_maps(replace(made, bulk_launches=(), tensor_maps=()), sizes, good)
 
 
+def stored() -> GpuKernel:
+    """As `kernel`, with a map of the result besides."""
+    made = kernel()
+    return replace(made, tensor_maps=(*made.tensor_maps, TensorMap(2, (1, 32), 128)))
+
+
+def test_results_are_described_too(cuda: FakeCuda) -> None:
+    cuda.expect(stored(), bulk=True)
+    q = torch.zeros(2, 304, 64, dtype=torch.bfloat16)
+    (result,) = call(CudaKernel(stored()), [q, arrays()[1]])
+    lines = cuda.log()
+    found = f"map type 7 swizzle 3 at {result.data_ptr():#x} : 304/0/32 2/1216/1"
+    assert found in lines
+    assert launches(lines)[0].startswith("launch bulk")
+
+
+def test_results_whose_lines_begin_anywhere_get_the_other_launch(cuda: FakeCuda) -> None:
+    """300 f32 a line are a multiple of 16 bytes, 301 are not."""
+    cuda.expect(stored())
+    q = torch.zeros(2, 301, 64, dtype=torch.bfloat16)
+    call(CudaKernel(stored()), [q, arrays()[1]])
+    assert launches(cuda.log())[0].startswith("launch plain")
+
+
 def test_json_keeps_maps_and_launches() -> None:
     made = kernel()
     assert GpuKernel.from_json(made.to_json()) == made
@@ -123,7 +147,13 @@ def test_json_keeps_maps_and_launches() -> None:
 
 @pytest.mark.parametrize(
     ("wire", "box", "swizzle"),
-    [(0, (1, 64), 128), (2, (1, 64, 64), 128), (0, (1, 257, 64), 128), (0, (1, 64, 64), 100)],
+    [
+        (0, (1, 64), 128),
+        (2, (1, 64, 64), 128),
+        (3, (1, 64), 128),
+        (0, (1, 257, 64), 128),
+        (0, (1, 64, 64), 100),
+    ],
 )
 def test_malformed_maps_are_refused(wire: int, box: tuple[int, ...], swizzle: int) -> None:
     with pytest.raises(InternalError):

@@ -131,7 +131,7 @@ def test_a_stage_that_is_overwritten_while_products_read(rng: np.random.Generato
     again = leader("\n".join([expect("%more", 8192), load("%a", kernel.A, (0, 0))]), "again")
     found, _, report = run(kernel, body(kernel, after=again), rng)
     assert "source-overwritten" in found, report
-    assert "which an asynchronous product still reads" in report
+    assert "which an asynchronous product or store still reads" in report
     waited = "\n".join([kernel.waited(0), BARRIER, again, wait(1)])
     text = body(kernel).replace(kernel.waited(0), waited)
     found, error, report = run(kernel, text, rng)

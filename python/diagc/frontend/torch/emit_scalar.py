@@ -31,6 +31,7 @@ def element_type(dtype: ScalarType) -> ir.Type:
     if dtype == INDEX:
         return ir.IndexType.get()
     floats = {
+        torch.float8_e4m3fn: ir.Float8E4M3FNType,
         torch.float16: ir.F16Type,
         torch.bfloat16: ir.BF16Type,
         torch.float32: ir.F32Type,

@@ -15,8 +15,9 @@ _CATEGORIES: tuple[type, ...] = (bool, int, float)
 
 
 def compute_type(dtype: torch.dtype) -> torch.dtype:
-    """The type that scalar math on `dtype` runs in: f32 for bf16 and f16."""
-    return torch.float32 if dtype in (torch.bfloat16, torch.float16) else dtype
+    """The type that scalar math on `dtype` runs in: f32 for narrower floats."""
+    narrow = (torch.bfloat16, torch.float16, torch.float8_e4m3fn)
+    return torch.float32 if dtype in narrow else dtype
 
 
 def _category(dtype: torch.dtype) -> int:

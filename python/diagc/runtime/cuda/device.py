@@ -12,7 +12,7 @@ from diagc.runtime.cuda.results import SUCCESS
 __all__ = ["Device", "find_device"]
 
 # of `CUdevice_attribute`
-_MAJOR, _MINOR, _SHARED_BYTES = 75, 76, 97
+_MAJOR, _MINOR, _SHARED_BYTES, _MULTIPROCESSORS = 75, 76, 97, 16
 _RELAXED_CAPTURE = 2  # CU_STREAM_CAPTURE_MODE_RELAXED
 
 
@@ -38,11 +38,12 @@ class Device:
         self.name = _name(driver, number)
         attributes = [
             driver.integer("cuDeviceGetAttribute", doing, attribute, number)
-            for attribute in (_MAJOR, _MINOR, _SHARED_BYTES)
+            for attribute in (_MAJOR, _MINOR, _SHARED_BYTES, _MULTIPROCESSORS)
         ]
         self.capability = attributes[0], attributes[1]
         self.shared_bytes = attributes[2]
         """Largest shared memory that one block may ask for."""
+        self.multiprocessors = attributes[3]
         self.context = driver.handle("cuDevicePrimaryCtxRetain", doing, number)
         release = weakref.finalize(self, driver.cuDevicePrimaryCtxRelease, number)
         release.atexit = False  # the driver may be gone by then, and frees everything itself

@@ -80,15 +80,15 @@ class CudaKernel(PlannedKernel[CudaPlan]):
 
     def _launcher(self, device: Device, plan: LaunchPlan) -> Launcher:
         """Of the launches that the arrays suit."""
-        kernel = self.kernel
-        plain_starts = [(launch, grid_of(launch, plan.sizes)) for launch in kernel.launches]
+        kernel, count = self.kernel, device.multiprocessors
+        plain_starts = [(launch, grid_of(launch, plan.sizes, count)) for launch in kernel.launches]
         parameters = Parameters(kernel, plan)
         module = self.load(device)
         functions = module.functions
         plain = make_launcher(device, module, _starts(functions, plain_starts), parameters)
         if not takes_tensor_maps(kernel, plan.sizes, plan.strides):
             return plain
-        launches = [(launch, grid_of(launch, plan.sizes)) for launch in kernel.bulk_launches]
+        launches = [(launch, grid_of(launch, plan.sizes, count)) for launch in kernel.bulk_launches]
         starts = _starts(functions[len(kernel.launches) :], launches)
 
         def make(tensor_maps: Sequence[bytes]) -> Launcher:

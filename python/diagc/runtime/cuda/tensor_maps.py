@@ -16,7 +16,7 @@ _MAP_PLACE = 64  # alignment that the driver asks for
 _MOST_LAUNCHERS = 64
 
 # of CUtensorMapDataType, CUtensorMapSwizzle, CUtensorMapL2promotion
-_DTYPES = {"i1": 0, "f16": 6, "f32": 7, "bf16": 9}
+_DTYPES = {"i1": 0, "f8E4M3FN": 0, "f16": 6, "f32": 7, "bf16": 9}
 _SWIZZLES = {0: 0, 32: 1, 64: 2, 128: 3}
 _PROMOTE_256_BYTES = 3
 
@@ -28,7 +28,7 @@ def encode(
 
     Args:
         driver: the driver.
-        kernel: whose argument is described.
+        kernel: whose array is described.
         item: which one, and the box.
         plan: with sizes and strides that `takes_tensor_maps` allows.
         pointer: to the array, a multiple of `MAP_ALIGNMENT`.
@@ -36,7 +36,7 @@ def encode(
     Raises:
         LaunchError: the driver refuses.
     """
-    wire = kernel.signature.args[item.wire]
+    wire = kernel.signature.wires[item.wire]
     rank, width = len(wire.labels), DTYPES[wire.dtype]
     sizes = [plan.sizes[label] for label in reversed(wire.labels)]
     strides = [width * stride for stride in reversed(plan.strides[item.wire])]

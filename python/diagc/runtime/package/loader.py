@@ -9,7 +9,9 @@ import torch
 from diagc.errors import DiagcError, LaunchError, PackageError, UserError
 from diagc.files import as_path
 from diagc.runtime.guards import holds
-from diagc.runtime.package.kernels import check_machine, load_kernel, requirements
+from diagc.runtime.package.choice import Choice
+from diagc.runtime.package.chooser import Chooser
+from diagc.runtime.package.kernels import requirements
 from diagc.runtime.package.manifest import Manifest, TensorEntry, read_package
 from diagc.runtime.package.structure import build, flatten
 from diagc.runtime.program import Program
@@ -20,7 +22,12 @@ __all__ = ["PackagedProgram", "load"]
 Tensors = Sequence[torch.Tensor]
 
 
-def load(path: str | Path, weights: Mapping[str, torch.Tensor] | None = None) -> "PackagedProgram":
+def load(
+    path: str | Path,
+    weights: Mapping[str, torch.Tensor] | None = None,
+    *,
+    autotune: bool = False,
+) -> "PackagedProgram":
     """Load what `diagc compile FILE -o FILE.diagpkg` has written.
 
     A package holds machine code: load only packages whose origin you trust, as with a library.
@@ -29,6 +36,8 @@ def load(path: str | Path, weights: Mapping[str, torch.Tensor] | None = None) ->
         path: of the package.
         weights: parameters and buffers by name, such as `model.state_dict()` or a safetensors file;
             others than the package asks for do not matter.
+        autotune: whether the first call of every class of shapes measures the variants of the
+            package, if there are several, and keeps the fastest for this machine.
 
     Raises:
         UserError: `path` is no path, or `weights` is no mapping.
@@ -43,7 +52,7 @@ def load(path: str | Path, weights: Mapping[str, torch.Tensor] | None = None) ->
         raise UserError("these are no weights", expected=expected, found=found, remedy=remedy)
     manifest, members = read_package(path)
     try:
-        return PackagedProgram(manifest, members, weights or {})
+        return PackagedProgram(manifest, members, weights or {}, autotune=autotune)
     except DiagcError:
         raise
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
@@ -62,6 +71,7 @@ class PackagedProgram:
         manifest: of the package.
         members: its contents by name.
         weights: see `load`.
+        autotune: see `load`.
 
     Raises:
         PackageError: this machine cannot run it, or weights are missing.
@@ -72,18 +82,13 @@ class PackagedProgram:
         manifest: Manifest,
         members: Mapping[str, bytes],
         weights: Mapping[str, torch.Tensor],
+        autotune: bool = False,
     ) -> None:
         """Load all kernels."""
         _check_weights(manifest, weights)
-        for entry in manifest.kernels:
-            check_machine(entry)
         self.manifest = manifest
         self.__name__ = manifest.name
-        host = manifest.program
-        kernels = [load_kernel(entry, members) for entry in manifest.kernels]
-        self.program = Program(
-            host.inputs, host.steps, host.outputs, kernels, manifest.externs, device=manifest.device
-        )
+        self._chooser = Chooser(manifest, members, autotune)
         inside = [_tensor(entry, members[entry.member]) for entry in manifest.tensors]
         self._fixed = {
             source: weights[source].detach() if isinstance(source, str) else inside[source[1]]
@@ -98,7 +103,11 @@ class PackagedProgram:
         Raises:
             LaunchError: the arguments are not such as it was compiled for.
         """
-        tensors = flatten(self.manifest.arguments, (args, kwargs), "the call")
+        inputs = self._inputs(args, kwargs)
+        return build(self.manifest.results, self._chooser.program_for(inputs)(inputs))
+
+    def _inputs(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+        tensors = flatten(self.manifest.arguments, (args, dict(kwargs)), "the call")
         _check_tensors(tensors)
         if not holds(self.manifest.conditions, [tuple(tensor.shape) for tensor in tensors]):
             raise LaunchError(
@@ -107,8 +116,25 @@ class PackagedProgram:
                 found=", ".join(str(tuple(tensor.shape)) for tensor in tensors),
             )
         fixed = self._fixed_on(tensors[0].device if tensors else None)
-        inputs = [tensors[s] if isinstance(s, int) else fixed[s] for s in self.manifest.sources]
-        return build(self.manifest.results, self.program(inputs))
+        return [tensors[s] if isinstance(s, int) else fixed[s] for s in self.manifest.sources]
+
+    @property
+    def program(self) -> Program:
+        """The program that the compiler prefers of those that this machine can run."""
+        return next(iter(self._chooser.programs.values()))
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Names of the programs that may be chosen here; one if there is no choice."""
+        return tuple(self._chooser.programs)
+
+    def choice(self, *args: Any, **kwargs: Any) -> Choice:
+        """Which variant runs for such a call, and who says so; measures nothing.
+
+        Raises:
+            LaunchError: the arguments are not such as it was compiled for.
+        """
+        return self._chooser.choice_for(self._inputs(args, kwargs))
 
     @property
     def report(self) -> Mapping[str, Any]:

@@ -12,6 +12,7 @@ from diagc.runtime import steps
 from diagc.runtime.package.archive import read_members, write_members
 from diagc.runtime.package.conditions import check_condition
 from diagc.runtime.package.structure import count_tensors
+from diagc.runtime.package.variants import VariantEntry, Variants, check_variants
 from diagc.runtime.plain_data import Codec, dataclasses_of
 from diagc.runtime.steps import HostProgram
 from diagc.runtime.torch_call import DtypeName, OpenSize, Operand, TorchCall
@@ -22,7 +23,13 @@ FORMAT_VERSION = 1
 """Raised when an older run time could misread a package: layouts of calls, steps, structures."""
 
 _MANIFEST = "manifest.json"
-_CODEC = Codec((*dataclasses_of(steps), TorchCall, Operand, OpenSize, DtypeName, SourceLocation))
+_CODEC = Codec(
+    (
+        *dataclasses_of(steps),
+        *(TorchCall, Operand, OpenSize, DtypeName),
+        *(SourceLocation, Variants, VariantEntry),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ class Manifest:
         externs: torch ops by symbol.
         tensors: that are inside the package.
         report: what the compiler did, as `explain("json")` gives it.
+        variants: other programs for the same; None where there is no choice.
     """
 
     name: str
@@ -69,6 +77,7 @@ class Manifest:
     externs: Mapping[str, TorchCall]
     tensors: tuple[TensorEntry, ...] = ()
     report: Mapping[str, Any] = field(default_factory=dict)
+    variants: Variants | None = None
 
     @property
     def weights(self) -> tuple[str, ...]:
@@ -93,6 +102,8 @@ def write_package(path: Path, manifest: Manifest, members: Mapping[str, bytes]) 
         **{name: _CODEC.encode(getattr(manifest, name)) for name in _ENCODED},
         "tensors": [asdict(entry) for entry in manifest.tensors],
     }
+    if manifest.variants is not None:
+        plain["variants"] = _CODEC.encode(manifest.variants)
     text = json.dumps(plain, indent=1).encode()
     stored = frozenset(entry.member for entry in manifest.tensors)
     write_members(path, {_MANIFEST: text, **members}, stored)
@@ -165,12 +176,15 @@ def _manifest(plain: Mapping[str, Any]) -> Manifest:
         tensors=tuple(
             TensorEntry(**{**entry, "shape": tuple(entry["shape"])}) for entry in plain["tensors"]
         ),
+        variants=_CODEC.decode(plain.get("variants")),
     )
     if not isinstance(manifest.program, HostProgram) or manifest.device not in ("cpu", "cuda"):
         raise ValueError(f"no program for {manifest.device!r}")
     for condition in manifest.conditions:
         check_condition(condition)
     _check_sources(manifest)
+    if manifest.variants is not None:
+        check_variants(manifest.variants, manifest.program, len(manifest.kernels))
     if count_tensors(manifest.results) > len(manifest.program.outputs):
         raise ValueError("more results than the program gives")
     return manifest

@@ -16,13 +16,41 @@ from diagc.runtime.package.conditions import check_condition
 from diagc.runtime.package.kernels import kernel_entry
 from diagc.runtime.package.manifest import Manifest, TensorEntry, write_package
 from diagc.runtime.package.structure import describe
+from diagc.runtime.package.variants import VariantEntry, Variants
+from diagc.runtime.plan_scope import Kernel
 from diagc.runtime.program import Program
 from diagc.runtime.specialization import ProgramResult, Specialization
 from diagc.runtime.steps import HostProgram
 from diagc.runtime.torch_call import TorchCall
 from diagc.runtime.torch_launch import dtype_name
 
-__all__ = ["Contents", "of_program", "of_specialization", "save"]
+__all__ = [
+    "Contents",
+    "ProgramVariant",
+    "ProgramVariants",
+    "of_program",
+    "of_specialization",
+    "save",
+]
+
+
+@dataclass(frozen=True)
+class ProgramVariant:
+    """A program, its name in words, and its predicted seconds for each of the shapes."""
+
+    name: str
+    program: Program
+    predicted: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ProgramVariants:
+    """What becomes `Variants` of the manifest; the first entry leads."""
+
+    family: str
+    device: str
+    shapes: tuple[Mapping[str, int], ...]
+    entries: tuple[ProgramVariant, ...]
 
 
 @dataclass(frozen=True)
@@ -35,6 +63,7 @@ class Contents:
         arguments: structure of the call.
         results: structure of its value.
         conditions: on sizes.
+        variants: programs that do the same; the first is `program`.
     """
 
     program: Program
@@ -42,6 +71,7 @@ class Contents:
     arguments: dict[str, Any]
     results: dict[str, Any]
     conditions: tuple[str, ...] = ()
+    variants: ProgramVariants | None = None
 
 
 def of_program(program: Program) -> Contents:
@@ -109,7 +139,7 @@ def save(
     program, report = contents.program, contents.program.report
     if program.float64:
         raise UnsupportedError("a package for the target interp", remedy="choose another target")
-    entries, members = _kernels(program)
+    entries, members, variants = _kernels(contents)
     sources, tensors, data = _sources(contents, outside)
     for condition in contents.conditions:
         _check_condition(condition)
@@ -127,6 +157,7 @@ def save(
         externs=_externs(program),
         tensors=tensors,
         report=report.to_json(),
+        variants=variants,
     )
     try:
         write_package(path, manifest, {**members, **data})
@@ -134,13 +165,35 @@ def save(
         raise UnsupportedError("a package of this program", reason=str(error)) from None
 
 
-def _kernels(program: Program) -> tuple[tuple[dict[str, Any], ...], dict[str, bytes]]:
-    entries, members = [], {}
-    for number, kernel in enumerate(program.kernels):
-        entry, code = kernel_entry(kernel, number)
-        entries.append(entry)
-        members.update(code)
-    return tuple(entries), members
+def _kernels(
+    contents: Contents,
+) -> tuple[tuple[dict[str, Any], ...], dict[str, bytes], Variants | None]:
+    """Kernels of all programs, and who uses which; variants share those that are equal."""
+    entries: list[dict[str, Any]] = []
+    members: dict[str, bytes] = {}
+    known: dict[object, int] = {}
+
+    def add(kernel: Kernel, shares: bool) -> int:
+        code = getattr(kernel, "kernel", kernel)  # of one for GPUs the plain data
+        if not (shares and code in known):
+            known[code] = len(entries)
+            entry, data = kernel_entry(kernel, len(entries))
+            entries.append(entry)
+            members.update(data)
+        return known[code]
+
+    def entry_of(each: ProgramVariant) -> VariantEntry:
+        host = HostProgram(each.program.inputs, each.program.steps, each.program.outputs)
+        kernels = (add(kernel, True) for kernel in each.program.kernels)
+        return VariantEntry(each.name, host, tuple(kernels), each.predicted)
+
+    for kernel in contents.program.kernels:  # in their order, for run times that know no variants
+        add(kernel, False)
+    found, variants = contents.variants, None
+    if found is not None:
+        described = tuple(entry_of(each) for each in found.entries)
+        variants = Variants(found.family, found.device, found.shapes, described)
+    return tuple(entries), members, variants
 
 
 def _externs(program: Program) -> Mapping[str, TorchCall]:

@@ -58,13 +58,18 @@ namespace {
 constexpr int kColours = 64;
 constexpr size_t kColourBytes = 4096 + 64;  // a page and a line
 
+void report_late(Worker &worker) {
+  report_late_copies(worker);
+  report_late_stores(worker);
+}
+
 void thread_main() {
   Worker &worker = *self;
   worker.machine->launch->entry(worker.machine->launch->arguments);
   Thread &thread = *worker.current;
   thread.done = true;
   thread.warp->ready &= ~(1u << thread.lane);
-  if (++worker.returned == worker.machine->launch->threads) report_late_copies(worker);
+  if (++worker.returned == worker.machine->launch->threads) report_late(worker);
   give_way();
   std::terminate();  // a finished thread is never resumed
 }
@@ -96,7 +101,7 @@ void reset_thread(Worker &worker, Thread &thread, int index) {
   thread.site = UINT32_MAX;
   thread.done = false;
   thread.steps = 0;
-  thread.groups = 0;
+  thread.groups = thread.store_groups = 0;
   thread.copies.clear();
   thread.polled = 0;
   thread.accumulators.clear();
@@ -128,6 +133,7 @@ void start_block(Worker &worker, int block) {
   for (auto &barrier : worker.barriers) barrier = Barrier{};
   worker.mbarriers.clear();
   worker.bulk_copies.clear();
+  worker.bulk_stores.clear();
   for (int i = 0; i < launch.threads; i++) reset_thread(worker, *worker.threads[i], i);
   worker.shadow.start_block(launch.checking ? launch.shared_bytes : 0, worker.warp_count);
 }
@@ -156,6 +162,7 @@ void run_block(Worker &worker) {
       if (worker.warps[(first + i) % count].ready) chosen = (first + i) % count;
     const bool early = seed % 2 != 0 && !worker.bulk_copies.empty() && next_random(worker) % 8 == 0;
     if ((chosen < 0 || early) && land_bulk_copy(worker)) continue;
+    if (seed % 2 != 0 && !worker.bulk_stores.empty() && next_random(worker) % 8 == 0) land_bulk_store(worker);
     if (chosen < 0) break;
     Warp &warp = worker.warps[chosen];
     int turn = seed == 0 ? 0 : static_cast<int>(next_random(worker) % kLanes);

@@ -64,7 +64,7 @@ struct Thread {
   int64_t steps;
   uint8_t *stack;
   std::vector<AsyncCopy> copies;  // issued and not waited for, oldest first
-  uint32_t groups;                // committed so far
+  uint32_t groups, store_groups;  // committed so far
   uint64_t polled;                // mbarrier that was asked for without success just before, else 0
   std::vector<Accumulators> accumulators;  // whose products are not waited for
   uint32_t product_count;
@@ -100,15 +100,26 @@ struct Mbarrier {
   std::vector<Thread *> waiting;
 };
 
-// A copy by a tensor map that has not landed.
-struct BulkCopy {
+// A box of an array that moves by a tensor map.
+struct Box {
   const TensorMap *map;
   int32_t at[5];
-  int64_t destination;  // offset in shared memory
-  int64_t mbarrier;
+  int64_t shared;  // offset in shared memory
   int64_t bytes;
-  uint32_t site, tick;
+  uint32_t site;
   Thread *thread;
+};
+
+// To shared memory: it has not landed.
+struct BulkCopy : Box {
+  int64_t mbarrier;
+  uint32_t tick;
+};
+
+// From shared memory: its thread has not waited for it.
+struct BulkStore : Box {
+  uint32_t group;
+  bool landed;
 };
 
 // Accesses of one instruction by the lanes of a warp, gathered until a lane comes there again.
@@ -136,6 +147,7 @@ struct Worker {
   Barrier barriers[kBarriers];
   std::map<int64_t, Mbarrier> mbarriers;  // by offset in shared memory
   std::vector<BulkCopy> bulk_copies;      // oldest first
+  std::vector<BulkStore> bulk_stores;
   std::vector<uint8_t> shared;
   SharedShadow shadow;
   int block, coordinates[3];
@@ -216,6 +228,10 @@ void report_mbarrier_stall(Worker &worker);
 // bulk_copy.cpp
 bool land_bulk_copy(Worker &worker);  // one that is under way, if there is one
 void report_late_copies(Worker &worker);
+
+// bulk_store.cpp
+void land_bulk_store(Worker &worker);
+void report_late_stores(Worker &worker);
 
 // product.cpp
 constexpr uint32_t kTag = 0x7FE00000, kTagMask = 0xFFE00000;

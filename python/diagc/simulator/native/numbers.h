@@ -40,4 +40,28 @@ inline uint16_t float_to_half(float x) {
   return bits;
 }
 
+// E4M3 without infinities: bias 7, 0x7F is NaN.
+inline float e4m3_to_float(uint8_t bits) {
+  const int size = bits & 0x7F, exponent = size >> 3, mantissa = size & 7;
+  const float value = size == 0x7F ? NAN
+                      : exponent   ? std::ldexp(8.0f + mantissa, exponent - 10)
+                                   : std::ldexp(static_cast<float>(mantissa), -9);
+  return bits & 0x80 ? -value : value;
+}
+
+inline uint8_t float_to_e4m3(float x) {  // to nearest even; beyond the range the largest number
+  const uint8_t sign = std::signbit(x) ? 0x80 : 0;
+  if (std::isnan(x)) return 0x7F;
+  uint8_t low = 0, high = 0x7E;  // the numbers are in the order of their bits
+  const float size = std::fabs(x);
+  if (size >= e4m3_to_float(high)) return sign | high;
+  while (high - low > 1) {
+    const uint8_t middle = (low + high) / 2;
+    (e4m3_to_float(middle) <= size ? low : high) = middle;
+  }
+  const float below = size - e4m3_to_float(low), above = e4m3_to_float(high) - size;
+  const bool up = above < below || (above == below && low & 1);
+  return sign | (up ? high : low);
+}
+
 }  // namespace sim

@@ -3,6 +3,7 @@
 // Sums are known at once, but the kernel gets tags in their place, NaNs that name them, until a wait
 // that covers the product is tied to them. Shared memory that a product reads is locked until then.
 // Warps of a group are not held together: what one warp has waited for, others may still read.
+// Products are added in f32. Hardware aligns those of e4m3 to the largest and keeps about 14 bits.
 #include <algorithm>
 
 #include "machine.h"
@@ -12,14 +13,14 @@ namespace sim {
 
 namespace {
 
-constexpr int kRows = 16, kDepth = 16;
+constexpr int kRows = 16, kDepth = 32;  // of f8; numbers of 16 bits go half as deep
 constexpr int kIndexBits = 7;  // of a tag; the rest is the number of the product
 constexpr uint32_t kNumberMask = (~kTagMask) >> kIndexBits;
 constexpr int64_t kChunk = 16;  // bytes that no swizzle cuts
 constexpr int64_t kAtomLine = 128;
 constexpr size_t kKept = 16;  // products whose tags are known, most of them over
 
-enum How : uint32_t { kAdds = 1, kRegisters = 2, kTransposedA = 4, kTransposedB = 8, kBf16 = 16 };
+enum How : uint32_t { kAdds = 1, kRegisters = 2, kTransposedA = 4, kTransposedB = 8, kBf16 = 16, kE4m3 = 32 };
 
 enum Fault : int64_t { kSwizzle = 2, kBaseOffset };  // after those of bulk_copy.cpp
 
@@ -30,7 +31,7 @@ struct Product {
 };
 
 struct Operand {  // a matrix in shared memory, as the PTX ISA's "matrix descriptor" says
-  int64_t start, leading, stride;
+  int64_t start, leading, stride, line;
   bool transposed;
 };
 
@@ -40,23 +41,25 @@ struct Matrices {
 
 Operand decode(Worker &worker, const Thread &thread, uint64_t descriptor, bool transposed, uint32_t site) {
   const auto field = [&](int first) { return static_cast<int64_t>(descriptor >> first & 0x3FFF) << 4; };
-  if (descriptor >> 62 != 1)
+  const uint64_t swizzle = descriptor >> 62;
+  if (swizzle == 0)
     report(worker, Kind::Descriptor, thread, site, kRead, kNowhere, kSwizzle, 0);
   if (descriptor >> 49 & 7)
     report(worker, Kind::Descriptor, thread, site, kRead, kNowhere, kBaseOffset, 0);
   const auto high = static_cast<int64_t>(kSharedBase & ~uint64_t{0x3FFFF});
-  return {high + field(0), field(16), field(32), transposed};
+  return {high + field(0), field(16), field(32), swizzle ? 2 * kAtomLine >> swizzle : kAtomLine, transposed};
 }
 
-// 8 elements that stand together: of line `major`, from element 8 `chunk` on. Lines are rows with
+// The bytes that stand together: chunk number `chunk` of line `major`. Lines are rows with
 // elements along k, or, transposed, positions of k with elements along the rows.
 int64_t chunk_address(const Operand &matrix, int major, int chunk) {
-  int64_t address = matrix.start + major % 8 * kAtomLine + major / 8 * matrix.stride + chunk % 8 * kChunk;
-  if (matrix.transposed) address += chunk / 8 * matrix.leading;
-  return address ^ ((address >> 7 & 7) << 4);
+  const int64_t chunks = matrix.line / kChunk;
+  int64_t address = matrix.start + major % 8 * matrix.line + major / 8 * matrix.stride + chunk % chunks * kChunk;
+  if (matrix.transposed) address += chunk / chunks * matrix.leading;
+  return address ^ ((address >> 7 & (chunks - 1)) << 4);
 }
 
-void read_chunk(Worker &worker, Warp &warp, int64_t address, uint32_t site, uint16_t *elements) {
+void read_chunk(Worker &worker, Warp &warp, int64_t address, uint32_t site, uint8_t *elements) {
   Thread &thread = thread_of(warp, 0);
   Place place;
   memset(elements, 0xff, kChunk);
@@ -65,13 +68,20 @@ void read_chunk(Worker &worker, Warp &warp, int64_t address, uint32_t site, uint
     return;
   }
   if (worker.machine->launch->checking) {
-    lock_product_read(worker, thread, place.offset, kChunk, site);
+    lock_async_read(worker, thread, place.offset, kChunk, site);
     warp.product_reads.push_back({warp.product_groups, place.offset, static_cast<int32_t>(kChunk)});
   }
   memcpy(elements, place.data, kChunk);
 }
 
-float number(uint16_t bits, uint32_t how) {
+int bytes(uint32_t how) { return how & kE4m3 ? 1 : 2; }
+
+int depth(uint32_t how) { return kDepth / bytes(how); }
+
+// Element number `i` of those that begin at `data`.
+float number(const void *data, int i, uint32_t how) {
+  if (how & kE4m3) return e4m3_to_float(static_cast<const uint8_t *>(data)[i]);
+  const uint16_t bits = static_cast<const uint16_t *>(data)[i];
   return how & kBf16 ? bfloat_to_float(bits) : half_to_float(bits);
 }
 
@@ -79,16 +89,17 @@ float number(uint16_t bits, uint32_t how) {
 template <class F>
 void each_element(Worker &worker, Warp &warp, const Operand &matrix, int first, int rows,
                   const Product &product, F action) {
-  uint16_t elements[8];
-  const int lines = matrix.transposed ? kDepth : rows, chunks = (matrix.transposed ? rows : kDepth) / 8;
+  alignas(16) uint8_t elements[kChunk];
+  const int count = kChunk / bytes(product.how), deep = depth(product.how);
+  const int lines = matrix.transposed ? deep : rows, chunks = (matrix.transposed ? rows : deep) / count;
   for (int line = 0; line < lines; line++)
     for (int chunk = 0; chunk < chunks; chunk++) {
       const int major = matrix.transposed ? line : first + line;
-      const int at = matrix.transposed ? first / 8 + chunk : chunk;
+      const int at = matrix.transposed ? first / count + chunk : chunk;
       read_chunk(worker, warp, chunk_address(matrix, major, at), product.site, elements);
-      for (int i = 0; i < 8; i++) {
-        const int inner = 8 * chunk + i;
-        const float value = number(elements[i], product.how);
+      for (int i = 0; i < count; i++) {
+        const int inner = count * chunk + i;
+        const float value = number(elements, i, product.how);
         matrix.transposed ? action(inner, line, value) : action(line, inner, value);
       }
     }
@@ -96,15 +107,17 @@ void each_element(Worker &worker, Warp &warp, const Operand &matrix, int first, 
 
 uint32_t accumulator_count(const Product &product) { return product.how & kAdds ? product.n / 2 : 0; }
 
-// PTX ISA, "Register fragments for wgmma.mma_async.m64nNk16": A as in mma.m16n8k16.
+// PTX ISA, "Register fragments for wgmma.mma_async.m64nNk16", and k32: A as in mma.m16n8k16 and k32,
+// whose words hold neighbours along k, and stand for rows g and g + 8, then half of k further on.
 void gather_rows(Matrices &m, const Product &product, int lane) {
   const uint64_t *words = product.operands + accumulator_count(product);
   const int g = lane / 4, t = lane % 4;
-  for (int r = 0; r < 4; r++)
-    for (int h = 0; h < 2; h++) {
-      const auto bits = static_cast<uint16_t>(static_cast<uint32_t>(words[r]) >> 16 * h);
-      m.a[g + 8 * (r & 1)][2 * t + h + 8 * (r >> 1)] = number(bits, product.how);
-    }
+  const int count = 4 / bytes(product.how);
+  for (int r = 0; r < 4; r++) {
+    const auto word = static_cast<uint32_t>(words[r]);
+    for (int h = 0; h < count; h++)
+      m.a[g + 8 * (r & 1)][count * t + h + 4 * count * (r >> 1)] = number(&word, h, product.how);
+  }
 }
 
 void gather(Worker &worker, Warp &warp, Matrices &m, void **arguments) {
@@ -174,7 +187,7 @@ uint32_t execute_product(Worker &worker, Warp &warp, uint32_t mask, void **argum
   gather(worker, warp, m, arguments);
   for (int row = 0; row < kRows; row++) {
     std::fill_n(sums[row], first.n, 0.0f);
-    for (int k = 0; k < kDepth; k++)
+    for (int k = 0; k < depth(first.how); k++)
       for (uint32_t column = 0; column < first.n; column++)
         sums[row][column] += m.a[row][k] * m.b[k][column];
   }

@@ -56,6 +56,10 @@ SIM_EXPORT uint32_t diagc_sim_f16x2(float high, float low, uint32_t relu) {
   return uint32_t{sim::float_to_half(high)} << 16 | sim::float_to_half(low);
 }
 
+SIM_EXPORT uint32_t diagc_sim_e4m3x2(float high, float low) {
+  return uint32_t{sim::float_to_e4m3(high)} << 8 | sim::float_to_e4m3(low);
+}
+
 SIM_EXPORT uint32_t diagc_sim_byte_permute(uint32_t a, uint32_t b, uint32_t selector) {
   const uint64_t bytes = uint64_t{b} << 32 | a;
   uint32_t result = 0;

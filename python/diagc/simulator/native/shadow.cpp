@@ -187,8 +187,8 @@ void unlock_bulk(Worker &worker, const Thread &thread, int64_t offset, uint32_t 
   });
 }
 
-void lock_product_read(Worker &worker, const Thread &thread, int64_t offset, uint32_t size,
-                       uint32_t site) {
+void lock_async_read(Worker &worker, const Thread &thread, int64_t offset, uint32_t size,
+                     uint32_t site) {
   Checker checker{worker, thread, site, kRead, offset, size};
   worker.shadow.each_cell(offset, size, [&](Cell &cell, int64_t at) {
     checker.check(cell, at);
@@ -200,6 +200,14 @@ void lock_product_read(Worker &worker, const Thread &thread, int64_t offset, uin
 void release_product_read(Worker &worker, int64_t offset, uint32_t size) {
   worker.shadow.each_cell(offset, size, [](Cell &cell, int64_t) {
     if (cell.readers) cell.readers--;
+  });
+}
+
+void end_async_read(Worker &worker, const Thread &thread, int64_t offset, uint32_t size, uint32_t site) {
+  Checker checker{worker, thread, site, kRead, offset, size};
+  worker.shadow.each_cell(offset, size, [&](Cell &cell, int64_t at) {
+    if (cell.readers) cell.readers--;
+    checker.note_read(cell, at);
   });
 }
 

@@ -105,11 +105,13 @@ void unlock_shared(Worker &worker, const Thread &thread, int64_t offset, uint32_
 // The same by what copies in bulk, which writes at `tick`.
 void unlock_bulk(Worker &worker, const Thread &thread, int64_t offset, uint32_t size, uint32_t site,
                  uint32_t tick);
-// An asynchronous product of the thread's warp reads: as any read, and what threads have written must
-// have gone through a fence of the proxy; nobody may write it until it is released.
-void lock_product_read(Worker &worker, const Thread &thread, int64_t offset, uint32_t size,
-                       uint32_t site);
+// An asynchronous product of the thread's warp, or a store in bulk, reads: as any read, and what threads
+// have written must have gone through a fence of the proxy; nobody may write it until it is released.
+void lock_async_read(Worker &worker, const Thread &thread, int64_t offset, uint32_t size,
+                     uint32_t site);
 void release_product_read(Worker &worker, int64_t offset, uint32_t size);
+// A store's thread has waited: who writes there must come behind that.
+void end_async_read(Worker &worker, const Thread &thread, int64_t offset, uint32_t size, uint32_t site);
 // ... and nobody may write its source.
 void lock_source(Worker &worker, const Thread &thread, int32_t buffer, int64_t offset, uint32_t size,
                  uint32_t site, int change);

@@ -31,7 +31,14 @@ _LINE = 8  # slots of a cache line: each counter has one of its own
 _DYNAMIC = -(2**31)  # in the indices of llvm.getelementptr: an operand
 # in memory: one byte for a bool, 64 bits for an index; narrow floats are bits, because LLVM splits
 # masked accesses of them into calls of conversion functions where the CPU lacks the type
-_MEMORY_TYPES = {"i1": "i8", "ui8": "i8", "index": "i64", "bf16": "i16", "f16": "i16"}
+_MEMORY_TYPES = {
+    "i1": "i8",
+    "ui8": "i8",
+    "index": "i64",
+    "bf16": "i16",
+    "f16": "i16",
+    "f8E4M3FN": "i8",
+}
 
 
 @dataclass(frozen=True)

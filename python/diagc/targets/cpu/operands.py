@@ -144,7 +144,7 @@ class Operands:
         vector = group.inner_vector or group.vector
         if vector in place.labels:
             return vector if place.unit != vector or self._reused(group, node, place) else None
-        narrow = isinstance(place, Memory) and str(place.element) in ("bf16", "f16")
+        narrow = isinstance(place, Memory) and str(place.element) in ("bf16", "f16", "f8E4M3FN")
         if node.is_contraction and narrow and place.unit not in self.frame.grid:
             return place.unit
         return None

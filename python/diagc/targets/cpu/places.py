@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from diagc.mlir import arith, ir, vector
 from diagc.targets.cpu.code import Code, Index, is_float_type, is_vector
 from diagc.targets.cpu.frame import Frame
+from diagc.targets.elementwise.float8 import float8_bits, float8_value, is_float8
 from diagc.targets.elementwise.scalars import compute_type, saturated
 
 __all__ = [
@@ -44,6 +45,8 @@ def _widen(code: Code, value: ir.Value, element: ir.Type) -> ir.Value:
     type_ = ir.VectorType.get(shaped.shape, wanted) if isinstance(shaped, ir.VectorType) else wanted
     if isinstance(wanted, ir.IntegerType) and wanted.width == 1:
         return arith.cmpi(arith.CmpIPredicate.ne, value, code.like(value, 0))
+    if is_float8(element):
+        return float8_value(code, value)
     if is_float_type(wanted):
         return arith.extf(type_, arith.bitcast(_shaped_like(value, element), value))
     if found.width > wanted.width:
@@ -56,8 +59,10 @@ def _shaped_like(value: ir.Value, scalar: ir.Type) -> ir.Type:
     return ir.VectorType.get(value.type.shape, scalar) if is_vector(value) else scalar
 
 
-def to_bits(value: ir.Value, element: ir.Type) -> ir.Value:
-    """Round to a 16-bit float and give its bits, as memory holds them; other types stay."""
+def to_bits(code: Code, value: ir.Value, element: ir.Type) -> ir.Value:
+    """Round to a narrow float and give its bits, as memory holds them; other types stay."""
+    if is_float8(element):
+        return float8_bits(code, value)
     if not isinstance(element, (ir.F16Type, ir.BF16Type)):
         return value
     rounded = arith.truncf(_shaped_like(value, element), value)
@@ -213,7 +218,7 @@ class Memory(Place):
     ) -> None:
         """Store a scalar, or a vector along the unit axis; lanes that do not exist are left."""
         code = frame.code
-        value = narrow(to_bits(value, self.element), self.buffer.type.element_type)
+        value = narrow(to_bits(frame.code, value, self.element), self.buffer.type.element_type)
         if along is None or along not in self.labels:
             code.store(value, self.buffer, self._at(frame, at, None, 0))
             return

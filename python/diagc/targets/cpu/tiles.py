@@ -1,18 +1,18 @@
 """One tile of a product of matrices, piece by piece of the summed axis, then the maps behind it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
-from diagc.passes.tiled_products import product_axes, tiled_op
+from diagc.passes.tiled_products import ProductAxes, product_axes, tiled_op
 from diagc.targets.cpu.code import Code, Index
-from diagc.targets.cpu.frame import Span
+from diagc.targets.cpu.frame import Frame, Span
 from diagc.targets.cpu.groups import Group
 from diagc.targets.cpu.nests import Nest
 from diagc.targets.cpu.nodes import LoopNode, make_node
 from diagc.targets.cpu.packing import copy
 from diagc.targets.cpu.panels import Panels, RunningSum
-from diagc.targets.cpu.places import Memory, Scratch
+from diagc.targets.cpu.places import Memory, Place, Scratch
 from diagc.targets.cpu.tasks import Sinks, Task
 
 __all__ = ["emit_tile"]
@@ -73,30 +73,56 @@ def _multiply(task: Task, product: ir.Operation, target: Memory | Scratch) -> No
     frame, code = task.frame, task.frame.code
     piece = task.schedule.chunk_of(axes.summed)
     frame.spans[axes.summed] = Span(0, 0, piece)  # panels need the extent before the loop
-    (turned,) = (v for v in product.operands if axes.columns in diag.labels(v))
+    sides = {side: task.place(v) for v in product.operands for side in _side(axes, v)}
     labels = (axes.summed, axes.columns)
-    element = diag.element_type(turned)
+    element = sides[axes.columns].element
     panels = Panels.of(frame, labels, element, PANEL_VECTORS * code.lanes)
+    rows = _rows(frame, sides[axes.rows], axes)
     size = frame.sizes[axes.summed]
 
     def step(start: Index, _carried: list[ir.Value]) -> list[ir.Value]:
         frame.spans[axes.summed] = Span(start, code.min(piece, code.sub(size, start)), piece)
-        copy(frame, task.place(turned), panels)
+        copy(frame, sides[axes.columns], panels)
+        if isinstance(rows, Scratch):
+            copy(frame, sides[axes.rows], rows)
         first = arith.cmpi(arith.CmpIPredicate.eq, code.index(start), code.index(0))
-        _add_piece(task, product, panels, RunningSum(target, first))
+        _add_piece(
+            task, product, {axes.rows: rows, axes.columns: panels}, RunningSum(target, first)
+        )
         return []
 
     code.loop(0, size, piece, [], step)
     del frame.spans[axes.summed]
 
 
-def _add_piece(task: Task, product: ir.Operation, panels: Panels, total: RunningSum) -> None:
+def _side(axes: ProductAxes, operand: ir.Value) -> list[str]:
+    """Which of rows and columns an operand has."""
+    return [x for x in (axes.rows, axes.columns) if x in diag.labels(operand)]
+
+
+def _rows(frame: Frame, place: Place, axes: ProductAxes) -> Place:
+    """The operand with the rows, or room for a copy of a piece of it.
+
+    Where rows are next to each other in memory (the transposed factor of a weight's gradient), each
+    summed position is in a line of its own, and a stride of a power of two puts them all into a few
+    sets of the caches.
+    """
+    if place.unit != axes.rows:
+        return place
+    return Scratch.allocate(frame, (axes.summed, axes.rows), place.element)
+
+
+def _add_piece(
+    task: Task, product: ir.Operation, sides: Mapping[str, Place], total: RunningSum
+) -> None:
     """Register blocks of rows and columns over one piece of the summed axis."""
-    node, columns = make_node(product), panels.labels[1]
+    node, columns = make_node(product), list(sides)[1]
     rows = tuple(x for x in node.domain if x != columns and x not in task.frame.grid)
     local = LoopNode(product, node.inputs, rows, inner=node.inner)
     group = Group(columns, rows, [local], head=local)
-    operands = [panels if columns in diag.labels(v) else task.place(v) for v in node.inputs]
+    operands = [
+        next(place for side, place in sides.items() if side in diag.labels(v)) for v in node.inputs
+    ]
     sinks = {node.result: [total]}
     nest = Nest(task.frame, group, task.canonical, task.place, operands, sinks, task.references)
     nest.emit()

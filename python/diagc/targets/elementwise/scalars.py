@@ -1,7 +1,8 @@
 """Scalar ops of a map body, emitted on scalars or on vectors of lanes, in compute types.
 
-f16 and bf16 are computed in f32 (a value keeps f32 between the ops of one kernel and is rounded
-when it is stored); positions are i32.
+f16, bf16 and f8 are computed in f32; positions are i32. A value of f16 or bf16 keeps f32 between
+the ops of one kernel and is rounded when it is stored. A conversion to f8 rounds: so a kernel sees
+what is lost, as it is asked to where a network is trained for f8.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,13 +12,14 @@ from diagc.mlir import arith, ir, math_dialect
 from diagc.targets.elementwise import approximations, trigonometry
 from diagc.targets.elementwise.code import Rule, is_vector, scalar_of
 from diagc.targets.elementwise.code import ScalarCode as Code
+from diagc.targets.elementwise.float8 import float8_bits, float8_rounded, float8_value, is_float8
 
 __all__ = ["compute_type", "emit_body", "emit_scalar_op", "saturated"]
 
 
 def compute_type(type_: ir.Type) -> ir.Type:
     """The type that elements of `type_` are computed in."""
-    if isinstance(type_, (ir.F16Type, ir.BF16Type)):
+    if isinstance(type_, (ir.F16Type, ir.BF16Type)) or is_float8(type_):
         return ir.F32Type.get()
     if isinstance(type_, ir.IndexType):
         return ir.IntegerType.get_signless(32)
@@ -66,11 +68,22 @@ def _resize(code: Code, op: ir.Operation, operands: Sequence[ir.Value]) -> ir.Va
     """Extf and truncf: only f32 and f64 differ in registers."""
     (value,) = operands
     wanted = compute_type(op.results[0].type)
+    if is_float8(op.results[0].type):
+        return float8_rounded(code, _narrowed(code, value))
     if scalar_of(value.type) == wanted:
         return value
     type_ = _result_type(code, op, operands)
     return (
         arith.extf(type_, value) if isinstance(wanted, ir.F64Type) else arith.truncf(type_, value)
+    )
+
+
+def _narrowed(code: Code, value: ir.Value) -> ir.Value:
+    """An f64 as f32."""
+    return (
+        value
+        if scalar_of(value.type) == code.f32
+        else arith.truncf(_like_shape(code, code.f32, value), value)
     )
 
 
@@ -120,9 +133,13 @@ _UNSIGNED_DIVISIONS = ("arith.divui", "arith.remui", "arith.ceildivui")
 
 
 def _bitcast(code: Code, op: ir.Operation, operands: Sequence[ir.Value]) -> ir.Value:
-    """Bits of 16-bit floats are those of the rounded number; other types are what they say."""
+    """Bits of narrow floats are those of the rounded number; other types are what they say."""
     (value,) = operands
     source, target = op.operands[0].type, op.results[0].type
+    if is_float8(source):
+        return value if is_float8(target) else float8_bits(code, value)
+    if is_float8(target):
+        return float8_value(code, value)
     if compute_type(source) != source:
         value = arith.truncf(_like_shape(code, source, value), value)
     value = arith.bitcast(_like_shape(code, target, value), value)

@@ -20,6 +20,7 @@ __all__ = ["UNIT_ROUNDOFF", "Noise"]
 UNIT_ROUNDOFF: Mapping[str, float] = {
     "f64": 2.0**-53,
     "f32": 2.0**-24,
+    "f8E4M3FN": 2.0**-4,
     "f16": 2.0**-11,
     "bf16": 2.0**-8,
 }

@@ -7,12 +7,16 @@ import numpy.typing as npt
 
 from diagc.mlir import ir
 
-__all__ = ["Array", "bit_width", "numpy_dtype", "round_to", "to_unsigned", "wrap"]
+__all__ = [
+    *("Array", "bit_width", "float8_bits", "float8_numbers", "numpy_dtype", "round_to"),
+    *("to_unsigned", "wrap"),
+]
 
 Array: TypeAlias = npt.NDArray[Any]
 
 # element type -> (bits of the significand, smallest exponent of a normal number, largest number)
 _FORMATS = {
+    "f8E4M3FN": (4, -6, 448.0),
     "f16": (11, -14, 65504.0),
     "bf16": (8, -126, float.fromhex("0x1.fep127")),
     "f32": (24, -126, float.fromhex("0x1.fffffep127")),
@@ -37,7 +41,8 @@ def bit_width(type_: ir.Type) -> int:
 def round_to(values: Array, type_: str) -> Array:
     """Round float64 values to the nearest number of a float type, ties to even.
 
-    `type_` is f16, bf16, f32 or f64. Too large numbers become infinite; subnormals are kept.
+    `type_` is f8E4M3FN, f16, bf16, f32 or f64. Too large numbers become infinite, in f8
+    the largest, as infinity does; subnormals are kept.
     """
     if type_ not in _FORMATS:
         return values
@@ -46,7 +51,26 @@ def round_to(values: Array, type_: str) -> Array:
     quantum = np.maximum(exponent, smallest + 1) - digits
     rounded = np.ldexp(np.rint(np.ldexp(values, -quantum)), quantum)
     rounded = np.where(np.isfinite(values), rounded, values)
+    if type_ == "f8E4M3FN":
+        return np.clip(rounded, -largest, largest)
     return np.where(np.abs(rounded) > largest, np.copysign(np.inf, rounded), rounded)
+
+
+_EXPONENTS, _MANTISSAS = np.divmod(np.arange(128), 8)
+_FLOAT8 = np.ldexp(_MANTISSAS + 8.0 * (_EXPONENTS > 0), np.maximum(_EXPONENTS, 1) - 10)
+_FLOAT8[127] = np.nan
+"""What the bytes 0 to 127 stand for in f8E4M3FN, in order."""
+
+
+def float8_bits(values: Array) -> Array:
+    """The bytes (uint8) of the nearest f8E4M3FN to float64 values."""
+    found = np.searchsorted(_FLOAT8[:127], np.abs(round_to(values, "f8E4M3FN")))
+    return np.asarray(found + 128 * np.signbit(values), dtype=np.uint8)
+
+
+def float8_numbers(bits: Array) -> Array:
+    """The float64 numbers that bytes (uint8) of f8E4M3FN stand for."""
+    return np.where(bits < 128, _FLOAT8[bits & 127], -_FLOAT8[bits & 127])
 
 
 def wrap(values: Array, type_: ir.Type) -> Array:

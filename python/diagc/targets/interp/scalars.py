@@ -10,9 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.targets.interp.frame import Frame
-from diagc.targets.interp.rounding import Array, bit_width, round_to, to_unsigned, wrap
+from diagc.targets.interp.rounding import (
+    Array,
+    bit_width,
+    float8_bits,
+    float8_numbers,
+    round_to,
+    to_unsigned,
+    wrap,
+)
 from diagc.targets.interp.rules import rule
 
 __all__: list[str] = []
@@ -239,7 +248,7 @@ def _unsigned_cast(op: ir.Operation, frame: Frame) -> list[Array]:
 @rule("arith.truncf")
 def _truncf(op: ir.Operation, frame: Frame) -> list[Array]:
     (operand,) = frame.operands(op)
-    if not frame.options.round_casts:
+    if not frame.options.round_casts and not diag.is_stored_float(op.results[0].type):
         return [operand]
     return [round_to(operand, str(op.results[0].type))]
 
@@ -267,6 +276,8 @@ def _bitcast(op: ir.Operation, frame: Frame) -> list[Array]:
 
 def _to_bits(array: Array, type_: ir.Type) -> Array:
     """The bits of numbers of `type_`, as int64."""
+    if str(type_) == "f8E4M3FN":
+        return float8_bits(array).view(np.int8).astype(np.int64)
     if str(type_) == "bf16":
         single = round_to(array, "bf16").astype(np.float32)
         return (single.view(np.int32) >> 16).astype(np.int64)
@@ -277,6 +288,8 @@ def _to_bits(array: Array, type_: ir.Type) -> Array:
 
 
 def _from_bits(bits: Array, type_: ir.Type) -> Array:
+    if str(type_) == "f8E4M3FN":
+        return float8_numbers(bits.astype(np.uint8))
     if str(type_) == "bf16":
         return (bits.astype(np.int32) << 16).view(np.float32).astype(np.float64)
     if str(type_) in _BITS:

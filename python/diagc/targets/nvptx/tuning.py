@@ -1,7 +1,7 @@
 """What autotuning measures of a kernel for a GPU: sizes of tiles."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from diagc.cost import Device, cpu_device
@@ -25,11 +25,19 @@ class TileChoices:
     device: Device
     attribute: str = TILES
 
-    def candidates(self, kernel: ir.Operation) -> Sequence[Tiles]:
-        """All that fit, the fastest by estimate first; nothing for a kernel without tiles."""
+    def candidates(
+        self, kernel: ir.Operation, sizes: Mapping[str, int] | None = None
+    ) -> Sequence[Tiles]:
+        """All that fit, the fastest by estimate first; nothing for a kernel without tiles.
+
+        Args:
+            kernel: at the stage `kernels`.
+            sizes: of axes that are open, by their labels in the signature.
+        """
         select_schedule(kernel, cpu_device())
         with kernel.context, kernel.location:
-            ranked = compared_tiles(*opened_copy(kernel), self.device)
+            copy, known = opened_copy(kernel)
+            ranked = compared_tiles(copy, {**(sizes or {}), **known}, self.device)
         beside = [tile for tile in ranked if not tile.producers][:1]
         return [(tile, *beside) if tile.producers else (tile,) for tile in ranked]
 

@@ -103,15 +103,17 @@ def test_registers_and_overlap(name: str) -> None:
     sass = disassemble(made.cubin)
     if sass is None:
         pytest.skip("NOT TESTED: machine code, for there is neither nvdisasm nor cuobjdump")
-    check_order(sass, first.symbol)
-
-
-def check_order(sass: str, symbol: str) -> None:
-    """The arithmetic of a loop stands between products that were issued and the wait for them."""
-    body = next(part for part in _FUNCTION.split(sass) if part.startswith(symbol))
+    body = next(part for part in _FUNCTION.split(sass) if part.startswith(first.symbol))
     found = [match[1] for line in body.splitlines() if (match := _INSTRUCTION.match(line))]
-    for name in ("HGMMA", "UTMALDG", "USETMAXREG"):
-        assert any(x.startswith(name) for x in found), name
+    # parts leave their states as they are in registers
+    stores = () if joins else ("UTMASTG", "STSM")
+    for word in ("HGMMA", "UTMALDG", "USETMAXREG", *stores):
+        assert any(x.startswith(word) for x in found), word
+    check_order(found)
+
+
+def check_order(found: list[str]) -> None:
+    """The arithmetic of a loop stands between products that were issued and the wait for them."""
     waits = [i for i, x in enumerate(found) if x.startswith("WARPGROUP.DEPBAR")]
     loops = [found[start:end] for start, end in pairwise(waits)]
     overlapped = [part for part in loops if is_overlapped(part)]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from diagc.mlir import arith, ir, llvm, scf, vector
 from diagc.targets.elementwise.code import Index
+from diagc.targets.elementwise.float8 import float8_bits, float8_value, is_float8
 from diagc.targets.elementwise.scalars import compute_type, saturated
 from diagc.targets.nvptx.scalar_code import GpuScalarCode
 
@@ -18,7 +19,9 @@ _ALL_LANES = -1
 
 
 def memory_type(element: ir.Type) -> ir.Type:
-    """How elements lie in memory: `i1` is a byte, `index` has 64 bits."""
+    """How elements lie in memory: `i1` and f8 are a byte, `index` has 64 bits."""
+    if is_float8(element):
+        return ir.IntegerType.get_signless(8)
     if isinstance(element, ir.IndexType):
         return ir.IntegerType.get_signless(64)
     if isinstance(element, ir.IntegerType) and element.width == 1:
@@ -143,6 +146,8 @@ class GpuCode(GpuScalarCode):
     def from_memory(self, raw: ir.Value, element: ir.Type) -> ir.Value:
         """The compute type of what was loaded."""
         wanted = compute_type(element)
+        if is_float8(element):
+            return float8_value(self, raw)
         if isinstance(element, ir.IndexType):
             return arith.trunci(wanted, saturated(self, raw, wanted))
         if isinstance(element, ir.IntegerType) and element.width == 1:
@@ -152,6 +157,8 @@ class GpuCode(GpuScalarCode):
     def to_memory(self, value: ir.Value, element: ir.Type) -> ir.Value:
         """What is stored of a value in its compute type."""
         wanted = memory_type(element)
+        if is_float8(element):
+            return float8_bits(self, value)
         if isinstance(element, ir.IndexType):
             return arith.extsi(wanted, value)
         if value.type == wanted:

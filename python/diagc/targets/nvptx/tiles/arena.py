@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from diagc.runtime.signature import DTYPES
 from diagc.targets.nvptx.tiles.plan import Plan, Staged
-from diagc.targets.nvptx.tiles.shared_tile import SharedTile
+from diagc.targets.nvptx.tiles.shared_tile import SharedTile, staged_dtype
 
 if TYPE_CHECKING:
     from diagc.targets.nvptx.tiles.schedule import TileSchedule
@@ -78,12 +78,14 @@ def _tile(
     lines, width = (
         _extent(plan, schedule, label, staged.streamed) for label in (staged.lines, staged.inner)
     )
-    size = DTYPES[plan.signature.args[staged.argument].dtype]
+    size = DTYPES[staged_dtype(plan.signature.args[staged.argument].dtype)]
     return SharedTile(offset, lines, width, size, stage)
 
 
 def _extent(plan: Plan, schedule: "TileSchedule", label: str, streamed: str | None) -> int:
     """Positions of a label that a tile holds."""
+    if label == plan.walked:
+        return schedule.depth
     if label == streamed:
         return schedule.chunk
-    return schedule.rows if label == plan.row else -(-plan.sizes[label] // 16) * 16
+    return schedule.rows if label == plan.row else -(-plan.extent(label, schedule) // 16) * 16

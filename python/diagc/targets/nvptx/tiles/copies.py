@@ -2,13 +2,14 @@
 
 Positions that do not exist become 0. Where a line does not begin at a multiple of 16 bytes, or
 neighbours are not neighbours in memory, elements are copied one by one, synchronously; both kinds
-are finished by the same wait and barrier.
+are finished by the same wait and barrier. Elements of f8 become f16 on their way, through
+registers: eight at a time where whole lines exist and begin at multiples of 8 bytes.
 """
 
 from dataclasses import dataclass, field
 from math import gcd
 
-from diagc.mlir import arith, ir
+from diagc.mlir import arith, ir, vector
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.frame import Frame, Span
 from diagc.targets.nvptx.tiles.memory import Memory
@@ -40,14 +41,20 @@ class TileCopy:
     def start(self, stage: Index, lines: Span, inner: Span) -> None:
         """Start copying the positions of two spans to a stage (a distance in bytes)."""
         unit = self.source.is_unit(self.inner)
-        if not unit:
+        if not unit or (self.converts and not _covered(inner)):
             self._one_by_one(stage, lines, inner)
             return
+        size = self.target.chunk_elements * self.source.element_bytes
         self.frame.code.choose(
-            self.source.aligned((self.lines,), CHUNK_BYTES),
+            self.source.aligned((self.lines,), size),
             lambda: self._by_chunks(stage, lines, inner),
             lambda: self._one_by_one(stage, lines, inner),
         )
+
+    @property
+    def converts(self) -> bool:
+        """Whether elements of f8 become f16."""
+        return self.source.dtype == "f8E4M3FN" and self.target.element_bytes == 2
 
     # -- 16 bytes at a time ------------------------------------------------------------------------
     def _by_chunks(self, stage: Index, lines: Span, inner: Span) -> None:
@@ -75,6 +82,9 @@ class TileCopy:
         """The chunks of a thread: one in every `step` lines."""
         code, (line, chunk, _group) = self.frame.code, at
         pointer = self._first(at, lines, inner)
+        if self.converts:
+            self._convert_chunks(stage, (line, chunk, pointer), step, condition, lines)
+            return
         advance = self.source.offset(self.lines, step)
         for further in range(0, self.target.lines, step):
             place = self._place(stage, line, chunk, further)
@@ -97,6 +107,57 @@ class TileCopy:
             code.copy_async(place, pointer, size)
         else:
             code.when(condition, lambda: code.copy_async(place, pointer, size))
+
+    # -- eight f8 at a time ------------------------------------------------------------------------
+    def _convert_chunks(
+        self,
+        stage: Index,
+        at: tuple[Index, Index, ir.Value],
+        step: int,
+        condition: ir.Value | None,
+        lines: Span,
+    ) -> None:
+        """The chunks of a thread, in a loop with two loads under way: unrolled, they spill."""
+        code, (line, chunk, first), count = self.frame.code, at, self.target.lines
+        together = 2 if count % (2 * step) == 0 else 1
+
+        def some(number: Index, _carried: list[ir.Value]) -> list[ir.Value]:
+            further = [code.add(number, step * i) for i in range(together)]
+            wanted = condition
+            if count % step:
+                wanted = code.both(wanted, code.less(code.add(line, number), count))
+
+            def move() -> None:
+                pointers = [code.address(first, self.source.offset(self.lines, x)) for x in further]
+                found = [
+                    self._converted(pointer, code.add(line, x), lines)
+                    for pointer, x in zip(pointers, further, strict=True)
+                ]
+                for value, x in zip(found, further, strict=True):
+                    near = code.add(line, x)
+                    place = code.add(chunk_offset(code, self.target, near, chunk), stage)
+                    pointer = code.address(self.frame.smem, place)
+                    code.store(value, code.address(pointer, self.target.offset), CHUNK_BYTES)
+
+            if wanted is None:
+                move()
+            else:
+                code.when(wanted, move)
+            return []
+
+        code.loop(0, count, step * together, [], some)
+
+    def _converted(self, pointer: ir.Value, line: Index, lines: Span) -> ir.Value:
+        """Eight f8 of a line as f16, zeros where it does not exist."""
+        code, exists = self.frame.code, None
+        if not _covered(lines):
+            exists = code.less(code.add(lines.base, line), lines.size)
+            pointer = arith.select(exists, pointer, self.source.base)
+        pair = code.load(ir.VectorType.get([2], code.i32), pointer, 8)
+        words = [w for i in (0, 1) for w in code.float8_words(vector.extract(pair, [], [i]))]
+        if exists is not None:
+            words = [arith.select(exists, word, code.index(0)) for word in words]
+        return vector.from_elements(ir.VectorType.get([4], code.i32), words)
 
     def _first(self, at: tuple[Index, Index, int], lines: Span, inner: Span) -> ir.Value:
         """Pointer to the thread's first chunk: its way from the first line is always the same."""
@@ -201,7 +262,10 @@ class _Column:
         offset = arith.select(exists, offset, code.scalar(code.i64, 0))
         size = self.tile.target.element_bytes
         type_ = ir.IntegerType.get_signless(8 * size)
-        value = code.load(type_, code.address(source.base, offset), size)
+        if self.tile.converts:
+            value = code.float8_half(code.load(code.i8, code.address(source.base, offset), 1))
+        else:
+            value = code.load(type_, code.address(source.base, offset), size)
         return arith.select(exists, value, code.scalar(type_, 0))
 
 

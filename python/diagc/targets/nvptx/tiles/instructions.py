@@ -106,6 +106,11 @@ class Code(Emitter):
         ).res
         return [self._extract(self.i32, found, i) for i in range(4)]
 
+    def store_matrices(self, pointer: ir.Value, words: Sequence[ir.Value]) -> None:
+        """Four 8 x 8 matrices of 16-bit elements, as `load_matrices` gives them."""
+        shape, element = self._matrix_shape, self._matrix_element
+        nvvm.StMatrixOp(pointer, list(words), self._by_row, shape, element)
+
     def multiply(
         self,
         kind: str,
@@ -169,6 +174,39 @@ class Code(Emitter):
         pair = self.bitcast(self.pair_type(kind), word)
         return arith.extf(self.f32, vector.extract(pair, [], [position]))
 
+    def float8_words(self, word: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """The four f8E4M3FN of an i32 as f16, exactly, in two words.
+
+        The bits of exponent and mantissa are those of an f16 that is 2**8 times smaller, subnormal
+        numbers too; that of NaN becomes 480, which no other number does.
+        """
+        low = arith.ori(self._moved(word, 0xFF, 8), self._moved(word, 0xFF00, 16))
+        high = arith.ori(
+            arith.andi(arith.shrui(word, self.index(8)), self.index(0xFF00)),
+            arith.andi(word, self.index(-0x1000000)),
+        )
+        return self._halves(low), self._halves(high)
+
+    def float8_half(self, byte: ir.Value) -> ir.Value:
+        """The bits (i16) of an f8E4M3FN (i8) as f16."""
+        word = self._halves(self._moved(arith.extui(self.i32, byte), 0xFF, 8))
+        return arith.trunci(ir.IntegerType.get_signless(16), word)
+
+    def _moved(self, word: ir.Value, mask: int, distance: int) -> ir.Value:
+        return arith.shli(arith.andi(word, self.index(mask)), self.index(distance))
+
+    def _halves(self, word: ir.Value) -> ir.Value:
+        """Two f8 in the upper bytes of the halves of a word as two f16."""
+        size = arith.andi(word, self.index(0x7F007F00))
+        pair = self.bitcast(self.pair_type("f16"), arith.shrui(size, self.index(1)))
+        half = ir.F16Type.get()
+        scale = ir.DenseElementsAttr.get_splat(pair.type, ir.FloatAttr.get(half, 256.0))
+        number = self.bitcast(self.i32, arith.mulf(pair, arith.constant(pair.type, scale)))
+        is_nan = arith.andi(arith.addi(size, self.index(0x01000100)), self.index(-0x7FFF8000))
+        sign = arith.andi(word, self.index(-0x7FFF8000))
+        exponent = arith.shrui(is_nan, self.index(2))  # of 480, with the bit that it lacks
+        return arith.ori(arith.ori(number, exponent), sign)
+
     def tf32_parts(self, value: ir.Value, parts: int) -> list[ir.Value]:
         """An f32 as a sum of `parts` numbers that tf32 holds, the largest first, as i32 words.
 
@@ -214,3 +252,7 @@ class Code(Emitter):
     def block(self) -> ir.Value:
         """Number of the block along x."""
         return nvvm.BlockIdXOp(results=[self.i32]).res
+
+    def blocks(self) -> ir.Value:
+        """Number of blocks along x."""
+        return nvvm.GridDimXOp(results=[self.i32]).res

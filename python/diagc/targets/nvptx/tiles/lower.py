@@ -19,7 +19,9 @@ from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.epilogue import store_tile
 from diagc.targets.nvptx.tiles.frame import Frame, Span
 from diagc.targets.nvptx.tiles.instructions import Code
+from diagc.targets.nvptx.tiles.layouts import Tile
 from diagc.targets.nvptx.tiles.memory import Memory
+from diagc.targets.nvptx.tiles.packing import pack
 from diagc.targets.nvptx.tiles.parts import part_elements, splittable
 from diagc.targets.nvptx.tiles.plan import ONE_ROW, Plan, make_plan
 from diagc.targets.nvptx.tiles.regions import Region, StreamLowering
@@ -29,6 +31,9 @@ from diagc.targets.nvptx.tiles.staging import Staging
 from diagc.targets.nvptx.tiles.streams import StreamLoop, lower_stream
 
 __all__ = ["TileBlock", "TileFunction", "lower_tiles", "part_workspace"]
+
+_BAND = 16
+"""Tiles of rows that are gone through before the next tile of columns."""
 
 
 def lower_tiles(
@@ -53,8 +58,8 @@ def lower_tiles(
     """
     signature = kernel_signature(kernel, entry_symbol(kernel))
     symbol = signature.symbol
-    plan = make_plan(kernel, signature)
     schedule = schedule or _first_on_tiles(kernel, arch)
+    plan = pack(make_plan(kernel, signature), schedule)
     _check_fit(plan, schedule)
     arena = lay_out(plan, schedule)
     with kernel.context, kernel.location:
@@ -109,9 +114,10 @@ def part_workspace(plan: Plan, schedules: Sequence[TileSchedule]) -> Workspace:
 
 
 def _blocks(plan: Plan, schedule: TileSchedule) -> tuple[Factor, ...]:
-    """One block per tile of rows and position of the grid's axes."""
+    """One block per tile of rows, tile of columns and position of the grid's axes."""
     rows: Factor = 1 if plan.row == ONE_ROW else (plan.row, schedule.row_extent)
-    return (rows, *reversed(plan.grid))
+    columns: list[Factor] = [] if plan.tiled is None else [(plan.tiled, schedule.columns)]
+    return (rows, *columns, *reversed(plan.grid))
 
 
 def _parts(plan: Plan, schedule: TileSchedule) -> Factor:
@@ -170,6 +176,7 @@ class TileFunction:
             self.arena.size,
             (grid,),
             self.schedule.blocks_per_sm,
+            self.schedule.stays,
         )
 
     def mark(self, _function: ir.OpView) -> None:
@@ -224,6 +231,10 @@ class TileFunction:
             for pointer, wire, stride in zip(pointers, self.signature.wires, strides, strict=False)
         ]
 
+    def store_result(self, frame: Frame, number: int, tile: Tile, target: Memory) -> None:
+        """Write a result."""
+        store_tile(frame, tile, target, self.arena.results.get(number))
+
     def _strides(self, left: list[ir.Value]) -> list[Mapping[str, Index]]:
         """Of every wire, by label; takes them from the parameters."""
         found: list[Mapping[str, Index]] = []
@@ -239,12 +250,22 @@ class TileFunction:
 class TileBlock:
     """What one block does."""
 
-    def __init__(self, function: TileFunction, code: Code, sizes: Mapping[str, Index]) -> None:
-        """Find the block's position: tiles of rows are next to each other."""
+    def __init__(
+        self,
+        function: TileFunction,
+        code: Code,
+        sizes: Mapping[str, Index],
+        at: tuple[Index, Index] | None = None,
+    ) -> None:
+        """Find the block's position: tiles of rows are next to each other.
+
+        `at` is (tile of rows, position of the grid) of a block that stays.
+        """
         self.function, self.plan, self.schedule = function, function.plan, function.schedule
-        self.sizes, rest = sizes, code.block()
+        self.sizes = sizes
+        self.column_base: Index = 0
         tiles = code.ceil_div(sizes[self.plan.row], self.schedule.row_extent)
-        tile, rest = code.rem(rest, tiles), code.div(rest, tiles)
+        tile, rest = at or self._tile(code, code.block(), tiles)
         self.parts: Index = 1
         self.part: Index = 0
         if self.schedule.split:
@@ -258,7 +279,8 @@ class TileBlock:
         for label in reversed(self.plan.grid):
             self.grid[label], rest = code.rem(rest, sizes[label]), code.div(rest, sizes[label])
             self.count = code.mul(self.count, sizes[label])
-        self.row_base = code.mul(self._order(code, tile, tiles), self.schedule.row_extent)
+        tile = tile if at else self._order(code, tile, tiles)
+        self.row_base = code.mul(tile, self.schedule.row_extent)
         self.smem = llvm.AddressOfOp(code.shared, "shared").result
         self.frame = self.make_frame(code, code.thread())
 
@@ -279,12 +301,32 @@ class TileBlock:
         for label, size in self.plan.sizes.items():
             if size != diag.DYNAMIC and label not in (*self.plan.grid, *self.plan.streamed):
                 frame.spans[label] = Span(0, -(-size // 16) * 16, size)
+        if self.plan.tiled is not None:
+            extent, size = self.schedule.columns, self.sizes[self.plan.tiled]
+            whole = isinstance(size, int) and size % extent == 0
+            frame.spans[self.plan.tiled] = Span(self.column_base, extent, size, whole)
         return frame
+
+    def _tile(self, code: Code, rest: Index, tiles: Index) -> tuple[Index, Index]:
+        """The block's tile of rows, and what is left of its number; finds its tile of columns.
+
+        With tiles of columns, blocks that run together share few tiles of either, in caches.
+        """
+        if self.plan.tiled is None:
+            return code.rem(rest, tiles), code.div(rest, tiles)
+        across = code.ceil_div(self.sizes[self.plan.tiled], self.schedule.columns)
+        plane = code.mul(tiles, across)
+        number, rest = code.rem(rest, plane), code.div(rest, plane)
+        band = code.mul(across, _BAND)
+        first = code.mul(code.div(number, band), _BAND)
+        height = code.min(code.sub(tiles, first), _BAND)
+        inside = code.rem(number, band)
+        self.column_base = code.mul(code.div(inside, height), self.schedule.columns)
+        return code.add(first, code.rem(inside, height)), rest
 
     def _order(self, code: Code, tile: Index, tiles: Index) -> Index:
         """Long rows first where they grow with the position: fewer blocks wait at the end."""
-        grows = any("diag.upper" in op.attributes for op in self.plan.streams())
-        return code.sub(code.sub(tiles, 1), tile) if grows else tile
+        return code.sub(code.sub(tiles, 1), tile) if self.plan.grows else tile
 
     def run(self, memories: Sequence[Memory], workspace: ir.Value) -> None:
         """The region, and the stores of what it returns."""
@@ -307,7 +349,7 @@ class TileBlock:
         places = self.function.arena.results
         for number in sorted(range(len(results)), key=lambda x: x in places):
             tile = region.tile(results[number])
-            store_tile(region.frame, tile, targets[number], places.get(number))
+            self.function.store_result(region.frame, number, tile, targets[number])
 
     def _stream(self, workspace: ir.Value) -> StreamLowering:
         if not self.function.is_join:

@@ -13,8 +13,8 @@ __all__ = ["Memory", "register_type"]
 
 
 def register_type(frame: Frame, dtype: str) -> ir.Type:
-    """The type that elements of a dtype have in registers; 16-bit floats are f32 there."""
-    if dtype in ("f16", "bf16", "f32"):
+    """The type that elements of a dtype have in registers; narrow floats are f32 there."""
+    if dtype in ("f8E4M3FN", "f16", "bf16", "f32"):
         return frame.code.f32
     if dtype in ("index", "i32"):
         return frame.code.i32
@@ -149,8 +149,10 @@ class Memory:
     def read(self, pointer: ir.Value) -> ir.Value:
         """Load an element into its register type."""
         code, size = self.frame.code, self.element_bytes
-        stored = {"i1": "i8", "index": "i64"}.get(self.dtype, self.dtype)
+        stored = {"i1": "i8", "index": "i64", "f8E4M3FN": "i8"}.get(self.dtype, self.dtype)
         value = code.load(ir.Type.parse(stored), pointer, size)
+        if self.dtype == "f8E4M3FN":
+            return arith.extf(code.f32, code.bitcast(ir.F16Type.get(), code.float8_half(value)))
         if self.dtype in ("f16", "bf16"):
             return arith.extf(code.f32, value)
         if self.dtype == "i1":

@@ -1,11 +1,14 @@
 """Which operands a matrix product takes from where: shared memory, or registers."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
 from diagc.targets.nvptx.tiles.contraction import Contraction
-from diagc.targets.nvptx.tiles.layouts import Slot, Tile
+from diagc.targets.nvptx.tiles.emitter import Index
+from diagc.targets.nvptx.tiles.frame import Span
+from diagc.targets.nvptx.tiles.layouts import Slot, Tile, slots
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.operands import (
     RegisterRows,
@@ -17,6 +20,7 @@ from diagc.targets.nvptx.tiles.operands import (
 from diagc.targets.nvptx.tiles.plan import Product, Staged, is_one_row, read_wires, stage_of, trace
 from diagc.targets.nvptx.tiles.ranges import is_widened
 from diagc.targets.nvptx.tiles.shared_memory import SharedView
+from diagc.targets.nvptx.tiles.shared_tile import staged_dtype
 
 if TYPE_CHECKING:
     from diagc.targets.nvptx.tiles.regions import Region
@@ -26,7 +30,51 @@ __all__ = ["matrix_product"]
 
 def matrix_product(region: "Region", product: Product) -> Contraction:
     """The product, not emitted yet."""
+    if region.plan.walked is not None:
+        return _WalkedProduct(region, product)
     return _Operands(region, product).contraction()
+
+
+class _WalkedProduct(Contraction):
+    """A product that walks the axis it sums over: a piece is copied while another is multiplied."""
+
+    def __init__(self, region: "Region", product: Product) -> None:
+        self.region, self.product = region, product
+        self.frame, self.column = region.frame, product.column
+        self._sums = {}
+
+    def run(self, start: Callable[[Slot], ir.Value]) -> None:
+        """Emit the loop over pieces."""
+        frame, code, staging = self.frame, self.frame.code, self.region.staging
+        places = list(slots(True, True, frame.blocks, frame.columns(self.column)))
+        size, depth = frame.sizes[self.product.inner], frame.schedule.depth
+        pieces, other = code.ceil_div(size, depth), staging.arena.stage
+
+        def begin(number: Index, stage: Index) -> None:
+            code.when(
+                code.less(number, pieces),
+                lambda: staging.start_piece(Span(code.mul(number, depth), depth, size), stage),
+            )
+            code.commit_copies()
+
+        def piece(number: Index, carried: list[ir.Value]) -> list[ir.Value]:
+            *sums, stage = carried
+            code.wait_copies(0)
+            code.barrier()
+            following = code.sub(other, stage)
+            begin(code.add(number, 1), following)
+            staging.stage = stage
+            frame.spans[self.product.inner] = Span(code.mul(number, depth), depth, size)
+            found = _Operands(self.region, self.product).contraction()
+            found.run(dict(zip(places, sums, strict=True)).__getitem__)
+            return [*map(found.element, places), code.index(following)]
+
+        code.barrier()  # the last chunk's pieces have been read
+        begin(0, 0)
+        carried = [*map(start, places), code.index(0)]
+        *sums, _stage = code.loop(0, pieces, 1, carried, piece)
+        for slot, value in zip(places, sums, strict=True):
+            self._sums.setdefault((slot.block, slot.column), []).append(value)
 
 
 class _Operands:
@@ -38,7 +86,8 @@ class _Operands:
         columns = region.places[product.columns]
         assert isinstance(columns, Memory), "the plan refuses computed columns"
         self.columns = columns
-        self.kind = "tf32" if columns.dtype == "f32" else columns.dtype
+        self.dtype = staged_dtype(columns.dtype)
+        self.kind = "tf32" if self.dtype == "f32" else self.dtype
         self.depth = self.frame.spans[product.inner].extent
 
     def contraction(self) -> Contraction:
@@ -47,7 +96,7 @@ class _Operands:
         assert staged is not None, "the plan stages all columns"
         by_columns = self._inner_label(staged, self.product.columns) == self.product.inner
         paired = not (by_columns and self._rows_along_inner())
-        parts = self._parts(self.columns.dtype)
+        parts = self._parts(self.dtype)
         columns = SharedColumns(
             self.frame, self.staging.view(staged), by_columns, parts, paired=paired
         )
@@ -61,7 +110,7 @@ class _Operands:
         """In tf32, of which both operands have the digits and f32's range."""
         tile = self._masked(self.region.tile(self.product.rows))
         rows = RegisterRows(self.frame, tile, "tf32")
-        wide = WidenedColumns(columns, self.columns.dtype)
+        wide = WidenedColumns(columns, self.dtype)
         return Contraction(self.frame, rows, wide, self.product.column, self.depth // 8, "tf32")
 
     # -- rows ------------------------------------------------------------------------------------
@@ -72,7 +121,7 @@ class _Operands:
         if self._fits(place) and staged is not None:
             assert isinstance(place, Memory)
             by_rows = self._inner_label(staged, rows) == self.product.inner
-            parts = self._parts(place.dtype)
+            parts = self._parts(staged_dtype(place.dtype))
             return SharedRows(self.frame, self.staging.view(staged), by_rows, parts, paired)
         staged = self._rewritten()
         if staged is not None:
@@ -113,7 +162,7 @@ class _Operands:
 
     def _fits(self, place: object) -> bool:
         """Whether rows are an argument whose elements the product can take as they are."""
-        return isinstance(place, Memory) and place.dtype == self._dtype
+        return isinstance(place, Memory) and staged_dtype(place.dtype) == self._dtype
 
     def _rows_along_inner(self) -> bool:
         """Whether rows are read from shared memory where they stand along k."""

@@ -8,13 +8,14 @@ __all__ = ["is_widened"]
 
 
 def is_widened(product: Product) -> bool:
-    """Whether a product with columns of f16 is one in tf32.
+    """Whether a product with columns of f16, or of f8, which become f16, is one in tf32.
 
     f16 holds 6e-8 to 65504. Rows of a wider type fit if they are exponentials of differences from
     a maximum: in [0, 1], and what is far below 1 is lost in their sum, too.
     """
     columns, rows = (str(diag.element_type(x)) for x in (product.columns, product.rows))
-    return columns == "f16" and rows != "f16" and not _in_unit_range(product.rows)
+    narrow = ("f8E4M3FN", "f16")
+    return columns in narrow and rows not in narrow and not _in_unit_range(product.rows)
 
 
 def _in_unit_range(wire: ir.Value) -> bool:

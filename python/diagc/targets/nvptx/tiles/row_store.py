@@ -17,7 +17,7 @@ from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.shared_memory import chunk_offset
 from diagc.targets.nvptx.tiles.shared_tile import CHUNK_BYTES, SharedTile
 
-__all__ = ["RowStore"]
+__all__ = ["LanePointers", "RowStore"]
 
 _TOGETHER = (4, 2, 1)
 """Loads from shared memory that are under way at a time."""
@@ -55,9 +55,9 @@ class RowStore:
         # every warp has read what others overwrite; no copy is under way, as each is waited for
         code.barrier()
         shared = SharedTile(self.place, self.frame.schedule.rows, 8 * groups, size)
-        place = _PairPlace(self.frame, shared)
+        pointers = LanePointers.of_pairs(self.frame, shared)
         for slot, pair in zip(places, pairs, strict=True):
-            code.store(pair, place.at(slot), 2 * size)
+            code.store(pair, pointers.of_slot(slot), 2 * size)
         code.sync_warp()
         self._write(shared)
 
@@ -67,18 +67,36 @@ class RowStore:
 
     def _write(self, shared: SharedTile) -> None:
         """In the widest vectors that a line is made of, where memory is aligned to them."""
-        size = self.frame.spans[self.column].size
-        assert isinstance(size, int), "columns that do not stream are of known size"
+        width, size, code = self._width, self.frame.spans[self.column].size, self.frame.code
         element = self.target.element_bytes
-        vector = gcd(CHUNK_BYTES, size * element)
+        vector = gcd(CHUNK_BYTES, width * element, size * element if isinstance(size, int) else 0)
         if vector == element or not self.target.is_unit(self.column):
-            self._lines(shared, element, size)
+            self._lines(shared, element, width)
             return
-        self.frame.code.choose(
-            self.target.aligned(self.frame.rows, vector),
-            lambda: self._lines(shared, vector, size * element // vector),
-            lambda: self._lines(shared, element, size),
+        aligned = self.target.aligned(self.frame.rows, vector)
+        if not isinstance(size, int):
+            rest = code.index(code.rem(size, vector // element))
+            whole = arith.cmpi(arith.CmpIPredicate.eq, rest, code.index(0))
+            aligned = arith.andi(aligned, whole)
+        code.choose(
+            aligned,
+            lambda: self._lines(shared, vector, width * element // vector),
+            lambda: self._lines(shared, element, width),
         )
+
+    @property
+    def _width(self) -> int:
+        """Positions of a line: all of an axis, or those of a tile of it."""
+        span = self.frame.spans[self.column]
+        if self._is_tile:
+            return span.extent
+        assert isinstance(span.size, int), "columns that are whole are of known size"
+        return span.size
+
+    @property
+    def _is_tile(self) -> bool:
+        """Whether other blocks have other columns."""
+        return bool(self.frame.schedule.columns)
 
     def _lines(self, shared: SharedTile, vector: int, per_line: int) -> None:
         """Vectors of some bytes, one after the other over the lanes of a warp."""
@@ -99,9 +117,7 @@ class RowStore:
 
     def _count(self, vector: int) -> int:
         """Vectors of a warp's rows."""
-        size = self.frame.spans[self.column].size
-        assert isinstance(size, int), "columns that do not stream are of known size"
-        return 16 * self.frame.blocks * size * self.target.element_bytes // vector
+        return 16 * self.frame.blocks * self._width * self.target.element_bytes // vector
 
     def _has_more(self, vector: int) -> bool:
         """Whether the lanes of a warp go beyond its rows."""
@@ -129,30 +145,48 @@ class RowStore:
         pointer = target.base
         for label in frame.rows:
             pointer = code.address(pointer, target.offset(label, frame.row_position(label, row)))
-        column = code.mul(part, vector // target.element_bytes)
+        span = frame.spans[self.column]
+        column = code.add(span.base, code.mul(part, vector // target.element_bytes))
+        if self._is_tile and not span.whole:
+            exists = arith.andi(exists, code.less(column, span.size))
         pointer = code.address(pointer, target.offset(self.column, column))
         code.when(exists, lambda: code.store(value, pointer, vector))
 
 
-class _PairPlace:
-    """Where pairs stand, as `SharedView` says, from one register that does not depend on the slot.
+class LanePointers:
+    """Where lanes write, as `SharedView` says, from one register that does not depend on the slot.
 
     The registers of `SharedView` were made in front of the loops, and would stay alive in them.
+
+    Args:
+        frame: of the block.
+        shared: the tile.
+        line, byte: that the thread's number chooses; `byte` is of the first swizzled chunks.
     """
 
-    def __init__(self, frame: Frame, shared: SharedTile) -> None:
+    def __init__(self, frame: Frame, shared: SharedTile, line: Index, byte: Index) -> None:
+        """Emit what all pointers of the thread have in common."""
         code = self._code = frame.code
-        byte = code.mul(frame.in_quad, 2 * shared.element_bytes)
-        line = code.add(frame.warp_row, frame.quad)
         first = chunk_offset(code, shared, line, code.div(byte, CHUNK_BYTES))
         self._first = code.add(first, code.rem(byte, CHUNK_BYTES))
         self._base, self._shared = code.address(frame.smem, shared.offset), shared
         self._pointers: dict[int, ir.Value] = {}
 
-    def at(self, slot: Slot) -> ir.Value:
-        """Pointer to the pair of a slot: the bits of its chunk change those of the first."""
-        code, size = self._code, self._shared.element_bytes
-        line, chunk = 16 * slot.block + 8 * slot.half, slot.column * size // 2
+    @classmethod
+    def of_pairs(cls, frame: Frame, shared: SharedTile) -> "LanePointers":
+        """Of two neighbours of an accumulator."""
+        code = frame.code
+        byte = code.mul(frame.in_quad, 2 * shared.element_bytes)
+        return cls(frame, shared, code.add(frame.warp_row, frame.quad), byte)
+
+    def of_slot(self, slot: Slot) -> ir.Value:
+        """Pointer to the pair of a slot."""
+        line = 16 * slot.block + 8 * slot.half
+        return self.at(line, slot.column * self._shared.element_bytes // 2)
+
+    def at(self, line: int, chunk: int) -> ir.Value:
+        """So many lines, a multiple of 8, and chunks further: these change bits of the first."""
+        code = self._code
         pattern, further = self._shared.split(line, chunk)
         if pattern not in self._pointers:
             place = code.bit_xor(self._first, pattern * CHUNK_BYTES)

@@ -8,10 +8,15 @@ bits, and a constant: everything that a thread does not choose by its number is 
 
 from dataclasses import dataclass
 
-__all__ = ["CHUNK_BYTES", "ROW_BYTES", "SharedTile"]
+__all__ = ["CHUNK_BYTES", "ROW_BYTES", "SharedTile", "staged_dtype"]
 
 CHUNK_BYTES = 16
 ROW_BYTES = 128  # all 32 banks
+
+
+def staged_dtype(dtype: str) -> str:
+    """The type that elements of a dtype have in shared memory: f16 holds all numbers of f8."""
+    return "f16" if dtype == "f8E4M3FN" else dtype
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from diagc.targets.nvptx.tiles.operands import SharedRows
 from diagc.targets.nvptx.tiles.plan import Plan, Staged
 from diagc.targets.nvptx.tiles.row_tiles import RowConditions, RowNumbers, RowWords
 from diagc.targets.nvptx.tiles.shared_memory import SharedView
-from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES
+from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES, staged_dtype
 
 __all__ = ["Staging"]
 
@@ -50,14 +50,27 @@ class Staging:
             self._ready = True
 
     def start_chunk(self, axis: str, span: Span, stage: Index) -> None:
-        """Start the copies of a chunk of a streamed axis."""
+        """Start the copies of a chunk of a streamed axis, but for what a product walks."""
         for staged in self.plan.staged:
-            if staged.streamed == axis:
+            if staged.streamed == axis and self.plan.walked is None:
                 spans = [
                     span if label == staged.streamed else self._span(label)
                     for label in (staged.lines, staged.inner)
                 ]
                 self._copy(staged).start(stage, *spans)
+
+    def start_piece(self, piece: Span, stage: Index) -> None:
+        """Start the copies of a piece of the axis that a product walks, of the chunk that is on."""
+        for staged in self.plan.staged:
+            if self.plan.walked in (staged.lines, staged.inner):
+                spans = [
+                    piece if label == self.plan.walked else self._piece_span(staged, label)
+                    for label in (staged.lines, staged.inner)
+                ]
+                self._copy(staged).start(stage, *spans)
+
+    def _piece_span(self, staged: Staged, label: str) -> Span:
+        return self.frame.spans[label] if label == staged.streamed else self._span(label)
 
     def view(self, staged: Staged) -> SharedView:
         """A tile, ready to be read."""
@@ -93,14 +106,17 @@ class Staging:
         if memory.dtype == "f32":
             rows = SharedRows(self.frame, view, by_rows, paired=True)
             return Tile(code, True, column, element, RowNumbers(rows, scope).element)
-        words = RowWords(SharedRows(self.frame, view, by_rows), scope)
+        words, dtype = (
+            RowWords(SharedRows(self.frame, view, by_rows), scope),
+            staged_dtype(memory.dtype),
+        )
         return Tile(
             code,
             True,
             column,
             element,
-            lambda slot: code.unpack(memory.dtype, words.word(slot), slot.pair),
-            words=(memory.dtype, words.word),
+            lambda slot: code.unpack(dtype, words.word(slot), slot.pair),
+            words=(dtype, words.word),
         )
 
     def rewrite(
@@ -177,5 +193,7 @@ class Staging:
         size = frame.sizes[label]
         if label == frame.row:
             return Span(frame.row_base, frame.schedule.rows, size)
+        if label == self.plan.tiled:
+            return frame.spans[label]
         assert isinstance(size, int), "columns that do not stream are of known size"
         return Span(0, -(-size // 16) * 16, size)

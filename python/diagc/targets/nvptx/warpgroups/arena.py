@@ -1,13 +1,17 @@
 """Shared memory of a block of warpgroups: mbarriers, tiles that stay, rings that stream."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from diagc.runtime.signature import DTYPES
+from diagc.errors import UnsupportedError
+from diagc.runtime.gpu_kernel import MAX_DIMENSIONS
+from diagc.runtime.signature import DTYPES, Wire
+from diagc.targets.nvptx.arch import ARCHITECTURES
 from diagc.targets.nvptx.tiles.arena import Arena
 from diagc.targets.nvptx.tiles.plan import Plan, Staged
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES, SharedTile
+from diagc.targets.nvptx.warpgroups.fit import column_tile, is_turned
 
 __all__ = ["BulkArena", "PanelTile", "lay_out", "packed_boxes"]
 
@@ -15,6 +19,8 @@ _ATOM = 1024
 """Bytes of eight lines: where the pattern of the swizzle begins."""
 _MBARRIERS = 128
 """Offset of the first; before it there is room for sums over warps."""
+_FIRST_RING = _MBARRIERS + 16
+_SHARED_BYTES = ARCHITECTURES["sm_90a"].block_shared_bytes
 
 
 @dataclass(frozen=True)
@@ -57,10 +63,14 @@ class BulkArena(Arena):
     Args:
         streamed: tiles that stream, in the order in which they are copied and used.
         stages: of every ring.
+        boxes: those of `results` that leave by tensor maps, as tiles.
+        turned: tiles whose lines are those columns, for products that take them along k only.
     """
 
     streamed: tuple[Staged, ...] = ()
     stages: int = 2
+    boxes: Mapping[int, PanelTile] = field(default_factory=dict)
+    turned: Mapping[Staged, PanelTile] = field(default_factory=dict)
 
     @property
     def fixed(self) -> tuple[Staged, ...]:
@@ -72,9 +82,20 @@ class BulkArena(Arena):
         """Offset of the mbarrier of all tiles that stay."""
         return _MBARRIERS
 
+    @property
+    def fixed_empty(self) -> int:
+        """Offset of that which says that these were read, for a block's next tile."""
+        return _MBARRIERS + 8
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether results take the place of other tiles."""
+        end = _ATOM + sum(tile.size for tile in self.tiles.values())
+        return any(place < end for place in self.results.values())
+
     def full(self, staged: Staged) -> int:
         """Offset of the mbarriers, one a stage, that say that a tile is there."""
-        return _MBARRIERS + 8 + 16 * self.stages * self.streamed.index(staged)
+        return _FIRST_RING + 16 * self.stages * self.streamed.index(staged)
 
     def empty(self, staged: Staged) -> int:
         """Offset of those that say that a tile was read."""
@@ -84,20 +105,50 @@ class BulkArena(Arena):
 def lay_out(plan: Plan, schedule: TileSchedule, streamed: tuple[Staged, ...]) -> BulkArena:
     """Tiles at multiples of 1024 bytes; results take the place of all tiles, or come behind them.
 
-    A single result is made when nothing reads a tile any more; of several, a later one may.
+    A single result is made when nothing reads a tile any more; of several, a later one may. Where
+    blocks stay the next tiles are on their way by then: results have a place of their own, or take
+    that of the rows, where these are as large and there is too little memory.
+
+    Raises:
+        UnsupportedError: blocks cannot stay.
     """
-    offset, tiles = _ATOM, dict[Staged, SharedTile]()
-    assert _MBARRIERS + 8 + 16 * schedule.stages * len(streamed) <= _ATOM
-    for staged in plan.staged:
+    if schedule.stays and (plan.tiled is not None or plan.walked is not None):
+        reason = "warpgroups: blocks cannot stay that share columns, or walk their rows"
+        raise UnsupportedError(plan.kernel.name, reason=reason, location=plan.kernel.location)
+    offset, tiles, turned = _ATOM, dict[Staged, SharedTile](), dict[Staged, PanelTile]()
+    across = {column_tile(plan, p) for p in plan.products.values() if is_turned(plan, p)}
+    assert _FIRST_RING + 16 * schedule.stages * len(streamed) <= _ATOM
+    for staged in sorted(plan.staged, key=lambda staged: staged.streamed is not None):
         stages = 1 if staged.streamed is None else schedule.stages
         tile = _tile(plan, schedule, staged, offset)
         tiles[staged] = tile
         offset += stages * tile.size
-    results = _result_sizes(plan, schedule)
+        if staged in across:
+            turned[staged] = replace(tile, offset=offset, lines=tile.width, width=tile.lines)
+            offset += stages * tile.size
+    results = _results(plan, schedule)
     place = _ATOM if len(results) == 1 else offset
-    end = max([offset, *(place + size for size in results.values())])
-    places = dict.fromkeys(results, place)
-    return BulkArena(tiles, 0, 0, end, places, streamed, schedule.stages)
+    if schedule.stays:
+        place = _place_beside(plan, tiles, results, offset)
+    end = max([offset, *(place + tile.size for tile in results.values())])
+    placed = {number: replace(tile, offset=place) for number, tile in results.items()}
+    boxes = {number: tile for number, tile in placed.items() if isinstance(tile, PanelTile)}
+    places = dict.fromkeys(placed, place)
+    return BulkArena(tiles, 0, 0, end, places, streamed, schedule.stages, boxes, turned)
+
+
+def _place_beside(
+    plan: Plan, tiles: Mapping[Staged, SharedTile], results: Mapping[int, SharedTile], end: int
+) -> int:
+    """Of results that leave while the next tiles come."""
+    largest = max((tile.size for tile in results.values()), default=0)
+    if end + largest <= _SHARED_BYTES:
+        return end
+    rows = sum(tile.size for staged, tile in tiles.items() if staged.streamed is None)
+    if len(results) == 1 and isinstance(*results.values(), PanelTile) and largest <= rows:
+        return _ATOM
+    reason = "warpgroups: blocks cannot stay, as results have no place beside the next tiles"
+    raise UnsupportedError(plan.kernel.name, reason=reason, location=plan.kernel.location)
 
 
 def packed_boxes(plan: Plan, staged: Staged) -> int:
@@ -117,18 +168,28 @@ def _tile(plan: Plan, schedule: TileSchedule, staged: Staged, offset: int) -> Pa
 
 
 def _extent(plan: Plan, schedule: TileSchedule, label: str, streamed: str | None) -> int:
+    if label == plan.walked:
+        return schedule.depth
     if label == streamed:
         return schedule.chunk
-    return schedule.rows if label == plan.row else plan.sizes[label]
+    return schedule.rows if label == plan.row else plan.extent(label, schedule)
 
 
-def _result_sizes(plan: Plan, schedule: TileSchedule) -> Mapping[int, int]:
-    """Bytes of the results that have rows and columns, by number."""
+def _results(plan: Plan, schedule: TileSchedule) -> Mapping[int, SharedTile]:
+    """The results that have rows and columns, by number; those that boxes suit are panels."""
     found = {}
     for number, wire in enumerate(plan.signature.results):
         columns = [label for label in wire.labels if label not in (*plan.grid, *plan.rows)]
         if wire.dtype in ("f16", "bf16", "f32") and plan.row in wire.labels and len(columns) == 1:
             (column,) = columns
-            tile = SharedTile(0, schedule.rows, plan.sizes[column], DTYPES[wire.dtype])
-            found[number] = tile.size
+            kind = PanelTile if _suits_boxes(plan, schedule, wire, column) else SharedTile
+            width = plan.extent(column, schedule)
+            found[number] = kind(0, schedule.rows, width, DTYPES[wire.dtype])
     return found
+
+
+def _suits_boxes(plan: Plan, schedule: TileSchedule, wire: Wire, column: str) -> bool:
+    """Whether columns are neighbours in memory and fill panels."""
+    inner = wire.unit_stride and wire.labels[-1] == column
+    fills = plan.extent(column, schedule) * DTYPES[wire.dtype] % ROW_BYTES == 0
+    return inner and fills and len(wire.labels) <= MAX_DIMENSIONS

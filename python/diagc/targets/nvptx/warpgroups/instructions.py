@@ -6,13 +6,16 @@ from diagc.mlir import arith, ir, llvm, nvvm, scf
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.instructions import FULL_WARP, Code
 
-__all__ = ["DEPTH", "WARPGROUP", "WarpgroupCode"]
+__all__ = ["STEP_BYTES", "WARPGROUP", "WarpgroupCode"]
 
 WARPGROUP = 128
 """Threads."""
 
-DEPTH = 16
-"""Positions that one product of 16-bit elements sums over."""
+STEP_BYTES = 32
+"""Of an operand, that one product sums over: 16 positions of 16 bits, 32 of f8."""
+
+_KINDS = {"f8E4M3FN": "e4m3"}
+_SWIZZLES = {128: 1, 64: 2, 32: 3}  # bytes of a line, and the field of a descriptor
 
 _CONSUMERS = 1  # number of the barrier; 0 is that of all threads
 
@@ -60,9 +63,7 @@ class WarpgroupCode(Code):
 
     def uniform(self, value: Index) -> ir.Value:
         """A number that is the same in the whole warp, so that ptxas knows it."""
-        operands = [self.index(x) for x in (FULL_WARP, value, 0, 31)]
-        kind = ir.Attribute.parse("#nvvm<shfl_kind idx>")
-        return nvvm.ShflOp(*operands, kind, results=[self.i32]).res
+        return self.value_of_lane(self.index(value), 0)
 
     def elect(self) -> ir.Value:
         """Whether this is the one lane of the warp that was chosen (i1)."""
@@ -104,8 +105,21 @@ class WarpgroupCode(Code):
             target, tensor_map, coordinates, mbarrier, [], isCTAOnly=True
         )
 
+    def store_box(self, tensor_map: ir.Value, source: ir.Value, at: Sequence[Index]) -> None:
+        """Start copying a box from shared memory; coordinates as of `copy_box`."""
+        coordinates = [self.index(x) for x in at]
+        nvvm.CpAsyncBulkTensorSharedCTAToGlobalOp(tensor_map, source, coordinates)
+
+    def commit_stores(self) -> None:
+        """What this thread has started since the last time is a group."""
+        nvvm.CpAsyncBulkCommitGroupOp()
+
+    def wait_stores(self) -> None:
+        """Wait until all stores of this thread have read shared memory."""
+        nvvm.CpAsyncBulkWaitGroupOp(0, read=True)
+
     def fence_proxy(self) -> None:
-        """What threads wrote to shared memory is visible to products that are ordered behind."""
+        """What threads wrote to shared memory is visible to products and stores behind."""
         kind = ir.Attribute.parse("#nvvm.proxy_kind<async.shared>")
         nvvm.FenceProxyOp(kind, space=ir.Attribute.parse("#nvvm.shared_space<cta>"))
 
@@ -120,10 +134,10 @@ class WarpgroupCode(Code):
         *,
         by_k: bool,
     ) -> list[ir.Value]:
-        """Issue a product of 64 rows of a warpgroup, `DEPTH` deep; gives its sums, not there yet.
+        """Issue a product of 64 rows of a warpgroup, of one step; gives its sums, not there yet.
 
         Args:
-            kind: bf16 or f16.
+            kind: bf16, f16 or f8E4M3FN, whose operands both go along k.
             columns: number of columns, a multiple of 8 up to 256.
             sums: what is added to (f32), `columns` / 2; none to start with.
             rows: four words of the A operand, or its descriptor (i64).
@@ -136,11 +150,13 @@ class WarpgroupCode(Code):
         registers = len(rows) > 1
         names = [f"${first + i}" for i in range(len(rows) + 1)]
         a = "{" + ",".join(names[:-1]) + "}" if registers else names[0]
-        tail = f"1, 1, {int(by_k)}" if registers else f"1, 1, 0, {int(by_k)}"
+        wide = kind not in _KINDS
+        tail = "1, 1" + ("" if registers or not wide else ", 0") + f", {int(by_k)}" * wide
+        depth, name = (16, kind) if wide else (32, _KINDS[kind])
         d = "{" + ",".join(f"${i}" for i in range(count)) + "}"
         text = (
             f"{{ .reg .pred p; setp.ne.b32 p, {int(bool(sums))}, 0; wgmma.mma_async.sync.aligned."
-            f"m64n{columns}k16.f32.{kind}.{kind} {d}, {a}, {names[-1]}, p, {tail}; }}"
+            f"m64n{columns}k{depth}.f32.{name}.{name} {d}, {a}, {names[-1]}, p, {tail}; }}"
         )
         constraints = ["=f"] * count + inputs + (["r"] * 4 if registers else ["l"]) + ["l"]
         operands = [*sums, *rows, descriptor]
@@ -165,6 +181,26 @@ class WarpgroupCode(Code):
         """Wait until `pending` groups are under way; gives sums of a product that is over."""
         text = f"wgmma.wait_group.sync.aligned {pending};"
         return self._tied([self.f32] * len(sums), sums, text)
+
+    # -- f8 --------------------------------------------------------------------------------------
+    def pack_float8(self, low: ir.Value, high: ir.Value) -> ir.Value:
+        """Two f32 rounded to f8E4M3FN, beyond its range to the largest, in an i16."""
+        text = "cvt.rn.satfinite.e4m3x2.f32 $0, $1, $2;"
+        i16 = ir.IntegerType.get_signless(16)
+        return self._assembly(i16, [high, low], text, "=h,f,f").results[0]
+
+    def permute_bytes(self, low: ir.Value, high: ir.Value, selector: Index) -> ir.Value:
+        """Four of the eight bytes of two words, by the digits of a selector."""
+        operands = [low, high, self.index(selector)]
+        return llvm.CallIntrinsicOp(self.i32, "llvm.nvvm.prmt", operands, [], []).operation.results[
+            0
+        ]
+
+    def value_of_lane(self, value: ir.Value, lane: Index) -> ir.Value:
+        """The word of another lane."""
+        operands = [self.index(x) for x in (FULL_WARP, value, lane, 31)]
+        kind = ir.Attribute.parse("#nvvm<shfl_kind idx>")
+        return nvvm.ShflOp(*operands, kind, results=[self.i32]).res
 
     # -- assembly --------------------------------------------------------------------------------
     def _tied(
@@ -202,18 +238,19 @@ class WarpgroupCode(Code):
             asm_dialect=self._dialect,
         )
 
-    def descriptor(self, address: ir.Value, leading: int, stride: int) -> ir.Value:
-        """Of a matrix in shared memory (i32 address) with a swizzle of 128 bytes; PTX ISA, wgmma.
+    def descriptor(self, address: ir.Value, leading: int, pitch: int) -> ir.Value:
+        """Of a matrix in shared memory (i32 address), swizzled; PTX ISA, wgmma.
 
         Args:
             address: a multiple of 16.
-            leading: bytes from one panel of 128 bytes a line to the next, where lines go along k.
-            stride: bytes from eight lines to the next eight.
+            leading: bytes from one panel to the next, where lines are positions of k.
+            pitch: bytes of a line of a panel: 128, 64 or 32.
         """
         bits = arith.andi(address, self.index(0x3FFFF))
         start = arith.extui(self.i64, arith.shrui(bits, self.index(4)))
-        fixed = 1 << 62 | stride >> 4 << 32 | leading >> 4 << 16
-        return arith.ori(start, self.scalar(self.i64, fixed))
+        fixed = _SWIZZLES[pitch] << 62 | 8 * pitch >> 4 << 32 | leading >> 4 << 16
+        signed = fixed - (1 << 64) if fixed >> 63 else fixed
+        return arith.ori(start, self.scalar(self.i64, signed))
 
     def moved(self, descriptor: ir.Value, distance: Index) -> ir.Value:
         """The descriptor of a matrix some bytes (a multiple of 16) further on."""

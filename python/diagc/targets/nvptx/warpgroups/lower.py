@@ -1,12 +1,13 @@
 """A kernel as a gpu.module of warpgroups: one that copies, two that compute."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TypeAlias
 
 from diagc.dialects import diag
 from diagc.errors import UnsupportedError
-from diagc.mlir import arith, ir
+from diagc.mlir import arith, ir, llvm
 from diagc.runtime.gpu_kernel import GpuLaunch, TensorMap
 from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import GpuArch
@@ -17,15 +18,20 @@ from diagc.targets.nvptx.tiles.arena import lay_out as tiles_arena
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.frame import Frame
 from diagc.targets.nvptx.tiles.instructions import Code
+from diagc.targets.nvptx.tiles.layouts import Tile
 from diagc.targets.nvptx.tiles.lower import TileBlock, TileFunction, part_workspace
+from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.packing import pack
 from diagc.targets.nvptx.tiles.plan import Plan, Staged, make_plan
+from diagc.targets.nvptx.tiles.reads import find_reads
 from diagc.targets.nvptx.tiles.regions import Region
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.splitting import run_part
 from diagc.targets.nvptx.warpgroups.arena import BulkArena, lay_out, packed_boxes
+from diagc.targets.nvptx.warpgroups.epilogue import BoxStore, result_maps, wait_stores
 from diagc.targets.nvptx.warpgroups.fit import check_fit, streamed_tiles
 from diagc.targets.nvptx.warpgroups.instructions import WARPGROUP, WarpgroupCode
+from diagc.targets.nvptx.warpgroups.order import TileOrder
 from diagc.targets.nvptx.warpgroups.producer import Producer, init_mbarriers
 from diagc.targets.nvptx.warpgroups.products import warpgroup_product
 from diagc.targets.nvptx.warpgroups.schedule import (
@@ -37,6 +43,8 @@ from diagc.targets.nvptx.warpgroups.staging import BulkStaging
 from diagc.targets.nvptx.warpgroups.streams import BulkLoop, lower_bulk_stream
 
 __all__ = ["add_warpgroups", "lower_warpgroups", "warpgroup_plan_schedules"]
+
+_Work: TypeAlias = Callable[[TileBlock, Sequence[ir.Value]], list[ir.Value]]
 
 
 def warpgroup_plan_schedules(kernel: ir.Operation, arch: GpuArch) -> list[TileSchedule]:
@@ -108,12 +116,16 @@ def _emit(
     check_fit(plan)
     arena = lay_out(plan, schedule, streamed_tiles(plan))
     maps = tuple(_tensor_map(plan, staged, arena) for staged in arena.tiles)
+    if not schedule.split:
+        maps += result_maps(plan, schedule, arena)
     with plan.kernel.context, plan.kernel.location:
-        function = partial(_Function, module, plan, schedule, arena, workspace)
+        function = partial(_Function, module, plan, schedule, arena, workspace, maps=len(maps))
         if not schedule.split:
             return (function().emit(symbol),), maps
         consumers = replace(schedule, producers=0)
-        join = _Join(module, plan, consumers, tiles_arena(plan, consumers), workspace, is_join=True)
+        joined = replace(plan, staged=find_reads(plan, (0, 2, 3)).staged)
+        places = tiles_arena(joined, consumers)
+        join = _Join(module, joined, consumers, places, workspace, is_join=True, maps=len(maps))
         parts = function(is_part=True).emit(f"{symbol}{PARTS}")
         return (parts, join.emit(f"{symbol}{JOIN}")), maps
 
@@ -129,21 +141,25 @@ def _tensor_map(plan: Plan, staged: Staged, arena: BulkArena) -> TensorMap:
 
 @dataclass
 class _Join(TileFunction):
-    """Joins parts as on tiles; tensor maps come behind all other parameters, by value."""
+    """Joins parts as on tiles; so many tensor maps come behind all other parameters, by value."""
+
+    maps: int = 0
 
     def mark(self, function: ir.OpView) -> None:
-        count = len(function.arguments) - len(self.arena.tiles)
+        count = len(function.arguments) - self.maps
         numbers = range(count, len(function.arguments))
         function.attributes[BY_VALUE] = ir.DenseI64ArrayAttr.get(list(numbers))
 
     def parameters(self, code: Code) -> list[ir.Type]:
         generic = ir.Type.parse("!llvm.ptr")
-        return [*super().parameters(code), *[generic] * len(self.arena.tiles)]
+        return [*super().parameters(code), *[generic] * self.maps]
 
 
 @dataclass
 class _Function(_Join):
     """Writes a function of warpgroups, all of a kernel or a part of its stream."""
+
+    result_maps: dict[int, ir.Value] = field(default_factory=dict)
 
     def code(self) -> Code:
         return WarpgroupCode(32 * self.schedule.warps)
@@ -158,9 +174,8 @@ class _Function(_Join):
     ) -> None:
         """Roles of the warpgroups; registers go from the one that copies to the others."""
         assert isinstance(code, WarpgroupCode)
-        assert isinstance(self.arena, BulkArena)
-        block, arena = TileBlock(self, code, sizes), self.arena
-        thread = block.frame.thread
+        arena, smem = self.places, llvm.AddressOfOp(code.shared, "shared").result
+        thread = code.thread()
         warp = code.uniform(code.div(thread, 32))
         zero = code.index(0)
 
@@ -168,43 +183,113 @@ class _Function(_Join):
             return arith.cmpi(arith.CmpIPredicate.eq, code.index(number), zero)
 
         warps = self.schedule.warps
-        code.when(is_first(thread), lambda: init_mbarriers(code, arena, block.smem, warps))
+        code.when(is_first(thread), lambda: init_mbarriers(code, arena, smem, warps))
         code.barrier_of_all()
-
-        part = block.part if self.is_part else None
+        self.result_maps.update(zip(arena.boxes, rest[len(arena.tiles) :], strict=False))
+        each = self._tiles(code, sizes)
 
         def produce() -> None:
             code.set_registers(PRODUCER_REGISTERS, more=False)
-            maps = dict(zip(arena.tiles, rest, strict=True))
+            maps = dict(zip(arena.tiles, rest, strict=False))
 
-            def copy() -> None:
+            def copy(block: TileBlock, carried: Sequence[ir.Value]) -> list[ir.Value]:
+                part = block.part if self.is_part else None
                 frame = block.make_frame(code, thread)
-                code.when(code.elect(), Producer(frame, self.plan, arena, maps, part).run)
+                return Producer(frame, self.plan, arena, maps, part).run(*carried)
 
-            code.when(is_first(warp), copy)
+            # a fresh mbarrier passes for the phase before its first: all stages are free
+            chosen = partial(code.when, code.elect(), partial(each, (0, 1), copy))
+            code.when(is_first(warp), chosen)
 
         def consume() -> None:
             code.set_registers(consumer_registers(self.schedule), more=True)
-            first = 32 * self.schedule.producers
-            frame = block.make_frame(code, code.sub(thread, first))
-            self._compute(block, frame, pointers, strides)
+            number = code.sub(thread, 32 * self.schedule.producers)
+
+            def compute(block: TileBlock, carried: Sequence[ir.Value]) -> list[ir.Value]:
+                return self._compute(block, code, number, (pointers, strides), carried)
+
+            each((0, 0), compute)
+            if self.result_maps:
+                wait_stores(code)
 
         code.choose(is_first(code.div(warp, WARPGROUP // 32)), produce, consume)
+
+    @property
+    def places(self) -> BulkArena:
+        """Shared memory."""
+        assert isinstance(self.arena, BulkArena)
+        return self.arena
+
+    def _tiles(
+        self, code: WarpgroupCode, sizes: Mapping[str, Index]
+    ) -> Callable[[tuple[int, int], _Work], None]:
+        """What emits some work for all tiles of the block.
+
+        Work gets stage and phase of the rings, and the parity of the tiles so far; it gives the
+        first two anew.
+        """
+        if not self.schedule.stays:
+            block = TileBlock(self, code, sizes)
+            return lambda ring, work: _ignore(work(block, [code.index(x) for x in (*ring, 0)]))
+        plan = self.plan
+        tiles = code.ceil_div(sizes[plan.row], self.schedule.row_extent)
+        heads: Index = 1
+        for label in plan.grid:
+            heads = code.mul(heads, sizes[label])
+        order = TileOrder(code, tiles, heads, code.blocks(), code.block(), plan.grows)
+
+        def each(ring: tuple[int, int], work: _Work) -> None:
+            def take(tile: Index, head: Index, carried: list[ir.Value]) -> list[ir.Value]:
+                block = TileBlock(self, code, sizes, (tile, head))
+                turned = code.index(code.bit_xor(carried[-1], 1))
+                return [*work(block, carried), turned]
+
+            order.loop([code.index(x) for x in (*ring, 0)], take)
+
+        return each
+
+    def store_result(self, frame: Frame, number: int, tile: Tile, target: Memory) -> None:
+        """By boxes where there is a tensor map of the result."""
+        if number not in self.result_maps:
+            super().store_result(frame, number, tile, target)
+            return
+        wire, shared = self.signature.results[number], self.places.boxes[number]
+        store = BoxStore(frame, tile, shared, wire, self.result_maps[number])
+        alone = len(self.arena.results) == 1
+        store.emit(meets=alone and self.places.is_shared, waits=self.schedule.stays or not alone)
 
     def _compute(
         self,
         block: TileBlock,
-        frame: Frame,
-        pointers: Sequence[ir.Value],
-        strides: Sequence[Mapping[str, Index]],
-    ) -> None:
-        """The region as on tiles, with products of warpgroups."""
-        memories = self.memories(frame, pointers, strides)
+        code: WarpgroupCode,
+        thread: Index,
+        wires: tuple[Sequence[ir.Value], Sequence[Mapping[str, Index]]],
+        carried: Sequence[ir.Value],
+    ) -> list[ir.Value]:
+        """The region as on tiles, with products of warpgroups; gives the ring anew."""
+        stage, phase, turn = carried
+        frame = block.make_frame(code, thread)
+        memories = self.memories(frame, *wires)
         staging = BulkStaging(frame, self.plan, self.arena, memories)
+        staging.ring, staging.parity = (stage, phase), turn
         body = diag.function_body(self.plan.kernel)
         places = dict(zip(body.arguments, memories, strict=False))
         region = Region(frame, self.plan, staging, lower_bulk_stream, {**places}, warpgroup_product)
         if self.is_part:
-            run_part(region, BulkLoop, block.part, block.states(frame, pointers[-1]))
+            run_part(region, BulkLoop, block.part, block.states(frame, wires[0][-1]))
         else:
             block.store(region, region.run(body), memories)
+        if self.schedule.stays:
+            self._release(staging)
+        return [code.index(x) for x in staging.ring]
+
+    def _release(self, staging: BulkStaging) -> None:
+        """Rows of the next tile may come; where results are in their place, behind the stores."""
+        if self.places.is_shared:
+            wait_stores(staging.code)
+        if not staging.releases_early:
+            staging.release_fixed()
+
+
+def _ignore(_values: Sequence[ir.Value]) -> None:
+    """Of one tile nothing is left."""

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from diagc.mlir import arith, ir
+from diagc.runtime.signature import DTYPES
 from diagc.targets.nvptx.tiles.contraction import Contraction
+from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.frame import Frame
 from diagc.targets.nvptx.tiles.layouts import Slot, Tile
 from diagc.targets.nvptx.tiles.memory import Memory
@@ -12,14 +14,12 @@ from diagc.targets.nvptx.tiles.operands import RegisterRows, Words
 from diagc.targets.nvptx.tiles.plan import Product, Staged, read_wires, stage_of
 from diagc.targets.nvptx.tiles.regions import Region
 from diagc.targets.nvptx.warpgroups.arena import PanelTile
-from diagc.targets.nvptx.warpgroups.fit import column_tile
-from diagc.targets.nvptx.warpgroups.instructions import DEPTH, WarpgroupCode
-from diagc.targets.nvptx.warpgroups.staging import BulkStaging
+from diagc.targets.nvptx.warpgroups.fit import column_tile, is_turned
+from diagc.targets.nvptx.warpgroups.float8 import Float8Rows
+from diagc.targets.nvptx.warpgroups.instructions import STEP_BYTES, WarpgroupCode
+from diagc.targets.nvptx.warpgroups.staging import BulkStaging, next_stage, walk_pieces
 
 __all__ = ["warpgroup_product"]
-
-_STEP_BYTES = 2 * DEPTH
-"""Of a step along k, where lines go along k."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class _SharedRows:
 def _place(tile: PanelTile, step: int, *, along: bool) -> int:
     """Bytes from the beginning of a tile to a step of k, along the lines or across them."""
     if not along:
-        return step * DEPTH * tile.pitch
-    per_panel = tile.pitch // _STEP_BYTES
-    return step // per_panel * tile.panel + step % per_panel * _STEP_BYTES
+        return step * (STEP_BYTES // tile.element_bytes) * tile.pitch
+    per_panel = tile.pitch // STEP_BYTES
+    return step // per_panel * tile.panel + step % per_panel * STEP_BYTES
 
 
 @dataclass(eq=False)
@@ -51,11 +51,22 @@ class WarpgroupProduct(Contraction):
     product: Product = field(kw_only=True)
     staging: BulkStaging = field(kw_only=True)
     shared_rows: _SharedRows | None = field(kw_only=True)
-    register_rows: RegisterRows | None = field(kw_only=True)
+    register_rows: RegisterRows | Float8Rows | None = field(kw_only=True)
 
     def run(self, start: Callable[[Slot], ir.Value]) -> None:
-        """Emit all products, added to `start`."""
-        self._run([start(slot) for slot in self._slots()])
+        """Emit all products, added to `start`.
+
+        Those of scaled rows begin at 0, and are added when they are there.
+        """
+        scaled = isinstance(self.register_rows, Float8Rows)
+        self._run([] if scaled else [start(slot) for slot in self._slots()])
+        if scaled:
+            self.keep(
+                [
+                    arith.addf(start(slot), self.element(slot), fastmath=self.frame.code.contract)
+                    for slot in self._slots()
+                ]
+            )
 
     def element(self, slot: Slot) -> ir.Value:
         """The sum of a slot."""
@@ -79,9 +90,16 @@ class WarpgroupProduct(Contraction):
         ]
 
     def _run(self, sums: Words) -> None:
+        if self.staging.plan.walked is not None:
+            self.keep(self._walk(sums))
+            return
         staged = column_tile(self.staging.plan, self.product)
         sums = self.staging.wait_products(self._start(sums))
         self.staging.release(staged)
+        rows = self.register_rows
+        if isinstance(rows, Float8Rows):
+            slots = self._slots()
+            sums = [rows.unscaled(x, slot.half) for x, slot in zip(sums, slots, strict=True)]
         self.keep(sums)
 
     def keep(self, sums: Words) -> None:
@@ -89,11 +107,35 @@ class WarpgroupProduct(Contraction):
         for number in range(0, len(sums), 4):
             self._sums[0, number // 4] = sums[number : number + 4]
 
+    def _walk(self, sums: Words) -> Words:
+        """All pieces of the summed axis, each in a stage of the rings of rows and columns."""
+        staging, code = self.staging, self.staging.code
+        rows = stage_of(staging.plan, self.product.rows)
+        assert rows is not None, "rows that are walked are an argument"
+
+        def piece(_number: Index, carried: list[ir.Value]) -> list[ir.Value]:
+            *sums, stage, phase = carried
+            staging.begin_chunk(stage, phase)
+            staging.wait_chunk(rows)
+            tile, base = staging.panels(rows), staging.rows_descriptor(rows)
+            self.shared_rows = _SharedRows(code, tile, base)
+            sums = staging.wait_products(self._start(sums))
+            staging.release_all()
+            return [*sums, *next_stage(code, stage, phase, staging.places.stages)]
+
+        start = sums or [code.scalar(code.f32, 0.0)] * len(self._slots())
+        carried = [*start, code.index(staging.stage), code.index(staging.phase)]
+        pieces = walk_pieces(code, self.frame, self.product.inner)
+        *found, staging.stage, staging.phase = code.loop(0, pieces, 1, carried, piece)
+        return found
+
     def _start(self, sums: Words) -> Words:
         """Issue all steps, as a group."""
         code, staged = self.staging.code, column_tile(self.staging.plan, self.product)
         words = self._words()
         self.staging.wait_chunk(staged)
+        if is_turned(self.staging.plan, self.product):
+            self.staging.turn(staged)
         sums, flat = code.fence_products(sums, [word for step in words for word in step])
         sums = self._issue(staged, sums, flat)
         code.commit_products()
@@ -108,7 +150,11 @@ class WarpgroupProduct(Contraction):
     def _issue(self, staged: Staged, sums: Words, words: Words) -> Words:
         code, tile = self.staging.code, self.staging.panels(staged)
         along = self.staging.inner_label(staged, self.product.columns) == self.product.inner
-        base = self.staging.descriptor(staged, along=along)
+        if is_turned(self.staging.plan, self.product):
+            tile, along = self.staging.places.turned[staged], True
+            base = self.staging.turned_descriptor(staged)
+        else:
+            base = self.staging.descriptor(staged, along=along)
         columns = 8 * self.frame.columns(self.column)
         for step in range(self.steps):
             here = code.moved(base, _place(tile, step, along=along))
@@ -124,15 +170,22 @@ def warpgroup_product(region: Region, product: Product) -> Contraction:
     staging, frame = region.staging, region.frame
     assert isinstance(staging, BulkStaging)
     dtype = staging.memories[column_tile(region.plan, product).argument].dtype
-    shared = _shared_rows(region, staging, product, dtype)
-    registers = None
-    if shared is None:
+    walks = region.plan.walked is not None
+    shared = None if walks else _shared_rows(region, staging, product, dtype)
+    registers: RegisterRows | Float8Rows | None = None
+    if shared is None and not walks:
         tile = _masked(frame, region.tile(product.rows), product.inner)
-        registers = RegisterRows(frame, tile, dtype)
+        registers = (
+            Float8Rows(frame, tile, is_turned(region.plan, product))
+            if dtype == "f8E4M3FN"
+            else RegisterRows(frame, tile, dtype)
+        )
     made = WarpgroupProduct(
         *(frame, None, None),  # type: ignore[arg-type]
         column=product.column,
-        steps=frame.spans[product.inner].extent // DEPTH,
+        steps=(frame.schedule.depth or frame.spans[product.inner].extent)
+        * DTYPES[dtype]
+        // STEP_BYTES,
         kind=dtype,
         product=product,
         staging=staging,
@@ -155,14 +208,16 @@ def _shared_rows(
         staged = stage_of(region.plan, rows)
     else:
         staged = region.plan.rewritten.get(rows)
-    if staged is None or staged.streamed is not None or staged.lines != region.plan.row:
+    if staged is None or staged.lines != region.plan.row:
         return None
     if staging.memories[staged.argument].dtype != dtype:
         return None
-    if isinstance(place, Memory):
+    if not isinstance(place, Memory):
+        _rewrite(region, staging, product, staged)
+    elif staged.streamed is None:
         staging.wait_fixed()
     else:
-        _rewrite(region, staging, product, staged)
+        staging.wait_chunk(staged)
     return _SharedRows(staging.code, staging.panels(staged), staging.rows_descriptor(staged))
 
 

@@ -2,25 +2,27 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 from diagc.mlir import arith, ir, llvm
 from diagc.targets.nvptx.tiles.emitter import Index
-from diagc.targets.nvptx.tiles.frame import Span
+from diagc.targets.nvptx.tiles.frame import Frame, Span
+from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.layouts import Tile
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.plan import Staged, trace
+from diagc.targets.nvptx.tiles.reads import find_reads
 from diagc.targets.nvptx.tiles.shared_memory import SharedView
 from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES
 from diagc.targets.nvptx.tiles.staging import Staging
 from diagc.targets.nvptx.warpgroups.arena import BulkArena, PanelTile
 from diagc.targets.nvptx.warpgroups.fit import column_tile, streamed_rows
 from diagc.targets.nvptx.warpgroups.instructions import WARPGROUP, WarpgroupCode
+from diagc.targets.nvptx.warpgroups.turning import Turning
 
-__all__ = ["BulkStaging", "mbarrier_at"]
+__all__ = ["BulkStaging", "mbarrier_at", "next_stage", "walk_pieces"]
 
 _GROUP_ROWS = 64
-_EIGHT_LINES = 8 * ROW_BYTES
 
 
 def mbarrier_at(code: WarpgroupCode, smem: ir.Value, first: int, stage: Index) -> ir.Value:
@@ -28,18 +30,39 @@ def mbarrier_at(code: WarpgroupCode, smem: ir.Value, first: int, stage: Index) -
     return code.address(code.address(smem, code.mul(stage, 8)), first)
 
 
+def next_stage(code: Code, stage: Index, phase: Index, stages: int) -> tuple[ir.Value, ir.Value]:
+    """Number of the next stage, and its parity, which changes with every round."""
+    further = code.index(code.add(stage, 1))
+    wraps = arith.cmpi(arith.CmpIPredicate.eq, further, code.index(stages))
+    turned = code.index(code.bit_xor(phase, 1))
+    return (
+        arith.select(wraps, code.index(0), further),
+        arith.select(wraps, turned, code.index(phase)),
+    )
+
+
+def walk_pieces(code: Code, frame: Frame, walked: str) -> Index:
+    """How many pieces of an axis a product walks."""
+    return code.ceil_div(frame.sizes[walked], frame.schedule.depth)
+
+
 @dataclass(eq=False)
 class BulkStaging(Staging):
     """Tiles that another warp fills; `stage` is the number of a stage, `phase` its parity."""
 
     phase: Index = 0
+    ring: tuple[Index, Index] = (0, 0)
+    """Stage and parity of the chunk that is read first; behind a stream, of the next one."""
+    parity: Index = 0
+    """Parity of the number of tiles that the block has had."""
     given: dict[ir.Value, list[ir.Value]] = field(default_factory=dict)
     """Sums of products of this chunk that were made in the one before it."""
     _ahead: list[tuple[Staged, Index, list[ir.Value]]] = field(default_factory=list)
     _waited: set[Staged] = field(default_factory=set)
     _landed: set[Staged] = field(default_factory=set)
+    _turned: set[Staged] = field(default_factory=set)
     _used: dict[Staged, int] = field(default_factory=dict)
-    _bases: dict[tuple[Staged, bool], ir.Value] = field(default_factory=dict)
+    _bases: dict[tuple[PanelTile, bool], ir.Value] = field(default_factory=dict)
 
     @property
     def code(self) -> WarpgroupCode:
@@ -61,11 +84,23 @@ class BulkStaging(Staging):
 
     def wait_fixed(self) -> None:
         """Before anything reads them: the tiles that stay are there."""
-        if self._ready:
+        if self._ready or not self.places.fixed:
             return
         self._ready = True
         with self.code.within(self.frame.scope):
-            self.code.wait_mbarrier(self._mbarrier(self.places.fixed_mbarrier, 0), 0)
+            self.code.wait_mbarrier(self._mbarrier(self.places.fixed_mbarrier, 0), self.parity)
+
+    @cached_property
+    def releases_early(self) -> bool:
+        """Whether tiles that stay are read by nothing behind the stream, nor become results."""
+        return not self.places.is_shared and not find_reads(self.plan, (3,)).staged
+
+    def release_fixed(self) -> None:
+        """Nothing reads the tiles that stay any more: those of the next tile may come."""
+        if self.places.fixed:
+            self.wait_fixed()
+            self.code.sync_warp()
+            self._arrive_at(self.places.fixed_empty, 0)
 
     def view(self, staged: Staged) -> SharedView:
         """A tile of rows, ready to be read by the threads."""
@@ -81,6 +116,7 @@ class BulkStaging(Staging):
         self.stage, self.phase = stage, phase
         self._waited.clear()
         self._used.clear()
+        self._turned.clear()
 
     def wait_chunk(self, staged: Staged) -> None:
         """Wait for a tile of the chunk, once."""
@@ -89,6 +125,17 @@ class BulkStaging(Staging):
             self.code.wait_mbarrier(
                 self._mbarrier(self.places.full(staged), self.stage), self.phase
             )
+
+    def turn(self, staged: Staged) -> None:
+        """Turn a tile of the chunk, once, where products want it so; see `turning`."""
+        target = self.places.turned.get(staged)
+        if target is None or staged in self._turned:
+            return
+        self._turned.add(staged)
+        self.wait_chunk(staged)
+        Turning(self.frame, self.panels(staged), target).run(self.stage)
+        self.code.fence_proxy()
+        self.code.barrier()
 
     # -- products that run ahead -----------------------------------------------------------------
     def add_ahead(self, staged: Staged, sums: list[ir.Value]) -> None:
@@ -126,6 +173,8 @@ class BulkStaging(Staging):
     def end_chunk(self) -> None:
         """Release what threads read, and what has not been read as often as it might have been."""
         rows = streamed_rows(self.plan)
+        if self.plan.walked is not None:
+            return  # the product has released its stages
         if rows:
             self.code.sync_warp()
         for staged in self.places.streamed:
@@ -133,6 +182,11 @@ class BulkStaging(Staging):
                 self.wait_chunk(staged)
                 self._arrive(staged, self.stage)
         self.given.clear()
+
+    def release_all(self) -> None:
+        """A product has read all tiles of a stage, and nothing else reads them."""
+        for staged in self.places.streamed:
+            self._arrive(staged, self.stage)
 
     def _wanted(self, staged: Staged) -> int:
         """How many products of a chunk's body read a tile of columns."""
@@ -144,7 +198,10 @@ class BulkStaging(Staging):
 
     def _arrive(self, staged: Staged, stage: Index) -> None:
         """By one lane of every warp: each knows that its own products are over."""
-        place = self._mbarrier(self.places.empty(staged), stage)
+        self._arrive_at(self.places.empty(staged), stage)
+
+    def _arrive_at(self, first: int, stage: Index) -> None:
+        place = self._mbarrier(first, stage)
         first = arith.cmpi(
             arith.CmpIPredicate.eq, self.code.index(self.frame.lane), self.code.index(0)
         )
@@ -156,27 +213,34 @@ class BulkStaging(Staging):
     # -- operands of products --------------------------------------------------------------------
     def descriptor(self, staged: Staged, *, along: bool) -> ir.Value:
         """Of a tile of columns in the stage that is read; `along`: lines go along k."""
-        tile = self.panels(staged)
-        if (staged, along) not in self._bases:
+        return self._staged_descriptor(self.panels(staged), along=along)
+
+    def turned_descriptor(self, staged: Staged) -> ir.Value:
+        """Of a turned tile, whose lines go along k."""
+        return self._staged_descriptor(self.places.turned[staged], along=True)
+
+    def _staged_descriptor(self, tile: PanelTile, *, along: bool) -> ir.Value:
+        if (tile, along) not in self._bases:
             with self.code.within(self.frame.scope):
                 leading = ROW_BYTES if along else tile.panel
-                base = self.code.descriptor(self._address(tile.offset), leading, _EIGHT_LINES)
-                self._bases[staged, along] = base
+                base = self.code.descriptor(self._address(tile.offset), leading, tile.pitch)
+                self._bases[tile, along] = base
         return self.code.moved(
-            self._bases[staged, along], self.code.mul(self.stage, tile.stage_bytes)
+            self._bases[tile, along], self.code.mul(self.stage, tile.stage_bytes)
         )
 
     def rows_descriptor(self, staged: Staged) -> ir.Value:
-        """Of the warpgroup's 64 lines of a tile of rows."""
-        code, key = self.code, (staged, True)
+        """Of the warpgroup's 64 lines of a tile of rows, in the stage that is read."""
+        code, tile = self.code, self.panels(staged)
+        key = tile, True
         if key not in self._bases:
             with code.within(self.frame.scope):
                 group = code.div(code.uniform(self.frame.warp), WARPGROUP // 32)
-                first = code.add(
-                    code.mul(group, _GROUP_ROWS * ROW_BYTES), self.panels(staged).offset
-                )
-                self._bases[key] = code.descriptor(self._address(first), ROW_BYTES, _EIGHT_LINES)
-        return self._bases[key]
+                first = code.add(code.mul(group, _GROUP_ROWS * tile.pitch), tile.offset)
+                self._bases[key] = code.descriptor(self._address(first), ROW_BYTES, tile.pitch)
+        if staged.streamed is None:
+            return self._bases[key]
+        return code.moved(self._bases[key], code.mul(self.stage, tile.stage_bytes))
 
     def _address(self, offset: Index) -> ir.Value:
         base = llvm.PtrToIntOp(self.code.i32, self.frame.smem).result

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from diagc.mlir import arith, ir
+from diagc.mlir import ir
 from diagc.targets.nvptx.tiles.bounds import Bounds, stream_bounds
 from diagc.targets.nvptx.tiles.emitter import Index
-from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.layouts import Tile
 from diagc.targets.nvptx.tiles.plan import Product
 from diagc.targets.nvptx.tiles.regions import Region
@@ -15,26 +14,18 @@ from diagc.targets.nvptx.tiles.streams import StreamLoop
 from diagc.targets.nvptx.warpgroups.fit import column_tile
 from diagc.targets.nvptx.warpgroups.instructions import WarpgroupCode
 from diagc.targets.nvptx.warpgroups.products import WarpgroupProduct, warpgroup_product
-from diagc.targets.nvptx.warpgroups.staging import BulkStaging
+from diagc.targets.nvptx.warpgroups.staging import BulkStaging, next_stage
 
-__all__ = ["BulkLoop", "lower_bulk_stream", "next_stage"]
+__all__ = ["BulkLoop", "lower_bulk_stream"]
 
 
 def lower_bulk_stream(region: Region, op: ir.Operation) -> list[Tile]:
     """The results of a stream."""
     stream = BulkLoop(region, op)
-    return stream.tail(stream.run(stream_bounds(region, op, stream.axis)))
-
-
-def next_stage(code: Code, stage: Index, phase: Index, stages: int) -> tuple[ir.Value, ir.Value]:
-    """Number of the next stage, and its parity, which changes with every round."""
-    further = code.index(code.add(stage, 1))
-    wraps = arith.cmpi(arith.CmpIPredicate.eq, further, code.index(stages))
-    turned = code.index(code.bit_xor(phase, 1))
-    return (
-        arith.select(wraps, code.index(0), further),
-        arith.select(wraps, turned, code.index(phase)),
-    )
+    states = stream.run(stream_bounds(region, op, stream.axis))
+    if region.frame.schedule.stays and stream.staging.releases_early:
+        stream.staging.release_fixed()
+    return stream.tail(states)
 
 
 @dataclass(eq=False)
@@ -64,14 +55,25 @@ class BulkLoop(StreamLoop):
         ahead = self.ahead()
         if not ahead:
             return self._in_turn(bounds)
-        inits = self.init()
+        inits = [*self.init(), *self._ring()]
         some = self.code.less(bounds.first, bounds.last)
         found = self.code.choose_values(some, lambda: self._pipelined(bounds, ahead), lambda: inits)
+        return self._leave(found)
+
+    def _ring(self) -> list[ir.Value]:
+        return [self.code.index(x) for x in self.staging.ring]
+
+    def _leave(self, carried: Sequence[ir.Value]) -> list[ir.Value]:
+        """Split stage and parity of the next chunk from the states."""
+        *states, stage, phase = carried
+        self.staging.ring = stage, phase
         self.region.frame.spans.pop(self.axis, None)
-        return found
+        return states
 
     def ahead(self) -> list[Product]:
         """Products of rows that stay, of columns that no other product reads."""
+        if self.region.plan.walked is not None:
+            return []
         products = [p for p in self.region.plan.products.values() if self._is_inside(p.op)]
         late = {column_tile(self.region.plan, p) for p in products if self._is_late(p)}
         found = [p for p in products if not self._is_late(p)]
@@ -90,11 +92,10 @@ class BulkLoop(StreamLoop):
     # -- one chunk after the other -----------------------------------------------------------------
     def _in_turn(self, bounds: Bounds) -> list[ir.Value]:
         code = self.code
-        carried = [*self.init(), code.index(0), code.index(0)]
+        carried = [*self.init(), *self._ring()]
         for low, high, full in bounds.ranges():
             carried = code.loop(low, high, 1, carried, partial(self._step, bounds, full=full))
-        self.region.frame.spans.pop(self.axis, None)
-        return carried[:-2]
+        return self._leave(carried)
 
     def _step(
         self, bounds: Bounds, number: Index, carried: Sequence[ir.Value], *, full: bool
@@ -102,6 +103,12 @@ class BulkLoop(StreamLoop):
         *states, stage, phase = carried
         self.staging.begin_chunk(stage, phase)
         found = self._body(bounds, number, states, full=full)
+        if self.region.plan.walked is not None:  # the product has gone on, stage by stage
+            return [
+                *found,
+                self.code.index(self.staging.stage),
+                self.code.index(self.staging.phase),
+            ]
         return [*found, *next_stage(self.code, stage, phase, self.region.frame.schedule.stages)]
 
     def _body(
@@ -117,11 +124,10 @@ class BulkLoop(StreamLoop):
 
     # -- first products ahead ----------------------------------------------------------------------
     def _pipelined(self, bounds: Bounds, ahead: Sequence[Product]) -> list[ir.Value]:
-        code = self.code
-        zero = code.index(0)
+        code, ring = self.code, self._ring()
         self.region.frame.spans[self.axis] = self._span(bounds, bounds.first)
-        self._issue(ahead, zero, zero)
-        carried = [*self.init(), *self.staging.take_ahead(), zero, zero]
+        self._issue(ahead, *ring)
+        carried = [*self.init(), *self.staging.take_ahead(), *ring]
         end = code.sub(bounds.last, 1)
         middle = code.min(bounds.full, end)
         for low, high, full in Bounds(bounds.first, middle, end, bounds.size).ranges():
@@ -130,7 +136,8 @@ class BulkLoop(StreamLoop):
         *rest, stage, phase = carried
         states = self._give(ahead, rest)
         self.staging.begin_chunk(stage, phase)
-        return self._body(bounds, end, states, full=False)
+        found = self._body(bounds, end, states, full=False)
+        return [*found, *next_stage(code, stage, phase, self.region.frame.schedule.stages)]
 
     def _ahead_step(
         self,
@@ -168,6 +175,7 @@ class BulkLoop(StreamLoop):
         for staged in self.staging.places.streamed:
             if staged not in read:
                 self.staging.wait_chunk(staged)
+                self.staging.turn(staged)
 
     def _give(self, ahead: Sequence[Product], rest: Sequence[ir.Value]) -> list[ir.Value]:
         """The sums that come last are those of this chunk's first products."""

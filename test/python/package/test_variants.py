@@ -1,0 +1,444 @@
+"""Packages with several programs: which one runs, by what was measured, listed and predicted."""
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import diagc
+from diagc import debug
+from diagc.errors import PackageError, UserError
+from diagc.runtime import load, tune
+from diagc.runtime.cache import default_cache
+from diagc.runtime.cuda import CudaKernel
+from diagc.runtime.gpu_kernel import GpuKernel, GpuLaunch
+from diagc.runtime.package import archive, chooser, manifest, tuned_table, tuning
+from diagc.runtime.package.tuned_table import FOLDER, TunedEntry, TunedTable, read_table
+from diagc.runtime.package.variants import shape_class
+from diagc.runtime.package.writer import Contents, ProgramVariant, ProgramVariants, of_program, save
+from diagc.runtime.program import Program
+from diagc.runtime.signature import Axis, KernelSignature, Wire
+from diagc.runtime.steps import ArrayType, Input, KernelCall, Output
+from diagc.testing.fake_cuda import PTX, FakeCuda, launches
+from diagc.variants import shapes_around
+
+FAMILY = "ab" * 32
+SHAPES = ({"n": 64, "c": 64}, {"n": 4096, "c": 64})
+TIMES = {"small blocks": (1.0, 9.0), "large blocks": (2.0, 4.0), "threads": (8.0, 8.5)}
+DEVICE = "Fake GPU 0"
+
+
+def add_kernel(threads: int, arch: str = "sm_80") -> GpuKernel:
+    wires = [Wire(name, "f32", ("n", "c")) for name in ("x", "y", "sum")]
+    signature = KernelSignature("add", tuple(wires[:2]), tuple(wires[2:]), (Axis("n"), Axis("c")))
+    launch = GpuLaunch("add", threads, 0, ((("c", 32),), ("n",)))
+    return GpuKernel(signature, (launch,), (), arch, PTX, None)
+
+
+def program(threads: int, arch: str = "sm_80") -> Program:
+    """The sum of two; "cpu" poses as the GPU's device, threads tell programs apart."""
+    type_ = ArrayType(("n", "c"), "f32")
+    dims = (("n",), ("c",))
+    inputs = [Input(name, "user", type_, (None, None), dims) for name in ("x", "y")]
+    step = KernelCall((type_,), ((("axis", 0, 0), ("axis", 0, 1)),), 0, (0, 1))
+    kernels = [CudaKernel(add_kernel(threads, arch))]
+    made = Program(inputs, [step], [Output(2, dims, (0, 1))], kernels)
+    made.report = diagc.report.Report("add", "nvptx:sm_80", [])
+    return made
+
+
+def contents(**archs: str) -> Contents:
+    programs = [program(32 << i, archs.get(f"v{i}", "sm_80")) for i in range(3)]
+    entries = tuple(
+        ProgramVariant(name, made, TIMES[name]) for name, made in zip(TIMES, programs, strict=True)
+    )
+    variants = ProgramVariants(FAMILY, "h200", SHAPES, entries)
+    return replace(of_program(programs[0]), variants=variants)
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Iterator[Path]:
+    save(tmp_path / "a.diagpkg", contents(), target="nvptx:sm_80", version="0")
+    with debug.CACHE_DIR.override(tmp_path / "cache"):
+        yield tmp_path / "a.diagpkg"
+
+
+def tensors(rows: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(rows, 64), torch.randn(rows, 64)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
+    """Seconds of a call by threads, in place of the real ones; what fails has none."""
+    times: dict[int, float] = {32: 3.0, 64: 2.0, 128: 1.0}
+
+    def seconds(made: Program, _tensors: object, _count: int) -> float:
+        kernel: Any = made.kernels[0]
+        threads = kernel.kernel.launches[0].threads
+        if threads not in times:
+            raise RuntimeError("out of memory")
+        return times[threads]
+
+    monkeypatch.setattr(tuning, "_seconds", seconds)
+    return times
+
+
+def table(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str) -> None:
+    (folder / "tables").mkdir()
+    (folder / "tables" / "gpu.json").write_text(text)
+    monkeypatch.setattr(tuned_table, "FOLDER", folder / "tables")
+
+
+def listed(variant: str, source: str = "measured", device: str = DEVICE) -> str:
+    driver = "CUDA 13.0" if source == "measured" else None
+    entry = TunedEntry(FAMILY, "add", "n=64 c=64", variant, source, 1e-3, driver, "0")
+    return json.dumps(
+        {"format": "diagc-tuned", "version": 1, "device": device, "entries": [vars(entry)]}
+    )
+
+
+# ---- by prediction -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [(64, "small blocks"), (1, "small blocks"), (3000, "large blocks"), (10**6, "large blocks")],
+)
+def test_nearest_prediction_decides(
+    cuda: FakeCuda, package: Path, rows: int, expected: str
+) -> None:
+    loaded = load(package)
+    assert loaded.variants == tuple(TIMES)
+    choice = loaded.choice(*tensors(rows))
+    assert (choice.variant, choice.source) == (expected, "predicted")
+
+
+def test_the_chosen_program_runs_and_is_right(cuda: FakeCuda, package: Path) -> None:
+    loaded = load(package)
+    for rows in (64, 4096, 64):
+        x, y = tensors(rows)
+        cuda.log()
+        assert torch.equal(loaded(x, y)[0], x + y)
+        expected = {64: 32, 4096: 64}[rows]
+        (line,) = launches(cuda.log())
+        assert f" block {expected} 1 1 " in line
+
+
+def test_little_gain_keeps_the_compilers_choice(cuda: FakeCuda, tmp_path: Path) -> None:
+    made = contents()
+    assert made.variants is not None
+    first, second, third = made.variants.entries
+    entries = (first, replace(second, predicted=(0.98, 4.0)), third)
+    changed = replace(made, variants=replace(made.variants, entries=entries))
+    save(tmp_path / "b.diagpkg", changed, target="nvptx:sm_80", version="0")
+    with debug.CACHE_DIR.override(tmp_path / "cache"):
+        assert load(tmp_path / "b.diagpkg").choice(*tensors()).variant == "small blocks"
+
+
+def test_variants_for_other_gpus_are_left_out(cuda: FakeCuda, tmp_path: Path) -> None:
+    path = tmp_path / "b.diagpkg"
+    save(path, contents(v0="sm_90a"), target="nvptx:sm_90a", version="0")
+    loaded = load(path)
+    assert loaded.variants == ("large blocks", "threads")
+    x, y = tensors()
+    assert torch.equal(loaded(x, y)[0], x + y)
+    save(path, contents(v0="sm_90", v1="sm_90", v2="sm_90"), target="nvptx:sm_90", version="0")
+    with pytest.raises(PackageError, match="another GPU"):
+        load(path)
+
+
+# ---- by measurement ------------------------------------------------------------------------------
+
+
+def test_measured_choices_are_kept_by_class(
+    cuda: FakeCuda, package: Path, clock: dict[int, float]
+) -> None:
+    x, y = tensors(60)
+    tuned = load(package, autotune=True)
+    assert torch.equal(tuned(x, y)[0], x + y)
+    again = load(package)
+    assert vars(again.choice(*tensors(64))) == {"variant": "threads", "source": "measured"}
+    assert again.choice(*tensors(65)).source == "predicted"  # another class
+    clock.clear()  # measures no more, or it would fail
+    assert tuned.choice(x, y).variant == "threads"
+    cuda.machine(version=13010)
+    from diagc.testing.fake_cuda import forget
+
+    forget()
+    assert load(package).choice(x, y).source == "predicted"  # another driver
+
+
+def test_failing_variants_are_left_out(
+    cuda: FakeCuda, package: Path, clock: dict[int, float], caplog: pytest.LogCaptureFixture
+) -> None:
+    del clock[128]
+    x, y = tensors()
+    with caplog.at_level(logging.WARNING):
+        assert torch.equal(load(package, autotune=True)(x, y)[0], x + y)
+    assert "'threads' does not run: out of memory" in caplog.text
+    assert load(package).choice(x, y).variant == "large blocks"
+
+
+def test_where_nothing_can_be_measured_the_model_decides(
+    cuda: FakeCuda, package: Path, clock: dict[int, float]
+) -> None:
+    clock.clear()
+    tuned = load(package, autotune=True)
+    tuned(*tensors())
+    assert tuned.choice(*tensors()).source == "predicted"
+
+
+def test_little_measured_gain_keeps_the_prediction(
+    cuda: FakeCuda, package: Path, clock: dict[int, float]
+) -> None:
+    clock.update({32: 1.0, 64: 0.99, 128: 0.98})
+    load(package, autotune=True)(*tensors())
+    assert vars(load(package).choice(*tensors())) == {
+        "variant": "small blocks",
+        "source": "measured",
+    }
+
+
+@pytest.mark.parametrize("damage", ["bytes", b"[]", b'[["threads"]]', b"{", b'[["other", 1.0]]'])
+def test_damaged_records_count_as_none(
+    cuda: FakeCuda, package: Path, clock: dict[int, float], damage: Any
+) -> None:
+    load(package, autotune=True)(*tensors())
+    (path,) = (package.parent / "cache").glob("*.entry")
+    if damage == "bytes":
+        path.write_bytes(path.read_bytes()[:-3] + b"xyz")
+    else:
+        default_cache().put(path.stem, damage, {"kind": "variant"})
+    loaded = load(package)
+    assert loaded.choice(*tensors()).source == "predicted"
+    assert torch.is_tensor(loaded(*tensors())[0])
+
+
+WRITER = """
+import sys
+from diagc.runtime.package.choice import Machine, Record
+record = Record(Machine("gpu", "13"), "code")
+for i in range(40):
+    record.put("n=64", sys.argv[1], {"a": 1.0, "b": 2.0, sys.argv[1]: float(i)})
+    assert record.get("n=64"), "a reader saw half an entry"
+"""
+
+
+def test_writers_at_the_same_time(package: Path) -> None:
+    env = {"DIAGC_CACHE_DIR": str(package.parent / "cache"), "PYTHONPATH": ":".join(sys.path)}
+    running = [subprocess.Popen([sys.executable, "-c", WRITER, name], env=env) for name in "ab"]
+    assert [process.wait(timeout=60) for process in running] == [0, 0]
+
+
+# ---- by the table that comes along ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (listed("threads"), "table"),
+        (listed("threads", "predicted"), "predicted"),  # decides nothing
+        (listed("threads", device="NVIDIA H200"), "predicted"),  # another device
+        (listed("variant that is gone"), "predicted"),
+        (listed("threads")[:-4], "predicted"),
+        ('{"format": "other"}', "predicted"),
+    ],
+)
+def test_tables_decide_where_they_were_measured(
+    cuda: FakeCuda,
+    package: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    expected: str,
+) -> None:
+    table(monkeypatch, package.parent, text)
+    choice = load(package).choice(*tensors())
+    assert choice.source == expected
+    assert choice.variant == ("threads" if expected == "table" else "small blocks")
+    assert load(package).choice(*tensors(4096)).source == "predicted"
+
+
+def test_what_was_measured_here_wins_over_a_table(
+    cuda: FakeCuda, package: Path, monkeypatch: pytest.MonkeyPatch, clock: dict[int, float]
+) -> None:
+    table(monkeypatch, package.parent, listed("large blocks"))
+    load(package, autotune=True)(*tensors())
+    assert load(package).choice(*tensors()).variant == "threads"
+
+
+def test_shipped_tables_are_well_formed() -> None:
+    paths = sorted(FOLDER.glob("*.json"))
+    assert [path.name for path in paths] == ["nvidia-h200.json"]
+    found = read_table(paths[0])
+    assert found.device == "NVIDIA H200"
+    assert found.entries
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("source", "guessed", "neither measured nor predicted"),
+        ("seconds", -1.0, "is none"),
+        ("seconds", True, "is no number"),
+        ("driver", None, "names a driver"),
+        ("family", "xyz", "SHA-256"),
+        ("shape", "64", "list of sizes"),
+        ("variant", 3, "should be text"),
+        ("more", 1, "does not have the fields"),
+    ],
+)
+def test_tables_are_checked(tmp_path: Path, field: str, value: object, message: str) -> None:
+    plain = json.loads(listed("threads"))
+    plain["entries"][0][field] = value
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps(plain))
+    with pytest.raises(UserError, match=f"entry 0.*{message}"):
+        read_table(path)
+
+
+def test_no_prediction_replaces_a_measurement() -> None:
+    measured = TunedEntry(FAMILY, "add", "n=64", "a", "measured", 1.0, "CUDA 13.0", "0")
+    guessed = replace(measured, variant="b", source="predicted", driver=None)
+    later = replace(measured, variant="c")
+    assert TunedTable("d", (measured,)).merged([guessed]).entries == (measured,)
+    assert TunedTable("d", (guessed,)).merged([measured]).merged([later]).entries == (later,)
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+
+def test_command_measures_and_fills_a_table(
+    cuda: FakeCuda, package: Path, clock: dict[int, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = package.parent / "t.json"
+    assert tune.main([str(package), f"--table={path}", f"--predicted={DEVICE}"]) == 0
+    predicted = read_table(path)
+    assert [e.variant for e in predicted.entries] == ["large blocks", "small blocks"]
+    assert {e.source for e in predicted.entries} == {"predicted"}
+    assert tune.main([str(package), f"--table={path}"]) == 0
+    assert {(e.variant, e.source, e.seconds) for e in read_table(path).entries} == {
+        ("threads", "measured", 1.0)
+    }
+    assert load(package).choice(*tensors()).variant == "threads"
+    assert "2 entries, 2 of them measured" in capsys.readouterr().out
+
+
+def test_command_says_what_is_wrong(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tune.main([str(package), "--predicted=x"]) == 1
+    path = package.parent / "t.json"
+    path.write_text(listed("threads"))
+    assert tune.main([str(package), "--predicted=Other GPU", f"--table={path}"]) == 1
+    errors = capsys.readouterr().err
+    assert "only writes a table" in errors
+    assert "of another device, expected Other GPU, found Fake GPU 0" in errors
+
+
+# ---- the manifest --------------------------------------------------------------------------------
+
+
+def bad(plain: dict[str, Any], change: str) -> None:
+    first, second, _ = plain["variants"]["entries"]
+    if change == "kernels":
+        second["kernels"] = [7]
+    elif change == "times":
+        second["predicted"] = [1.0]
+    elif change == "sign":
+        second["predicted"] = [1.0, -1.0]
+    elif change == "names":
+        second["name"] = first["name"]
+    elif change == "shapes":
+        plain["variants"]["shapes"][0]["items"] = [["n", 1]]
+    elif change == "inputs":
+        second["program"]["inputs"] = second["program"]["inputs"][:1]
+    else:
+        plain["variants"] = [1]
+
+
+@pytest.mark.parametrize(
+    "change", ["kernels", "times", "sign", "names", "shapes", "inputs", "kind"]
+)
+def test_malformed_variants_are_refused(package: Path, change: str) -> None:
+    members = archive.read_members(package)
+    plain = json.loads(members["manifest.json"])
+    bad(plain, change)
+    archive.write_members(
+        package, {**members, "manifest.json": json.dumps(plain).encode()}, frozenset()
+    )
+    with pytest.raises(PackageError, match="malformed"):
+        manifest.read_package(package)
+
+
+def test_equal_kernels_are_stored_once(package: Path) -> None:
+    found, members = manifest.read_package(package)
+    assert found.variants is not None
+    assert [entry.kernels for entry in found.variants.entries] == [(0,), (1,), (2,)]
+    assert len(members) == 3
+    plain = replace(contents(), variants=None)
+    save(package, plain, target="nvptx:sm_80", version="0")
+    assert "variants" not in json.loads(archive.read_members(package)["manifest.json"])
+
+
+def test_nothing_is_measured_while_a_graph_is_captured(
+    cuda: FakeCuda,
+    package: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    clock: Mapping[int, float],
+) -> None:
+    tuned = load(package, autotune=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(chooser, "is_capturing", lambda _program: True)
+        tuned(*tensors())
+        assert tuned.choice(*tensors()).source == "predicted"
+    tuned(*tensors())
+    assert tuned.choice(*tensors()).source == "measured"
+
+
+def test_shapes_scale_what_is_equally_long() -> None:
+    example = {"b": 4, "n": 1024, "m": 1024, "d": 64}
+    shapes = shapes_around(example, {"b": True, "n": True, "m": True, "d": False})
+    assert shapes[0] == example
+    assert len(shapes) <= 65
+    assert all(shape["n"] == shape["m"] and shape["d"] == 64 for shape in shapes)
+    assert shape_class(shapes[0]) == "b=4 n=1024 m=1024 d=64"
+    assert shapes_around(example, dict.fromkeys(example, False)) == (example,)
+
+
+# ---- the compiler's part -------------------------------------------------------------------------
+
+
+def spherical(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    scores = q @ k.transpose(-2, -1)
+    return (scores / torch.linalg.vector_norm(scores, dim=-1, keepdim=True)) @ v
+
+
+def test_compiled_variants_have_forms_and_tiles(cuda: FakeCuda, tmp_path: Path) -> None:
+    """The long shape wants the products reordered, the short one as they are written."""
+    q = torch.zeros(2, 2048, 16).bfloat16()
+    compiled = diagc.compile(spherical, q, q, q, target="nvptx:sm_80")
+    path = tmp_path / "s.diagpkg"
+    compiled.save(path, variants=2)
+    found, _ = manifest.read_package(path)
+    assert found.variants is not None
+    names = [entry.name for entry in found.variants.entries]
+    assert len(names) == 2
+    assert {name.split(":")[0] for name in names} == {"reordered", "as written"}
+    loaded = load(path)
+    assert loaded.variants == tuple(names)
+    for made in loaded._chooser.programs.values():
+        made.device = "cpu"  # tensors of the CPU pose
+    loaded(q, q, q)
+    with pytest.raises(UserError, match="one variant or more"):
+        compiled.save(path, variants=0)
+
+
+def test_variants_are_for_gpus() -> None:
+    x = torch.zeros(4, 8)
+    with pytest.raises(UserError, match="variants are for GPUs only"):
+        diagc.compile(torch.tanh, x, target="cpu").save("x.diagpkg", variants=2)
