@@ -57,8 +57,7 @@ def program(threads: int, arch: str = "sm_80") -> Program:
 def contents(**archs: str) -> Contents:
     programs = [program(32 << i, archs.get(f"v{i}", "sm_80")) for i in range(3)]
     entries = tuple(
-        ProgramVariant(name, made, TIMES[name])
-        for name, made in zip(TIMES, programs, strict=True)
+        ProgramVariant(name, made, TIMES[name]) for name, made in zip(TIMES, programs, strict=True)
     )
     variants = ProgramVariants(FAMILY, "h200", SHAPES, entries)
     return replace(of_program(programs[0]), variants=variants)

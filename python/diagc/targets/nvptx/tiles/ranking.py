@@ -64,16 +64,21 @@ def rank_tiles(
     cases = _Cases.of(plan, sizes or {})
     shapes: dict[TileSchedule, list[TileSchedule]] = {}
     for schedule in schedules:
-        shapes.setdefault(replace(schedule, stages=0, blocks_per_sm=0), []).append(schedule)
+        shapes.setdefault(_shape(schedule), []).append(schedule)
     with plan.kernel.context, ir.Location.unknown():
         judge = _Judge(plan, device, cases)
         first = [alike[0] for alike in shapes.values()]
         found = [judge.judge(each) for each in judge.with_parts(first)]
         best = [judged.ranked.schedule for judged in sorted(found)[:_MOST_STAGED]]
         for each in best:
-            alike = shapes[replace(each, stages=0, blocks_per_sm=0, split=0)]
-            found += [judge.judge(replace(other, split=each.split)) for other in alike[1:]]
+            alike = [x for x in shapes[_shape(each)][1:] if not (x.stays and each.split)]
+            found += [judge.judge(replace(other, split=each.split)) for other in alike]
     return [judged.ranked for judged in _longer_chunks_first(sorted(found), len(cases.sizes))]
+
+
+def _shape(schedule: TileSchedule) -> TileSchedule:
+    """What schedules of one shape have in common."""
+    return replace(schedule, stages=0, blocks_per_sm=0, split=0, stays=False)
 
 
 def _longer_chunks_first(found: list["_Judged"], cases: int) -> list["_Judged"]:

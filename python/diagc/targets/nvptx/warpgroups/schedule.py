@@ -70,11 +70,11 @@ def warpgroup_schedules(plan: Plan, arch: GpuArch) -> Iterator[TileSchedule]:
         shared = lay_out(pack(plan, schedule), schedule, streamed_tiles(plan)).size
         fits = shared <= arch.block_shared_bytes and _fills_panels(plan, chunk)
         if fits and _registers(plan, chunk) <= _MOST_REGISTERS:
+            several = warps == 4 and 2 * (shared + _BLOCK_RESERVE) <= arch.sm_shared_bytes
+            yield replace(schedule, blocks_per_sm=2 if several else 1)
             longest = max(longest, chunk)
             if chunk >= _LEAST_STAYING_CHUNK * longest and _may_stay(plan, schedule):
                 yield replace(schedule, stays=True)
-            several = warps == 4 and 2 * (shared + _BLOCK_RESERVE) <= arch.sm_shared_bytes
-            yield replace(schedule, blocks_per_sm=2 if several else 1)
 
 
 def _may_stay(plan: Plan, schedule: TileSchedule) -> bool:
