@@ -29,6 +29,9 @@ _LENGTHS = (UNKNOWN_SIZE, 16 * UNKNOWN_SIZE)
 _ALIKE = 1.02
 """Times that differ by less than this are as good as equal."""
 
+_LEAST_STAYING_CHUNK = 0.75
+"""Of the longest chunk: what blocks that stay gain is not worth much shorter ones."""
+
 _MOST_STAGED = 8
 """Of the best schedules with few stages, more stages are tried."""
 
@@ -85,14 +88,21 @@ def _longer_chunks_first(found: list["_Judged"], cases: int) -> list["_Judged"]:
     """Of schedules on warpgroups that are about as fast as the best, longer chunks come first.
 
     What a chunk costs besides (waits, branches, sums that are scaled again) hides in part behind
-    products, in part it does not, and the end of an assumed size decides about a percent.
+    products, in part it does not, and the end of an assumed size decides about a percent. Before
+    all others come those whose blocks stay, or do not, as they should, unless chunks are short.
     """
     limit = found[0].cost + cases * log(_ALIKE)
     alike = [each for each in found if each.cost <= limit]
     bulk = [each for each in alike if each.ranked.schedule.producers]
     if alike[0] not in bulk:
         return found
-    first = sorted(bulk, key=lambda each: (each.unwanted, -each.ranked.schedule.chunk))
+    longest = max((each.ranked.schedule.chunk for each in bulk), default=0)
+
+    def order(each: _Judged) -> tuple[bool, int]:
+        chunk = each.ranked.schedule.chunk
+        return each.unwanted or chunk < _LEAST_STAYING_CHUNK * longest, -chunk
+
+    first = sorted(bulk, key=order)
     return [*first, *(each for each in found if each not in bulk)]
 
 

@@ -34,8 +34,6 @@ _TIGHT = 200
 # the same where blocks stay: what depends on a stage is then in registers of threads, not of warps;
 # ptxas 13 did not spill at 192 (d = 64, chunks of 128), at 204 it did
 _MOST_STAYING_REGISTERS = 195
-# of the longest chunk: what blocks that stay gain is not worth much shorter ones
-_LEAST_STAYING_CHUNK = 0.75
 # of sums and words; ptxas 13 did not spill at 204 (d = 128, chunks of 112), at 224 it did
 _MOST_REGISTERS = 215
 _BLOCK_RESERVE = 1024  # bytes of shared memory that every block takes besides its own
@@ -57,7 +55,6 @@ def warpgroup_schedules(plan: Plan, arch: GpuArch) -> Iterator[TileSchedule]:
     check_fit(plan)
     warps, packed = _rows(plan)
     shapes = _SHAPES if warps > 4 else _FEW_ROWS
-    longest = 0
     for chunk, stages in (*shapes, _SHORT) if _registers(plan, 64) > _TIGHT else shapes:
         schedule = TileSchedule(
             row_blocks=1,
@@ -72,8 +69,7 @@ def warpgroup_schedules(plan: Plan, arch: GpuArch) -> Iterator[TileSchedule]:
         if fits and _registers(plan, chunk) <= _MOST_REGISTERS:
             several = warps == 4 and 2 * (shared + _BLOCK_RESERVE) <= arch.sm_shared_bytes
             yield replace(schedule, blocks_per_sm=2 if several else 1)
-            longest = max(longest, chunk)
-            if chunk >= _LEAST_STAYING_CHUNK * longest and _may_stay(plan, schedule):
+            if _may_stay(plan, schedule):
                 yield replace(schedule, stays=True)
 
 
