@@ -35,7 +35,7 @@ _MOST_TRIED = 6
 
 _FIELDS = (
     *("row_blocks", "warps", "chunk", "stages", "blocks_per_sm", "split"),
-    *("producers", "packed", "stays"),
+    *("producers", "packed", "stays", "columns", "depth"),
 )
 
 
@@ -120,7 +120,8 @@ def _to_try(ranked: Iterable[RankedTile]) -> list[TileSchedule]:
     found: dict[tuple[int, ...], TileSchedule] = {}
     for each in ranked:
         tile = each.schedule
-        found.setdefault((tile.row_blocks, tile.chunk, tile.producers, tile.stays), tile)
+        kind = (tile.row_blocks, tile.chunk, tile.producers, tile.stays, tile.columns)
+        found.setdefault(kind, tile)
     kinds = ([t for t in found.values() if bool(t.producers) == bulk] for bulk in (True, False))
     bulk, tiles = (kind[:_MOST_TRIED] for kind in kinds)
     first = next(iter(found.values()))
@@ -134,7 +135,10 @@ def words(schedule: TileSchedule) -> str:
         rows += f" in {schedule.warps // 4} warpgroup{'s' if schedule.warps > 4 else ''}"
     if schedule.packed > 1:
         rows += f", {schedule.packed} heads side by side"
-    parts = f", parts of {schedule.split}" if schedule.split else ""
+    if schedule.columns:
+        rows += f", {schedule.columns} columns"
+    parts = f", sums in pieces of {schedule.depth}" if schedule.depth else ""
+    parts += f", parts of {schedule.split}" if schedule.split else ""
     blocks = f", {schedule.blocks_per_sm} blocks at a time" if schedule.blocks_per_sm > 1 else ""
     stays = ", blocks that take several tiles" if schedule.stays else ""
     return f"{rows}, chunks of {schedule.chunk}, {schedule.stages} stages{blocks}{parts}{stays}"
