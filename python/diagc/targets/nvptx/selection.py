@@ -7,6 +7,7 @@ estimated to gain something.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from diagc.cost import Device, Estimate, device_of_architecture
 from diagc.debug import logger
@@ -99,11 +100,16 @@ def _candidates(plan: Plan, arch: GpuArch, *, tf32: bool = False) -> list[TileSc
 
 
 def _choice(usual: Sequence[RankedTile], ranked: Sequence[RankedTile]) -> RankedTile:
-    """The fastest one, or what is usual where that is about as fast."""
+    """The fastest one, or what is usual where that is about as fast.
+
+    Of that, the form whose blocks stay, or not, as is better for the sizes.
+    """
     times = {each.schedule: each for each in ranked}
     shared = times.get(usual[0].schedule, ranked[0])
-    gains = ranked[0].estimate.likely < GAIN * shared.estimate.likely
-    return ranked[0] if gains else shared
+    if ranked[0].estimate.likely < GAIN * shared.estimate.likely:
+        return ranked[0]
+    shape = replace(shared.schedule, stays=False)
+    return next(each for each in ranked if replace(each.schedule, stays=False) == shape)
 
 
 def _to_try(ranked: Iterable[RankedTile]) -> list[TileSchedule]:

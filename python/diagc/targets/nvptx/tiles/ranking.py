@@ -29,6 +29,9 @@ _LENGTHS = (UNKNOWN_SIZE, 16 * UNKNOWN_SIZE)
 _ALIKE = 1.02
 """Times that differ by less than this are as good as equal."""
 
+_LEAST_STAYING_CHUNK = 0.75
+"""Of the longest chunk: what blocks that stay gain is not worth much shorter ones."""
+
 _MOST_STAGED = 8
 """Of the best schedules with few stages, more stages are tried."""
 
@@ -64,30 +67,42 @@ def rank_tiles(
     cases = _Cases.of(plan, sizes or {})
     shapes: dict[TileSchedule, list[TileSchedule]] = {}
     for schedule in schedules:
-        shapes.setdefault(replace(schedule, stages=0, blocks_per_sm=0), []).append(schedule)
+        shapes.setdefault(_shape(schedule), []).append(schedule)
     with plan.kernel.context, ir.Location.unknown():
         judge = _Judge(plan, device, cases)
         first = [alike[0] for alike in shapes.values()]
         found = [judge.judge(each) for each in judge.with_parts(first)]
         best = [judged.ranked.schedule for judged in sorted(found)[:_MOST_STAGED]]
         for each in best:
-            alike = shapes[replace(each, stages=0, blocks_per_sm=0, split=0)]
-            found += [judge.judge(replace(other, split=each.split)) for other in alike[1:]]
+            alike = [x for x in shapes[_shape(each)][1:] if not (x.stays and each.split)]
+            found += [judge.judge(replace(other, split=each.split)) for other in alike]
     return [judged.ranked for judged in _longer_chunks_first(sorted(found), len(cases.sizes))]
+
+
+def _shape(schedule: TileSchedule) -> TileSchedule:
+    """What schedules of one shape have in common."""
+    return replace(schedule, stages=0, blocks_per_sm=0, split=0, stays=False)
 
 
 def _longer_chunks_first(found: list["_Judged"], cases: int) -> list["_Judged"]:
     """Of schedules on warpgroups that are about as fast as the best, longer chunks come first.
 
     What a chunk costs besides (waits, branches, sums that are scaled again) hides in part behind
-    products, in part it does not, and the end of an assumed size decides about a percent.
+    products, in part it does not, and the end of an assumed size decides about a percent. Before
+    all others come those whose blocks stay, or do not, as they should, unless chunks are short.
     """
     limit = found[0].cost + cases * log(_ALIKE)
     alike = [each for each in found if each.cost <= limit]
     bulk = [each for each in alike if each.ranked.schedule.producers]
     if alike[0] not in bulk:
         return found
-    first = sorted(bulk, key=lambda each: (each.unwanted, -each.ranked.schedule.chunk))
+    longest = max((each.ranked.schedule.chunk for each in bulk), default=0)
+
+    def order(each: _Judged) -> tuple[bool, int]:
+        chunk = each.ranked.schedule.chunk
+        return each.unwanted or chunk < _LEAST_STAYING_CHUNK * longest, -chunk
+
+    first = sorted(bulk, key=order)
     return [*first, *(each for each in found if each not in bulk)]
 
 

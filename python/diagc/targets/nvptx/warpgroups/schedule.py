@@ -38,8 +38,6 @@ _TIGHT = 200
 # the same where blocks stay: what depends on a stage is then in registers of threads, not of warps;
 # ptxas 13 did not spill at 192 (d = 64, chunks of 128), at 204 it did
 _MOST_STAYING_REGISTERS = 195
-# of the longest chunk: what blocks that stay gain is not worth much shorter ones
-_LEAST_STAYING_CHUNK = 0.75
 # of sums and words; ptxas 13 did not spill at 204 (d = 128, chunks of 112), at 224 it did
 _MOST_REGISTERS = 215
 _BLOCK_RESERVE = 1024  # bytes of shared memory that every block takes besides its own
@@ -68,7 +66,6 @@ def _fitting(
 ) -> Iterator[TileSchedule]:
     """Of shapes of columns, chunks, depth and stages, those that fit."""
     warps, packed = _rows(plan)
-    longest = 0
     for columns, chunk, depth, stages in shapes:
         schedule = TileSchedule(
             row_blocks=1,
@@ -83,11 +80,10 @@ def _fitting(
         shared = lay_out(pack(plan, schedule), schedule, streamed_tiles(plan)).size
         fits = shared <= arch.block_shared_bytes and _fills_panels(plan, chunk)
         if fits and _registers(plan, schedule) <= _MOST_REGISTERS:
-            longest = max(longest, chunk)
-            if chunk >= _LEAST_STAYING_CHUNK * longest and _may_stay(plan, schedule):
-                yield replace(schedule, stays=True)
             several = warps == 4 and 2 * (shared + _BLOCK_RESERVE) <= arch.sm_shared_bytes
             yield replace(schedule, blocks_per_sm=2 if several else 1)
+            if _may_stay(plan, schedule):
+                yield replace(schedule, stays=True)
 
 
 def _may_stay(plan: Plan, schedule: TileSchedule) -> bool:
