@@ -10,6 +10,8 @@ __all__ = ["early_products", "lagging_products", "late_products"]
 
 def early_products(plan: Plan) -> list[Product]:
     """Products of rows that stay, of columns that no other product reads."""
+    if plan.walked is not None:
+        return []
     late = late_products(plan)
     tiles = {column_tile(plan, product) for product in late}
     others = (product for product in plan.products.values() if product not in late)

@@ -1,14 +1,15 @@
 """Tile sizes of kernels on warpgroups: groups of 64 rows, chunks and stages that fit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from diagc.dialects import diag
+from diagc.errors import UnsupportedError
 from diagc.runtime.signature import DTYPES
 from diagc.targets.nvptx.arch import GpuArch
-from diagc.targets.nvptx.tiles.packing import pack, packed_positions
+from diagc.targets.nvptx.tiles.packing import pack, packed_positions, walked_product
 from diagc.targets.nvptx.tiles.parts import splittable
-from diagc.targets.nvptx.tiles.plan import Plan, Staged
+from diagc.targets.nvptx.tiles.plan import Plan, Product, Staged
 from diagc.targets.nvptx.tiles.reads import find_reads
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.warpgroups.arena import lay_out
@@ -19,11 +20,7 @@ from diagc.targets.nvptx.warpgroups.fit import (
     is_turned,
     streamed_tiles,
 )
-from diagc.targets.nvptx.warpgroups.lagging_plan import (
-    early_products,
-    lagging_products,
-    late_products,
-)
+from diagc.targets.nvptx.warpgroups.lagging_plan import lagging_products
 
 __all__ = ["PRODUCER_REGISTERS", "consumer_registers", "warpgroup_schedules"]
 
@@ -36,6 +33,10 @@ _PRODUCERS = 4
 _SHAPES = ((192, 2), (176, 2), (128, 2), (112, 2), (96, 2), (80, 2), (64, 3), (64, 2))
 # few rows wait for memory: short chunks, so that two blocks have room
 _FEW_ROWS = ((64, 3), (64, 2))
+# columns of a tile, positions of a chunk and stages, where blocks share columns
+_TILES = ((256, 64, 4), (128, 64, 4), (64, 64, 4), (256, 64, 3), (128, 64, 3), (256, 64, 2))
+# positions of a chunk, of the summed axis at a time, and stages, where rows are too long to stay
+_WALKS = ((256, 64, 4), (128, 64, 4), (64, 64, 4))
 # shorter ones of three groups read rows from shared memory as often as columns
 _LEAST_OF_THREE = 80
 # where chunks of 64 may spill
@@ -47,6 +48,8 @@ _CONSUMER_REGISTERS = {4: 232, 8: 240, 12: 160}
 # 196, not at 188; of 160 at 128, not at 120
 _OTHER_REGISTERS = {4: 25, 8: 25, 12: 20}
 _LAG_REGISTERS = 20
+# more where blocks stay: what depends on a stage is then in registers of threads, not of warps
+_STAY_REGISTERS = 20
 _BLOCK_RESERVE = 1024  # bytes of shared memory that every block takes besides its own
 
 
@@ -65,29 +68,75 @@ def warpgroup_schedules(plan: Plan, arch: GpuArch) -> Iterator[TileSchedule]:
         return
     check_fit(plan)
     for warps, packed in _rows(plan):
-        for chunk, stages in _shapes(plan, warps):
-            schedule = TileSchedule(
-                row_blocks=1,
-                warps=warps,
-                chunk=chunk,
-                stages=stages,
-                producers=_PRODUCERS,
-                packed=packed,
-            )
-            most = consumer_registers(schedule) - _OTHER_REGISTERS[warps]
-            if not _fills_panels(plan, chunk) or _registers(plan, chunk) > most:
-                continue
-            shared = lay_out(pack(plan, schedule), schedule, streamed_tiles(plan)).size
-            if shared <= arch.block_shared_bytes:
-                several = warps == 4 and 2 * (shared + _BLOCK_RESERVE) <= arch.sm_shared_bytes
-                yield replace(schedule, blocks_per_sm=2 if several else 1)
+        found = list(_fitting(plan, arch, warps, packed, _shapes(plan, warps)))
+        yield from found or _fitting(plan, arch, warps, packed, _walks(plan, warps))
 
 
-def _shapes(plan: Plan, warps: int) -> Iterator[tuple[int, int]]:
-    shapes = _SHAPES if warps > 4 else _FEW_ROWS
-    yield from (shape for shape in shapes if warps <= 8 or shape[0] >= _LEAST_OF_THREE)
-    if warps <= 8 and _registers(plan, 64) > _TIGHT:
-        yield _SHORT
+def _fitting(
+    plan: Plan,
+    arch: GpuArch,
+    warps: int,
+    packed: int,
+    shapes: Iterable[tuple[int, int, int, int]],
+) -> Iterator[TileSchedule]:
+    """Of shapes of columns, chunks, depth and stages, those that fit."""
+    for columns, chunk, depth, stages in shapes:
+        schedule = TileSchedule(
+            row_blocks=1,
+            warps=warps,
+            chunk=chunk,
+            stages=stages,
+            producers=_PRODUCERS,
+            packed=packed,
+            columns=columns,
+            depth=depth,
+        )
+        if not _fills_panels(plan, chunk) or _registers(plan, schedule) > _most(schedule):
+            continue
+        shared = lay_out(pack(plan, schedule), schedule, streamed_tiles(plan)).size
+        if shared <= arch.block_shared_bytes:
+            several = warps == 4 and 2 * (shared + _BLOCK_RESERVE) <= arch.sm_shared_bytes
+            yield replace(schedule, blocks_per_sm=2 if several else 1)
+            if _may_stay(plan, schedule):
+                yield replace(schedule, stays=True)
+
+
+def _most(schedule: TileSchedule) -> int:
+    """Registers for sums and words."""
+    return consumer_registers(schedule) - _OTHER_REGISTERS[schedule.warps]
+
+
+def _may_stay(plan: Plan, schedule: TileSchedule) -> bool:
+    """Whether blocks may take several tiles each: results have a place beside the next tiles."""
+    walks = schedule.columns or schedule.depth
+    most = _most(schedule) - _STAY_REGISTERS
+    if schedule.warps <= 4 or walks or _registers(plan, schedule) > most:
+        return False
+    schedule = replace(schedule, stays=True)
+    try:
+        return bool(lay_out(pack(plan, schedule), schedule, streamed_tiles(plan)).fixed)
+    except UnsupportedError:
+        return False
+
+
+def _shapes(plan: Plan, warps: int) -> Iterator[tuple[int, int, int, int]]:
+    """(columns of a tile or 0, positions of a chunk, 0, stages)."""
+    if plan.tiled is not None:
+        shapes = _TILES if warps <= 8 else ()
+        yield from ((columns, chunk, 0, stages) for columns, chunk, stages in shapes)
+        return
+    for chunk, stages in _SHAPES if warps > 4 else _FEW_ROWS:
+        if warps <= 8 or chunk >= _LEAST_OF_THREE:
+            yield 0, chunk, 0, stages
+    if warps <= 8 and _registers(plan, TileSchedule(chunk=64)) > _TIGHT:
+        chunk, stages = _SHORT
+        yield 0, chunk, 0, stages
+
+
+def _walks(plan: Plan, warps: int) -> Iterator[tuple[int, int, int, int]]:
+    """(0, positions of a chunk, of the summed axis at a time, stages)."""
+    if warps <= 8 and walked_product(plan) is not None:
+        yield from ((0, *shape) for shape in _WALKS)
 
 
 def _rows(plan: Plan) -> Iterator[tuple[int, int]]:
@@ -121,19 +170,24 @@ def _fills_panels(plan: Plan, chunk: int) -> bool:
     return narrow and wide
 
 
-def _registers(plan: Plan, chunk: int) -> int:
+def _registers(plan: Plan, schedule: TileSchedule) -> int:
     """Sums of all products, and words of rows made in the stream.
 
     Where nothing lags, sums of products that run ahead are there twice; where products do, masks
     and what corrects their sums are there beside all sums.
     """
-    sizes = {**plan.sizes, **dict.fromkeys(plan.streamed, chunk)}
-    products = [*plan.products.values()]
-    lag = bool(lagging_products(plan))
-    if not lag:
-        products += early_products(plan)
+
+    def sums(product: Product) -> int:
+        streams = product.column in plan.streamed
+        return (schedule.chunk if streams else plan.extent(product.column, schedule)) // 2
+
+    products = plan.products.values()
+    words = schedule.chunk // 4
+    late = lagging_products(plan)
+    if late:
+        return sum(map(sums, products)) + len(late) * words + _LAG_REGISTERS
+    stay = [p for p in products if p.inner not in plan.streamed]
+    ahead = stay if not schedule.depth else []
     # sums with scaled rows begin at 0, beside what they are added to
-    products += [product for product in late_products(plan) if "mul" in product.op.attributes]
-    words = sum(sizes[product.inner] // 4 for product in late_products(plan))
-    sums = sum(sizes[product.column] // 2 for product in products)
-    return sums + words + (_LAG_REGISTERS if lag else 0)
+    apart = [p for p in products if p not in stay and "mul" in p.op.attributes]
+    return sum(map(sums, (*products, *ahead, *apart))) + words
