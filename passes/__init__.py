@@ -28,6 +28,7 @@ PASSES = (
     "derive-streams",
     "slide-scales",
     "block-streams",
+    "stream-products",
     "round-operands",
     "form-kernels",
     "select-schedule",

@@ -34,16 +34,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from diagc.algebra.dataflow import reduced_axes
 from diagc.cost import stream_size
 from diagc.dialects import diag
 from diagc.mlir import builtin, func, ir
+from diagc.options import current
 from diagc.passes.base import Pass
 from diagc.passes.cloning import Mapping, clone, used_values
 from diagc.passes.derive_streams import DeriveStreamsPass
 from diagc.passes.kernel_axes import is_leaf
-from diagc.passes.library_products import LIBRARY, is_library_product
+from diagc.passes.library_products import LIBRARY, WALKED, is_library_product
 from diagc.passes.outlining import unique_symbol
-from diagc.passes.remarks import counted, done
+from diagc.passes.product_times import DTYPES, blocks_seconds, kernel_seconds
+from diagc.passes.remarks import counted, declined, done
 
 __all__ = ["BlockStreamsPass"]
 
@@ -57,6 +60,8 @@ class BlockStreamsPass(Pass):
     name: ClassVar[str] = "block-streams"
     anchor: ClassVar[str] = "builtin.module"
     library: str = "auto"
+    products: bool = False
+    """Whether kernels of the target have products on tensor cores that walk long sums in pieces."""
 
     def run(self, op: ir.Operation) -> None:
         """Visit every stream of every function that is no kernel; `library=none` leaves all."""
@@ -69,7 +74,9 @@ class BlockStreamsPass(Pass):
             if diag.is_kernel(function) or diag.is_blocks(function):
                 continue
             for stream in [o.operation for o in diag.function_body(function).operations]:
-                if stream.name == "diag.stream" and _is_blocked(stream):
+                if stream.name != "diag.stream" or not _is_blocked(stream):
+                    continue
+                if not self.products or not _stays(function, stream):
                     _block(stream)
 
 
@@ -84,6 +91,38 @@ def _is_blocked(stream: ir.Operation) -> bool:
     if any(op.name == "diag.stream" for op in ops):
         return False
     return bool(_library_products(stream))
+
+
+def _stays(function: ir.Operation, stream: ir.Operation) -> bool:
+    """Whether one kernel of its own is estimated to be faster, which walks the product's sum."""
+    contractions = [op for op in _body(stream, _BODY) if op.name == "diag.contract"]
+    if len(contractions) != 1 or not current().target.endswith("sm_90a"):
+        return False
+    (op,), sizes = contractions, stream_size(stream)
+    types = {str(diag.element_type(value)) for value in op.operands}
+    if len(types) != 1 or not types <= set(DTYPES) or not _rows_stay(stream, op):
+        return False
+    own, blocks = kernel_seconds([op], op.operands, sizes), blocks_seconds(op, sizes)
+    text = (
+        f"one kernel, whose product walks what it sums over, is estimated at {1e6 * own:.3g} µs, "
+        f"the library's products of blocks, and a kernel that takes them in, at {1e6 * blocks:.3g} "
+        "µs"
+    )
+    if own >= blocks:
+        declined(function, stream, text, stays=False)
+        return False
+    done(stream, text)
+    stream.attributes[WALKED] = ir.UnitAttr.get()
+    return True
+
+
+def _rows_stay(stream: ir.Operation, op: ir.Operation) -> bool:
+    """Whether one operand does not stream, and nothing else of the body reads it."""
+    axis = str(ir.StringAttr(stream.attributes["axis"]).value)
+    rows = [value for value in op.operands if axis not in diag.labels(value)]
+    readers = [x for x in diag.walk_ops(stream.regions[1]) if set(rows) & set(x.operands)]
+    summed = [diag.dims(value)[x] for value in rows for x in reduced_axes(op)]
+    return len(rows) == 1 and len(readers) == 1 and len(summed) == 1 and summed[0] != diag.DYNAMIC
 
 
 def _library_products(stream: ir.Operation) -> list[ir.Operation]:

@@ -52,7 +52,7 @@ from diagc.passes.replacing import replace_ops, unneeded
 from diagc.passes.stream_builder import MAX_RESULTS, build_stream
 from diagc.passes.stream_groups import Note, axes_by_state, derivation, groups
 
-__all__ = ["DeriveStreamsPass"]
+__all__ = ["DeriveStreamsPass", "put_stream"]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _stream_with_emissions(
         derived = derivation(graph, axis, group.reductions, [])
         emitted = [] if derived is None else emissions(graph, derived, tasks)
         if derived is not None and emitted:
-            graph = _replace(function, graph, derived, emitted)
+            graph = put_stream(function, graph, derived, emitted)
             break  # the ops of other groups may have other hashes; they come in the usual pass
     return graph
 
@@ -102,20 +102,29 @@ def _stream_axis(function: ir.Operation, graph: Graph, axis: str, limit: int) ->
     for group in chosen:
         derived = derivation(graph, axis, group.reductions, [])
         if derived is not None:
-            graph = _replace(function, graph, derived)
+            graph = put_stream(function, graph, derived)
     return graph
 
 
 # ---- rewriting ----------------------------------------------------------------------------------
 
 
-def _replace(
+def put_stream(
     function: ir.Operation,
     graph: Graph,
     derived: Derivation,
     emitted: Sequence[ir.Operation] = (),
+    mark: str | None = None,
 ) -> Graph:
-    """Put the stream in the place of the ops that it computes; gives the new graph."""
+    """Put the stream in the place of the ops that it computes; gives the new graph.
+
+    Args:
+        function: that gets remarks.
+        graph: of its block, not changed since.
+        derived: the stream.
+        emitted: products that it gives chunk by chunk.
+        mark: name of an attribute that it gets.
+    """
     reductions = [state.op for state in derived.states]
     tail = _tail(graph, derived)
     gone = unneeded(graph, [*reductions, *tail, *emitted], derived.body)
@@ -140,7 +149,10 @@ def _replace(
     ops = [graph.ops[place] for place in sorted(places)]
 
     def build() -> Sequence[ir.Value]:
-        return list(build_stream(derived, graph, needed, results, emitted=emitted).results)
+        made = build_stream(derived, graph, needed, results, emitted=emitted)
+        if mark is not None:
+            made.attributes[mark] = ir.UnitAttr.get()
+        return list(made.results)
 
     return replace_ops(graph, ops, gone, given, build)
 

@@ -48,7 +48,7 @@ from diagc.passes.linear_ops import apply_linear, linear_operands
 from diagc.passes.products import Factor, Product, take_factors
 from diagc.passes.remarks import done
 
-__all__ = ["FuseNormalizationPass"]
+__all__ = ["FuseNormalizationPass", "move_statistics", "moves_statistics"]
 
 Values = AbstractSet[ir.Value]
 
@@ -103,6 +103,15 @@ def _slide(parameters: Values, op: ir.Operation, number: int, guarded: bool) -> 
         _discard(product)
         return None
     done(op, _told(op, product))
+    return _apply_behind(op, number, product, guarded=guarded)
+
+
+def _apply_behind(
+    op: ir.Operation, number: int, product: Product, *, guarded: bool
+) -> ir.Operation:
+    """Give `op` the rest of a product for an operand, and multiply its result by the factors."""
+    producer = defining_op(op.operands[number])
+    assert producer is not None, "what was split into factors is a map"
     with ir.InsertionPoint(op), op.location:
         new = apply_linear(op, number, product.rest)
         result = _times(new, product, op, guarded)
@@ -110,6 +119,40 @@ def _slide(parameters: Values, op: ir.Operation, number: int, guarded: bool) -> 
     op.erase()
     erase_dead(producer)
     return new.owner.operation
+
+
+def moves_statistics(op: ir.Operation, number: int) -> bool:
+    """Whether all statistics in an operand of a contraction are factors, which may move behind."""
+    product = _statistics(op, number)
+    if product is not None:
+        _discard(product)
+    return product is not None
+
+
+def move_statistics(op: ir.Operation, number: int) -> ir.Operation:
+    """Move the statistics of an operand of a contraction behind it, whether it pays or not.
+
+    Returns:
+        The contraction of the rest; `op` where `moves_statistics` does not hold.
+    """
+    product = _statistics(op, number)
+    return op if product is None else _apply_behind(op, number, product, guarded=True)
+
+
+def _statistics(op: ir.Operation, number: int) -> Product | None:
+    """An operand as a product of statistics and a rest that has none, both in its type."""
+    producer = defining_op(op.operands[number])
+    if producer is None or producer.name != "diag.map":
+        return None
+    product = take_factors(producer, reduced_axes(op))
+    if product is None:
+        return None
+    same_type = diag.element_type(product.rest) == diag.element_type(op.operands[number])
+    own = _is_statistic(Factor(product.rest, inverse=False), op)
+    if _has_statistic(product, op) and same_type and not own:
+        return product
+    _discard(product)
+    return None
 
 
 # ---- when it pays -------------------------------------------------------------------------------

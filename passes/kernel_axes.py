@@ -13,6 +13,7 @@ from diagc.cost import elements, op_flops
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.cloning import array_ops, used_values
+from diagc.passes.tiled_products import TILED
 
 __all__ = [
     "LEAVES",
@@ -202,6 +203,8 @@ def _stream_axes(stream: ir.Operation) -> OpAxes:
     emitted = diag.emitted_ops(stream)  # tiles of an axis that they sum are added up
     given = list(stream.results)[: len(stream.results) - len(emitted)]
     woven = _shared(diag.labels(result) for result in given)
+    if TILED in stream.attributes:
+        return OpAxes("diag.stream", woven, (axis,), (axis,))
     inner = [o for o in _body_ops(stream) if o.name == "diag.contract" and o not in emitted]
     split = {label for op in emitted for label in diag.strings(op.attributes["over"])}
     woven = tuple(x for x in woven if x in split or not _multiplies(x, inner, stream))

@@ -13,7 +13,7 @@ from diagc.algebra.elementwise import library_operations
 from diagc.cost import value_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
-from diagc.passes.cloning import used_values
+from diagc.passes.cloning import array_ops, used_values
 from diagc.passes.fusion_rules import (
     ClusterAxes,
     cluster_axes,
@@ -22,7 +22,7 @@ from diagc.passes.fusion_rules import (
     is_small,
     is_wide,
 )
-from diagc.passes.library_products import is_library, is_widening
+from diagc.passes.library_products import WALKED, is_library, is_widening
 from diagc.passes.tiled_products import TILED, product_axes
 
 __all__ = ["ClusterOptions", "KernelPlan", "plan_kernels"]
@@ -137,10 +137,20 @@ class _Planner:
 
     def _wanted(self, producer: int, consumer: int) -> bool:
         """A contraction of the library's size is only a kernel on its own."""
+        if self._is_walked(producer, consumer):
+            return False
         if self._has_tiles(self.home[producer]) or self._has_tiles(self.home[consumer]):
             return self._follows(producer, consumer)
         both = (producer, consumer)
         return all(self.ops[n].name != "diag.contract" or n in self.small for n in both)
+
+    def _is_walked(self, producer: int, consumer: int) -> bool:
+        """Whether an op makes rows that a product walks, piece by piece for every chunk."""
+        op, result = self.ops[consumer], self.ops[producer].results[0]
+        if WALKED not in op.attributes:
+            return False
+        products = [x for x in array_ops(op) if x.name == "diag.contract"]
+        return any(result in list(product.operands) for product in products)
 
     def _halves_vectors(self, first: int, second: int) -> bool:
         """Whether only one cluster is in f64, whose vectors the streams of the other would get."""
@@ -312,12 +322,13 @@ def plan_kernels(block: ir.Block, options: ClusterOptions | None = None) -> Kern
     small = frozenset(n for n in contractions if is_small(ops[n]))
     tiled = frozenset(n for n in contractions if options.library == "tiled" and n not in small)
     tiled = frozenset(n for n in tiled if product_axes(ops[n]) is not None)
+    streams = frozenset(n for n, op in enumerate(ops) if TILED in op.attributes)
     results = set(list(block.operations)[-1].operands)
     returned = frozenset(n for n, op in enumerate(ops) if results & set(op.results))
-    planner = _planned(_Planner(ops, options, small, returned, tiled))
+    planner = _planned(_Planner(ops, options, small, returned, tiled | streams))
     while options.library != "none" and (products := planner.products() & small):
         small -= products
-        planner = _planned(_Planner(ops, options, small, returned, tiled))
+        planner = _planned(_Planner(ops, options, small, returned, tiled | streams))
     for number in tiled:
         ops[number].attributes[TILED] = ir.UnitAttr.get()
     return planner.plan()

@@ -11,10 +11,13 @@ from diagc.cost import Sizes, elements
 from diagc.dialects import diag
 from diagc.mlir import ir
 
-__all__ = ["LIBRARY", "is_library", "is_library_product", "is_widening"]
+__all__ = ["LIBRARY", "WALKED", "is_library", "is_library_product", "is_widening"]
 
 LIBRARY = "diag.library"
 """Marks a contraction that stays the library's: no kernel and no stream takes it."""
+
+WALKED = "diag.walked"
+"""Marks a stream whose product is too deep for its rows to stay in a task: these are a wire."""
 
 SHALLOWEST = 512
 """Products of fewer summed positions are as fast in a kernel, where nothing of them is stored:

@@ -18,7 +18,15 @@ from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.chunk_fit import fitting_chunks
 from diagc.passes.kernel_axes import KernelAxes, analyze_kernel
-from diagc.passes.tiled_products import COLUMNS, DEPTH, ROWS, product_axes, tiled_op
+from diagc.passes.tiled_products import (
+    COLUMNS,
+    DEPTH,
+    ROWS,
+    product_axes,
+    streamed_axes,
+    tiled_op,
+    tiled_stream,
+)
 
 __all__ = [
     "SCHEDULE",
@@ -217,9 +225,13 @@ def choose_schedule(kernel: ir.Operation, device: Device) -> Schedule:
       set of axes: where memory is dense, a target runs all axes as one.
     - Else rows are reduced along their own contiguous axis.
     """
-    product = tiled_op(kernel)
+    product, stream = tiled_op(kernel), tiled_stream(kernel)
     if product is not None:
         return _in_tiles(product)
+    if stream is not None:
+        found = streamed_axes(stream)
+        chunk, tiles = ((found.summed, CHUNK),), ((found.columns, COLUMNS),)
+        return Schedule("tiles", found.others, found.rows, ROWS, chunk=chunk, tiles=tiles)
     axes = analyze_kernel(kernel)
     chunk = tuple((axis, CHUNK) for axis in axes.streamed)
     vector = vector_of(kernel, device)

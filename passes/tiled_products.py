@@ -12,10 +12,13 @@ from diagc.cost import Sizes
 from diagc.dialects import diag
 from diagc.mlir import ir
 
-__all__ = ["COLUMNS", "DEPTH", "ROWS", "TILED", "ProductAxes", "product_axes", "tiled_op"]
+__all__ = [
+    *("COLUMNS", "DEPTH", "ROWS", "TILED"),
+    *("ProductAxes", "product_axes", "streamed_axes", "tiled_op", "tiled_stream"),
+]
 
 TILED = "diag.tiled"
-"""Marks a contraction that is computed in tiles."""
+"""Marks a contraction that is computed in tiles, or a stream that has such products as states."""
 
 ROWS, COLUMNS, DEPTH = 264, 128, 256
 """Of tiles and pieces in f32: rows are whole register blocks of 6 and a little more than powers of
@@ -73,5 +76,29 @@ def product_axes(op: ir.Operation, known: Sizes | None = None) -> ProductAxes | 
 
 def tiled_op(kernel: ir.Operation) -> ir.Operation | None:
     """The contraction of a kernel that is computed in tiles, if it has one."""
+    return _marked(kernel, "diag.contract")
+
+
+def tiled_stream(kernel: ir.Operation) -> ir.Operation | None:
+    """The stream of a kernel whose products are computed in tiles, if it has one."""
+    return _marked(kernel, "diag.stream")
+
+
+def _marked(kernel: ir.Operation, name: str) -> ir.Operation | None:
     ops = (op.operation for op in diag.function_body(kernel).operations)
-    return next((op for op in ops if TILED in op.attributes), None)
+    return next((op for op in ops if TILED in op.attributes and op.name == name), None)
+
+
+def streamed_axes(stream: ir.Operation) -> ProductAxes:
+    """The axes of the products of a marked stream: columns are the last axis of its results."""
+    labels = diag.labels(stream.results[0])
+    ops = (view.operation for view in stream.regions[1].blocks[0].operations)
+    products = [op for op in ops if op.name == "diag.contract"]
+    (columns,) = (set(diag.labels(x)) for x in products[0].operands if labels[-1] in diag.labels(x))
+    rows = [label for label in labels if label not in columns][-1]
+    return ProductAxes(
+        rows,
+        labels[-1],
+        str(ir.StringAttr(stream.attributes["axis"]).value),
+        tuple(label for label in labels[:-1] if label != rows),
+    )

@@ -1,6 +1,6 @@
 """Check and time a folder of packages: needs torch, the run time and the folder, no compiler.
 
-    PYTHONPATH=python:benchmarks python -m gpu.check packages --out result.json
+    PYTHONPATH=python:benchmarks python -m gpu.check packages --only=^table- --out result.json
 
 Every package is compared with the float64 meaning of its function, in poisoned memory, on two sets
 of random inputs; then it takes turns with eager torch, torch.compile where the variant says so, and
@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from gpu.catalog import VARIANTS
 from gpu.measure import OURS
 from gpu.supervisor import Supervisor
 from gpu.worker import Job
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outcomes.append(outcome)
         print(_line(outcome, supervisor.ceilings), flush=True)
     _write(args, index, supervisor.ceilings, outcomes)
+    print("\n".join(_gate_lines(outcomes)))
     counts = {state: sum(o["status"] == state for o in outcomes) for state in _STATES}
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
     missed = [gate for outcome in outcomes for gate in outcome["gates"] if not gate["met"]]
@@ -65,8 +67,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--out", type=Path, help="result file, JSON")
     parser.add_argument("--seconds", type=float, default=450.0, help="for everything; default 450")
-    text = "for one variant, before its worker is ended; default 60"
-    parser.add_argument("--stall-seconds", type=float, default=60.0, help=text)
+    text = "for one variant, before its worker is ended; default 120"
+    parser.add_argument("--stall-seconds", type=float, default=120.0, help=text)
     parser.add_argument("--only", default="", help="variants whose name matches this expression")
     parser.add_argument("--no-time", action="store_true", help="check only")
     parser.add_argument("--gate", action="store_true", help="exit with 1 when a gate is missed")
@@ -74,6 +76,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 # ---- showing -------------------------------------------------------------------------------------
+
+
+def _gate_lines(outcomes: Sequence[Outcome]) -> list[str]:
+    """What was asked and what was measured, gate by gate; gates that nothing decided, too."""
+    lines = []
+    for outcome in outcomes:
+        found = {(gate["peer"], gate["ratio"]): gate for gate in outcome["gates"]}
+        for gate in VARIANTS[outcome["variant"]].gates if outcome["variant"] in VARIANTS else ():
+            known = found.get((gate.peer, gate.ratio))
+            result = "not decided" if known is None else f"{known['measured']:.2f}"
+            state = "" if known is None else (", met" if known["met"] else ", MISSED")
+            name = outcome["variant"]
+            lines.append(f"gate {name}: {gate.ratio:g} x {gate.peer}: {result}{state}")
+    return lines
 
 
 def _line(outcome: Outcome, ceilings: Mapping[str, float]) -> str:
@@ -87,6 +103,7 @@ def _line(outcome: Outcome, ceilings: Mapping[str, float]) -> str:
         if outcome["operations"] is not None:
             text += f" {outcome['operations'] / 1e12:6.1f} TFLOP/s"
         text += "".join(f"  {name} x{ratio[0]:.2f}" for name, ratio in times["ratios"].items())
+        text += "".join(f"  without {name}: {why[:60]}" for name, why in times["absent"].items())
     text += "".join(f"  MISSED {g['peer']} {g['ratio']}" for g in outcome["gates"] if not g["met"])
     return text if outcome["why"] is None else f"{text}  {outcome['why']}"
 

@@ -10,7 +10,7 @@ import torch
 
 from gpu.variants import Variant
 
-__all__ = ["Check", "check", "graph_replays", "poisoned", "results_of"]
+__all__ = ["Check", "check", "graph_replays", "peer_error", "poisoned", "results_of"]
 
 Tensor = torch.Tensor
 Call = Callable[..., Any]
@@ -43,10 +43,13 @@ def check(variant: Variant, ours: Call, device: str, small: bool) -> Check:
     repeatable, problem = True, None
     for seed in (1, 2):
         inputs = variant.inputs(seed, device, small)
-        reference = variant.reference(inputs)
+        few = variant.few(inputs)
+        reference = variant.reference(few)
         with poisoned():
-            first, second = (results_of(ours(*inputs)) for _ in range(2))
-        eager = results_of(variant.eager(*inputs))
+            first, second = (
+                variant.few(results_of(ours(*inputs)), arguments=False) for _ in range(2)
+            )
+        eager = results_of(variant.eager(*few))
         problem = problem or _other_form(first, eager)
         if problem is None:
             repeatable &= all(map(torch.equal, first, second))
@@ -59,6 +62,12 @@ def check(variant: Variant, ours: Call, device: str, small: bool) -> Check:
     if problem is None and not repeatable:
         problem = "two runs on the same inputs differ"
     return Check(error, eager_error, allowed, repeatable, problem)
+
+
+def peer_error(variant: Variant, peer: Call, inputs: Sequence[Tensor]) -> float:
+    """Largest error of a peer over the largest value of the reference, where ours is compared."""
+    found = variant.few(results_of(peer(*inputs)), arguments=False)
+    return _error(found, variant.reference(variant.few(inputs)))
 
 
 def graph_replays(variant: Variant, ours: Call, small: bool) -> str | None:

@@ -107,6 +107,24 @@ def spherical_causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return (scores / torch.linalg.vector_norm(scores, dim=-1, keepdim=True)) @ v
 
 
+def spherical_by_hand(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The same in O(rows + keys), as one writes it in torch; sums of products are kept in f32."""
+    values, squares = (k.transpose(-2, -1) @ other for other in (v, k))
+    above, below = q @ values, (q @ squares).float()
+    return (above / (below * q.float()).sum(dim=-1, keepdim=True).sqrt()).to(q.dtype)
+
+
+def gradients(function: Function) -> Function:
+    """Gradients of the first result of a function of q, k, v, by those and a cotangent."""
+
+    def call(*tensors: Tensor) -> tuple[Tensor, ...]:
+        with torch.enable_grad():
+            leaves = [t.detach().requires_grad_() for t in tensors[:-1]]
+            return torch.autograd.grad(function(*leaves), leaves, tensors[-1])
+
+    return call
+
+
 def linear(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return (scaled(q, k)) @ v
 
@@ -144,6 +162,31 @@ def column_largest(x: Tensor) -> Tensor:
 
 def l2(x: Tensor) -> Tensor:
     return F.normalize(x, dim=-1)
+
+
+# ---- products with what is around them: x [rows, features], weights [columns, features] ----------
+
+
+def rms_linear(x: Tensor, gain: Tensor, weight: Tensor) -> Tensor:
+    return F.linear(F.rms_norm(x, x.shape[-1:], gain, 1e-6), weight)
+
+
+def rms_gated(x: Tensor, gain: Tensor, weight: Tensor, other: Tensor) -> Tensor:
+    y = F.rms_norm(x, x.shape[-1:], gain, 1e-6)
+    return F.silu(F.linear(y, weight)) * F.linear(y, other)
+
+
+def linear_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.gelu(F.linear(x, weight, bias))
+
+
+def linear_residual(x: Tensor, residual: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return residual + F.linear(x, weight, bias)
+
+
+def linear_logsumexp(x: Tensor, weight: Tensor) -> Tensor:
+    """What a loss over many classes needs of all of them; a class more is one element a row."""
+    return torch.logsumexp(F.linear(x, weight).float(), dim=-1)
 
 
 # ---- torch's kernels -----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import torch
 from gpu import functions as f
 from gpu.functions import BACKENDS, Function, sdpa
 
-__all__ = ["VARIANTS", "Gate", "Variant"]
+__all__ = ["MATRIX", "Gate", "Variant", "attention"]
 
 Tensor = torch.Tensor
 Shapes = Sequence[tuple[int, ...]]
@@ -20,13 +20,17 @@ _DTYPES = {"bf16": torch.bfloat16, "f16": torch.float16, "f32": torch.float32}
 
 @dataclass(frozen=True)
 class Gate:
-    """What must be reached: a ratio of times to a peer, or a share of the measured copy bandwidth.
+    """What must be reached: a ratio of times to a peer, or a share of what this run measured.
 
-    `peer` is the name of a contender, or "copy".
+    Args:
+        peer: name of a contender, or "copy" or "matmul": bandwidth and rate as measured.
+        ratio: least value.
+        better_of: names of contenders, the fastest of which counts; then `peer` is what they are.
     """
 
     peer: str
     ratio: float
+    better_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,12 @@ class Variant:
         operations: multiplications and additions of the best known algorithm; None when bandwidth
             is the limit.
         gates: what must be reached on a GPU.
+        package: name of the package, where several share one; default the variant's own.
+        is_open: whether the package's sizes are open, so that other shapes may share it.
+        programs: at most, in the package; with several, the fastest is measured and kept first.
+        forward: of `function`, where that gives its gradients: the package then holds the program
+            of gradients that the compiler derives from it.
+        checked: so many slices along the first axis are compared, 0 for all.
     """
 
     name: str
@@ -66,6 +76,26 @@ class Variant:
     empty_rows: bool = False
     operations: int | None = None
     gates: tuple[Gate, ...] = ()
+    package: str = ""
+    is_open: bool = False
+    programs: int = 1
+    forward: Function | None = None
+    checked: int = 0
+
+    @property
+    def package_name(self) -> str:
+        """Of the package that is built and loaded for it."""
+        return self.package or self.name
+
+    def few(self, tensors: Sequence[Tensor], arguments: bool = True) -> list[Tensor]:
+        """The slices of arguments, or of results, that are compared."""
+        if not self.checked:
+            return list(tensors)
+        count = tensors[0].shape[0]
+        last = max(self.checked - 1, 1)
+        kept = sorted({i * (count - 1) // last for i in range(self.checked)})
+        shared = self.shared if arguments else ()
+        return [t if number in shared else t[kept] for number, t in enumerate(tensors)]
 
     def inputs(self, seed: int, device: str, small: bool) -> tuple[Tensor, ...]:
         """Fresh random arguments."""
@@ -111,7 +141,7 @@ def _results(value: Tensor | Sequence[Tensor]) -> list[Tensor]:
 # ---- attention -----------------------------------------------------------------------------------
 
 
-def _attention(
+def attention(
     name: str,
     function: Function,
     dtype: str = "bf16",
@@ -152,30 +182,30 @@ _FLASH = (Gate("sdpa flash", 1.0),)
 
 
 def _softmax_variants() -> list[Variant]:
-    gated = [_attention("softmax", f.softmax, t, peers=_sdpa()) for t in ("bf16", "f16")]
+    gated = [attention("softmax", f.softmax, t, peers=_sdpa()) for t in ("bf16", "f16")]
     f32: dict[str, Any] = {"heads": 16, "rows": 2048, "keys": 2048}
     return [
         *(replace(variant, gates=_FLASH) for variant in gated),
-        *(_attention("softmax", f.softmax, d=d, peers=_sdpa()) for d in (32, 64, 256)),
-        *(_attention("softmax", f.softmax, "f32", d=d, peers=_sdpa(names=_WIDE), **f32)
+        *(attention("softmax", f.softmax, d=d, peers=_sdpa()) for d in (32, 64, 256)),
+        *(attention("softmax", f.softmax, "f32", d=d, peers=_sdpa(names=_WIDE), **f32)
           for d in (64, 128)),
-        *(_attention("causal", f.causal, d=d, peers=_sdpa(True), share=0.5) for d in (64, 128)),
-        _attention("window", f.window, share=f.WINDOW / 4096),
-        replace(_attention("softcap", f.capped), compare=True),
-        _attention("logsumexp", f.with_statistic),
-        _attention("wide-values", f.softmax, d=64, e=128, peers=_sdpa(names=("sdpa math",))),
-        _attention(
+        *(attention("causal", f.causal, d=d, peers=_sdpa(True), share=0.5) for d in (64, 128)),
+        attention("window", f.window, share=f.WINDOW / 4096),
+        replace(attention("softcap", f.capped), compare=True),
+        attention("logsumexp", f.with_statistic),
+        attention("wide-values", f.softmax, d=64, e=128, peers=_sdpa(names=("sdpa math",))),
+        attention(
             "grouped", f.grouped, heads=8, group=4, share=0.5, peers=_sdpa(True, _FAST)
         ),
         replace(
-            _attention("decode", f.decode, heads=64, group=4, rows=1, keys=8192), operations=None
+            attention("decode", f.decode, heads=64, group=4, rows=1, keys=8192), operations=None
         ),
     ]  # fmt: skip
 
 
 def _masked_variants() -> list[Variant]:
-    bias = _attention("bias", f.biased, d=64)
-    masked = _attention("masked", f.masked, d=64)
+    bias = attention("bias", f.biased, d=64)
+    masked = attention("masked", f.masked, d=64)
     return [
         replace(
             bias,
@@ -191,7 +221,7 @@ def _masked_variants() -> list[Variant]:
             masks=(3,),
         ),
         replace(
-            _attention("masked-rows", f.masked, d=64),
+            attention("masked-rows", f.masked, d=64),
             shapes=(*masked.shapes, (4096, 4096)),
             small=(*masked.small, (150, 150)),
             shared=(3,),
@@ -199,7 +229,7 @@ def _masked_variants() -> list[Variant]:
             empty_rows=True,
         ),
         replace(
-            _attention("bottom-right", f.bottom_right, keys=2048, d=64, share=0.25),
+            attention("bottom-right", f.bottom_right, keys=2048, d=64, share=0.25),
             small=((2, 150, 64), (2, 90, 64), (2, 90, 64)),
             empty_rows=True,
         ),
@@ -210,17 +240,17 @@ def _other_normalizers() -> list[Variant]:
     exact = {"reassociate": "off"}
     long: dict[str, Any] = {"heads": 16, "rows": 16384, "keys": 16384, "d": 64}
     named = {f"{name} (softmax)": function for name, function in _sdpa(names=_FAST).items()}
-    spherical = _attention("spherical", f.spherical, peers=named, **long)
-    linear = _attention("linear", f.linear, **long)
+    spherical = attention("spherical", f.spherical, peers=named, **long)
+    linear = attention("linear", f.linear, **long)
     flash = "sdpa flash (softmax)"
     return [
-        _attention("l1", f.absolute),
-        _attention("l1", f.absolute, d=64),
-        replace(_attention("relu-sum", f.relu_sum), compare=True),
-        _attention("sigmoid", f.sigmoid),
-        replace(_attention("spherical-streamed", f.spherical), options=exact),
-        replace(_attention("spherical-streamed", f.spherical, d=64), options=exact, compare=True),
-        _attention("spherical-causal", f.spherical_causal, d=64, share=0.5),
+        attention("l1", f.absolute),
+        attention("l1", f.absolute, d=64),
+        replace(attention("relu-sum", f.relu_sum), compare=True),
+        attention("sigmoid", f.sigmoid),
+        replace(attention("spherical-streamed", f.spherical), options=exact),
+        replace(attention("spherical-streamed", f.spherical, d=64), options=exact, compare=True),
+        attention("spherical-causal", f.spherical_causal, d=64, share=0.5),
         replace(
             spherical,
             operations=None,
@@ -234,12 +264,12 @@ def _tails() -> list[Variant]:
     """Sizes that fill no tile: not for speed."""
     odd: dict[str, Any] = {"heads": 3, "rows": 197, "keys": 333}
     return [
-        *(_attention(f"tail-{name}", function, d=d, **odd)
+        *(attention(f"tail-{name}", function, d=d, **odd)
           for name, function in (("softmax", f.softmax), ("causal", f.causal), ("l1", f.absolute))
           for d in (16, 80, 128)),
-        _attention("tail-softmax", f.softmax, "f32", d=48, e=40, **odd),
-        _attention("tail-softmax", f.softmax, "f16", d=96, **odd),
-        _attention("tail-spherical", f.spherical, d=64, **odd),
+        attention("tail-softmax", f.softmax, "f32", d=48, e=40, **odd),
+        attention("tail-softmax", f.softmax, "f16", d=96, **odd),
+        attention("tail-spherical", f.spherical, d=64, **odd),
     ]  # fmt: skip
 
 
@@ -262,6 +292,55 @@ _ON_GROUPS = (
     *("bias-", "masked-", "bottom-right-", "decode-", "l1-", "relu-sum-", "sigmoid-"),
     *("spherical-", "tail-"),
 )
+
+
+# ---- products with what is around them, as kernels whatever the cost model says ------------------
+
+
+def _product(
+    name: str,
+    function: Function,
+    columns: int,
+    *,
+    features: int = 4096,
+    weights: int = 1,
+    gain: bool = False,
+    bias: bool = False,
+    residual: bool = False,
+) -> Variant:
+    """A product of `features` by `columns`; "eager" is the library's, with kernels around it."""
+
+    def shapes(rows: int, features: int, columns: int) -> Shapes:
+        arrays = ((rows, features), *(((rows, columns),) if residual else ()))
+        vectors = ((features,),) if gain else ()
+        matrices = ((columns, features),) * weights
+        return (*arrays, *vectors, *matrices, *(((columns,),) if bias else ()))
+
+    count = 2 if residual else 1
+    sizes = shapes(8192, features, columns)
+    return Variant(
+        f"product-{name}-bf16-n{columns}",
+        function,
+        sizes,
+        shapes(150, 264, 200),
+        "bf16",
+        compare=True,
+        options={"library": "none", "target": WARPGROUPS},
+        shared=tuple(range(count, len(sizes))),
+        operations=2 * 8192 * features * columns * weights,
+    )
+
+
+def _product_variants() -> list[Variant]:
+    return [
+        *(_product("rms", f.rms_linear, n, gain=True) for n in (1024, 4096, 12288)),
+        _product("rms-gated", f.rms_gated, 11008, weights=2, gain=True),
+        _product("gelu", f.linear_gelu, 4096, bias=True),
+        _product("gelu", f.linear_gelu, 16384, bias=True),
+        _product("residual", f.linear_residual, 4096, bias=True, residual=True),
+        _product("logsumexp", f.linear_logsumexp, 32000, features=1024),
+        _product("logsumexp", f.linear_logsumexp, 128256),
+    ]
 
 
 # ---- the rest ------------------------------------------------------------------------------------
@@ -315,7 +394,8 @@ _ON_TILES = [
     *_row_variants(),
 ]
 
-VARIANTS: Mapping[str, Variant] = {
-    variant.name: variant for variant in (*_ON_TILES, *_warpgroup_variants(_ON_TILES))
+MATRIX: Mapping[str, Variant] = {
+    variant.name: variant
+    for variant in (*_ON_TILES, *_warpgroup_variants(_ON_TILES), *_product_variants())
 }
-"""By name."""
+"""By name: a package each, to see that every kind of kernel is right."""

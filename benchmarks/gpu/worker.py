@@ -18,14 +18,18 @@ import torch
 from diagc.errors import DiagcError
 from diagc.runtime import load
 from gpu import measure
-from gpu.correctness import Check, check, graph_replays, results_of
+from gpu.catalog import VARIANTS
+from gpu.correctness import Check, check, graph_replays, peer_error, results_of
 from gpu.measure import OURS, Ceilings, Times
-from gpu.variants import VARIANTS, Gate, Variant
+from gpu.peers import dry
+from gpu.variants import Gate, Variant
 
 __all__ = ["Job", "Outcome", "main"]
 
 _READING_SHARE = 0.5  # of a variant's time, at least
 _GPU_LOST = 3  # exit status
+_PEER_FACTOR = 4.0
+"""A peer whose error is so many times what ours may be computes something else."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,12 @@ class Outcome:
         bandwidth: bytes of arguments and results a second.
         operations: multiplications and additions a second, where they are the limit.
         gates: each with its measured value and whether it is met; on full sizes of a GPU only.
+        shapes: of the arguments.
+        moved: bytes of arguments and results.
+        flops: multiplications and additions of a call, where they are the limit.
+        peer_errors: of peers that give the same, over the largest value; one that is wrong does not
+            take part.
+        choice: of the programs of the package, and who says so; where there are several.
     """
 
     variant: str
@@ -74,6 +84,11 @@ class Outcome:
     bandwidth: float | None = None
     operations: float | None = None
     gates: list[dict[str, Any]] = field(default_factory=list)
+    shapes: list[list[int]] = field(default_factory=list)
+    moved: int | None = None
+    flops: int | None = None
+    peer_errors: dict[str, float] = field(default_factory=dict)
+    choice: dict[str, str] | None = None
 
 
 def main() -> int:
@@ -121,8 +136,11 @@ def _outcome(entry: Mapping[str, Any], job: Job, ceilings: Ceilings, seconds: fl
     start = perf_counter()
     try:
         variant = VARIANTS[name]
-        ours = load(Path(job.folder) / entry["package"])
+        ours = load(Path(job.folder) / entry["package"], autotune=variant.programs > 1)
         outcome = _checked(variant, ours, job.device, job.small)
+        outcome.shapes = [list(s) for s in (variant.small if job.small else variant.shapes)]
+        if outcome.status == "ok" and len(ours.variants) > 1:
+            outcome.choice = vars(ours.choice(*variant.inputs(1, job.device, job.small)))
         left = max(seconds - (perf_counter() - start), seconds * _READING_SHARE)
         if outcome.status == "ok" and job.timed:
             _time(outcome, variant, ours, job.device, job.small, left)
@@ -144,16 +162,45 @@ def _time(
     outcome: Outcome, variant: Variant, ours: Any, device: str, small: bool, seconds: float
 ) -> None:
     sets = measure.input_sets(variant, device, small)
-    calls = {OURS: ours, "eager": variant.function, **variant.peers}
+    peers: dict[str, Any] = {"eager": variant.function, **variant.peers}
+    if device == "cpu":
+        peers = {name: dry(name, peer) for name, peer in peers.items()}
+    wrong = _wrong_peers(outcome, variant, peers, sets[0])
+    calls = {OURS: ours, **{name: peer for name, peer in peers.items() if name not in wrong}}
     if variant.compare and device == "cuda":
         torch._dynamo.reset()
         calls["torch.compile"] = torch.compile(variant.function, dynamic=False)
     outcome.times = measure.measure(calls, sets, device, seconds)
+    outcome.times.absent.update(wrong)
     duration = outcome.times.milliseconds[OURS] * 1e-3
     moved = [*sets[0], *results_of(ours(*sets[0]))]
-    outcome.bandwidth = sum(t.numel() * t.element_size() for t in moved) / duration
+    outcome.moved = sum(t.numel() * t.element_size() for t in moved)
+    outcome.bandwidth = outcome.moved / duration
     if variant.operations is not None and not small:
+        outcome.flops = variant.operations
         outcome.operations = variant.operations / duration
+
+
+def _wrong_peers(
+    outcome: Outcome, variant: Variant, peers: Mapping[str, Any], inputs: Any
+) -> dict[str, str]:
+    """Peers that give something else, with why; those that do not run show it when timed.
+
+    Those named "... (softmax)" give something else by design; by eager's errors ours are judged.
+    """
+    assert outcome.check is not None
+    wrong = {}
+    for name, peer in peers.items():
+        if name == "eager" or name.endswith(")"):
+            continue
+        try:
+            error = peer_error(variant, peer, inputs)
+        except RuntimeError:
+            continue
+        outcome.peer_errors[name] = error
+        if not error <= _PEER_FACTOR * outcome.check.allowed:
+            wrong[name] = f"wrong: error {error:.1e}, allowed to us {outcome.check.allowed:.1e}"
+    return wrong
 
 
 def _gates(outcome: Outcome, gates: Sequence[Gate], ceilings: Ceilings) -> list[dict[str, Any]]:
@@ -163,6 +210,13 @@ def _gates(outcome: Outcome, gates: Sequence[Gate], ceilings: Ceilings) -> list[
     for gate in gates:
         if gate.peer == "copy":
             value = (outcome.bandwidth or 0.0) / ceilings.copy_bytes_per_second
+        elif gate.peer == "matmul":
+            value = (outcome.operations or 0.0) / ceilings.bf16_operations_per_second
+        elif gate.better_of:
+            present = [r[0] for n, r in outcome.times.ratios.items() if n in gate.better_of]
+            if not present:
+                continue
+            value = min(present)
         elif gate.peer in outcome.times.ratios:
             value = outcome.times.ratios[gate.peer][0]
         else:

@@ -92,9 +92,13 @@ DIAG_STAGES = (
     Stage("reassociated", ("reassociate-contractions", "canonicalize-diag")),
     # scales leave streams once it is known which operand does not stream
     # and deep products leave streams for the library, once they are where they will stay
+    # products that are left become streams of tiles, where the target has a use for these
     Stage(
         "streams",
-        ("derive-streams", "slide-scales", "block-streams", "canonicalize-diag", "round-operands"),
+        (
+            *("derive-streams", "slide-scales", "block-streams", "stream-products"),
+            *("canonicalize-diag", "round-operands"),
+        ),
     ),
     # kernels are private functions; a schedule decorates a formed kernel
     Stage("kernels", ("form-kernels",)),

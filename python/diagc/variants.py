@@ -38,8 +38,14 @@ Form: TypeAlias = Callable[[str], ir.Module]
 _MOST_SHAPES = 64
 """For which times are predicted: some milliseconds each."""
 
+_MOST_GROWTH = 8
+"""Times the example, of the sizes that grow by themselves: larger shapes may not fit any memory."""
+
 _MOST_RANKED = 4
 """Shapes at which tiles are ranked: a twentieth of a second each."""
+
+_BEHIND = 4
+"""Schedules on tiles that stand behind a choice, for the case that it spills."""
 
 _TRIES = 2
 """So many programs are compiled for each that is wanted: some turn out to be the same code."""
@@ -113,6 +119,7 @@ def shapes_around(example: Shape, is_open: Mapping[str, bool]) -> tuple[Shape, .
     for size in groups:
         powers = [2.0 ** (i - count // 2) for i in range(count)]
         factors = [{**known, size: power} for known in factors for power in powers]
+    factors = [known for known in factors if prod(known.values()) <= _MOST_GROWTH]
     shapes = [
         {label: _times(size, known.get(size, 1.0) if is_open[label] else 1.0)
          for label, size in example.items()}
@@ -203,28 +210,36 @@ class VariantMaker:
         kernels = {diag.symbol_of(x): x for x in diag.functions(module) if diag.is_kernel(x)}
         step = -(-len(shapes) // _MOST_RANKED)
         sizes = [_kernel_sizes(usual.program, shape) for shape in shapes[::step]]
+        numbers = dict(usual.numbers)
         tiles = {
-            name: self._tiles(kernel, [each[dict(usual.numbers)[name]] for each in sizes])
+            name: self._tiles(
+                kernel,
+                [each[numbers[name]] for each in sizes],
+                getattr(usual.program.kernels[numbers[name]], "tiles", None),
+            )
             for name, kernel in kernels.items()
-            if name in dict(usual.numbers)
+            if name in numbers
         }
         for number in range(max(map(len, tiles.values()), default=0)):
             chosen = {n: few[min(number, len(few) - 1)] for n, few in tiles.items() if few}
             yield self._build(module, chosen)
 
-    def _tiles(self, kernel: ir.Operation, sizes: Sequence[Shape]) -> list[Any]:
+    def _tiles(self, kernel: ir.Operation, sizes: Sequence[Shape], usual: Any) -> list[Any]:
         """The fastest at each of the sizes, then what comes behind them; blocks differ.
 
         Those on warpgroups and on tiles take turns: which of the two is better is what the model
-        knows least.
+        knows least. Behind each stand tiles that take its place where it spills.
         """
         ranked = [self._choices.candidates(kernel, known) for known in sizes]
-        found: dict[tuple[int, ...], Any] = {}
-        for tiles in filter(None, (tiles for rank in zip_longest(*ranked) for tiles in rank)):
-            first = tiles[0]
-            block = (first.row_blocks, first.warps, first.chunk, first.producers, first.split)
-            found.setdefault(block, (*tiles, *(t for t in ranked[0][0] if t not in tiles)))
-        groups, plain = ([t for t in found.values() if bool(t[0].producers) == x] for x in (1, 0))
+        in_order = [tiles[0] for rank in zip_longest(*ranked) for tiles in rank if tiles]
+        first = {_block(tile): tile for tile in reversed(in_order) if not tile.producers}
+        behind = [first[block] for block in dict.fromkeys(map(_block, in_order)) if block in first]
+        found = {_block(usual): usual} if usual is not None else {}
+        for tile in in_order:
+            found.setdefault(_block(tile), tile)
+        chosen = [(x, *(t for t in behind[:_BEHIND] if t != x)) for x in found.values()]
+        chosen = chosen[1:] if usual is not None else chosen
+        groups, plain = ([t for t in chosen if bool(t[0].producers) == x] for x in (True, False))
         return list(_in_turns(groups, plain))
 
     def _build(self, module: ir.Module, chosen: Mapping[str, Any]) -> BuiltVariant:
@@ -315,6 +330,11 @@ def _kernel_sizes(program: Program, shape: Shape) -> list[dict[str, int]]:
                 for label, size in zip(w.labels, sizes, strict=True)
             }
     return found
+
+
+def _block(tile: Any) -> tuple[int, ...]:
+    """What makes a block another one; stages and blocks at a time do not."""
+    return tile.row_blocks, tile.warps, tile.chunk, tile.producers, tile.split
 
 
 def _in_turns(*each: Iterable[Any]) -> Iterator[Any]:

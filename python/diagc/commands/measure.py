@@ -10,6 +10,7 @@ from time import perf_counter
 
 import torch
 
+from diagc.api import CompiledFunction
 from diagc.api import compile as compile_function
 from diagc.commands.cpu_probes import Probes
 from diagc.compiler import compile_module
@@ -32,6 +33,7 @@ _ROWS = 512
 _LINEAR_ROWS, _LINEAR_WIDTH, _LINEAR_ROUNDS = 1024, 1024, 9
 """A layer that takes 10 to 30 ms on two cores."""
 
+_CALLS = 300
 _EXPONENTIALS = 4
 """Per element, so that memory plays no role."""
 
@@ -65,6 +67,7 @@ def figures(device: Device) -> Iterator[str]:
         unit = "G results/s" if rate.pipe == "special" else "GFLOP/s"
         yield f"{rate.pipe:8} {rate.dtype}: {rate.per_second / 1e9:.4g} {unit}"
     yield f"launch   {device.launch_seconds * 1e6:.2g} µs"
+    yield f"call     {device.call_seconds * 1e6:.2g} µs"
 
 
 def measure_cpu(say: Callable[[str], None]) -> Device:
@@ -86,6 +89,7 @@ def measure_cpu(say: Callable[[str], None]) -> Device:
         levels.append(Level(name, size, bandwidth, "device" if shared else "unit"))
     say("kernels")
     launch = _seconds_of_launch()
+    call = max(_seconds_of_call() - launch, launch)
     wide, narrow = (_exponentials_per_second(dtype, launch) for dtype in ("f64", "f32"))
     say("products")
     library, tiles = _product_rates()
@@ -105,7 +109,17 @@ def measure_cpu(say: Callable[[str], None]) -> Device:
         "vector_registers": features.vector_registers,
         "fma_in_flight": in_flight,
     }
-    return Device(THIS_CPU, processor_name(), "cpu", cores, tuple(levels), rates, launch, limits)
+    return Device(
+        THIS_CPU,
+        processor_name(),
+        "cpu",
+        cores,
+        tuple(levels),
+        rates,
+        launch,
+        limits,
+        call_seconds=call,
+    )
 
 
 # ---- memory ------------------------------------------------------------------------------------
@@ -195,6 +209,20 @@ def _kernel_seconds(build: Callable[[Diagram], Wire], data: torch.Tensor) -> flo
 def _seconds_of_launch() -> float:
     """Of the smallest kernel."""
     return _kernel_seconds(lambda g: g.input("X", n=8).sum("n"), torch.ones(8))
+
+
+@torch.no_grad()
+def _seconds_of_call() -> float:
+    """Of the smallest function, as graphs of torch's call it."""
+    data = torch.ones(8)
+    function = CompiledFunction(torch.sum, CompileOptions(target="cpu"), False, "fx", key="a sum")
+    function.prepare(data)
+    found = []
+    for _ in range(_CALLS):
+        start = perf_counter()
+        torch.ops.diagc.call.default([data], function.key)
+        found.append(perf_counter() - start)
+    return median(found)
 
 
 def _exponentials_per_second(dtype: str, launch: float) -> float:

@@ -36,6 +36,8 @@ def write_package(program: Program, args: argparse.Namespace, options: CompileOp
             _write_torch(program, path, args, options)
         else:
             assert isinstance(program, DiagramProgram)
+            if args.variants != 1:
+                raise UserError("packages of diagrams hold one program", expected="--variants=1")
             _write_diagram(program, path, options)
     _summarize(path)
     return 0
@@ -47,6 +49,9 @@ def _summarize(path: Path) -> None:
 
     manifest, _ = read_package(path)
     print(f"{path}: {manifest.name} for {manifest.target}, {path.stat().st_size} bytes")
+    if manifest.variants is not None:
+        for entry in manifest.variants.entries:
+            print(f"variant {entry.name}: {entry.predicted[0] * 1e3:.4g} ms by the cost model")
     for needs in sorted({requirements(entry) for entry in manifest.kernels}):
         print(f"needs {needs}")
     if manifest.weights:
@@ -59,7 +64,7 @@ def _write_torch(
     if hasattr(program.function, "eval"):
         program.function.eval()  # packages are for inference
     compiled = program.compile(options, dynamic=args.dynamic or None)
-    compiled.save(path, with_weights=args.with_weights)
+    compiled.save(path, with_weights=args.with_weights, variants=args.variants)
     if args.weights:
         from diagc.runtime.package.manifest import read_package
 

@@ -69,6 +69,8 @@ class Device:
         levels: the fastest first.
         rates: of all units together.
         launch_seconds: from the start of an empty kernel to its end, when one follows another.
+        call_seconds: of a call of a compiled function in a graph of torch's, beside its kernels;
+            by default what a CPU of 2019 takes at best.
         limits: of the code that runs on it, by name: of a CPU `vector_bytes`, `vector_registers`,
             `fma_in_flight`; of a GPU `registers`, `registers_per_thread`, `shared_per_block`,
             `threads` and `blocks`, all but two of one multiprocessor.
@@ -84,6 +86,7 @@ class Device:
     launch_seconds: float
     limits: Mapping[str, int] = field(default_factory=dict)
     architecture: str = ""
+    call_seconds: float = 30e-6
 
     @property
     def vector_bytes(self) -> int:

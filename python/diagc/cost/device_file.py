@@ -11,6 +11,7 @@ datasheet = "..."
 
 [launch]
 seconds = 4e-6
+call_seconds = 30e-6              # may be left out
 source = "datasheet"
 
 [[level]]                         # the fastest first, the last one is "memory"
@@ -95,7 +96,7 @@ class _Reader:
         sources = self.inner("sources")
         for key in sources.table:
             sources.text(key)
-        launch = self.inner("launch").only("seconds", "source")
+        launch = self.inner("launch").only("seconds", "call_seconds", "source")
         launch.source(sources)
         return Device(
             name=self.text("name"),
@@ -105,6 +106,7 @@ class _Reader:
             levels=self.levels(sources),
             rates=self.rates(sources),
             launch_seconds=launch.number("seconds"),
+            call_seconds=launch.number("call_seconds", Device.call_seconds),
             limits=self.limits(kind, sources),
             architecture=self.text("architecture") if kind == "gpu" else "",
         )
@@ -117,7 +119,7 @@ class _Reader:
                 entry.number("bandwidth"),
                 entry.choice("shared_by", SHARED_BY),
                 entry.source(sources),
-                entry.number("latency") if "latency" in entry.table else 0.0,
+                entry.number("latency", 0.0),
             )
             for entry in self.entries("level", *LEVEL)
         ]
@@ -177,7 +179,9 @@ class _Reader:
             raise self.error(field, expected, repr(value))
         return str(value)
 
-    def number(self, field: str) -> float:
+    def number(self, field: str, default: float | None = None) -> float:
+        if default is not None and field not in self.table:
+            return default
         expected = "a positive number"
         value = self.value(field, expected)
         good = isinstance(value, int | float) and not isinstance(value, bool)
@@ -222,7 +226,8 @@ def device_text(device: Device, source: str) -> str:
     if device.architecture:
         head["architecture"] = device.architecture
     blocks = [_table("", {**head, "units": device.units}), _table("[sources]", {"all": source})]
-    blocks.append(_table("[launch]", {"seconds": device.launch_seconds, "source": "all"}))
+    seconds = {"seconds": device.launch_seconds, "call_seconds": device.call_seconds}
+    blocks.append(_table("[launch]", {**seconds, "source": "all"}))
     for level in device.levels:
         fields = {"name": level.name, "bytes": level.size, "bandwidth": level.bandwidth}
         fields |= {"shared_by": level.shared_by, "source": "all"}

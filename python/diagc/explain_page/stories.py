@@ -55,6 +55,24 @@ _STORIES = {
         "f is streamable when some B gives B(f(x), y) = f(x ⊕ y): the result for a longer input "
         "follows from the result so far and the new piece alone.",
     ),
+    "join-blocks": PassStory(
+        "Blocks of scales are one axis",
+        "An axis that was split only because each block of it has a scale is one axis again; the "
+        "scale is repeated for every position.",
+        "A view: position n of the axis is position n mod B of block ⌊n / B⌋.",
+    ),
+    "factor-scales": PassStory(
+        "Scales of 8-bit numbers leave products",
+        "The scale of a line goes behind the sum, or to the other input, so that the products are "
+        "those of the 8-bit numbers as they lie in memory.",
+        "Linearity: Σ q · (s k) = s Σ q · k, and Σₘ p (sₘ vₘ) = Σₘ (p sₘ) vₘ.",
+    ),
+    "round-operands": PassStory(
+        "Products are those of 8-bit numbers",
+        "What a kernel computes may be rounded to 8 bits where it meets 8-bit numbers, if the "
+        "precision that was asked for allows it.",
+        "No identity: each number is wrong by up to 2⁻⁴ of itself.",
+    ),
     "slide-scales": PassStory(
         "Scales are applied to the smaller array",
         "A constant factor of a contraction may be multiplied into either of its inputs. It goes "
@@ -66,6 +84,12 @@ _STORIES = {
         "A matrix product inside a stream that the library multiplies faster is taken a block of "
         "the axis at a time: the library multiplies a block, the stream takes it in.",
         "A stream may be cut anywhere: it goes on from the state that it has.",
+    ),
+    "stream-products": PassStory(
+        "Large products take in what is around them",
+        "A matrix product becomes a loop over pieces of the axis that it sums over. Sums of its "
+        "rows are taken in the same loop, and what they scale is scaled at the end.",
+        "Linearity: (c · x) · w = c · (x · w); a sum may be taken piece by piece.",
     ),
     "form-kernels": PassStory(
         "What belongs together becomes a kernel",

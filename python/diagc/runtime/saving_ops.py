@@ -13,6 +13,7 @@ import torch
 
 from diagc.runtime.dispatch_keys import without_autocast
 from diagc.runtime.eager_gradients import split_tensors
+from diagc.runtime.op_gradients import register_gradients
 from diagc.runtime.program import Program
 from diagc.runtime.specialization import Specialization
 from diagc.runtime.torch_ops import empty_results, group_of
@@ -78,6 +79,6 @@ _LIBRARY.impl("call_saving", _call_transformed, "FuncTorchDynamicLayerFrontMode"
 for _device in ("CPU", "CUDA"):
     _LIBRARY.impl("call_saving", _call_saving, _device)
 torch.library.register_fake("diagc::call_saving", _fake_call, lib=_LIBRARY)
-torch.library.register_autograd(
-    "diagc::call_saving", _backward, setup_context=_setup_context, lib=_LIBRARY
+register_gradients(
+    _LIBRARY, torch.ops.diagc.call_saving.default, _call_saving, _backward, _setup_context
 )

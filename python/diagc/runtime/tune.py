@@ -1,8 +1,8 @@
 """Measure the variants of packages on this machine's GPU, and fill a table that comes along.
 
     python -m diagc.runtime.tune block.diagpkg                       # for this machine
-    python -m diagc.runtime.tune *.diagpkg --table=nvidia-h200.json  # and for all that have such one
-    python -m diagc.runtime.tune *.diagpkg --table=FILE --predicted="NVIDIA H200"   # without a GPU
+    python -m diagc.runtime.tune *.diagpkg --table=nvidia-h200.json  # and for all who have such one
+    python -m diagc.runtime.tune *.diagpkg --table=FILE --predicted="NVIDIA H200"  # without a GPU
 
 Every class of shapes for which the package has predictions is measured on random data. What was
 measured is kept in the cache, where `diagc.runtime.load` finds it. With --predicted nothing runs:

@@ -123,13 +123,15 @@ def random_inputs(
 ) -> list[Array]:
     """Normal numbers, and conditions that hold seven times in ten.
 
-    `sizes` is by the first letter of labels whose size is open: g (grid), l (rows), s (streamed).
+    `sizes` is of axes whose size is open, by label or its first letter: g (grid), l (rows), s
+    (streamed).
     """
     rng = np.random.default_rng(seed)
     static = {axis.label: axis.size for axis in signature.axes if axis.size is not None}
     found: list[Array] = []
     for wire in signature.args:
-        shape = [static.get(label) or sizes[label[0]] for label in wire.labels]
+        known = {**sizes, **static}
+        shape = [known.get(label) or sizes[label[0]] for label in wire.labels]
         mask = wire.dtype == "i1"
         found.append(rng.random(shape) < 0.7 if mask else rng.standard_normal(shape))
     return found

@@ -12,7 +12,7 @@ from diagc.torch_backend.options import BackendOptions
 from diagc.torch_backend.stretches import Stretch, is_item, is_number, is_pure, is_random, is_view
 from diagc.torch_backend.units import Unit, linear_places, places_of
 
-__all__ = ["note_reasons", "why_left"]
+__all__ = ["note_reason", "note_reasons", "why_left"]
 
 _REASON = "diagc_reason"
 """Key of why a node was not taken."""
@@ -33,7 +33,7 @@ def note_reasons(
     }
     reasons = {**unwanted, **dict.fromkeys(linear_places(module), _LINEAR), **_externs(module)}
     for number, reason in reasons.items():
-        stretch.nodes[number].meta[_REASON] = reason
+        note_reason(stretch.nodes[number], reason)
 
 
 def _externs(module: ir.Module) -> dict[int, str]:
@@ -51,6 +51,11 @@ def _externs(module: ir.Module) -> dict[int, str]:
 def _extern_reason(function: ir.Operation) -> str:
     reason = function.attributes.get("diag.reason")
     return "no meaning as a diagram" if reason is None else str(ir.StringAttr(reason).value)
+
+
+def note_reason(node: fx.Node, reason: str) -> None:
+    """Note with a call why it was not taken."""
+    node.meta[_REASON] = reason
 
 
 def why_left(node: fx.Node) -> str | None:

@@ -10,7 +10,7 @@ gradients would compute the product again.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import torch
@@ -21,14 +21,14 @@ from diagc.cost.device_catalog import measured_device
 from diagc.frontend.torch.formulas import ALIASES, ARITHMETIC
 from diagc.options import CompileOptions
 from diagc.passes.tiled_products import NARROWEST
+from diagc.torch_backend.left import note_reason
 from diagc.torch_backend.options import BackendOptions
 from diagc.torch_backend.regions import Region
 from diagc.torch_backend.stretches import is_number, is_view
 
-__all__ = ["product_regions", "tiles_pay", "with_tiles"]
+__all__ = ["least_flops", "product_regions", "with_tiles"]
 
-SMALLEST = 1 << 26
-"""FLOPs from which on a call of ours costs little beside the product: some 50 us of it."""
+TOO_SMALL = "torch is predicted to be faster: tiles would gain less on it than a call of ours costs"
 
 MOST_CALLS = 16
 """Of a region: a few more than approximations of GELU that models write out."""
@@ -48,15 +48,20 @@ def with_tiles(options: BackendOptions) -> BackendOptions:
     return replace(options, compile=replace(options.compile, library="tiled"))
 
 
-def tiles_pay(options: CompileOptions) -> bool:
-    """Whether products in tiles are faster than the library's on the device, as was measured."""
+def least_flops(options: CompileOptions) -> float:
+    """From how many FLOPs on a product in tiles gains more than its call costs, as was measured.
+
+    Infinite where tiles are not faster than the library, or nobody has measured.
+    """
     if options.library != "auto":
-        return options.library == "tiled"
+        return 0.0 if options.library == "tiled" else inf
     device = find_device(options.device) if options.device else measured_device()
     if device is None:
-        return False
+        return inf
     tiles, library = (device.rate(pipe) for pipe in ("tiles", "library"))
-    return tiles is not None and library is not None and tiles > library
+    if tiles is None or library is None or tiles <= library:
+        return inf
+    return device.call_seconds / (1 / library - 1 / tiles)
 
 
 def product_regions(graph: fx.Graph, options: BackendOptions, *, trained: bool) -> Iterator[Region]:
@@ -67,12 +72,14 @@ def product_regions(graph: fx.Graph, options: BackendOptions, *, trained: bool) 
         options: of the backend.
         trained: whether autograd will record it.
     """
-    if not tiles_pay(options.compile):
-        return
+    least = least_flops(options.compile)
     for node in list(graph.nodes):
-        if _is_large_product(node):
+        flops = _flops(node)
+        if flops >= least:
             nodes = (_flat(node),) if trained else _with_maps(node)
             yield Region((), nodes, nodes[-1:])
+        elif flops >= 0 and least < inf:
+            note_reason(node, TOO_SMALL)
 
 
 def _flat(product: fx.Node) -> fx.Node:
@@ -130,20 +137,21 @@ def _is_map(node: fx.Node, inside: Sequence[fx.Node]) -> bool:
     return known and value.numel() == first.numel() and all(s in inside for s in sources)
 
 
-def _is_large_product(node: fx.Node) -> bool:
+def _flops(node: fx.Node) -> int:
+    """Of a product that tiles can compute; -1 for what is none."""
     places = _FACTORS.get(str(node.target))
     if node.op != "call_function" or places is None or node.kwargs:
-        return False
+        return -1
     values = [source.meta.get("val") for source in node.all_input_nodes]
     if not all(isinstance(v, torch.Tensor) and _is_plain(v) for v in values):
-        return False
+        return -1
     left, right = (node.args[i] for i in places)
     assert isinstance(left, fx.Node)
     assert isinstance(right, fx.Node)
     rows, result = left.meta["val"], node.meta["val"]
     depth, columns = _hint(rows.shape[-1]), _hint(result.shape[-1])
     count = prod(_hint(size) for size in rows.shape[:-1])
-    return min(depth, columns, count) >= NARROWEST and 2 * depth * columns * count >= SMALLEST
+    return 2 * depth * columns * count if min(depth, columns, count) >= NARROWEST else -1
 
 
 def _is_plain(value: torch.Tensor) -> bool:

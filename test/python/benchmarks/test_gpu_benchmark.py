@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-ONLY = "^(l1-bf16-d64|grouped-.*|bias-.*|layer-norm-f32|column-.*|masked-rows.*|bottom-right.*)$"
+ONLY = (
+    "^(l1-bf16-d64|grouped-.*|bias-.*|layer-norm-f32|column-.*|masked-rows.*|bottom-right.*"
+    "|table-full-d64-n4096)$"
+)
 
 
 def environment() -> dict[str, str]:
@@ -66,7 +69,7 @@ def test_right_packages_are_right(packages: Path) -> None:
     status, record = checked(packages)
     assert status == 0
     outcomes = {outcome["variant"]: outcome for outcome in record["outcomes"]}
-    assert len(outcomes) == 7
+    assert len(outcomes) == 8
     assert {outcome["status"] for outcome in outcomes.values()} == {"ok"}
     for outcome in outcomes.values():
         assert 0 < outcome["check"]["error"] <= outcome["check"]["allowed"] or (
@@ -77,7 +80,14 @@ def test_right_packages_are_right(packages: Path) -> None:
         assert outcome["gates"] == []  # small sizes say nothing
     grouped = outcomes["grouped-bf16-d128"]["times"]
     assert {"sdpa flash", "sdpa cudnn"} <= grouped["ratios"].keys() | grouped["absent"].keys()
+    row = outcomes["table-full-d64-n4096"]
+    assert {"sdpa flash", "triton"} <= row["peer_errors"].keys()
+    assert {"eager", "triton"} <= row["times"]["ratios"].keys()
+    assert (row["shapes"][0], row["flops"], row["choice"]) == ([2, 150, 64], None, None)
     assert record["ceilings"]["copy_bytes_per_second"] > 0
+    folder = packages / "pictures"
+    drawn = run("gpu.plots", str(packages / "result.json"), f"--out={folder}").stdout
+    assert len(drawn.splitlines()) == 2
 
 
 def test_wrong_packages_are_found(packages: Path, tmp_path: Path) -> None:
@@ -119,7 +129,7 @@ def test_compilers_refusals_are_recorded(tmp_path: Path) -> None:
 
 def test_poison_shows_what_nobody_writes() -> None:
     code = (
-        "import torch; from gpu.correctness import poisoned, check; from gpu.variants import *\n"
+        "import torch; from gpu.correctness import poisoned, check; from gpu.catalog import *\n"
         "v = VARIANTS['rows-softmax-f32']\n"
         "found = check(v, lambda x: torch.empty(x.shape), 'cpu', True)\n"
         "assert found.problem.startswith('error inf'), found\n"
@@ -132,7 +142,7 @@ def test_poison_shows_what_nobody_writes() -> None:
 
 def test_the_floor_is_one_unit_in_the_last_place() -> None:
     code = (
-        "import torch; from gpu.correctness import check; from gpu.variants import *\n"
+        "import torch; from gpu.correctness import check; from gpu.catalog import *\n"
         "v = VARIANTS['column-largest-bf16']\n"  # eager is exact
         "found = check(v, v.function, 'cpu', True)\n"
         "assert found.problem is None and found.error == 0, found\n"
@@ -146,7 +156,7 @@ def test_the_floor_is_one_unit_in_the_last_place() -> None:
 @pytest.mark.parametrize("name", ["masked-rows-bf16-d64", "bottom-right-bf16-d64"])
 def test_rows_without_keys_are_judged(name: str) -> None:
     code = (
-        "import sys, torch; from gpu.correctness import check; from gpu.variants import *\n"
+        "import sys, torch; from gpu.correctness import check; from gpu.catalog import *\n"
         "v = VARIANTS[sys.argv[1]]\n"
         "inputs = v.inputs(1, 'cpu', True)\n"
         "(exact,) = v.reference(inputs)\n"

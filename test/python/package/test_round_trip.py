@@ -290,9 +290,7 @@ def test_loads_without_a_compiler(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [
-        *("debug", "errors", "files", "private_directory", "runtime")
-    ]
+    assert done.stdout.split() == [*("debug", "errors", "files", "private_directory", "runtime")]
 
 
 def test_command_line(tmp_path: Path) -> None:

@@ -30,14 +30,16 @@ def _random(*shape: int) -> Tensor:
     return torch.randn(*shape, generator=GENERATOR)
 
 
-def _device(folder: Path, tiles: float | None) -> str:
+def _device(folder: Path, tiles: float | None, call_seconds: float = 30e-6) -> str:
     """A description in which the library's products reach 100 GFLOP/s, and ours `tiles`."""
     device = cpu_device(32)
     rates = (*device.rates, Rate("library", "f32", 100e9))
     if tiles is not None:
         rates += (Rate("tiles", "f32", tiles),)
     file = folder / "mine.toml"
-    file.write_text(device_text(replace(device, name="mine", rates=rates), "made up"))
+    file.write_text(
+        device_text(replace(device, name="mine", rates=rates, call_seconds=call_seconds), "made up")
+    )
     return str(file)
 
 
@@ -85,6 +87,17 @@ def test_the_option_decides(tmp_path: Path) -> None:
 def test_small_and_other_products_stay(inputs: list[Tensor], tmp_path: Path) -> None:
     with torch.no_grad():
         assert _regions(inputs, device=_device(tmp_path, 120e9)) == 0
+
+
+@pytest.mark.parametrize(("call_seconds", "taken"), [(10e-6, 3), (200e-6, 0)])
+def test_a_call_has_to_pay(call_seconds: float, taken: int, tmp_path: Path) -> None:
+    """80 MFLOP take 800 us in the library and 670 in tiles."""
+    device = _device(tmp_path, 120e9, call_seconds)
+    with torch.no_grad():
+        assert _regions(_inputs(), device=device) == taken
+        options = {"take": "streams", "device": device}
+        left = str(diagc.explain(layers, *_inputs(), options=options))
+    assert ("torch is predicted to be faster" in left) == (taken == 0)
 
 
 def gated(x: Tensor, w: Tensor, b: Tensor) -> Tensor:

@@ -80,7 +80,7 @@ class Record:
         try:
             return _times(json.loads(entry.payload))
         except (ValueError, TypeError) as error:
-            logger("tuned").warning("removed a choice that cannot be used: %s", error)
+            logger("tuned").warning("removed a choice that cannot be used: %s", str(error))
             default_cache().remove(self._key(shape))
             return None
 

@@ -18,7 +18,7 @@ from diagc.runtime.gpu_kernel import GpuKernel
 from diagc.runtime.plan_scope import Kernel
 from diagc.runtime.signature import KernelSignature
 
-__all__ = ["check_machine", "kernel_entry", "load_kernel", "requirements"]
+__all__ = ["check_machine", "gpu_kernel", "kernel_entry", "load_kernel", "requirements"]
 
 Entry = dict[str, Any]
 
@@ -57,7 +57,7 @@ def load_kernel(entry: Entry, members: Mapping[str, bytes]) -> Kernel:
         if entry["kind"] == "cpu":
             signature = KernelSignature.from_json(entry["signature"])
             return CpuKernel(signature, members[entry["object"]])
-        return CudaKernel(_gpu_kernel(entry, members))
+        return CudaKernel(gpu_kernel(entry, members))
     except CacheError as error:
         raise PackageError(f"a kernel of the package is damaged: {error}") from None
 
@@ -144,7 +144,13 @@ def _gpu_entry(kernel: GpuKernel, stem: str) -> tuple[Entry, dict[str, bytes]]:
     return entry, members
 
 
-def _gpu_kernel(entry: Entry, members: Mapping[str, bytes]) -> GpuKernel:
+def gpu_kernel(entry: Entry, members: Mapping[str, bytes]) -> GpuKernel:
+    """The data of an entry of the kind "gpu".
+
+    Raises:
+        CacheError: it is none.
+        KeyError: a field or member is missing.
+    """
     bare = {**entry, "ptx": "", "cubin": None}
     kernel = GpuKernel.from_json(json.dumps(bare))
     cubin = None if entry["cubin"] is None else members[entry["cubin"]]

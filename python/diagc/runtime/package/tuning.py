@@ -33,7 +33,7 @@ def measure_variants(
             once = _seconds(program, tensors, 1)  # loads code and lays the program out
             once = _seconds(program, tensors, 1)
         except (DiagcError, RuntimeError) as error:  # too little memory, for one
-            logger("tuned").warning("variant %r does not run: %s", name, error)
+            logger("tuned").warning("variant %r does not run: %s", name, str(error))
             continue
         calls[name] = min(max(1, round(_LEAST_SECONDS / max(once, 1e-7))), _MOST_CALLS)
     readings: dict[str, list[float]] = {name: [] for name in calls}

@@ -19,5 +19,5 @@ __all__ = [
 
 
 def pass_options() -> dict[str, int]:
-    """Options of passes: rows of a block may be those of so many heads that share keys."""
-    return {"packed": MOST_PACKED}
+    """Options of passes: rows may be those of so many heads that share keys; products in tiles."""
+    return {"packed": MOST_PACKED, "products": True}

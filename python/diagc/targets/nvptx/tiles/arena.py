@@ -84,6 +84,8 @@ def _tile(
 
 def _extent(plan: Plan, schedule: "TileSchedule", label: str, streamed: str | None) -> int:
     """Positions of a label that a tile holds."""
+    if label == plan.walked:
+        return schedule.depth
     if label == streamed:
         return schedule.chunk
-    return schedule.rows if label == plan.row else -(-plan.sizes[label] // 16) * 16
+    return schedule.rows if label == plan.row else -(-plan.extent(label, schedule) // 16) * 16

@@ -33,6 +33,8 @@ def tile_decoration(
     plan = pack(plan, schedule)
     rows = () if plan.row == ONE_ROW else (plan.row,)
     groups = {**dict.fromkeys(plan.grid, 1), **dict.fromkeys(rows, schedule.row_extent)}
+    if plan.tiled is not None:
+        groups[plan.tiled] = schedule.columns
     if plan.packed is not None:
         groups[plan.packed] = schedule.packed
     chunks = dict.fromkeys(plan.streamed, schedule.chunk)

@@ -21,6 +21,7 @@ from diagc.targets.nvptx.tiles.frame import Frame, Span
 from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.layouts import Tile
 from diagc.targets.nvptx.tiles.memory import Memory
+from diagc.targets.nvptx.tiles.packing import pack
 from diagc.targets.nvptx.tiles.parts import part_elements, splittable
 from diagc.targets.nvptx.tiles.plan import ONE_ROW, Plan, make_plan
 from diagc.targets.nvptx.tiles.regions import Region, StreamLowering
@@ -30,6 +31,9 @@ from diagc.targets.nvptx.tiles.staging import Staging
 from diagc.targets.nvptx.tiles.streams import StreamLoop, lower_stream
 
 __all__ = ["TileBlock", "TileFunction", "lower_tiles", "part_workspace"]
+
+_BAND = 16
+"""Tiles of rows that are gone through before the next tile of columns."""
 
 
 def lower_tiles(
@@ -54,8 +58,8 @@ def lower_tiles(
     """
     signature = kernel_signature(kernel, entry_symbol(kernel))
     symbol = signature.symbol
-    plan = make_plan(kernel, signature)
     schedule = schedule or _first_on_tiles(kernel, arch)
+    plan = pack(make_plan(kernel, signature), schedule)
     _check_fit(plan, schedule)
     arena = lay_out(plan, schedule)
     with kernel.context, kernel.location:
@@ -110,9 +114,10 @@ def part_workspace(plan: Plan, schedules: Sequence[TileSchedule]) -> Workspace:
 
 
 def _blocks(plan: Plan, schedule: TileSchedule) -> tuple[Factor, ...]:
-    """One block per tile of rows and position of the grid's axes."""
+    """One block per tile of rows, tile of columns and position of the grid's axes."""
     rows: Factor = 1 if plan.row == ONE_ROW else (plan.row, schedule.row_extent)
-    return (rows, *reversed(plan.grid))
+    columns: list[Factor] = [] if plan.tiled is None else [(plan.tiled, schedule.columns)]
+    return (rows, *columns, *reversed(plan.grid))
 
 
 def _parts(plan: Plan, schedule: TileSchedule) -> Factor:
@@ -258,8 +263,9 @@ class TileBlock:
         """
         self.function, self.plan, self.schedule = function, function.plan, function.schedule
         self.sizes = sizes
+        self.column_base: Index = 0
         tiles = code.ceil_div(sizes[self.plan.row], self.schedule.row_extent)
-        tile, rest = at or (code.rem(code.block(), tiles), code.div(code.block(), tiles))
+        tile, rest = at or self._tile(code, code.block(), tiles)
         self.parts: Index = 1
         self.part: Index = 0
         if self.schedule.split:
@@ -295,7 +301,28 @@ class TileBlock:
         for label, size in self.plan.sizes.items():
             if size != diag.DYNAMIC and label not in (*self.plan.grid, *self.plan.streamed):
                 frame.spans[label] = Span(0, -(-size // 16) * 16, size)
+        if self.plan.tiled is not None:
+            extent, size = self.schedule.columns, self.sizes[self.plan.tiled]
+            whole = isinstance(size, int) and size % extent == 0
+            frame.spans[self.plan.tiled] = Span(self.column_base, extent, size, whole)
         return frame
+
+    def _tile(self, code: Code, rest: Index, tiles: Index) -> tuple[Index, Index]:
+        """The block's tile of rows, and what is left of its number; finds its tile of columns.
+
+        With tiles of columns, blocks that run together share few tiles of either, in caches.
+        """
+        if self.plan.tiled is None:
+            return code.rem(rest, tiles), code.div(rest, tiles)
+        across = code.ceil_div(self.sizes[self.plan.tiled], self.schedule.columns)
+        plane = code.mul(tiles, across)
+        number, rest = code.rem(rest, plane), code.div(rest, plane)
+        band = code.mul(across, _BAND)
+        first = code.mul(code.div(number, band), _BAND)
+        height = code.min(code.sub(tiles, first), _BAND)
+        inside = code.rem(number, band)
+        self.column_base = code.mul(code.div(inside, height), self.schedule.columns)
+        return code.add(first, code.rem(inside, height)), rest
 
     def _order(self, code: Code, tile: Index, tiles: Index) -> Index:
         """Long rows first where they grow with the position: fewer blocks wait at the end."""

@@ -10,7 +10,7 @@ __all__ = ["part_elements", "splittable"]
 def splittable(plan: Plan) -> ir.Operation | None:
     """The one stream of a kernel, if its axis may be split: states of f32 that can be joined."""
     streams = plan.streams()
-    if len(streams) != 1 or len(streams[0].operands):
+    if len(streams) != 1 or len(streams[0].operands) or plan.tiled is not None:
         return None
     (op,) = streams
     states = op.regions[1].blocks[0].arguments

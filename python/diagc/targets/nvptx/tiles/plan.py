@@ -11,13 +11,18 @@ A stream of products with vectors (one query on many keys) has one row that bear
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from diagc.dialects import diag
 from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 from diagc.passes.kernel_axes import analyze_kernel, is_leaf
 from diagc.passes.schedules import read_schedule
+from diagc.passes.tiled_products import streamed_axes, tiled_stream
 from diagc.runtime.signature import KernelSignature
+
+if TYPE_CHECKING:
+    from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
 __all__ = [
     *("ONE_ROW", "Plan", "Product", "Staged"),
@@ -86,6 +91,8 @@ class Plan:
             place in shared memory, as nothing else reads it.
         sizes: of every label, `diag.DYNAMIC` where open.
         packed: a label all of whose positions are rows of a block, too; see `tiles.packing`.
+        tiled: a label of columns that blocks share, each a tile of them; all others are whole.
+        walked: a label that a product in a stream sums over piece by piece; see `tiles.packing`.
     """
 
     kernel: ir.Operation
@@ -98,6 +105,8 @@ class Plan:
     sizes: Mapping[str, int]
     streamed: frozenset[str]
     packed: str | None = None
+    tiled: str | None = None
+    walked: str | None = None
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -114,6 +123,10 @@ class Plan:
         columns = [label for label in local if label not in self.rows]
         return len(columns) < len(local), columns[0] if columns else None
 
+    def extent(self, label: str, schedule: "TileSchedule") -> int:
+        """Positions, of a label that neither streams nor counts rows, that a block works on."""
+        return schedule.columns if label == self.tiled else self.sizes[label]
+
     @property
     def sum_over_rows(self) -> ir.Operation | None:
         """An op that sums over rows, so that one block must hold all of them."""
@@ -122,6 +135,12 @@ class Plan:
             if summed and self.row in diag.strings(op.attributes["over"]):
                 return op
         return None
+
+    @property
+    def is_uneven(self) -> bool:
+        """Whether blocks differ in how much of a stream they visit."""
+        bounds = ("diag.upper", "diag.lower")
+        return any(name in op.attributes for op in self.streams() for name in bounds)
 
     @property
     def grows(self) -> bool:
@@ -181,13 +200,16 @@ def make_plan(kernel: ir.Operation, signature: KernelSignature) -> Plan:
     if empty:
         raise _refusal(kernel, f"the axes {', '.join(empty)} have no positions")
     errors: list[UnsupportedError] = []
+    tiled = _tiled_columns(kernel)
     for row in _candidates(kernel, axes.common, sizes):
-        grid = tuple(label for label in axes.common if label != row)
+        if row == tiled:
+            continue
+        grid = tuple(label for label in axes.common if label not in (row, tiled))
         try:
-            return _Planner(kernel, signature, row, grid, sizes).plan()
+            return _Planner(kernel, signature, row, grid, sizes, tiled).plan()
         except UnsupportedError as error:
             errors.append(error)
-    if errors and axes.streamed:
+    if errors and axes.streamed and tiled is None:
         try:
             return _Planner(kernel, signature, ONE_ROW, axes.common, {**sizes, ONE_ROW: 1}).plan()
         except UnsupportedError as error:
@@ -195,6 +217,12 @@ def make_plan(kernel: ir.Operation, signature: KernelSignature) -> Plan:
     if errors:
         raise errors[0]
     raise _refusal(kernel, "there is no contraction whose result has rows and columns")
+
+
+def _tiled_columns(kernel: ir.Operation) -> str | None:
+    """The label of columns that blocks share: neighbours of a product that is made in tiles."""
+    stream = tiled_stream(kernel)
+    return None if stream is None else streamed_axes(stream).columns
 
 
 def _candidates(
@@ -262,6 +290,7 @@ def stage_of(plan: "Plan | _Planner", value: ir.Value) -> Staged | None:
     if len(local) != 2:
         return None
     streamed = [names[x] for x in here if x in plan.streamed]
+    streamed += [names[x] for x in here if x == plan.walked]
     last = diag.labels(argument)[-1]
     inner = last if last in local else local[-1]
     lines = next(label for label in local if label != inner)
@@ -278,7 +307,9 @@ class _Planner:
     row: str
     grid: tuple[str, ...]
     sizes: dict[str, int]
+    tiled: str | None = None
     packed: None = None
+    walked: None = None
 
     @cached_property
     def streamed(self) -> frozenset[str]:
@@ -305,6 +336,7 @@ class _Planner:
             dict(self._rewritten(products.values())),
             self.sizes,
             self.streamed,
+            tiled=self.tiled,
         )
 
     def _local(self, value: ir.Value) -> list[str]:
@@ -340,7 +372,7 @@ class _Planner:
 
     def _check_sum(self, op: ir.Operation) -> None:
         over = diag.strings(op.attributes["over"])
-        if set(over) & set(self.grid):
+        if set(over) & {*self.grid, self.tiled}:
             raise _refusal(op, f"it sums over {over}, which the grid splits")
         if self.row in over and self.sizes[self.row] == diag.DYNAMIC:
             raise _refusal(op, "it sums over rows, which are of open size")
@@ -360,7 +392,7 @@ class _Planner:
         if trace(op.results[0]) is None:
             raise _refusal(op, "a computed value is renamed")
         for old, new in op.opview.names.items():
-            if {old, new} & {*self.grid, *self.streamed}:
+            if {old, new} & {*self.grid, *self.streamed, self.tiled}:
                 raise _refusal(op, f"{old}, which is split or streamed, is renamed to {new}")
 
     # -- products --------------------------------------------------------------------------------
@@ -393,7 +425,8 @@ class _Planner:
             raise _refusal(op, f"it has the columns {', '.join(sorted(labels))}")
 
     def _check_static(self, op: ir.Operation, label: str) -> None:
-        if self.sizes[label] == diag.DYNAMIC and label not in self.streamed:
+        known = self.sizes[label] != diag.DYNAMIC or label in (*self.streamed, self.tiled)
+        if not known:
             raise _refusal(op, f"axis {label} is open and not streamed")
 
     # -- shared memory ---------------------------------------------------------------------------

@@ -1,11 +1,14 @@
 """Which operands a matrix product takes from where: shared memory, or registers."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
 from diagc.targets.nvptx.tiles.contraction import Contraction
-from diagc.targets.nvptx.tiles.layouts import Slot, Tile
+from diagc.targets.nvptx.tiles.emitter import Index
+from diagc.targets.nvptx.tiles.frame import Span
+from diagc.targets.nvptx.tiles.layouts import Slot, Tile, slots
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.operands import (
     RegisterRows,
@@ -27,7 +30,51 @@ __all__ = ["matrix_product"]
 
 def matrix_product(region: "Region", product: Product) -> Contraction:
     """The product, not emitted yet."""
+    if region.plan.walked is not None:
+        return _WalkedProduct(region, product)
     return _Operands(region, product).contraction()
+
+
+class _WalkedProduct(Contraction):
+    """A product that walks the axis it sums over: a piece is copied while another is multiplied."""
+
+    def __init__(self, region: "Region", product: Product) -> None:
+        self.region, self.product = region, product
+        self.frame, self.column = region.frame, product.column
+        self._sums = {}
+
+    def run(self, start: Callable[[Slot], ir.Value]) -> None:
+        """Emit the loop over pieces."""
+        frame, code, staging = self.frame, self.frame.code, self.region.staging
+        places = list(slots(True, True, frame.blocks, frame.columns(self.column)))
+        size, depth = frame.sizes[self.product.inner], frame.schedule.depth
+        pieces, other = code.ceil_div(size, depth), staging.arena.stage
+
+        def begin(number: Index, stage: Index) -> None:
+            code.when(
+                code.less(number, pieces),
+                lambda: staging.start_piece(Span(code.mul(number, depth), depth, size), stage),
+            )
+            code.commit_copies()
+
+        def piece(number: Index, carried: list[ir.Value]) -> list[ir.Value]:
+            *sums, stage = carried
+            code.wait_copies(0)
+            code.barrier()
+            following = code.sub(other, stage)
+            begin(code.add(number, 1), following)
+            staging.stage = stage
+            frame.spans[self.product.inner] = Span(code.mul(number, depth), depth, size)
+            found = _Operands(self.region, self.product).contraction()
+            found.run(dict(zip(places, sums, strict=True)).__getitem__)
+            return [*map(found.element, places), code.index(following)]
+
+        code.barrier()  # the last chunk's pieces have been read
+        begin(0, 0)
+        carried = [*map(start, places), code.index(0)]
+        *sums, _stage = code.loop(0, pieces, 1, carried, piece)
+        for slot, value in zip(places, sums, strict=True):
+            self._sums.setdefault((slot.block, slot.column), []).append(value)
 
 
 class _Operands:

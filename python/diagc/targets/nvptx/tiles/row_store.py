@@ -67,18 +67,36 @@ class RowStore:
 
     def _write(self, shared: SharedTile) -> None:
         """In the widest vectors that a line is made of, where memory is aligned to them."""
-        size = self.frame.spans[self.column].size
-        assert isinstance(size, int), "columns that do not stream are of known size"
+        width, size, code = self._width, self.frame.spans[self.column].size, self.frame.code
         element = self.target.element_bytes
-        vector = gcd(CHUNK_BYTES, size * element)
+        vector = gcd(CHUNK_BYTES, width * element, size * element if isinstance(size, int) else 0)
         if vector == element or not self.target.is_unit(self.column):
-            self._lines(shared, element, size)
+            self._lines(shared, element, width)
             return
-        self.frame.code.choose(
-            self.target.aligned(self.frame.rows, vector),
-            lambda: self._lines(shared, vector, size * element // vector),
-            lambda: self._lines(shared, element, size),
+        aligned = self.target.aligned(self.frame.rows, vector)
+        if not isinstance(size, int):
+            rest = code.index(code.rem(size, vector // element))
+            whole = arith.cmpi(arith.CmpIPredicate.eq, rest, code.index(0))
+            aligned = arith.andi(aligned, whole)
+        code.choose(
+            aligned,
+            lambda: self._lines(shared, vector, width * element // vector),
+            lambda: self._lines(shared, element, width),
         )
+
+    @property
+    def _width(self) -> int:
+        """Positions of a line: all of an axis, or those of a tile of it."""
+        span = self.frame.spans[self.column]
+        if self._is_tile:
+            return span.extent
+        assert isinstance(span.size, int), "columns that are whole are of known size"
+        return span.size
+
+    @property
+    def _is_tile(self) -> bool:
+        """Whether other blocks have other columns."""
+        return bool(self.frame.schedule.columns)
 
     def _lines(self, shared: SharedTile, vector: int, per_line: int) -> None:
         """Vectors of some bytes, one after the other over the lanes of a warp."""
@@ -99,9 +117,7 @@ class RowStore:
 
     def _count(self, vector: int) -> int:
         """Vectors of a warp's rows."""
-        size = self.frame.spans[self.column].size
-        assert isinstance(size, int), "columns that do not stream are of known size"
-        return 16 * self.frame.blocks * size * self.target.element_bytes // vector
+        return 16 * self.frame.blocks * self._width * self.target.element_bytes // vector
 
     def _has_more(self, vector: int) -> bool:
         """Whether the lanes of a warp go beyond its rows."""
@@ -129,7 +145,10 @@ class RowStore:
         pointer = target.base
         for label in frame.rows:
             pointer = code.address(pointer, target.offset(label, frame.row_position(label, row)))
-        column = code.mul(part, vector // target.element_bytes)
+        span = frame.spans[self.column]
+        column = code.add(span.base, code.mul(part, vector // target.element_bytes))
+        if self._is_tile and not span.whole:
+            exists = arith.andi(exists, code.less(column, span.size))
         pointer = code.address(pointer, target.offset(self.column, column))
         code.when(exists, lambda: code.store(value, pointer, vector))
 

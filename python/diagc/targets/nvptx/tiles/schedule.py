@@ -10,6 +10,7 @@ from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.tiles.arena import lay_out
+from diagc.targets.nvptx.tiles.packing import pack, walked_product
 
 if TYPE_CHECKING:
     from diagc.targets.nvptx.tiles.plan import Plan, Product, Staged
@@ -32,6 +33,8 @@ class TileSchedule:
         tf32: whether products of f32 by f32 round to tf32; others are exact to 22 bits.
         producers: warps that only start copies, in a kernel of warpgroups; else 0.
         packed: positions of a second axis that rows are of; see `tiles.packing`.
+        columns: of a tile, where blocks share columns (`Plan.tiled`); else 0.
+        depth: positions that a product in a stream sums over at a time (`Plan.walked`); 0 for all.
         stays: whether blocks of warpgroups take several tiles each; see `warpgroups.order`.
     """
 
@@ -45,6 +48,8 @@ class TileSchedule:
     resident: int = 16
     producers: int = 0
     packed: int = 1
+    columns: int = 0
+    depth: int = 0
     stays: bool = False
 
     @property
@@ -69,6 +74,10 @@ _WARPS = (4, 8, 2, 1)
 _MOST_WARPS = 8
 _CHUNKS = (64, 32, 128, 16)
 _STAGES = (2, 3, 4)
+_COLUMNS = (128, 64)  # of tiles
+# positions of a piece that a product walks, and of rows that are better walked than kept
+_DEPTH = 64
+_LONG_ROWS = 256
 
 # Registers besides those of states and scores, and the sum up to which ptxas 13 did not spill in
 # streamed products in bf16 with d = 64 to 256; operands of f32 are split into two words each, every
@@ -90,23 +99,31 @@ def candidates(plan: "Plan", arch: GpuArch, *, tf32: bool = False) -> Iterator[T
     Raises:
         UnsupportedError: none does.
     """
-    fits = False
-    for row_blocks, warps, chunk in _shapes(plan):
-        registers = _registers(plan, row_blocks, chunk)
-        if registers > _MOST_REGISTERS:
-            continue
-        for stages in _STAGES if plan.streamed else _STAGES[:1]:
-            schedule = TileSchedule(row_blocks, warps, chunk, stages, tf32=tf32)
-            found = _by_occupancy(plan, schedule, registers, arch)
-            if found is not None:
-                fits = True
-                yield found
-    if not fits:
+    found = list(_fitting(plan, arch, tf32=tf32, depth=0))
+    walked = walked_product(plan)
+    if walked is not None and plan.sizes[walked.inner] > _LONG_ROWS:
+        found += list(_fitting(plan, arch, tf32=tf32, depth=_DEPTH))
+    yield from found
+    if not found:
         raise UnsupportedError(
             plan.kernel.name,
             reason="tiles: its states or operands are too large for a block",
             location=plan.kernel.location,
         )
+
+
+def _fitting(plan: "Plan", arch: GpuArch, *, tf32: bool, depth: int) -> Iterator[TileSchedule]:
+    tiles = _COLUMNS if plan.tiled is not None else (0,)
+    for (row_blocks, warps, chunk), columns in product(_shapes(plan), tiles):
+        usual = TileSchedule(row_blocks, warps, chunk, tf32=tf32, columns=columns, depth=depth)
+        registers = _registers(plan, usual)
+        if registers > _MOST_REGISTERS:
+            continue
+        for stages in _STAGES if plan.streamed and not depth else _STAGES[:1]:
+            schedule = replace(usual, stages=stages)
+            found = _by_occupancy(pack(plan, schedule), schedule, registers, arch)
+            if found is not None:
+                yield found
 
 
 def _shapes(plan: "Plan") -> Iterator[tuple[int, int, int]]:
@@ -122,11 +139,12 @@ def _shapes(plan: "Plan") -> Iterator[tuple[int, int, int]]:
             yield blocks, warps, chunk
 
 
-def _registers(plan: "Plan", row_blocks: int, chunk: int) -> int:
+def _registers(plan: "Plan", schedule: TileSchedule) -> int:
     """An estimate of the registers of a thread."""
+    row_blocks, chunk = schedule.row_blocks, schedule.chunk
     streams = plan.streams()
-    streamed = max((_state_columns(plan, op) + chunk for op in streams), default=0)
-    outside = sum(plan.sizes[product.column] for product in _products_outside(plan))
+    streamed = max((_state_columns(plan, op, schedule) + chunk for op in streams), default=0)
+    outside = sum(plan.extent(p.column, schedule) for p in _products_outside(plan))
     widest = streamed + outside
     wide = any(_is_f32(plan, staged.argument) for staged in plan.staged)
     split = _SPLIT_REGISTERS if wide else 0
@@ -141,11 +159,11 @@ def _products_outside(plan: "Plan") -> list["Product"]:
     return [p for p in found if p.op.parent.operation.name != "diag.stream"]
 
 
-def _state_columns(plan: "Plan", stream: ir.Operation) -> int:
+def _state_columns(plan: "Plan", stream: ir.Operation, schedule: TileSchedule) -> int:
     """Columns of all states that have rows and columns."""
     states = stream.regions[1].blocks[0].arguments
     columns = (plan.shape(state)[1] for state in states)
-    return sum(plan.sizes[label] for label in columns if label is not None)
+    return sum(plan.extent(label, schedule) for label in columns if label is not None)
 
 
 def _is_streamed_rows(plan: "Plan", staged: "Staged") -> bool:

@@ -31,6 +31,8 @@ class Staging:
     """The stage that the loop being written reads, in bytes."""
     pending: int = 0
     """Groups of copies that were started after those of the tiles that stay."""
+    streamed: bool = False
+    """Whether a stream has read chunks."""
     _started: bool = False
     _ready: bool = False
     _rewritten: set[Staged] = field(default_factory=set)
@@ -48,14 +50,27 @@ class Staging:
             self._ready = True
 
     def start_chunk(self, axis: str, span: Span, stage: Index) -> None:
-        """Start the copies of a chunk of a streamed axis."""
+        """Start the copies of a chunk of a streamed axis, but for what a product walks."""
         for staged in self.plan.staged:
-            if staged.streamed == axis:
+            if staged.streamed == axis and self.plan.walked is None:
                 spans = [
                     span if label == staged.streamed else self._span(label)
                     for label in (staged.lines, staged.inner)
                 ]
                 self._copy(staged).start(stage, *spans)
+
+    def start_piece(self, piece: Span, stage: Index) -> None:
+        """Start the copies of a piece of the axis that a product walks, of the chunk that is on."""
+        for staged in self.plan.staged:
+            if self.plan.walked in (staged.lines, staged.inner):
+                spans = [
+                    piece if label == self.plan.walked else self._piece_span(staged, label)
+                    for label in (staged.lines, staged.inner)
+                ]
+                self._copy(staged).start(stage, *spans)
+
+    def _piece_span(self, staged: Staged, label: str) -> Span:
+        return self.frame.spans[label] if label == staged.streamed else self._span(label)
 
     def view(self, staged: Staged) -> SharedView:
         """A tile, ready to be read."""
@@ -178,5 +193,7 @@ class Staging:
         size = frame.sizes[label]
         if label == frame.row:
             return Span(frame.row_base, frame.schedule.rows, size)
+        if label == self.plan.tiled:
+            return frame.spans[label]
         assert isinstance(size, int), "columns that do not stream are of known size"
         return Span(0, -(-size // 16) * 16, size)

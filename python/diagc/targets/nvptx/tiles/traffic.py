@@ -62,7 +62,7 @@ def _all_sizes(plan: Plan, sizes: Mapping[str, int]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class _Place:
-    """A block, as `bounds.BlockPlace` says, and how many blocks are like it."""
+    """A block, as `bounds.BlockPlace` says, its columns, and how many blocks are like it."""
 
     code: Code
     schedule: TileSchedule
@@ -70,6 +70,7 @@ class _Place:
     sizes: Mapping[str, int]
     grid: Mapping[str, int]
     row_base: int
+    columns: int
     count: int
 
     @property
@@ -98,7 +99,17 @@ class _Count:
             for at in product(*(range(self.sizes[label]) for label in bound)):
                 position = dict(zip(bound, at, strict=True))
                 common = self.code, self.schedule, plan.row, self.sizes
-                self.places.append(_Place(*common, position, base, alike * count))
+                for columns, times in self._columns():
+                    blocks = alike * count * times
+                    self.places.append(_Place(*common, position, base, columns, blocks))
+
+    def _columns(self) -> list[tuple[int, int]]:
+        """How many columns a tile has, and how many have as many."""
+        if self.plan.tiled is None:
+            return [(0, 1)]
+        size, extent = self.sizes[self.plan.tiled], self.schedule.columns
+        parts = [(extent, size // extent), (size % extent, 1)]
+        return [(columns, times) for columns, times in parts if columns and times]
 
     def _bases(self, *, depend: bool) -> list[tuple[int, int]]:
         """First rows of blocks; where bounds do not depend on rows, all but the last are alike."""
@@ -180,6 +191,9 @@ class _Count:
         axis = ir.StringAttr(self.plan.streams()[number].attributes["axis"]).value
         staged = [staged for staged in self.plan.staged if staged.streamed == axis]
         copied = sum(self._copied(place, each, (first, last)) for each in staged)
+        walked = [x for x in self.plan.staged if x.streamed is not None and x.streamed != axis]
+        if self.plan.walked is not None:
+            copied += (last - first) * sum(self._copied(place, each) for each in walked)
         return copied + (last - first) * self._direct(reads, number, 1)
 
     def _copied(self, place: _Place, staged: Staged, chunks: tuple[int, int] = (0, 1)) -> int:
@@ -187,7 +201,7 @@ class _Count:
         wire = self.plan.signature.args[staged.argument]
         aligned = self._is_aligned(staged)
         spans = [
-            self._span(place, label, label == staged.streamed, chunks, aligned)
+            self._span(place, label, label in self.plan.streamed, chunks, aligned)
             for label in (staged.lines, staged.inner)
         ]
         packed = self.schedule.packed if self.plan.row in (staged.lines, staged.inner) else 1
@@ -203,6 +217,8 @@ class _Count:
             return min(last, size) - min(first, size) if aligned else last - first
         if label == self.plan.row:
             return place.rows if aligned else schedule.row_extent
+        if label == self.plan.tiled:
+            return place.columns if aligned else schedule.columns
         return size if aligned else -(-size // 16) * 16
 
     def _is_aligned(self, staged: Staged) -> bool:
@@ -212,12 +228,12 @@ class _Count:
         return wire.unit_stride and wire.labels[-1] == staged.inner and line % CHUNK_BYTES == 0
 
     def _direct(self, reads: Reads, stream: int | None, region: int) -> int:
-        """Bytes that the threads of a block read from memory into the layout of tiles.
+        """Bytes that the threads of a block that compute read from memory, as tiles lie.
 
         Rows are in every lane of a quad, columns in every quad of every warp.
         """
         return sum(
-            self.schedule.threads * self._slots(value) * self._element_bytes(value)
+            32 * self.schedule.warps * self._slots(value) * self._element_bytes(value)
             for value, at in reads.direct
             if at == (None if stream is None else (stream, region))
         )
@@ -229,8 +245,11 @@ class _Count:
         return (2 * self.schedule.row_blocks if rows else 1) * extent // 4
 
     def _extent(self, label: str) -> int:
-        streamed = label in self.plan.streamed
-        return self.schedule.chunk if streamed else -(-self.sizes[label] // 16) * 16
+        if label in self.plan.streamed:
+            return self.schedule.chunk
+        if label == self.plan.tiled:
+            return self.schedule.columns
+        return -(-self.sizes[label] // 16) * 16
 
     def _element_bytes(self, value: ir.Value) -> int:
         found = trace(value)

@@ -112,6 +112,9 @@ def lay_out(plan: Plan, schedule: TileSchedule, streamed: tuple[Staged, ...]) ->
     Raises:
         UnsupportedError: blocks cannot stay.
     """
+    if schedule.stays and (plan.tiled is not None or plan.walked is not None):
+        reason = "warpgroups: blocks cannot stay that share columns, or walk their rows"
+        raise UnsupportedError(plan.kernel.name, reason=reason, location=plan.kernel.location)
     offset, tiles, turned = _ATOM, dict[Staged, SharedTile](), dict[Staged, PanelTile]()
     across = {column_tile(plan, p) for p in plan.products.values() if is_turned(plan, p)}
     assert _FIRST_RING + 16 * schedule.stages * len(streamed) <= _ATOM
@@ -142,7 +145,8 @@ def _place_beside(
     if end + largest <= _SHARED_BYTES:
         return end
     rows = sum(tile.size for staged, tile in tiles.items() if staged.streamed is None)
-    if len(results) == 1 and isinstance(*results.values(), PanelTile) and largest <= rows:
+    in_boxes = all(isinstance(tile, PanelTile) for tile in results.values())
+    if len(results) == 1 and in_boxes and largest <= rows:
         return _ATOM
     reason = "warpgroups: blocks cannot stay, as results have no place beside the next tiles"
     raise UnsupportedError(plan.kernel.name, reason=reason, location=plan.kernel.location)
@@ -165,9 +169,11 @@ def _tile(plan: Plan, schedule: TileSchedule, staged: Staged, offset: int) -> Pa
 
 
 def _extent(plan: Plan, schedule: TileSchedule, label: str, streamed: str | None) -> int:
+    if label == plan.walked:
+        return schedule.depth
     if label == streamed:
         return schedule.chunk
-    return schedule.rows if label == plan.row else plan.sizes[label]
+    return schedule.rows if label == plan.row else plan.extent(label, schedule)
 
 
 def _results(plan: Plan, schedule: TileSchedule) -> Mapping[int, SharedTile]:
@@ -177,13 +183,14 @@ def _results(plan: Plan, schedule: TileSchedule) -> Mapping[int, SharedTile]:
         columns = [label for label in wire.labels if label not in (*plan.grid, *plan.rows)]
         if wire.dtype in ("f16", "bf16", "f32") and plan.row in wire.labels and len(columns) == 1:
             (column,) = columns
-            kind = PanelTile if _suits_boxes(plan, wire, column) else SharedTile
-            found[number] = kind(0, schedule.rows, plan.sizes[column], DTYPES[wire.dtype])
+            kind = PanelTile if _suits_boxes(plan, schedule, wire, column) else SharedTile
+            width = plan.extent(column, schedule)
+            found[number] = kind(0, schedule.rows, width, DTYPES[wire.dtype])
     return found
 
 
-def _suits_boxes(plan: Plan, wire: Wire, column: str) -> bool:
+def _suits_boxes(plan: Plan, schedule: TileSchedule, wire: Wire, column: str) -> bool:
     """Whether columns are neighbours in memory and fill panels."""
     inner = wire.unit_stride and wire.labels[-1] == column
-    fills = plan.sizes[column] * DTYPES[wire.dtype] % ROW_BYTES == 0
+    fills = plan.extent(column, schedule) * DTYPES[wire.dtype] % ROW_BYTES == 0
     return inner and fills and len(wire.labels) <= MAX_DIMENSIONS

@@ -145,7 +145,7 @@ class BoxStore:
         code.commit_stores()
 
     def _coordinate(self, label: str, row: Index, column: int) -> Index:
-        if label == self._column:
-            return column
         frame = self.frame
+        if label == self._column:
+            return self.code.add(frame.spans[label].base, column)
         return frame.row_position(label, row) if label in frame.rows else frame.grid[label]

@@ -102,7 +102,7 @@ def _product_reasons(plan: Plan, product: Product, stream: ir.Operation) -> Iter
         yield from _float8_reasons(plan, product)
     elif is_widened(product):
         yield "its rows may be beyond the range of f16"
-    if plan.sizes[product.column] > _MOST_COLUMNS:
+    if product.column != plan.tiled and plan.sizes[product.column] > _MOST_COLUMNS:
         yield f"it has more than {_MOST_COLUMNS} columns"
     if column_tile(plan, product).streamed is None:
         yield "its columns do not stream"
@@ -135,9 +135,10 @@ def _tile_reasons(plan: Plan, staged: Staged) -> Iterator[str]:
     if rows and staged.inner == plan.row:
         yield f"lines of '{wire.name}' go along rows"
     for label in (staged.lines, staged.inner):
-        if label not in (plan.row, staged.streamed) and plan.sizes[label] == diag.DYNAMIC:
+        split = (plan.row, staged.streamed, plan.tiled)
+        if label not in split and plan.sizes[label] == diag.DYNAMIC:
             yield f"axis {label} is open"
-    if staged.inner != staged.streamed:
+    if staged.inner not in (staged.streamed, plan.tiled, plan.walked):
         size = plan.sizes[staged.inner] * DTYPES[wire.dtype]
         least = _LINES.get(wire.dtype, ROW_BYTES)
         if size % ROW_BYTES and size != least:

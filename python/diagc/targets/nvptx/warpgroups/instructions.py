@@ -189,11 +189,6 @@ class WarpgroupCode(Code):
         i16 = ir.IntegerType.get_signless(16)
         return self._assembly(i16, [high, low], text, "=h,f,f").results[0]
 
-    def store_matrices(self, pointer: ir.Value, words: Sequence[ir.Value]) -> None:
-        """Four 8 x 8 matrices of 16-bit elements, a word of each per lane."""
-        layout, shape, element = self._by_row, self._matrix_shape, self._matrix_element
-        nvvm.StMatrixOp(pointer, list(words), layout, shape, element)
-
     def permute_bytes(self, low: ir.Value, high: ir.Value, selector: Index) -> ir.Value:
         """Four of the eight bytes of two words, by the digits of a selector."""
         operands = [low, high, self.index(selector)]

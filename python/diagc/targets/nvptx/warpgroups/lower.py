@@ -23,6 +23,7 @@ from diagc.targets.nvptx.tiles.lower import TileBlock, TileFunction, part_worksp
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.packing import pack
 from diagc.targets.nvptx.tiles.plan import Plan, Staged, make_plan
+from diagc.targets.nvptx.tiles.reads import find_reads
 from diagc.targets.nvptx.tiles.regions import Region
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.splitting import run_part
@@ -122,8 +123,9 @@ def _emit(
         if not schedule.split:
             return (function().emit(symbol),), maps
         consumers = replace(schedule, producers=0)
-        places = tiles_arena(plan, consumers)
-        join = _Join(module, plan, consumers, places, workspace, is_join=True, maps=len(maps))
+        joined = replace(plan, staged=find_reads(plan, (0, 2, 3)).staged)
+        places = tiles_arena(joined, consumers)
+        join = _Join(module, joined, consumers, places, workspace, is_join=True, maps=len(maps))
         parts = function(is_part=True).emit(f"{symbol}{PARTS}")
         return (parts, join.emit(f"{symbol}{JOIN}")), maps
 

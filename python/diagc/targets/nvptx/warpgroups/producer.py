@@ -13,8 +13,7 @@ from diagc.targets.nvptx.tiles.plan import Plan, Staged
 from diagc.targets.nvptx.tiles.splitting import part_bounds
 from diagc.targets.nvptx.warpgroups.arena import BulkArena, PanelTile, packed_boxes
 from diagc.targets.nvptx.warpgroups.instructions import WarpgroupCode
-from diagc.targets.nvptx.warpgroups.staging import mbarrier_at
-from diagc.targets.nvptx.warpgroups.streams import next_stage
+from diagc.targets.nvptx.warpgroups.staging import mbarrier_at, next_stage, walk_pieces
 
 __all__ = ["Producer", "init_mbarriers"]
 
@@ -78,13 +77,16 @@ class Producer:
         self._fixed(turn)
 
         def step(number: Index, carried: list[ir.Value]) -> Sequence[ir.Value]:
+            if self.plan.walked is not None:
+                return self._pieces(number, carried)
+            stage, phase = carried
             for staged in self.arena.streamed:
-                copy = partial(self._chunk, staged, number, *carried)
+                copy = partial(self._chunk, staged, number, stage, phase)
                 if stays and staged == early:
                     code.when(code.less(bounds.first, number), copy)
                 else:
                     copy()
-            return next_stage(code, *carried, self.arena.stages)
+            return next_stage(code, stage, phase, self.arena.stages)
 
         carried = [code.index(x) for x in (stage, phase)]
         return code.loop(bounds.first, bounds.last, 1, carried, step)
@@ -99,24 +101,41 @@ class Producer:
         full = mbarrier_at(code, self.frame.smem, self.arena.fixed_mbarrier, 0)
         code.expect(full, sum(self._tile(staged).size for staged in fixed))
         for staged in fixed:
-            self._boxes(staged, 0, 0, full)
+            self._boxes(staged, 0, 0, 0, full)
 
-    def _chunk(self, staged: Staged, number: Index, stage: Index, phase: Index) -> None:
+    def _pieces(self, number: Index, carried: list[ir.Value]) -> list[ir.Value]:
+        """A stage for each piece of the axis that the product walks."""
+        code, depth = self.code, self.frame.schedule.depth
+        assert self.plan.walked is not None
+
+        def piece(which: Index, ring: list[ir.Value]) -> Sequence[ir.Value]:
+            stage, phase = ring
+            for staged in self.arena.streamed:
+                self._chunk(staged, number, stage, phase, code.mul(which, depth))
+            return next_stage(code, stage, phase, self.arena.stages)
+
+        return code.loop(0, walk_pieces(code, self.frame, self.plan.walked), 1, carried, piece)
+
+    def _chunk(
+        self, staged: Staged, number: Index, stage: Index, phase: Index, piece: Index = 0
+    ) -> None:
         code, smem = self.code, self.frame.smem
         position = code.mul(number, self.frame.schedule.chunk)
         code.wait_mbarrier(mbarrier_at(code, smem, self.arena.empty(staged), stage), phase)
         full = mbarrier_at(code, smem, self.arena.full(staged), stage)
         code.expect(full, self._tile(staged).size)
-        self._boxes(staged, position, stage, full)
+        self._boxes(staged, position, piece, stage, full)
 
-    def _boxes(self, staged: Staged, position: Index, stage: Index, full: ir.Value) -> None:
+    def _boxes(
+        self, staged: Staged, position: Index, piece: Index, stage: Index, full: ir.Value
+    ) -> None:
         """One for each panel, of rows one for each packed position."""
         code, tile = self.code, self._tile(staged)
         place = code.address(self.frame.smem, code.mul(stage, tile.stage_bytes))
         for panel, packed in product(range(tile.panels), range(packed_boxes(self.plan, staged))):
             inner = panel * tile.pitch // tile.element_bytes
             at = [
-                self._coordinate(staged, label, position, inner, packed)
+                self._coordinate(staged, label, (position, piece), inner, packed)
                 for label in self._labels(staged)
             ]
             line = packed * self.frame.schedule.row_extent
@@ -128,13 +147,18 @@ class Producer:
         return tuple(reversed(self.plan.signature.args[staged.argument].labels))
 
     def _coordinate(
-        self, staged: Staged, label: str, position: Index, inner: int, packed: int
+        self, staged: Staged, label: str, at: tuple[Index, Index], inner: int, packed: int
     ) -> Index:
         first: Index = inner if label == staged.inner else 0
+        position, piece = at
+        if label == self.plan.walked:
+            return self.code.add(piece, first)
         if label == staged.streamed:
             return self.code.add(position, first)
         if label == self.plan.row:
             return self.frame.row_base
+        if label == self.plan.tiled:
+            return self.code.add(self.frame.spans[label].base, first)
         return packed if label == self.plan.packed else self.frame.grid.get(label, first)
 
     def _tile(self, staged: Staged) -> PanelTile:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from diagc.mlir import arith, ir
 from diagc.runtime.signature import DTYPES
 from diagc.targets.nvptx.tiles.contraction import Contraction
+from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.frame import Frame
 from diagc.targets.nvptx.tiles.layouts import Slot, Tile
 from diagc.targets.nvptx.tiles.memory import Memory
@@ -16,7 +17,7 @@ from diagc.targets.nvptx.warpgroups.arena import PanelTile
 from diagc.targets.nvptx.warpgroups.fit import column_tile, is_turned
 from diagc.targets.nvptx.warpgroups.float8 import Float8Rows
 from diagc.targets.nvptx.warpgroups.instructions import STEP_BYTES, WarpgroupCode
-from diagc.targets.nvptx.warpgroups.staging import BulkStaging
+from diagc.targets.nvptx.warpgroups.staging import BulkStaging, next_stage, walk_pieces
 
 __all__ = ["warpgroup_product"]
 
@@ -89,6 +90,9 @@ class WarpgroupProduct(Contraction):
         ]
 
     def _run(self, sums: Words) -> None:
+        if self.staging.plan.walked is not None:
+            self.keep(self._walk(sums))
+            return
         staged = column_tile(self.staging.plan, self.product)
         sums = self.staging.wait_products(self._start(sums))
         self.staging.release(staged)
@@ -102,6 +106,28 @@ class WarpgroupProduct(Contraction):
         """These are the sums."""
         for number in range(0, len(sums), 4):
             self._sums[0, number // 4] = sums[number : number + 4]
+
+    def _walk(self, sums: Words) -> Words:
+        """All pieces of the summed axis, each in a stage of the rings of rows and columns."""
+        staging, code = self.staging, self.staging.code
+        rows = stage_of(staging.plan, self.product.rows)
+        assert rows is not None, "rows that are walked are an argument"
+
+        def piece(_number: Index, carried: list[ir.Value]) -> list[ir.Value]:
+            *sums, stage, phase = carried
+            staging.begin_chunk(stage, phase)
+            staging.wait_chunk(rows)
+            tile, base = staging.panels(rows), staging.rows_descriptor(rows)
+            self.shared_rows = _SharedRows(code, tile, base)
+            sums = staging.wait_products(self._start(sums))
+            staging.release_all()
+            return [*sums, *next_stage(code, stage, phase, staging.places.stages)]
+
+        start = sums or [code.scalar(code.f32, 0.0)] * len(self._slots())
+        carried = [*start, code.index(staging.stage), code.index(staging.phase)]
+        pieces = walk_pieces(code, self.frame, self.product.inner)
+        *found, staging.stage, staging.phase = code.loop(0, pieces, 1, carried, piece)
+        return found
 
     def _start(self, sums: Words) -> Words:
         """Issue all steps, as a group."""
@@ -144,9 +170,10 @@ def warpgroup_product(region: Region, product: Product) -> Contraction:
     staging, frame = region.staging, region.frame
     assert isinstance(staging, BulkStaging)
     dtype = staging.memories[column_tile(region.plan, product).argument].dtype
-    shared = _shared_rows(region, staging, product, dtype)
+    walks = region.plan.walked is not None
+    shared = None if walks else _shared_rows(region, staging, product, dtype)
     registers: RegisterRows | Float8Rows | None = None
-    if shared is None:
+    if shared is None and not walks:
         tile = _masked(frame, region.tile(product.rows), product.inner)
         registers = (
             Float8Rows(frame, tile, is_turned(region.plan, product))
@@ -156,7 +183,9 @@ def warpgroup_product(region: Region, product: Product) -> Contraction:
     made = WarpgroupProduct(
         *(frame, None, None),  # type: ignore[arg-type]
         column=product.column,
-        steps=frame.spans[product.inner].extent * DTYPES[dtype] // STEP_BYTES,
+        steps=(frame.schedule.depth or frame.spans[product.inner].extent)
+        * DTYPES[dtype]
+        // STEP_BYTES,
         kind=dtype,
         product=product,
         staging=staging,
@@ -179,14 +208,16 @@ def _shared_rows(
         staged = stage_of(region.plan, rows)
     else:
         staged = region.plan.rewritten.get(rows)
-    if staged is None or staged.streamed is not None or staged.lines != region.plan.row:
+    if staged is None or staged.lines != region.plan.row:
         return None
     if staging.memories[staged.argument].dtype != dtype:
         return None
-    if isinstance(place, Memory):
+    if not isinstance(place, Memory):
+        _rewrite(region, staging, product, staged)
+    elif staged.streamed is None:
         staging.wait_fixed()
     else:
-        _rewrite(region, staging, product, staged)
+        staging.wait_chunk(staged)
     return _SharedRows(staging.code, staging.panels(staged), staging.rows_descriptor(staged))
 
 

@@ -6,7 +6,8 @@ from functools import cached_property, partial
 
 from diagc.mlir import arith, ir, llvm
 from diagc.targets.nvptx.tiles.emitter import Index
-from diagc.targets.nvptx.tiles.frame import Span
+from diagc.targets.nvptx.tiles.frame import Frame, Span
+from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.layouts import Tile
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.plan import Staged, trace
@@ -19,7 +20,7 @@ from diagc.targets.nvptx.warpgroups.fit import column_tile, streamed_rows
 from diagc.targets.nvptx.warpgroups.instructions import WARPGROUP, WarpgroupCode
 from diagc.targets.nvptx.warpgroups.turning import Turning
 
-__all__ = ["BulkStaging", "mbarrier_at"]
+__all__ = ["BulkStaging", "mbarrier_at", "next_stage", "walk_pieces"]
 
 _GROUP_ROWS = 64
 
@@ -27,6 +28,22 @@ _GROUP_ROWS = 64
 def mbarrier_at(code: WarpgroupCode, smem: ir.Value, first: int, stage: Index) -> ir.Value:
     """The mbarrier of a stage."""
     return code.address(code.address(smem, code.mul(stage, 8)), first)
+
+
+def next_stage(code: Code, stage: Index, phase: Index, stages: int) -> tuple[ir.Value, ir.Value]:
+    """Number of the next stage, and its parity, which changes with every round."""
+    further = code.index(code.add(stage, 1))
+    wraps = arith.cmpi(arith.CmpIPredicate.eq, further, code.index(stages))
+    turned = code.index(code.bit_xor(phase, 1))
+    return (
+        arith.select(wraps, code.index(0), further),
+        arith.select(wraps, turned, code.index(phase)),
+    )
+
+
+def walk_pieces(code: Code, frame: Frame, walked: str) -> Index:
+    """How many pieces of an axis a product walks."""
+    return code.ceil_div(frame.sizes[walked], frame.schedule.depth)
 
 
 @dataclass(eq=False)
@@ -67,7 +84,7 @@ class BulkStaging(Staging):
 
     def wait_fixed(self) -> None:
         """Before anything reads them: the tiles that stay are there."""
-        if self._ready:
+        if self._ready or not self.places.fixed:
             return
         self._ready = True
         with self.code.within(self.frame.scope):
@@ -156,6 +173,8 @@ class BulkStaging(Staging):
     def end_chunk(self) -> None:
         """Release what threads read, and what has not been read as often as it might have been."""
         rows = streamed_rows(self.plan)
+        if self.plan.walked is not None:
+            return  # the product has released its stages
         if rows:
             self.code.sync_warp()
         for staged in self.places.streamed:
@@ -163,6 +182,11 @@ class BulkStaging(Staging):
                 self.wait_chunk(staged)
                 self._arrive(staged, self.stage)
         self.given.clear()
+
+    def release_all(self) -> None:
+        """A product has read all tiles of a stage, and nothing else reads them."""
+        for staged in self.places.streamed:
+            self._arrive(staged, self.stage)
 
     def _wanted(self, staged: Staged) -> int:
         """How many products of a chunk's body read a tile of columns."""
@@ -206,7 +230,7 @@ class BulkStaging(Staging):
         )
 
     def rows_descriptor(self, staged: Staged) -> ir.Value:
-        """Of the warpgroup's 64 lines of a tile of rows."""
+        """Of the warpgroup's 64 lines of a tile of rows, in the stage that is read."""
         code, tile = self.code, self.panels(staged)
         key = tile, True
         if key not in self._bases:
@@ -214,7 +238,9 @@ class BulkStaging(Staging):
                 group = code.div(code.uniform(self.frame.warp), WARPGROUP // 32)
                 first = code.add(code.mul(group, _GROUP_ROWS * tile.pitch), tile.offset)
                 self._bases[key] = code.descriptor(self._address(first), ROW_BYTES, tile.pitch)
-        return self._bases[key]
+        if staged.streamed is None:
+            return self._bases[key]
+        return code.moved(self._bases[key], code.mul(self.stage, tile.stage_bytes))
 
     def _address(self, offset: Index) -> ir.Value:
         base = llvm.PtrToIntOp(self.code.i32, self.frame.smem).result

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from diagc.mlir import arith, ir
+from diagc.mlir import ir
 from diagc.targets.nvptx.tiles.bounds import Bounds, stream_bounds
 from diagc.targets.nvptx.tiles.emitter import Index
-from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.layouts import Tile
 from diagc.targets.nvptx.tiles.plan import Product
 from diagc.targets.nvptx.tiles.regions import Region
@@ -15,9 +14,9 @@ from diagc.targets.nvptx.tiles.streams import StreamLoop
 from diagc.targets.nvptx.warpgroups.fit import column_tile
 from diagc.targets.nvptx.warpgroups.instructions import WarpgroupCode
 from diagc.targets.nvptx.warpgroups.products import WarpgroupProduct, warpgroup_product
-from diagc.targets.nvptx.warpgroups.staging import BulkStaging
+from diagc.targets.nvptx.warpgroups.staging import BulkStaging, next_stage
 
-__all__ = ["BulkLoop", "lower_bulk_stream", "next_stage"]
+__all__ = ["BulkLoop", "lower_bulk_stream"]
 
 
 def lower_bulk_stream(region: Region, op: ir.Operation) -> list[Tile]:
@@ -27,17 +26,6 @@ def lower_bulk_stream(region: Region, op: ir.Operation) -> list[Tile]:
     if region.frame.schedule.stays and stream.staging.releases_early:
         stream.staging.release_fixed()
     return stream.tail(states)
-
-
-def next_stage(code: Code, stage: Index, phase: Index, stages: int) -> tuple[ir.Value, ir.Value]:
-    """Number of the next stage, and its parity, which changes with every round."""
-    further = code.index(code.add(stage, 1))
-    wraps = arith.cmpi(arith.CmpIPredicate.eq, further, code.index(stages))
-    turned = code.index(code.bit_xor(phase, 1))
-    return (
-        arith.select(wraps, code.index(0), further),
-        arith.select(wraps, turned, code.index(phase)),
-    )
 
 
 @dataclass(eq=False)
@@ -84,6 +72,8 @@ class BulkLoop(StreamLoop):
 
     def ahead(self) -> list[Product]:
         """Products of rows that stay, of columns that no other product reads."""
+        if self.region.plan.walked is not None:
+            return []
         products = [p for p in self.region.plan.products.values() if self._is_inside(p.op)]
         late = {column_tile(self.region.plan, p) for p in products if self._is_late(p)}
         found = [p for p in products if not self._is_late(p)]
@@ -113,6 +103,12 @@ class BulkLoop(StreamLoop):
         *states, stage, phase = carried
         self.staging.begin_chunk(stage, phase)
         found = self._body(bounds, number, states, full=full)
+        if self.region.plan.walked is not None:  # the product has gone on, stage by stage
+            return [
+                *found,
+                self.code.index(self.staging.stage),
+                self.code.index(self.staging.phase),
+            ]
         return [*found, *next_stage(self.code, stage, phase, self.region.frame.schedule.stages)]
 
     def _body(

@@ -1,0 +1,146 @@
+"""Attention in Triton 3.6, forward, in the manner of Triton's tutorial: a peer, not ours to tune.
+
+A program keeps a tile of queries in registers, walks over the keys with a running maximum and sum,
+and rescales what it has. Exponentials are of base two; a causal walk is split into the part below
+the diagonal, which needs no mask, and the diagonal. Query heads that share keys come as groups.
+This module imports Triton: `gpu.peers` does so where a GPU is.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+__all__ = ["CONFIGS", "attention"]
+
+CONFIGS = [
+    triton.Config({"ROWS": rows, "KEYS": keys}, num_warps=warps, num_stages=stages)
+    for rows, keys, warps, stages in (
+        *((128, 64, 4, 3), (128, 64, 8, 3), (128, 128, 8, 2)),
+        *((128, 128, 8, 3), (64, 64, 4, 3), (128, 32, 8, 3)),
+    )
+]
+
+
+@triton.jit
+def _walk(
+    total,
+    sums,
+    largest,
+    q,
+    k_base,
+    v_base,
+    k_row,
+    v_row,
+    first,
+    last,
+    keys,
+    row_at,
+    scale,
+    ROWS: tl.constexpr,
+    KEYS: tl.constexpr,
+    D: tl.constexpr,
+    MASKED: tl.constexpr,
+):
+    """Keys from `first` to `last`, a multiple of KEYS apart; masked where they end or cross."""
+    d_at = tl.arange(0, D)
+    for start in tl.range(first, last, KEYS):
+        key_at = start + tl.arange(0, KEYS)
+        inside = key_at < keys
+        k = tl.load(k_base + key_at[None, :] * k_row + d_at[:, None], inside[None, :], 0.0)
+        scores = tl.dot(q, k) * scale
+        if MASKED:
+            seen = (key_at[None, :] <= row_at[:, None]) & inside[None, :]
+            scores = tl.where(seen, scores, float("-inf"))
+        else:
+            scores = tl.where(inside[None, :], scores, float("-inf"))
+        now = tl.maximum(largest, tl.max(scores, 1))
+        weights = tl.exp2(scores - now[:, None])
+        shrink = tl.exp2(largest - now)
+        sums = sums * shrink + tl.sum(weights, 1)
+        total = total * shrink[:, None]
+        v = tl.load(v_base + key_at[:, None] * v_row + d_at[None, :], inside[:, None], 0.0)
+        total = tl.dot(weights.to(v.dtype), v, total)
+        largest = now
+    return total, sums, largest
+
+
+@triton.autotune(configs=CONFIGS, key=["D", "CAUSAL"])
+@triton.jit
+def _forward(
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    o_ptr,
+    q_head,
+    q_row,
+    k_head,
+    k_row,
+    v_head,
+    v_row,
+    o_head,
+    o_row,
+    rows,
+    keys,
+    group,
+    scale,
+    D: tl.constexpr,
+    CAUSAL: tl.constexpr,
+    ROWS: tl.constexpr,
+    KEYS: tl.constexpr,
+):
+    """One tile of queries of one head; `scale` holds log2(e)."""
+    tile = tl.program_id(0)
+    head = tl.program_id(1).to(tl.int64)
+    row_at = tile * ROWS + tl.arange(0, ROWS)
+    d_at = tl.arange(0, D)
+    there = (row_at < rows)[:, None]
+    q = tl.load(q_ptr + head * q_head + row_at[:, None] * q_row + d_at[None, :], there, 0.0)
+    k_base = k_ptr + (head // group) * k_head
+    v_base = v_ptr + (head // group) * v_head
+    largest = tl.full([ROWS], float("-inf"), tl.float32)
+    sums = tl.zeros([ROWS], tl.float32)
+    total = tl.zeros([ROWS, D], tl.float32)
+    # below the diagonal all keys are seen
+    plain = (tile * ROWS // KEYS) * KEYS if CAUSAL else keys
+    plain = tl.minimum(plain, keys)
+    total, sums, largest = _walk(
+        total, sums, largest, q, k_base, v_base, k_row, v_row,
+        0, plain, keys, row_at, scale, ROWS, KEYS, D, False,
+    )  # fmt: skip
+    if CAUSAL:
+        last = tl.minimum((tile + 1) * ROWS, keys)
+        total, sums, largest = _walk(
+            total, sums, largest, q, k_base, v_base, k_row, v_row,
+            plain, last, keys, row_at, scale, ROWS, KEYS, D, True,
+        )  # fmt: skip
+    out = (total / sums[:, None]).to(o_ptr.dtype.element_ty)
+    tl.store(o_ptr + head * o_head + row_at[:, None] * o_row + d_at[None, :], out, there)
+
+
+def attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool = False
+) -> torch.Tensor:
+    """Softmax attention with the scale 1 / sqrt(d).
+
+    Args:
+        q: [heads, rows, d], the last axis dense; d a power of two.
+        k: [key heads, keys, d]; heads are a multiple of key heads, neighbours share one.
+        v: as k.
+        causal: row i sees keys up to i.
+    """
+    heads, rows, d = q.shape
+    out = torch.empty_like(q)
+    log2e = 1.4426950408889634
+
+    def grid(meta: dict[str, int]) -> tuple[int, int]:
+        return triton.cdiv(rows, meta["ROWS"]), heads
+
+    _forward[grid](
+        *(q, k, v, out),
+        *(q.stride(0), q.stride(1), k.stride(0), k.stride(1), v.stride(0), v.stride(1)),
+        *(out.stride(0), out.stride(1)),
+        *(rows, k.shape[1], heads // k.shape[0], log2e / d**0.5),
+        D=d,
+        CAUSAL=causal,
+    )
+    return out
