@@ -10,7 +10,7 @@ import torch
 from diagc.compiler import run_pipeline
 from diagc.context import make_context
 from diagc.dialects import diag
-from diagc.errors import DiagcError
+from diagc.errors import DiagcError, UnsupportedError
 from diagc.frontend.builder import Diagram, Wire, fn
 from diagc.mlir import ir
 from diagc.options import CompileOptions
