@@ -217,7 +217,7 @@ CHANGES = {
         {"source-overwritten", "race"},
     ),
     "wait at the end": ("bulk.wait.group", -1, {"in-flight"}),
-    "meeting behind that wait": ("bar.warp.sync", -3, {"race", "source-overwritten"}),
+    "meeting behind that wait": ("bar.warp.sync", -2, {"race", "source-overwritten"}),
 }
 
 
