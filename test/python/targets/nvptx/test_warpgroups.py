@@ -281,7 +281,7 @@ CHANGES = {
 LAST = {
     "fence of the proxy before the stores": -1,
     "barrier before results": -1,
-    "meeting of the warp before its stores": -2,
+    "meeting of the warp before its stores": -1,
 }
 """Which one of several instructions is left out; all of them, else."""
 
