@@ -101,12 +101,12 @@ def _rewrite(
 ) -> None:
     with ir.InsertionPoint(op), op.location:
         acc = op.opview.acc_type
-        operands = [_times(a, f, acc) if f else a for a, f in zip(arrays, beside, strict=True)]
+        lhs, rhs = (_times(a, f, acc) if f else a for a, f in zip(arrays, beside, strict=True))
         old = op.results[0]
         over, order = diag.strings(op.attributes["over"]), diag.labels(old)
         dtype = acc if behind else diag.element_type(old)
         kept = None if op.opview.optional("acc") is None else acc
-        made = diag.contract(*operands, over, dtype=dtype, acc=kept, order=order)
+        made = diag.contract(lhs, rhs, over, dtype=dtype, acc=kept, order=order)
         if behind:
             done(op, "scales of f8 numbers moved behind the sum")
             made = cast(_times(made, behind, acc), diag.element_type(old))

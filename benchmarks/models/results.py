@@ -72,8 +72,8 @@ def judge(rows: Sequence[Row], entries: Sequence[Entry]) -> list[str]:
 
     All models run, have a region for each layer of attention in some kind of call (in inference,
     nn.Transformer has a fused path of its own) and are no less exact than eager mode (a factor of
-    1.5 for rounding); all reach 0.95 times the speed of eager mode in both kinds of calls, and those
-    of published widths 1.2 times that of torch.compile in inference.
+    1.5 for rounding). All reach 0.95 times the speed of eager mode in both kinds of calls, those of
+    published widths also 1.2 times that of torch.compile in inference.
     """
     missed = []
     for row in rows:

@@ -51,6 +51,7 @@ def _dispatch(args: argparse.Namespace) -> int:
         library=args.library,
         empty_rows=args.empty_rows,
         float32_matmul_precision=args.float32_matmul_precision,
+        float8_matmul_precision=args.float8_matmul_precision,
         **pass_options(args),
     )
     if args.command == "run":
@@ -145,6 +146,8 @@ def _add_program_command(commands: Subparsers, name: str, text: str) -> argparse
     _add_choice(parser, "--empty-rows", choices, "results of rows that are masked out whole")
     choices = {"highest": "all digits", "high": "tf32's", "medium": "tf32's"}
     _add_choice(parser, "--float32-matmul-precision", choices, "products of f32 on tensor cores")
+    choices = {"highest": "those of f16", "high": "those of f8, of computed operands too"}
+    _add_choice(parser, "--float8-matmul-precision", choices, "products with f8 on tensor cores")
     add_pass_arguments(parser)
     return parser
 

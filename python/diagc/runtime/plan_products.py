@@ -49,8 +49,9 @@ class _Factor:
 
 
 def _widest(dtypes: Sequence[torch.dtype]) -> torch.dtype:
-    found = dtypes[0]
-    for dtype in dtypes[1:]:
+    """The type that a product is computed in; the library takes f8 as f32."""
+    found, *rest = [torch.float32 if dtype.itemsize == 1 else dtype for dtype in dtypes]
+    for dtype in rest:
         found = torch.promote_types(found, dtype)
     return found
 

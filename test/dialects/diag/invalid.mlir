@@ -888,3 +888,35 @@ func.func @properties_are_known(%z: tensor<f32, []>) {
   }) {axis = "x", properties = ["fast"], resultSegmentSizes = array<i32: 1, 0, 0, 0, 0, 0, 0, 0>} : () -> tensor<f32, []>
   return
 }
+
+// -----
+
+func.func @sum_in_f8(%A: tensor<4x8xf8E4M3FN, ["q", "d"]>, %B: tensor<8x2xf32, ["d", "e"]>) {
+  // expected-error @+1 {{the result must hold f16 or wider floats}}
+  %S = "diag.contract"(%A, %B) {over = ["d"]} : (tensor<4x8xf8E4M3FN, ["q", "d"]>, tensor<8x2xf32, ["d", "e"]>) -> tensor<4x2xf8E4M3FN, ["q", "e"]>
+  return
+}
+
+// -----
+
+func.func @multiplied_in_another_type(%A: tensor<4x8xbf16, ["q", "d"]>, %B: tensor<8x2xf32, ["d", "e"]>) {
+  // expected-error @+1 {{'mul' must be the type of an operand of f8, found f8E4M3FN}}
+  %S = "diag.contract"(%A, %B) {mul = f8E4M3FN, over = ["d"]} : (tensor<4x8xbf16, ["q", "d"]>, tensor<8x2xf32, ["d", "e"]>) -> tensor<4x2xf32, ["q", "e"]>
+  return
+}
+
+// -----
+
+func.func @reduced_f8(%A: tensor<4x8xf8E4M3FN, ["q", "d"]>) {
+  // expected-error @+1 {{reduction 'add' is not defined on f8E4M3FN; convert it to f32 before}}
+  %S = "diag.reduce"(%A) {over = ["d"], kind = "add"} : (tensor<4x8xf8E4M3FN, ["q", "d"]>) -> tensor<4xf8E4M3FN, ["q"]>
+  return
+}
+
+// -----
+
+func.func @normalised_f8(%A: tensor<4x8xf8E4M3FN, ["q", "d"]>) {
+  // expected-error @+1 {{f8E4M3FN is not normalised; convert it to f32 before}}
+  %S = "diag.normalize"(%A) {along = ["d"], kind = "softmax"} : (tensor<4x8xf8E4M3FN, ["q", "d"]>) -> tensor<4x8xf8E4M3FN, ["q", "d"]>
+  return
+}

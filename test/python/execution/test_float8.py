@@ -155,3 +155,27 @@ def test_such_numbers_are_not_added() -> None:
 def test_precisions() -> None:
     with pytest.raises(UserError, match="no such float8_matmul_precision"):
         diagc.compile(softmax, target="cpu", float8_matmul_precision="medium")
+
+
+@pytest.mark.parametrize("library", ["torch", "none"])
+def test_linear_layer(library: str) -> None:
+    """The library multiplies in f32."""
+
+    def function(x: Tensor, w: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return wide(x, a, 16) @ wide(w, b, 16).transpose(-1, -2)
+
+    torch.manual_seed(SEED)
+    (x, a), (w, b) = quantized((70, 64), 16), quantized((48, 64), 16)
+    found = diagc.compile(function, target="cpu", library=library)(x, w, a, b)
+    torch.testing.assert_close(found, function(x, w, a, b))
+
+
+def test_gradients_of_scales() -> None:
+    function = attention(softmax, (16, 16, 16))
+    found = []
+    for each in (function, diagc.compile(function, target="cpu")):
+        arrays = tensors(32, 64, (16, 16, 16), (2, 2))
+        scales = [x.requires_grad_() for x in arrays[3:]]
+        each(*arrays).square().sum().backward()
+        found.append([scale.grad for scale in scales])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-4)

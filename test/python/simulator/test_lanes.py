@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from diagc.errors import UnsupportedError
@@ -206,6 +207,24 @@ def test_conversions(rng: np.random.Generator) -> None:
     finite = words[0, :31].astype(np.uint64)
     np.testing.assert_array_equal(result[3, :31], (finite + 0x1000) & 0xFFFFE000)
     assert result[3, 31] == words[0, 31]
+
+
+def test_conversion_to_float8(rng: np.random.Generator) -> None:
+    """Against torch's casts, which round to nearest even and saturate too."""
+    special = [448, 464, 465, 1e9, np.inf, -np.inf, np.nan, -0.0, 2.0**-10, 3 * 2.0**-10, 2.0**-9]
+    some = rng.standard_normal((2, 32 - len(special))) * 2.0 ** rng.integers(-12, 10, (2, 1))
+    x = np.concatenate([some, [special, special[::-1]]], 1).astype(np.float32)
+    body = """  %a = bitcast i32 %x0 to float
+  %b = bitcast i32 %x1 to float
+  %h = call i16 asm "cvt.rn.satfinite.e4m3x2.f32 $0, $1, $2;", "=h,f,f"(float %a, float %b)
+  %y0 = zext i16 %h to i32"""
+    result, report = run_lanes(body, x.view(np.uint32), 1)
+    assert report.clean, report
+    wanted = torch.from_numpy(x).to(torch.float8_e4m3fn).view(torch.uint8).numpy()
+    both = np.stack([result[0] >> 8, result[0] & 255])
+    number = ~np.isnan(x)
+    np.testing.assert_array_equal(both[number], wanted[number])
+    assert (both[~number] & 127 == 127).all()
 
 
 def test_byte_permute(rng: np.random.Generator) -> None:

@@ -231,6 +231,12 @@ def test_every_number_of_f8_in_tiles() -> None:
         np.testing.assert_array_equal(made.run(inputs).found[0][0, 0], part)
 
 
+def test_one_query_on_tiles() -> None:
+    """Rows that are one vector are read straight from memory."""
+    made = on_tiles(attention().replace("h q", "h"))
+    assert made.run(made.inputs(1, 75)).error() < 3 * 2.0**-11
+
+
 REFUSED = {
     "as precise": (attention(), CompileOptions(target="nvptx:sm_90a")),
     "not along": (attention().replace("K: h x d", "K: h d x"), HIGH),

@@ -152,7 +152,7 @@ class Memory:
         stored = {"i1": "i8", "index": "i64", "f8E4M3FN": "i8"}.get(self.dtype, self.dtype)
         value = code.load(ir.Type.parse(stored), pointer, size)
         if self.dtype == "f8E4M3FN":
-            return arith.extf(code.f32, code.bitcast(code.f16, code.float8_half(value)))
+            return arith.extf(code.f32, code.bitcast(ir.F16Type.get(), code.float8_half(value)))
         if self.dtype in ("f16", "bf16"):
             return arith.extf(code.f32, value)
         if self.dtype == "i1":

@@ -110,8 +110,8 @@ class Float8Rows:
         low, high = (code.permute_bytes(pairs[i], pairs[i + 2], 0x5410) for i in (0, 1))
         is_odd, first, second, selectors = self._lanes
         sent = arith.select(is_odd, high, low), arith.select(is_odd, low, high)
-        found = [code.value_of_lane(x, lane) for x, lane in zip(sent, (first, second), strict=True)]
-        return [code.permute_bytes(*found, selector) for selector in selectors]
+        left, right = code.value_of_lane(sent[0], first), code.value_of_lane(sent[1], second)
+        return [code.permute_bytes(left, right, selector) for selector in selectors]
 
     def _pair(self, half: int, column: int) -> ir.Value:
         """Two neighbours as f8 in the lower half of a word."""
