@@ -11,10 +11,12 @@ from diagc.algebra.dataflow import defining_op, inputs, reduced_axes
 from diagc.algebra.expressions import Expr, equal, select, symbol
 from diagc.algebra.maps import map_expr, statistic_type
 from diagc.dialects import diag
+from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 from diagc.passes.adjoint_maps import differentiate_map
 from diagc.passes.adjoint_views import VIEW_ADJOINTS
 from diagc.passes.cotangents import Parts, Values, axes_like, summed
+from diagc.passes.kernel_axes import LEAVES, VIEWS
 from diagc.passes.library_products import LIBRARY
 
 __all__ = ["RULES"]
@@ -67,18 +69,30 @@ def _extremum(op: ir.Operation, cotangent: ir.Value) -> ir.Value:
 def _store_products(value: ir.Value) -> None:
     """Leave products that make a wire to the library, which stores them.
 
-    Kernels that compute them again may round otherwise; then no element would be the extremum.
+    Kernels that compute them again may round otherwise; then no element would be the extremum. Sums
+    have no such place.
+
+    Raises:
+        UnsupportedError: the wire is made of sums of another kind than products.
     """
     stack, seen = [value], set()
     while stack:
         producer = defining_op(stack.pop())
-        if producer is None or producer in seen:
+        if producer is None or producer in seen or producer.name in LEAVES:
             continue
         seen.add(producer)
         if producer.name == "diag.contract":
             producer.attributes[LIBRARY] = ir.UnitAttr.get()
-        elif producer.name in ("diag.map", "diag.relabel", "diag.reindex", "diag.pad"):
+        elif producer.name in _ELEMENTWISE:
             stack.extend(inputs(producer))
+        else:
+            reason = f"a kernel may round '{producer.name}' otherwise, and miss the extremum"
+            raise UnsupportedError(
+                "the gradient of an extremum", reason=reason, location=producer.location
+            )
+
+
+_ELEMENTWISE = ("diag.map", "diag.pad", *VIEWS)
 
 
 def _multiplied(op: ir.Operation, cotangent: ir.Value) -> ir.Value:

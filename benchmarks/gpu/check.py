@@ -103,6 +103,7 @@ def _line(outcome: Outcome, ceilings: Mapping[str, float]) -> str:
         if outcome["operations"] is not None:
             text += f" {outcome['operations'] / 1e12:6.1f} TFLOP/s"
         text += "".join(f"  {name} x{ratio[0]:.2f}" for name, ratio in times["ratios"].items())
+        text += "".join(f"  without {name}: {why[:60]}" for name, why in times["absent"].items())
     text += "".join(f"  MISSED {g['peer']} {g['ratio']}" for g in outcome["gates"] if not g["met"])
     return text if outcome["why"] is None else f"{text}  {outcome['why']}"
 

@@ -1,8 +1,9 @@
-"""Pictures of a result of `gpu.check`: rates over lengths, bandwidths, with this run's ceilings.
+"""Pictures and a table of a result of `gpu.check`: rates, bandwidths, this run's ceilings.
 
     PYTHONPATH=python:benchmarks python -m gpu.plots result.json --out folder
 
-Each picture is written as PNG and as SVG. Rows that were skipped or failed are missing in it.
+Each picture is written as PNG and as SVG; `table.md` has all rows. What was skipped or failed is
+missing in pictures.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from tables import markdown
 
 mpl.use("Agg")
 
@@ -24,7 +26,7 @@ from matplotlib.axes import Axes
 from gpu.measure import OURS
 from gpu.table import PREFIX, TABLE
 
-__all__ = ["draw", "main", "series"]
+__all__ = ["draw", "main", "series", "table"]
 
 Outcome = Mapping[str, Any]
 Series = dict[str, list[tuple[int, float]]]
@@ -44,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     record = json.loads(args.result.read_text(encoding="utf-8"))
     args.out.mkdir(parents=True, exist_ok=True)
     written = list(draw(record, args.out))
+    (args.out / "table.md").write_text(table(record), encoding="utf-8")
     for path in written:
         print(path)
     return 0 if written else 1
@@ -64,6 +67,31 @@ def draw(record: Mapping[str, Any], folder: Path) -> Iterator[Path]:
     for group, outcomes in groups.items():
         yield from _rates(group, series(outcomes), where, matmul, folder)
     yield from _bandwidths(timed, where, record["ceilings"]["copy_bytes_per_second"], folder)
+
+
+def table(record: Mapping[str, Any]) -> str:
+    """All rows in Markdown: milliseconds, ours in TFLOP/s and GB/s, peers' time over ours."""
+    outcomes = record["outcomes"]
+    timed = [o for o in outcomes if o["times"] is not None]
+    peers = list(dict.fromkeys(n for o in timed for n in o["times"]["milliseconds"] if n != OURS))
+    rows = [_cells(outcome, peers) for outcome in outcomes]
+    ceilings = ", ".join(f"{name}: {value:.3g}" for name, value in record["ceilings"].items())
+    text = [
+        f"GPU benchmark, {record['device']}, {record['time']}",
+        f"Peers: t(peer) / t(diagc), above 1 diagc is faster. Ceilings of the run: {ceilings}.",
+    ]
+    return markdown(text, ["row", "state", "ms", "TFLOP/s", "GB/s", *peers], rows)
+
+
+def _cells(outcome: Outcome, peers: Sequence[str]) -> list[str]:
+    times, name = outcome["times"], outcome["variant"]
+    if times is None:
+        return [name, outcome["status"], *("" for _ in range(3 + len(peers)))]
+    mine = times["milliseconds"]
+    rate = f"{outcome['flops'] / mine[OURS] / 1e9:.1f}" if outcome["flops"] else ""
+    ratios = (f"{mine[peer] / mine[OURS]:.2f}" if peer in mine else "" for peer in peers)
+    moved = f"{outcome['moved'] / mine[OURS] / 1e6:.0f}"
+    return [name, outcome["status"], f"{mine[OURS]:.4f}", rate, moved, *ratios]
 
 
 def series(outcomes: Sequence[Outcome]) -> Series:

@@ -85,6 +85,12 @@ _STORIES = {
         "the axis at a time: the library multiplies a block, the stream takes it in.",
         "A stream may be cut anywhere: it goes on from the state that it has.",
     ),
+    "stream-products": PassStory(
+        "Large products take in what is around them",
+        "A matrix product becomes a loop over pieces of the axis that it sums over. Sums of its "
+        "rows are taken in the same loop, and what they scale is scaled at the end.",
+        "Linearity: (c · x) · w = c · (x · w); a sum may be taken piece by piece.",
+    ),
     "form-kernels": PassStory(
         "What belongs together becomes a kernel",
         "Operations that can share one pass over their data become one kernel: it reads from main "

@@ -11,6 +11,7 @@ __all__ = [
     "array_type",
     "nth_attributes",
     "one_type",
+    "open_sizes",
     "tensor_dims",
     "text_attribute",
 ]
@@ -44,3 +45,12 @@ def tensor_dims(attributes: Mapping[str, Any], labels: Sequence[str]) -> Dims:
 def one_type(value: ir.Value) -> tuple[ArrayType, ...]:
     """The type of a wire as the types of a step with one result."""
     return (array_type(value),)
+
+
+def open_sizes(function: ir.Operation) -> dict[str, str]:
+    """The sizes of open axes by label, as the importer wrote them down: `s27 - 1`."""
+    if "diag.axes" not in function.attributes:
+        return {}
+    facts = ir.DictAttr(function.attributes["diag.axes"])
+    sizes = {entry.name: ir.DictAttr(entry.attr) for entry in facts}
+    return {label: ir.StringAttr(fact["size"]).value for label, fact in sizes.items()}

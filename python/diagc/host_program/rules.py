@@ -57,11 +57,11 @@ def _reindex(state: "Translator", op: ir.Operation) -> Step:
     exprs = tuple(affine(expr) for expr in map_.results)
     extents = [state.axis(source, label) for label in diag.labels(source)]
     own = [None if s == diag.DYNAMIC else s for s in diag.dims(result).values()]
-    known = {
-        label: longest(exprs, extents, own, position)
-        for position, label in enumerate(diag.labels(result))
-        if own[position] is None and label not in state.homes
-    }
+    known = {}
+    for position, label in enumerate(diag.labels(result)):
+        if own[position] is None and label not in state.homes:
+            told = state.told_size(label)
+            known[label] = longest(exprs, extents, own, position) if told is None else told
     return View(one_type(result), (state.sizes(result, known),), state.numbers[source], exprs)
 
 

@@ -9,12 +9,14 @@ from diagc.errors import InternalError
 from diagc.host_program.attributes import (
     array_type,
     nth_attributes,
+    open_sizes,
     tensor_dims,
     text_attribute,
 )
 from diagc.host_program.rules import RULES
 from diagc.mlir import ir
 from diagc.runtime.steps import ArrayType, HostProgram, Input, Output, Size, Step, View
+from diagc.size_texts import parse_size
 
 __all__ = ["Translator", "translate_entry"]
 
@@ -44,6 +46,10 @@ class Translator:
     functions: dict[str, ir.Operation] = field(default_factory=dict)
     products: dict[ir.Operation, ir.Operation] = field(default_factory=dict)
     """Contractions by the map that adds their bias."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """Open sizes that the importer wrote down, by label."""
+    told: dict[str, Size] = field(default_factory=dict)
+    """Where sizes of arguments that have such a text are found, by that text."""
     count: int = 0
 
     def translate(self) -> HostProgram:
@@ -55,6 +61,7 @@ class Translator:
             if op.operation.name == "func.func"
         }
         block = diag.function_body(self.entry)
+        self.texts = open_sizes(self.entry)
         inputs = tuple(self._input(argument) for argument in block.arguments)
         outputs: tuple[Output, ...] = ()
         for view in block.operations:
@@ -108,6 +115,9 @@ class Translator:
         labels = diag.labels(argument)
         sizes = tuple(None if s == diag.DYNAMIC else s for s in diag.dims(argument).values())
         self._define(argument, named=True)
+        for label, size in zip(labels, sizes, strict=True):
+            if size is None and label in self.texts:
+                self.told.setdefault(self.texts[label], self.axis(argument, label))
         return Input(
             text_attribute(attributes, "diag.name", f"argument {argument.arg_number}"),
             text_attribute(attributes, "diag.kind", "user"),
@@ -160,11 +170,16 @@ class Translator:
         if size != diag.DYNAMIC:
             return size
         found = known.get(label, self.homes.get(label))
+        found = self.told_size(label) if found is None else found
         if found is None:
             raise InternalError(
                 f'nothing tells the size of axis "{label}"', location=value.location
             )
         return found
+
+    def told_size(self, label: str) -> Size | None:
+        """The size that the importer wrote down, where arguments tell it."""
+        return parse_size(self.texts[label], self.told) if label in self.texts else None
 
     def joined(self, values: Sequence[ir.Value]) -> dict[str, Size]:
         """tuple[Size, ...] of all labels of some values."""

@@ -16,7 +16,7 @@ from diagc.debug import logger
 from diagc.errors import DiagcError, UserError
 from diagc.runtime.arguments import Arguments, GroupKey, split_arguments
 from diagc.runtime.captured import CapturedTensor, visible_modules
-from diagc.runtime.eager_gradients import split_tensors
+from diagc.runtime.eager_gradients import composed_attention, split_tensors
 from diagc.runtime.guards import SizeMismatch, check_inputs
 from diagc.runtime.program import Program
 from diagc.runtime.repeat import Repeat
@@ -432,7 +432,8 @@ class Calls:
         if must_dispatch(tensors):
             if in_transform():
                 logger("calls").info("%s runs in eager mode under a transform", self.name)
-                return self.function(*args, **kwargs)
+                with composed_attention():
+                    return self.function(*args, **kwargs)
             if is_sharded(tensors):
                 return self._call_sharded(group, tensors)
             return self._call_traced(group, tensors)

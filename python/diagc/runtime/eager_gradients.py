@@ -1,6 +1,7 @@
 """Gradients of a call by running the function itself again, in eager mode."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,7 +12,17 @@ from diagc.runtime.specialization import ProgramResult
 if TYPE_CHECKING:
     from diagc.runtime.calls import Group
 
-__all__ = ["differentiate", "eager_gradients", "split_tensors"]
+__all__ = ["composed_attention", "differentiate", "eager_gradients", "split_tensors"]
+
+
+def composed_attention() -> AbstractContextManager[None]:
+    """`scaled_dot_product_attention` as products and a softmax, within.
+
+    Torch's fused kernels have neither second derivatives nor forward mode.
+    """
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 def split_tensors(
@@ -38,7 +49,8 @@ def eager_gradients(
     ]
     sources = [*leaves, *(source.get() for source in group.captured)]
     wanted = [source for source, need in zip(sources, needed, strict=True) if need]
-    pairs = list(_differentiable_pairs(group, leaves, gradients))
+    with composed_attention() if again else nullcontext():
+        pairs = list(_differentiable_pairs(group, leaves, gradients))
     return wanted, differentiate(pairs, wanted, again)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from diagc.errors import InternalError
 from diagc.runtime.steps import Dims, Input, Size, Step
 
-__all__ = ["Sizes", "array_sizes", "label_sizes", "tensor_shape"]
+__all__ = ["Sizes", "array_sizes", "evaluate_size", "label_sizes", "tensor_shape"]
 
 Sizes = tuple[Any, ...]  # of ints or torch.SymInt
 
@@ -58,16 +58,17 @@ def array_sizes(inputs: Sequence[Sizes], steps: Sequence[Step]) -> list[Sizes]:
     """Sizes of all arrays, from those of the labelled inputs."""
     arrays = list(inputs)
     for step in steps:
-        arrays += [tuple(_evaluate(size, arrays) for size in sizes) for sizes in step.sizes]
+        arrays += [tuple(evaluate_size(size, arrays) for size in sizes) for sizes in step.sizes]
     return arrays
 
 
-def _evaluate(size: Size, arrays: Sequence[Sizes]) -> Any:
+def evaluate_size(size: Size, arrays: Sequence[Sizes]) -> Any:
+    """A size, from those of the arrays that it asks for."""
     if isinstance(size, int):
         return size
     if size[0] == "axis":
         return arrays[size[1]][size[2]]
-    left, right = (_evaluate(part, arrays) for part in size[1:])
+    left, right = (evaluate_size(part, arrays) for part in size[1:])
     return _OPERATORS[size[0]](left, right)
 
 

@@ -9,8 +9,10 @@ import torch
 
 from diagc.errors import SourceLocation, UnsupportedError, UserError
 from diagc.runtime import label_checks  # noqa: F401  (its op)
+from diagc.runtime.sizes import evaluate_size
+from diagc.runtime.steps import Size
 
-__all__ = ["DtypeName", "Operand", "TorchCall", "operator_named", "plain_argument"]
+__all__ = ["DtypeName", "OpenSize", "Operand", "TorchCall", "operator_named", "plain_argument"]
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,24 @@ class DtypeName:
 
 
 @dataclass(frozen=True)
+class OpenSize:
+    """Stands for a number that follows from shapes of the tensors of the call.
+
+    Args:
+        size: whose arrays are tensors of the call, their axes the dims.
+    """
+
+    size: Size
+
+
+@dataclass(frozen=True)
 class TorchCall:
     """Takes tensors in user shape, on any device, and gives a tuple of results.
 
     Args:
         target: overload name, `aten.embedding.default`.
-        args: by schema name: numbers, bools, strings, None, `Operand`, `DtypeName`, and tuples of
-            those. Devices are those of the first operand.
+        args: by schema name: numbers, bools, strings, None, `Operand`, `OpenSize`, `DtypeName`
+            and tuples of those. Devices are those of the first operand.
         wanted: which results of the op are given.
         location: the user's line.
     """
@@ -92,4 +105,6 @@ def _filled(value: Any, tensors: tuple[torch.Tensor, ...]) -> Any:
         return [_filled(item, tensors) for item in value]
     if isinstance(value, Operand):
         return tensors[value.index]
+    if isinstance(value, OpenSize):
+        return evaluate_size(value.size, [tuple(tensor.shape) for tensor in tensors])
     return getattr(torch, value.name) if isinstance(value, DtypeName) else value

@@ -216,8 +216,8 @@ def _setup_context(ctx: Any, inputs: tuple[list[torch.Tensor], str], output: Any
 
 def _backward(ctx: Any, gradients: Sequence[torch.Tensor | None]) -> tuple[list[Any], None]:
     tensors = list(ctx.saved_tensors)
-    values = (tensors, list(gradients), ctx.needed, ctx.key, [])
-    found = iter(torch.ops.diagc.call_backward(*values))
+    given = list(gradients)
+    found = iter(torch.ops.diagc.call_backward(tensors, given, ctx.needed, ctx.key, []))
     return [next(found) if need else None for need in ctx.needed], None
 
 
@@ -255,7 +255,8 @@ def first_gradients(
 
 def setup_second(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     """Keep what `second_backward` needs: tensors, cotangents, which are needed, and the key."""
-    tensors, gradients, needed, ctx.key, _ = inputs
+    tensors, gradients, needed, ctx.key, saved = inputs
+    ctx.of_saved = [None] * len(saved)  # nobody has gradients of them
     ctx.group = _GROUPS.get(ctx.key)
     ctx.needed = list(needed)
     ctx.open = [g is not None and g.requires_grad for g in gradients]
@@ -285,7 +286,8 @@ def second_backward(ctx: Any, cotangents: Sequence[torch.Tensor | None]) -> tupl
         opened = [g for g, need in zip(gradients, ctx.open, strict=True) if g is not None and need]
         found = iter(differentiate(pairs, [*wanted, *opened], False))
     of_tensors = [next(found) if need else None for need in ctx.needed]
-    return of_tensors, [next(found) if need else None for need in ctx.open], None, None, None
+    of_gradients = [next(found) if need else None for need in ctx.open]
+    return of_tensors, of_gradients, None, None, ctx.of_saved
 
 
 def _dense(gradient: torch.Tensor) -> torch.Tensor:

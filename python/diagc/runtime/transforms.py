@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 
 from diagc.errors import UserError
 from diagc.runtime.dispatch_keys import plain_dispatch
-from diagc.runtime.eager_gradients import split_tensors
+from diagc.runtime.eager_gradients import composed_attention, split_tensors
 
 if TYPE_CHECKING:
     from diagc.runtime.calls import Group
@@ -32,7 +32,9 @@ def call_composition(group: "Group", tensors: Sequence[torch.Tensor]) -> list[to
             message = "a transform of a graph with a compiled function whose weights were replaced"
             raise UserError(message, remedy="transform the function itself, before it is traced")
     args, kwargs = group.arguments.rebuild(users)
-    return group.specializations[0].results_of(group.function(*args, **kwargs))
+    with composed_attention():
+        value = group.function(*args, **kwargs)
+    return group.specializations[0].results_of(value)
 
 
 def refuse_tangents(tensors: Sequence[torch.Tensor]) -> None:

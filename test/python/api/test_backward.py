@@ -201,15 +201,28 @@ def test_exponentials_by_hand_stay_in_range() -> None:
         assert float((mine - right).abs().max()) <= 1e-4 * float(right.abs().max())
 
 
-@pytest.mark.parametrize("name", ["softmax", "l1", "l2 causal", "rms, linear"])
+SMALL: dict[str, list[tuple[int, ...]]] = {
+    **dict.fromkeys(("softmax", "l1", "l2", "l2 causal"), [(5, 3), (5, 3), (5, 2)]),
+    "causal": [(1, 1, 4, 2)] * 3,
+    "grouped": [(1, 2, 3, 2), (1, 1, 3, 2), (1, 1, 3, 2)],
+    "bias of heads": [(2, 3, 2), (2, 4, 2), (2, 4, 2), (3, 4)],
+    "rms, linear": [(5, 3), (3,), (3, 2)],
+    "layer, linear": [(5, 4), (4,), (4,), (4, 2)],
+    "cross entropy": [(9, 3), (7, 3)],
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
 def test_gradcheck_in_f64(name: str) -> None:
+    """First and second derivatives, and forward mode, which torch's fused attention has not."""
     function, _ = CASES[name]
-    shapes = [(5, 3), (3,), (3, 2)] if "rms" in name else [(5, 3), (5, 3), (5, 2)]
-    tensors = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
+    tensors = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in SMALL[name]]
     compiled = diagc.compile(function)
     assert torch.autograd.gradcheck(compiled, tensors)
     assert all(b.program for b in backwards(compiled))
-    assert torch.autograd.gradgradcheck(compiled, tensors)
+    assert torch.autograd.gradgradcheck(compiled, tensors, fast_mode=True)
+    forward = {"check_forward_ad": True, "check_backward_ad": False, "fast_mode": True}
+    assert torch.autograd.gradcheck(compiled, tensors, **forward)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -1,5 +1,7 @@
 """Sizes that change between calls: open after the second, and programs do not pile up."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -88,6 +90,40 @@ def test_no_size_open_and_old_programs_go() -> None:
 def test_empty_axes(sizes: tuple[int, int, int]) -> None:
     """No key: rows have nothing to normalise, and give zeros."""
     check(diagc.compile(attention), *sizes)
+
+
+def test_no_features() -> None:
+    """The scale of scores is one over the root of their depth."""
+    q, k, v = (torch.randn(2, 8, depth) for depth in (0, 0, 4))
+    library = torch.nn.functional.scaled_dot_product_attention
+    torch.testing.assert_close(diagc.compile(library)(q, k, v), library(q, k, v))
+
+
+IDS, TABLE = torch.arange(64)[None], torch.randn(64, 16)
+
+
+def learned_positions(x: Tensor) -> Tensor:
+    """As BERT has them: a slice of a buffer, as long as the input."""
+    return torch.relu(x + torch.nn.functional.embedding(IDS[:, : x.shape[1]], TABLE))
+
+
+def positions_alone(x: Tensor) -> Tensor:
+    """As GPT-2 has them: `arange`, whose axis no tensor has."""
+    return torch.relu(x + torch.nn.functional.embedding(torch.arange(x.shape[1]), TABLE))
+
+
+def halves(x: Tensor) -> Tensor:
+    return x[:, : x.shape[1] // 2].sum(1) + x[:, 1:].amax(1)
+
+
+@pytest.mark.parametrize("function", [learned_positions, positions_alone, halves])
+def test_axes_that_arguments_lack(function: Callable[[Tensor], Tensor]) -> None:
+    """Their sizes are computed from open sizes of arguments, for torch's ops too."""
+    compiled = diagc.compile(function, torch.randn(2, 10, 16), dynamic=True)
+    for batch, length in ((2, 10), (3, 37), (5, 2)):
+        x = torch.randn(batch, length, 16)
+        torch.testing.assert_close(compiled(x), function(x), rtol=1e-5, atol=1e-5)
+    assert programs(compiled) == 1
 
 
 def test_kernels_are_shared_between_sizes() -> None:

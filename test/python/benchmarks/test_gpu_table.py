@@ -112,7 +112,7 @@ def test_wrong_peers_do_not_take_part() -> None:
 def record(small: bool = False) -> dict[str, Any]:
     rows = ["table-full-d128-n1024", "table-full-d128-n4096", "table-decode-d128-n8192"]
     milliseconds = {"diagc": 2.0, "sdpa cudnn": 4.0}
-    outcomes = [
+    outcomes: list[dict[str, Any]] = [
         {
             "variant": name,
             "status": "ok",
@@ -145,6 +145,13 @@ def test_plots_are_drawn(tmp_path: Path) -> None:
     found = plots.series(record()["outcomes"][:2])
     assert found["diagc"] == [(1024, 4000.0), (4096, 4000.0)]
     assert found["sdpa cudnn"] == [(1024, 2000.0), (4096, 2000.0)]
+
+
+def test_all_rows_are_in_the_table() -> None:
+    lines = plots.table(record()).splitlines()
+    assert "| table-full-d128-n1024 | ok | 2.0000 | 4000.0 | 1000 | 2.00 |" in lines
+    assert "| table-decode-d128-n8192 | ok | 2.0000 |  | 1000 | 2.00 |" in lines
+    assert "| table-causal-d128-n1024 | skipped |  |  |  |  |" in lines
 
 
 def test_other_algorithms_are_drawn_by_the_time_they_save() -> None:

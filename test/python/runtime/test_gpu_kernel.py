@@ -47,6 +47,19 @@ def test_grid_counts_tiles(sizes: dict[str, int], grid: tuple[int, int, int]) ->
     assert grid_of(LAUNCH, sizes) == grid
 
 
+@pytest.mark.parametrize(("count", "blocks"), [(None, 12), (2, 6), (4, 12), (132, 12)])
+def test_blocks_that_stay_fit_the_device(count: int | None, blocks: int) -> None:
+    """Four tiles of rows of three batches, three blocks at a time on each multiprocessor."""
+    launch = GpuLaunch("f", 128, 0, (("b", ("q", 16)),), blocks_per_sm=3, stays=True)
+    assert grid_of(launch, {"b": 3, "q": 50}, count) == (blocks, 1, 1)
+    assert grid_of(replace(launch, stays=False), {"b": 3, "q": 50}, count) == (12, 1, 1)
+
+
+def test_blocks_that_stay_are_along_x() -> None:
+    with pytest.raises(InternalError, match="malformed"):
+        GpuLaunch("f", 128, 0, ((), ("b",)), stays=True)
+
+
 def test_workspace_counts_elements() -> None:
     assert element_count(KERNEL.workspaces[0].size, {"b": 3, "q": 130}) == 3 * 3 * 8
     assert element_count((), {}) == 1

@@ -116,6 +116,19 @@ def test_strides_that_maps_take() -> None:
     assert not takes_tensor_maps(replace(made, bulk_launches=(), tensor_maps=()), sizes, good)
 
 
+def test_blocks_that_stay_are_as_many_as_there_is_room_for(cuda: FakeCuda) -> None:
+    """The device has four multiprocessors, and there are six tiles; of one batch there are three."""
+    made = kernel()
+    launch = replace(made.bulk_launches[0], stays=True)
+    cuda.expect(made, bulk=True)
+    q, k = arrays()
+    loaded = CudaKernel(replace(made, bulk_launches=(launch,)))
+    call(loaded, [q, k])
+    call(loaded, [q[:1], k[:1]])
+    grids = [line.partition("grid ")[2][:5] for line in launches(cuda.log())]
+    assert grids == ["4 1 1", "3 1 1"]
+
+
 def stored() -> GpuKernel:
     """As `kernel`, with a map of the result besides."""
     made = kernel()

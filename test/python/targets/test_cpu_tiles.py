@@ -49,6 +49,7 @@ def test_linear_layer(rows: int, depth: int, columns: int) -> None:
 PRODUCTS: dict[str, tuple[Make, tuple[Tensor, ...]]] = {
     "both as they are": (torch.mm, (_random(70, 80), _random(80, 90))),
     "left turned": (lambda a, b: a.T @ b, (_random(80, 70), _random(80, 90))),
+    "left turned, in pieces": (lambda a, b: a.T @ b, (_random(389, 275), _random(389, 140))),
     "batch of rows": (F.linear, (_random(3, 70, 80), _random(90, 80))),
     "heads of columns": (
         lambda x, w: torch.einsum("nk,hek->hne", x, w),

@@ -121,8 +121,3 @@ def test_what_follows_a_product_is_in_its_region(tmp_path: Path) -> None:
     torch.testing.assert_close(
         found.double(), gated(*(x.double() for x in inputs)), atol=1e-3, rtol=1e-5
     )
-
-
-def test_layers_that_are_trained_stay(tmp_path: Path) -> None:
-    x, w, b = _inputs()
-    assert _regions([x, w.requires_grad_(), b], device=_device(tmp_path, 120e9)) == 0

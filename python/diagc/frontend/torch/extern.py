@@ -1,6 +1,6 @@
 """Ops without a diag meaning: the host calls torch for them between kernels."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,9 @@ from diagc.frontend.torch.aten import Node, Ref, operator_named, refs, replace_r
 from diagc.frontend.torch.axes import leaves
 from diagc.frontend.torch.graph import ExternOp, Value, View
 from diagc.frontend.torch.sizes import free_symbols
-from diagc.runtime.torch_call import Operand, TorchCall, plain_argument
+from diagc.runtime.steps import Size
+from diagc.runtime.torch_call import OpenSize, Operand, TorchCall, plain_argument
+from diagc.size_texts import parse_size
 
 if TYPE_CHECKING:
     from diagc.frontend.torch.raiser import Raiser
@@ -88,9 +90,9 @@ def raise_extern(r: "Raiser", node: Node, why: str) -> list[View]:
         UnsupportedError: torch has no such op, it needs a size that no operand has, or its results
             are of a dtype that wires do not hold.
     """
-    operands = list(dict.fromkeys(refs(node.args)))
+    operands = list(dict.fromkeys([*refs(node.args), *_tellers(r, node)]))
     views = [r.materialize(r.view(ref)) for ref in operands]
-    op = ExternOp(target=node.target, why=why, call=_callable(node, operands))
+    op = ExternOp(target=node.target, why=why, call=_callable(r, node, operands))
     r.name(op)
     for view in views:
         check_signed(view.value.dtype, node.target, node.location)
@@ -117,15 +119,21 @@ def raise_extern(r: "Raiser", node: Node, why: str) -> list[View]:
 _HINTS = {1: "n", 2: "nd", 3: "bnd", 4: "bhnd"}
 
 
-def _callable(node: Node, operands: Sequence[Ref]) -> TorchCall:
+def _callable(r: "Raiser", node: Node, operands: Sequence[Ref]) -> TorchCall:
     """A function from operand tensors to the tuple of tensor results."""
     if operator_named(node.target) is None:
         raise UnsupportedError(node.target, reason="torch has no such op", location=node.location)
     places = {ref: Operand(i) for i, ref in enumerate(operands)}
     wanted = tuple(i for i, type_ in enumerate(node.results) if type_ is not None)
-    _check_symbols(node)
+    homes = {
+        name: ("axis", operands.index(ref), dim)
+        for name, (ref, dim) in r.homes.items()
+        if ref in operands
+    }
 
     def replace(value: Any) -> Any:
+        if hasattr(value, "free_symbols"):
+            return _open_size(value, homes, node)
         return places[value] if isinstance(value, Ref) else value
 
     args = {name: replace_refs(value, replace) for name, value in node.args.items()}
@@ -133,7 +141,8 @@ def _callable(node: Node, operands: Sequence[Ref]) -> TorchCall:
     return TorchCall(node.target, plain, wanted, node.location)
 
 
-def _check_symbols(node: Node) -> None:
+def _tellers(r: "Raiser", node: Node) -> list[Ref]:
+    """Arguments of the function whose dims tell the open sizes among arguments of an op."""
     found: set[str] = set()
 
     def note(value: Any) -> Any:
@@ -143,10 +152,21 @@ def _check_symbols(node: Node) -> None:
 
     for value in node.args.values():
         replace_refs(value, note)
-    if found:
+    return [ref for name, (ref, _) in r.homes.items() if name in found]
+
+
+def _open_size(value: Any, homes: Mapping[str, Size], node: Node) -> OpenSize:
+    """A size that is computed at the call.
+
+    Raises:
+        UnsupportedError: no argument has a dim of one of its symbols.
+    """
+    size = parse_size(str(value), homes)
+    if size is None:
         raise UnsupportedError(
             node.target,
-            reason=f"its arguments hold the symbolic sizes {', '.join(sorted(found))}",
+            reason=f"its arguments hold the symbolic size {value}, which nothing tells",
             location=node.location,
             remedy="import with static sizes",
         )
+    return OpenSize(size)

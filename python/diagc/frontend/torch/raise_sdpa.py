@@ -58,7 +58,7 @@ def _scaled(node: Node, query: View, score: Expr) -> Expr:
     axes = query.leaves(len(query.dims) - 1)
     width = product(a.size for a in axes)
     if isinstance(width, int):
-        return apply("mul", score, number(1 / math.sqrt(width), score.dtype))
+        return apply("mul", score, number(1 / math.sqrt(max(width, 1)), score.dtype))
     return apply("mul", score, apply("rsqrt", cast(Count(INDEX, tuple(axes)), score.dtype)))
 
 

@@ -63,6 +63,8 @@ class Raiser:
         self.space = AxisSpace()
         self.ops: list[GraphOp] = []
         self.outputs: list[Any] = []
+        self.homes: dict[str, tuple[Ref, int]] = {}
+        """For each symbol an argument of the user's, and the dim of it that has this size."""
         self._views: dict[Ref, View] = {}
         self._node: Node | None = None
         self._names = names
@@ -83,6 +85,10 @@ class Raiser:
         op.results.append(value)
         self.ops.append(op)
         self._views[Ref(source.name)] = View(value, dims)
+        if source.kind == "user":
+            for dim, size in enumerate(source.type.shape):
+                if getattr(size, "is_Symbol", False):
+                    self.homes.setdefault(str(size), (Ref(source.name), dim))
 
     def raise_node(self, node: Node) -> None:
         """Apply the rule of the op; without one, or when it declines, add an extern op."""

@@ -15,7 +15,7 @@ from diagc.runtime.package.structure import count_tensors
 from diagc.runtime.package.variants import VariantEntry, Variants, check_variants
 from diagc.runtime.plain_data import Codec, dataclasses_of
 from diagc.runtime.steps import HostProgram
-from diagc.runtime.torch_call import DtypeName, Operand, TorchCall
+from diagc.runtime.torch_call import DtypeName, OpenSize, Operand, TorchCall
 
 __all__ = ["FORMAT_VERSION", "Manifest", "TensorEntry", "read_package", "write_package"]
 
@@ -24,7 +24,11 @@ FORMAT_VERSION = 1
 
 _MANIFEST = "manifest.json"
 _CODEC = Codec(
-    (*dataclasses_of(steps), TorchCall, Operand, DtypeName, SourceLocation, Variants, VariantEntry)
+    (
+        *dataclasses_of(steps),
+        *(TorchCall, Operand, OpenSize, DtypeName),
+        *(SourceLocation, Variants, VariantEntry),
+    )
 )
 
 

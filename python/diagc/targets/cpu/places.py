@@ -185,7 +185,7 @@ class Memory(Place):
         assert other.unit is not None
         if frame.is_open(self.unit) or frame.is_open(other.unit):
             return range(1)
-        return range(0, frame.extent(other.unit), frame.extent(self.unit))
+        return range(0, frame.extent(other.unit), max(frame.extent(self.unit), 1))
 
     def prefetch(self, frame: Frame, at: Positions, offset: Index, *, ahead: bool) -> None:
         """Ask for the line at `offset` of a streamed row: of this chunk, or of the next."""

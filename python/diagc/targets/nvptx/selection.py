@@ -7,6 +7,7 @@ estimated to gain something.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from diagc.cost import Device, Estimate, device_of_architecture
 from diagc.debug import logger
@@ -34,7 +35,7 @@ _MOST_TRIED = 6
 
 _FIELDS = (
     *("row_blocks", "warps", "chunk", "stages", "blocks_per_sm", "split"),
-    *("producers", "packed", "columns", "depth"),
+    *("producers", "packed", "stays", "columns", "depth"),
 )
 
 
@@ -99,11 +100,16 @@ def _candidates(plan: Plan, arch: GpuArch, *, tf32: bool = False) -> list[TileSc
 
 
 def _choice(usual: Sequence[RankedTile], ranked: Sequence[RankedTile]) -> RankedTile:
-    """The fastest one, or what is usual where that is about as fast."""
+    """The fastest one, or what is usual where that is about as fast.
+
+    Of that, the form whose blocks stay, or not, as is better for the sizes.
+    """
     times = {each.schedule: each for each in ranked}
     shared = times.get(usual[0].schedule, ranked[0])
-    gains = ranked[0].estimate.likely < GAIN * shared.estimate.likely
-    return ranked[0] if gains else shared
+    if ranked[0].estimate.likely < GAIN * shared.estimate.likely:
+        return ranked[0]
+    shape = replace(shared.schedule, stays=False)
+    return next(each for each in ranked if replace(each.schedule, stays=False) == shape)
 
 
 def _to_try(ranked: Iterable[RankedTile]) -> list[TileSchedule]:
@@ -114,7 +120,7 @@ def _to_try(ranked: Iterable[RankedTile]) -> list[TileSchedule]:
     found: dict[tuple[int, ...], TileSchedule] = {}
     for each in ranked:
         tile = each.schedule
-        kind = (tile.row_blocks, tile.chunk, tile.producers, tile.columns)
+        kind = (tile.row_blocks, tile.chunk, tile.producers, tile.stays, tile.columns)
         found.setdefault(kind, tile)
     kinds = ([t for t in found.values() if bool(t.producers) == bulk] for bulk in (True, False))
     bulk, tiles = (kind[:_MOST_TRIED] for kind in kinds)
@@ -134,7 +140,8 @@ def words(schedule: TileSchedule) -> str:
     parts = f", sums in pieces of {schedule.depth}" if schedule.depth else ""
     parts += f", parts of {schedule.split}" if schedule.split else ""
     blocks = f", {schedule.blocks_per_sm} blocks at a time" if schedule.blocks_per_sm > 1 else ""
-    return f"{rows}, chunks of {schedule.chunk}, {schedule.stages} stages{blocks}{parts}"
+    stays = ", blocks that take several tiles" if schedule.stays else ""
+    return f"{rows}, chunks of {schedule.chunk}, {schedule.stages} stages{blocks}{parts}{stays}"
 
 
 # ---- on the kernel -----------------------------------------------------------------------------
@@ -168,6 +175,11 @@ def tile_schedules(
     if TILES in kernel.attributes:
         entries = [ir.DictAttr(entry) for entry in ir.ArrayAttr(kernel.attributes[TILES])]
         fields = [{x: ir.IntegerAttr(each[x]).value for x in _FIELDS} for each in entries]
-        return [TileSchedule(**each, tf32=tf32 and not each["producers"]) for each in fields]
+        return [
+            TileSchedule(
+                **{**each, "stays": bool(each["stays"])}, tf32=tf32 and not each["producers"]
+            )
+            for each in fields
+        ]
     device = device_of_architecture(arch.name)
     return _to_try(rank_tiles(plan, _candidates(plan, arch, tf32=tf32), device))

@@ -57,12 +57,12 @@ def walked_product(plan: Plan) -> Product | None:
     (product,) = products
     rows = stage_of(plan, product.rows)
     alone = isinstance(product.rows.owner, ir.Block) and len(list(product.rows.uses)) == 1
-    others = [each for each in plan.staged if each not in (rows, stage_of(plan, product.columns))]
+    own = (rows, stage_of(plan, product.columns))
+    alone = alone and all(each in own for each in plan.staged)
     streams = product.op.parent.operation.name == "diag.stream" and product.column in plan.streamed
     widths = [diag.element_type(value).width for value in (product.rows, product.columns)]
-    others += [] if widths == [16, 16] else [rows]
     fits = rows is not None and rows.streamed is None and trace(product.rows) is not None
-    return product if fits and alone and streams and not others else None
+    return product if fits and alone and streams and widths == [16, 16] else None
 
 
 def _packable(plan: Plan) -> str | None:

@@ -137,6 +137,12 @@ class Plan:
         return None
 
     @property
+    def is_uneven(self) -> bool:
+        """Whether blocks differ in how much of a stream they visit."""
+        bounds = ("diag.upper", "diag.lower")
+        return any(name in op.attributes for op in self.streams() for name in bounds)
+
+    @property
     def grows(self) -> bool:
         """Whether later rows may see more of a stream, so that their blocks take longer."""
         return any("diag.upper" in op.attributes for op in self.streams())

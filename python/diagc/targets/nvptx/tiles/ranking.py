@@ -29,8 +29,14 @@ _LENGTHS = (UNKNOWN_SIZE, 16 * UNKNOWN_SIZE)
 _ALIKE = 1.02
 """Times that differ by less than this are as good as equal."""
 
+_LEAST_STAYING_CHUNK = 0.75
+"""Of the longest chunk: what blocks that stay gain is not worth much shorter ones."""
+
 _MOST_STAGED = 8
 """Of the best schedules with few stages, more stages are tried."""
+
+_FEW_TILES = 4
+"""So many for each block that a device has room for, and blocks stay though all are equal."""
 
 _OPEN_PARTS = (256, 512, 1024, 2048, 4096)
 """Lengths of parts of a stream where sizes are open."""
@@ -61,30 +67,42 @@ def rank_tiles(
     cases = _Cases.of(plan, sizes or {})
     shapes: dict[TileSchedule, list[TileSchedule]] = {}
     for schedule in schedules:
-        shapes.setdefault(replace(schedule, stages=0, blocks_per_sm=0), []).append(schedule)
+        shapes.setdefault(_shape(schedule), []).append(schedule)
     with plan.kernel.context, ir.Location.unknown():
         judge = _Judge(plan, device, cases)
         first = [alike[0] for alike in shapes.values()]
         found = [judge.judge(each) for each in judge.with_parts(first)]
         best = [judged.ranked.schedule for judged in sorted(found)[:_MOST_STAGED]]
         for each in best:
-            alike = shapes[replace(each, stages=0, blocks_per_sm=0, split=0)]
-            found += [judge.judge(replace(other, split=each.split)) for other in alike[1:]]
+            alike = [x for x in shapes[_shape(each)][1:] if not (x.stays and each.split)]
+            found += [judge.judge(replace(other, split=each.split)) for other in alike]
     return [judged.ranked for judged in _longer_chunks_first(sorted(found), len(cases.sizes))]
+
+
+def _shape(schedule: TileSchedule) -> TileSchedule:
+    """What schedules of one shape have in common."""
+    return replace(schedule, stages=0, blocks_per_sm=0, split=0, stays=False)
 
 
 def _longer_chunks_first(found: list["_Judged"], cases: int) -> list["_Judged"]:
     """Of schedules on warpgroups that are about as fast as the best, longer chunks come first.
 
     What a chunk costs besides (waits, branches, sums that are scaled again) hides in part behind
-    products, in part it does not, and the end of an assumed size decides about a percent.
+    products, in part it does not, and the end of an assumed size decides about a percent. Before
+    all others come those whose blocks stay, or do not, as they should, unless chunks are short.
     """
     limit = found[0].cost + cases * log(_ALIKE)
     alike = [each for each in found if each.cost <= limit]
     bulk = [each for each in alike if each.ranked.schedule.producers]
     if alike[0] not in bulk:
         return found
-    first = sorted(bulk, key=lambda each: -each.ranked.schedule.chunk)
+    longest = max((each.ranked.schedule.chunk for each in bulk), default=0)
+
+    def order(each: _Judged) -> tuple[bool, int]:
+        chunk = each.ranked.schedule.chunk
+        return each.unwanted or chunk < _LEAST_STAYING_CHUNK * longest, -chunk
+
+    first = sorted(bulk, key=order)
     return [*first, *(each for each in found if each not in bulk)]
 
 
@@ -131,9 +149,11 @@ class _Judged:
 
     cost: float
     ranked: RankedTile
+    unwanted: bool = False
+    """Whether its blocks stay where they had better not, or the other way round."""
 
     def __lt__(self, other: "_Judged") -> bool:
-        return self.cost < other.cost
+        return (self.cost, self.unwanted) < (other.cost, other.unwanted)
 
 
 class _Judge:
@@ -152,14 +172,33 @@ class _Judge:
             for sizes, estimator in zip(self.cases.sizes, self.estimators, strict=True)
         ]
         cost = sum(log(estimate.likely) for estimate in estimates)
-        return _Judged(cost, RankedTile(schedule, estimates[0]))
+        unwanted = schedule.stays != self._should_stay(schedule)
+        return _Judged(cost, RankedTile(schedule, estimates[0]), unwanted)
+
+    def _should_stay(self, schedule: TileSchedule) -> bool:
+        """Where blocks are not equal, or few tiles come after each other on a multiprocessor.
+
+        The first loads of a tile are then beside the stores of the one before, and tiles are shared
+        out more evenly than in the order of blocks; many equal tiles gain nothing by it.
+        """
+        if self.plan.is_uneven or not self.cases.known:
+            return self.plan.is_uneven
+        places = self.device.units * schedule.blocks_per_sm
+        return places < self._blocks(schedule) <= _FEW_TILES * places
+
+    def _blocks(self, schedule: TileSchedule) -> int:
+        """Tiles of rows, of all positions of the grid, where all sizes are known."""
+        (sizes,) = self.cases.sizes
+        known = {**self.plan.sizes, **sizes}
+        rows = ceil(known[self.plan.row] / schedule.row_extent)
+        return rows * prod(known[label] for label in pack(self.plan, schedule).grid)
 
     def with_parts(self, schedules: Iterable[TileSchedule]) -> Iterator[TileSchedule]:
         """Each, and the same with parts of the stream, where its blocks may not fill the device."""
         splits = self.cases.counted and splittable(self.plan) is not None
         for schedule in schedules:
             yield schedule
-            for length in self._lengths(schedule) if splits else ():
+            for length in self._lengths(schedule) if splits and not schedule.stays else ():
                 yield replace(schedule, split=length)
 
     def _lengths(self, schedule: TileSchedule) -> Iterator[int]:
@@ -169,8 +208,7 @@ class _Judge:
             return
         (sizes,), (axis,) = self.cases.sizes, self.plan.streamed
         known = {**self.plan.sizes, **sizes}
-        blocks = ceil(known[self.plan.row] / schedule.row_extent)
-        blocks *= prod(known[label] for label in pack(self.plan, schedule).grid)
+        blocks = self._blocks(schedule)
         places = self.device.units * schedule.blocks_per_sm
         length = schedule.chunk
         while 2 * length <= known[axis] and blocks < places:

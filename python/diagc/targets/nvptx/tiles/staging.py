@@ -31,6 +31,8 @@ class Staging:
     """The stage that the loop being written reads, in bytes."""
     pending: int = 0
     """Groups of copies that were started after those of the tiles that stay."""
+    streamed: bool = False
+    """Whether a stream has read chunks."""
     _started: bool = False
     _ready: bool = False
     _rewritten: set[Staged] = field(default_factory=set)

@@ -5,7 +5,8 @@
       wait for chunk j; barrier; start the copies of chunk j + stages - 1; body
     for j in the rest: the same, with masks and with positions that do not exist
 
-One barrier a chunk suffices: the stage that is filled next was read in the step before it.
+One barrier a chunk suffices: the stage that is filled next was read in the step before it. A further
+stream of the kernel has one more before it, for other warps may still read the last chunk.
 """
 
 from collections.abc import Iterator, Sequence
@@ -82,6 +83,9 @@ class StreamLoop:
     def _prologue(self, bounds: Bounds) -> None:
         """Copies of the first chunks, where there are so many."""
         code, stages = self.region.frame.code, self.region.frame.schedule.stages
+        if self.region.staging.streamed:
+            code.barrier()
+        self.region.staging.streamed = True
         for ahead in range(stages - 1):
             number = code.add(bounds.first, ahead)
             self._start(bounds, number, ahead * self.region.staging.arena.stage)

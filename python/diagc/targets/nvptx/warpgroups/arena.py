@@ -145,7 +145,8 @@ def _place_beside(
     if end + largest <= _SHARED_BYTES:
         return end
     rows = sum(tile.size for staged, tile in tiles.items() if staged.streamed is None)
-    if len(results) == 1 and isinstance(*results.values(), PanelTile) and largest <= rows:
+    in_boxes = all(isinstance(tile, PanelTile) for tile in results.values())
+    if len(results) == 1 and in_boxes and largest <= rows:
         return _ATOM
     reason = "warpgroups: blocks cannot stay, as results have no place beside the next tiles"
     raise UnsupportedError(plan.kernel.name, reason=reason, location=plan.kernel.location)

@@ -79,13 +79,14 @@ class Producer:
         def step(number: Index, carried: list[ir.Value]) -> Sequence[ir.Value]:
             if self.plan.walked is not None:
                 return self._pieces(number, carried)
+            stage, phase = carried
             for staged in self.arena.streamed:
-                copy = partial(self._chunk, staged, number, *carried)
+                copy = partial(self._chunk, staged, number, stage, phase)
                 if stays and staged == early:
                     code.when(code.less(bounds.first, number), copy)
                 else:
                     copy()
-            return next_stage(code, *carried, self.arena.stages)
+            return next_stage(code, stage, phase, self.arena.stages)
 
         carried = [code.index(x) for x in (stage, phase)]
         return code.loop(bounds.first, bounds.last, 1, carried, step)
@@ -108,9 +109,10 @@ class Producer:
         assert self.plan.walked is not None
 
         def piece(which: Index, ring: list[ir.Value]) -> Sequence[ir.Value]:
+            stage, phase = ring
             for staged in self.arena.streamed:
-                self._chunk(staged, number, *ring, piece=code.mul(which, depth))
-            return next_stage(code, *ring, self.arena.stages)
+                self._chunk(staged, number, stage, phase, code.mul(which, depth))
+            return next_stage(code, stage, phase, self.arena.stages)
 
         return code.loop(0, walk_pieces(code, self.frame, self.plan.walked), 1, carried, piece)
 

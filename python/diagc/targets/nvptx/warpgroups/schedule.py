@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from diagc.dialects import diag
+from diagc.errors import UnsupportedError
 from diagc.runtime.signature import DTYPES
 from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.tiles.packing import pack, packed_positions, walked_product
@@ -34,6 +35,9 @@ _WALKS = ((256, 64, 4), (128, 64, 4), (64, 64, 4))
 # where chunks of 64 may spill
 _SHORT = (32, 3)
 _TIGHT = 200
+# the same where blocks stay: what depends on a stage is then in registers of threads, not of warps;
+# ptxas 13 did not spill at 192 (d = 64, chunks of 128), at 204 it did
+_MOST_STAYING_REGISTERS = 195
 # of sums and words; ptxas 13 did not spill at 204 (d = 128, chunks of 112), at 224 it did
 _MOST_REGISTERS = 215
 _BLOCK_RESERVE = 1024  # bytes of shared memory that every block takes besides its own
@@ -78,6 +82,20 @@ def _fitting(
         if fits and _registers(plan, schedule) <= _MOST_REGISTERS:
             several = warps == 4 and 2 * (shared + _BLOCK_RESERVE) <= arch.sm_shared_bytes
             yield replace(schedule, blocks_per_sm=2 if several else 1)
+            if _may_stay(plan, schedule):
+                yield replace(schedule, stays=True)
+
+
+def _may_stay(plan: Plan, schedule: TileSchedule) -> bool:
+    """Whether blocks may take several tiles each: results have a place beside the next tiles."""
+    schedule = replace(schedule, stays=True)
+    walks = schedule.columns or schedule.depth
+    if schedule.warps <= 4 or walks or _registers(plan, schedule) > _MOST_STAYING_REGISTERS:
+        return False
+    try:
+        return bool(lay_out(pack(plan, schedule), schedule, streamed_tiles(plan)).fixed)
+    except UnsupportedError:
+        return False
 
 
 def _shapes(plan: Plan) -> Iterator[tuple[int, int, int, int]]:

@@ -1,0 +1,102 @@
+"""Kernels of gradients, as training launches them, in the simulator: against float64 autograd."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+import diagc
+from diagc.runtime.program import Program
+from diagc.simulator.program import program_report, simulated_program
+from diagc.testing.seed import SEED
+
+Tensor = torch.Tensor
+Function = Callable[..., Tensor]
+Shape = tuple[int, ...]
+
+
+def causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+def grouped(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
+
+
+def biased(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+    return torch.softmax(q @ k.mT * 0.25 + bias, -1) @ v
+
+
+def absolute(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    scores = q @ k.mT
+    return scores / scores.abs().sum(-1, keepdim=True) @ v
+
+
+def spherical(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return functional.normalize(q @ k.mT, dim=-1) @ v
+
+
+def spherical_causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return functional.normalize((q @ k.mT).tril(8), dim=-1) @ v
+
+
+def rms_linear(x: Tensor, gain: Tensor, weight: Tensor) -> Tensor:
+    return functional.rms_norm(x, (x.shape[-1],), gain) @ weight
+
+
+def cross_entropy(x: Tensor, weight: Tensor) -> Tensor:
+    return functional.cross_entropy(x @ weight.mT * 0.25, torch.arange(x.shape[0]) % 7)
+
+
+HEADS: list[Shape] = [(1, 2, 20, 16), (1, 2, 36, 16), (1, 2, 36, 8)]
+EQUAL: list[Shape] = [(1, 2, 20, 16), (1, 2, 20, 16), (1, 2, 20, 8)]
+CASES: dict[str, tuple[Function, list[Shape]]] = {
+    "causal": (causal, EQUAL),
+    "grouped": (grouped, [(1, 4, 20, 16), (1, 2, 36, 16), (1, 2, 36, 8)]),
+    "bias of heads": (biased, [*HEADS, (2, 20, 36)]),
+    "l1": (absolute, HEADS),
+    "l2": (spherical, [(1, 1, 80, 8)] * 3),
+    "l2 causal": (spherical_causal, EQUAL),
+    "rms, linear": (rms_linear, [(20, 64), (64,), (64, 32)]),
+    "cross entropy": (cross_entropy, [(20, 16), (60, 16)]),
+}
+
+
+def simulated(program: Program, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Results of a program without a finding of the simulator; some kernel is of a GPU."""
+    made = simulated_program(program)
+    results = list(made(inputs))
+    report = program_report(made)
+    assert not report.findings, str(report)
+    assert report.checking
+    assert made.kernels != program.kernels
+    return results
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients(name: str) -> None:
+    torch.manual_seed(SEED)
+    function, shapes = CASES[name]
+    tensors = [torch.randn(shape) for shape in shapes]
+    compiled = diagc.compile(function, *tensors, target="nvptx")
+    (group,) = compiled._calls.groups
+    (forward,) = group.specializations
+    saving = group.saving(forward)
+    found = simulated(saving or forward.program, tensors)
+    count = len(forward.program.outputs)
+    results, saved = found[:count], found[count:]
+    cotangents = [torch.randn_like(result) for result in results]
+    backward = group.backward(forward, tuple(range(len(tensors))), bool(saved))
+    assert backward.program is not None, backward.reason
+    gradients = simulated(backward.program, [*tensors, *cotangents, *saved])
+    for mine, right in zip(gradients, exact(function, tensors, cotangents), strict=True):
+        assert mine.shape == right.shape
+        assert float((mine - right).abs().max()) <= 1e-5 * float(right.abs().max())
+
+
+def exact(function: Function, tensors: Sequence[Tensor], cotangents: Any) -> Sequence[Tensor]:
+    leaves = [tensor.double().requires_grad_() for tensor in tensors]
+    given = [cotangent.double() for cotangent in cotangents]
+    return torch.autograd.grad(function(*leaves), leaves, given)
