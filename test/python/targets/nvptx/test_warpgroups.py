@@ -25,7 +25,7 @@ from diagc.testing.tile_kernels import (
     translate_module,
 )
 
-# of the largest element: products and results are rounded to the type, 2**-9 and 2**-12 each
+# of the largest value or result: weights and results are rounded to the type, 2**-9 and 2**-12 each
 TOLERANCE = {"bf16": 3 * 2.0**-9, "f16": 3 * 2.0**-12}
 ROWS = 128
 TAILS = (1, 15, 7, 8)
