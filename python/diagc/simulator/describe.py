@@ -179,7 +179,7 @@ def _mbarrier(f: _Facts) -> str:
 _DESCRIPTORS = (
     "the address of a tensor map is none of a parameter",
     "a copy has another number of coordinates than its tensor map has dimensions",
-    "the simulator knows matrix descriptors with a swizzle of 128 bytes only",
+    "the simulator knows no matrix descriptors without a swizzle",
     "a matrix descriptor has a base offset, which the simulator does not know",
 )
 

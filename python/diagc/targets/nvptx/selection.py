@@ -120,7 +120,8 @@ def _to_try(ranked: Iterable[RankedTile]) -> list[TileSchedule]:
     found: dict[tuple[int, ...], TileSchedule] = {}
     for each in ranked:
         tile = each.schedule
-        kind = (tile.row_blocks, tile.chunk, tile.producers, tile.stays, tile.columns)
+        groups = tile.warps if tile.producers else 0  # which share out the registers
+        kind = (tile.row_blocks, tile.chunk, tile.producers, groups, tile.stays, tile.columns)
         found.setdefault(kind, tile)
     kinds = ([t for t in found.values() if bool(t.producers) == bulk] for bulk in (True, False))
     bulk, tiles = (kind[:_MOST_TRIED] for kind in kinds)

@@ -49,6 +49,20 @@ def test_registers(dtype: str, d: int, e: int, normaliser: str, mask: str, arch:
             assert used.registers <= limit, launch
 
 
+@pytest.mark.parametrize("d", [96, 128])
+def test_gram_matrices(d: int) -> None:
+    """Both kernels: the states, and rows that meet them, with what a row that cancels needs."""
+    body = ATTENTION.format(t="bf16", n="l2", s="S", where="", more="")
+    _module, kernels = kernels_of(HEAD.format(d=d, e=d) + body, "nvptx:sm_90a")
+    assert len(kernels) == 2
+    for kernel in kernels:
+        with kernel.context:
+            built, compiled = compile_kernel(kernel, parse_arch("sm_90a"))
+        assert built.tiles is not None
+        assert "mma.sync" in compiled.ptx
+        assert all(used.spills == 0 for used in compiled.resources.values())
+
+
 def test_the_machine_code_uses_tensor_cores_and_asynchronous_copies() -> None:
     head = HEAD.format(d=64, e=64)
     body = ATTENTION.format(t="bf16", n="softmax", s="S", where="", more="")

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
+from diagc.dialects import diag
 from diagc.mlir import arith, ir
 from diagc.targets.nvptx.tiles.instructions import Code
+from diagc.targets.nvptx.tiles.references import References
 from diagc.targets.nvptx.tiles.scalars import Scalar, as_value, emit_scalar
 
 __all__ = ["MapBody"]
@@ -15,11 +17,12 @@ class MapBody:
     Args:
         code: emitter.
         op: the map.
-        read: the scalar of a wire at the position that is being emitted.
+        relative: whether exponentials of differences may be taken as `references` does.
     """
 
-    def __init__(self, code: Code, op: ir.Operation) -> None:
+    def __init__(self, code: Code, op: ir.Operation, *, relative: bool = False) -> None:
         self.code, self.op = code, op
+        self._references = References(code) if relative else None
         ops = [view.operation for view in op.regions[0].blocks[0].operations]
         self.result: ir.Value = ops[-1].operands[0]
 
@@ -39,6 +42,8 @@ class MapBody:
             found = read(op.operands[0])
         elif op.name == "arith.select":
             found = self._select(op, read, known)
+        elif self._references is not None and _is_below(op):
+            found = self._power(self._references, op.operands[0].owner.operation, read, known)
         else:
             operands = [self.evaluate(operand, read, known) for operand in op.operands]
             found = emit_scalar(self.code, op, operands)
@@ -59,6 +64,29 @@ class MapBody:
         values = [as_value(self.code, op.results[0].type, branch) for branch in branches]
         return arith.select(condition, *values)
 
+    def _power(
+        self,
+        references: References,
+        difference: ir.Operation,
+        read: Callable[[ir.Value], Scalar],
+        known: dict[ir.Value, Scalar],
+    ) -> ir.Value:
+        """The exponential of a difference: of an element and its row's reference, or of two."""
+        value, reference = (
+            as_value(self.code, operand.type, self.evaluate(operand, read, known))
+            for operand in difference.operands
+        )
+        if self._is_of_rows(difference.operands[1]):
+            return references.power(value, reference)
+        return references.correction(value, reference)
+
+    def _is_of_rows(self, scalar: ir.Value) -> bool:
+        """Whether a scalar is an element of a wire that lacks an axis of the map."""
+        op = scalar.owner.operation
+        if op.name != "diag.element":
+            return False
+        return set(diag.labels(op.operands[0])) < set(diag.labels(self.op.results[0]))
+
     @property
     def addends(self) -> tuple[ir.Value, ir.Value] | None:
         """The two terms when the body ends with an addition of floats."""
@@ -66,3 +94,10 @@ class MapBody:
         if isinstance(owner, ir.Block) or owner.operation.name != "arith.addf":
             return None
         return owner.operation.operands[0], owner.operation.operands[1]
+
+
+def _is_below(op: ir.Operation) -> bool:
+    """Whether it is the exponential of a difference that is not positive."""
+    if op.name != "math.exp" or "diag.nonpositive" not in op.attributes:
+        return False
+    return bool(op.operands[0].owner.operation.name == "arith.subf")

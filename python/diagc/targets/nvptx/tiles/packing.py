@@ -30,7 +30,7 @@ def packed_positions(plan: Plan, rows: int) -> int:
     """How many positions of an axis the rows of a block may hold, 1 where there is no such axis."""
     label = _packable(plan)
     count = 1 if label is None else plan.sizes[label]
-    return count if rows // count >= _LEAST_ROWS else 1
+    return count if rows % (count * _LEAST_ROWS) == 0 else 1
 
 
 def pack(plan: Plan, schedule: "TileSchedule") -> Plan:

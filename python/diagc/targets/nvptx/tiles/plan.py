@@ -128,6 +128,18 @@ class Plan:
         return schedule.columns if label == self.tiled else self.sizes[label]
 
     @property
+    def has_scores(self) -> bool:
+        """Whether anything is computed that has a chunk's positions as columns."""
+        ops = (op for op in array_ops(self.kernel) if op.name in ("diag.contract", "diag.map"))
+        return any(self.shape(op.results[0])[1] in self.streamed for op in ops)
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether all columns are of 16 bits: a reference of f32 may be rounded once more."""
+        columns = (str(diag.element_type(p.columns)) for p in self.products.values())
+        return all(dtype in ("f16", "bf16") for dtype in columns)
+
+    @property
     def sum_over_rows(self) -> ir.Operation | None:
         """An op that sums over rows, so that one block must hold all of them."""
         for op in array_ops(self.kernel):

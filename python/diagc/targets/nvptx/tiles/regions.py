@@ -115,7 +115,8 @@ class Region:
         result = op.results[0]
         element = compute_type(diag.element_type(result))
         rows, column = self.plan.shape(result)
-        body, code = MapBody(self.frame.code, op), self.frame.code
+        code = self.frame.code
+        body = MapBody(code, op, relative=self.plan.is_relative and _is_streamed(op))
         if self.frame.keeps_all and "diag.keep" in op.attributes:
             return Tile(code, rows, column, element, lambda _: code.scalar(code.i1, 1), True)
         make = self._accumulated(body, result) if element == code.f32 else None
@@ -226,6 +227,12 @@ class Region:
         number = bool(attr.value) if element == self.frame.code.i1 else attr.value
         code = self.frame.code
         return Tile(code, False, None, element, lambda _: code.scalar(element, number), number)
+
+
+def _is_streamed(op: ir.Operation) -> bool:
+    """Whether an op is part of a stream: its values are terms and corrections of states."""
+    parent = op.parent
+    return parent is not None and bool(parent.operation.name == "diag.stream")
 
 
 _RULES: Mapping[str, Callable[[Region, ir.Operation], Place]] = {

@@ -8,12 +8,12 @@ from diagc.mlir import arith, ir
 from diagc.targets.elementwise.scalars import compute_type, emit_scalar_op
 from diagc.targets.nvptx.tiles.instructions import Code
 
-__all__ = ["Scalar", "as_value", "emit_scalar"]
+__all__ = ["LOG2_E", "Scalar", "as_value", "emit_scalar"]
 
 Scalar: TypeAlias = ir.Value | bool | int | float
 """A value in registers, or a Python number that is known when the kernel is written."""
 
-_LOG2_E = math.log2(math.e)
+LOG2_E = math.log2(math.e)
 
 
 def as_value(code: Code, type_: ir.Type, scalar: Scalar) -> ir.Value:
@@ -72,7 +72,7 @@ def _fold(op: ir.Operation, operands: Sequence[Scalar]) -> Scalar | None:
 def _exp(code: Code, value: ir.Value) -> ir.Value:
     """exp(x) = 2**(x log2 e) for x <= 0, of which small results matter less than large ones.
 
-    A difference x = a - m is rounded before it is scaled: it is exact at a = m, however large m is,
-    which a log2 e - m log2 e in one fma is not, and where m is near the largest number that is NaN.
+    A difference x = a - m is rounded before it is scaled: it is exact at a = m, however large m is.
+    Where that need not be so, `references` takes one instruction less.
     """
-    return code.exp2(arith.mulf(value, code.scalar(code.f32, _LOG2_E)))
+    return code.exp2(arith.mulf(value, code.scalar(code.f32, LOG2_E)))

@@ -85,7 +85,7 @@ _LONG_ROWS = 256
 _OTHER_REGISTERS = 70
 _SPLIT_REGISTERS = 40
 _ARRAY_REGISTERS = 16
-_MOST_REGISTERS = 240
+_MOST_REGISTERS = 244
 
 
 def candidates(plan: "Plan", arch: GpuArch, *, tf32: bool = False) -> Iterator[TileSchedule]:
@@ -140,12 +140,15 @@ def _shapes(plan: "Plan") -> Iterator[tuple[int, int, int]]:
 
 
 def _registers(plan: "Plan", schedule: TileSchedule) -> int:
-    """An estimate of the registers of a thread."""
+    """An estimate of the registers of a thread.
+
+    Products outside of streams are computed when they are read: one after the other, or each in
+    front of the loop or behind it.
+    """
     row_blocks, chunk = schedule.row_blocks, schedule.chunk
-    streams = plan.streams()
-    streamed = max((_state_columns(plan, op, schedule) + chunk for op in streams), default=0)
-    outside = sum(plan.extent(p.column, schedule) for p in _products_outside(plan))
-    widest = streamed + outside
+    states = max((_state_columns(plan, op, schedule) for op in plan.streams()), default=0)
+    outside = max((plan.extent(p.column, schedule) for p in _products_outside(plan)), default=0)
+    widest = states + max(outside, chunk if plan.has_scores else 0)
     wide = any(_is_f32(plan, staged.argument) for staged in plan.staged)
     split = _SPLIT_REGISTERS if wide else 0
     arrays = sum(_is_streamed_rows(plan, staged) for staged in plan.staged)

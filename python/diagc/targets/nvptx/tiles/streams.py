@@ -5,13 +5,14 @@
       wait for chunk j; barrier; start the copies of chunk j + stages - 1; body
     for j in the rest: the same, with masks and with positions that do not exist
 
-One barrier a chunk suffices: the stage that is filled next was read in the step before it. A further
-stream of the kernel has one more before it, for other warps may still read the last chunk.
+One barrier a chunk suffices: the stage that is filled next was read in the step before it. A
+further stream of the kernel has one more before it, for other warps may still read the last chunk.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
@@ -22,7 +23,10 @@ from diagc.targets.nvptx.tiles.frame import Span
 from diagc.targets.nvptx.tiles.layouts import Slot, Tile, slots
 from diagc.targets.nvptx.tiles.regions import Region
 
-__all__ = ["StreamLoop", "lower_stream"]
+__all__ = ["Element", "StreamLoop", "lower_stream"]
+
+Element: TypeAlias = ir.Value | Callable[[], ir.Value]
+"""Of a state: a value, or what gives it when it is read."""
 
 
 def lower_stream(region: Region, op: ir.Operation) -> list[Tile]:
@@ -58,11 +62,11 @@ class StreamLoop:
 
     def init(self) -> list[ir.Value]:
         """The states before all chunks."""
-        return self._region_states(0, [])
+        return self.region_states(0, [])
 
     def merge(self, first: Sequence[ir.Value], second: Sequence[ir.Value]) -> list[ir.Value]:
         """The states of two parts, joined by the region `combine`."""
-        return self._region_states(2, [*first, *second])
+        return self.region_states(2, [*first, *second])
 
     def tail(self, states: Sequence[ir.Value]) -> list[Tile]:
         """The stream's results from its last states."""
@@ -93,14 +97,15 @@ class StreamLoop:
     def _start(self, bounds: Bounds, number: Index, stage: Index) -> None:
         """Start the copies of a chunk if it exists; they are a group in any case."""
         code = self.region.frame.code
-        span = self._span(bounds, number)
+        span = self.span(bounds, number)
         code.when(
             code.less(number, bounds.last),
             lambda: self.region.staging.start_chunk(self.axis, span, stage),
         )
         code.commit_copies()
 
-    def _span(self, bounds: Bounds, number: Index, *, full: bool = False) -> Span:
+    def span(self, bounds: Bounds, number: Index, *, full: bool = False) -> Span:
+        """The positions of a chunk."""
         code, chunk = self.region.frame.code, self.region.frame.schedule.chunk
         return Span(code.mul(number, chunk), chunk, bounds.size, full)
 
@@ -115,10 +120,10 @@ class StreamLoop:
         code.barrier()
         filled = self._shifted(stage, (stages - 1) * distance)
         self._start(bounds, code.add(number, stages - 1), filled)
-        frame.spans[self.axis] = self._span(bounds, number, full=full)
+        frame.spans[self.axis] = self.span(bounds, number, full=full)
         region.staging.stage = stage
         frame.keeps_all = full
-        found = self._region_states(1, carried[:-1])
+        found = self.region_states(1, carried[:-1])
         frame.keeps_all = False
         return [*found, code.index(self._shifted(stage, distance))]
 
@@ -133,33 +138,42 @@ class StreamLoop:
         return arith.select(code.less(moved, whole), moved, code.index(wrapped))
 
     # -- states ----------------------------------------------------------------------------------
-    def _region_states(self, number: int, arguments: Sequence[ir.Value]) -> list[ir.Value]:
-        """The elements of the states that a region yields."""
+    def region_states(
+        self, number: int, arguments: Sequence[Element], last: Container[int] = ()
+    ) -> list[ir.Value]:
+        """The elements of the states that a region yields; those of `last` are written last."""
         block = self.op.regions[number].blocks[0]
         inner = self.region.nested()
         self._bind(inner, block.arguments, arguments)
         tiles = [inner.tile(value) for value in inner.run(block)]
-        arguments_of_body = self.op.regions[1].blocks[0].arguments
-        return [
-            tile.at(slot)
-            for tile, state in zip(tiles, arguments_of_body, strict=True)
-            for slot in self._slots(*self.region.plan.shape(state))
-        ]
+        states = self.op.regions[1].blocks[0].arguments
+        made = {
+            position: [tiles[position].at(slot) for slot in self.slots_of(states[position])]
+            for position in sorted(range(len(tiles)), key=lambda position: position in last)
+        }
+        return [value for position in range(len(tiles)) for value in made[position]]
+
+    def slots_of(self, state: ir.Value) -> list[Slot]:
+        """Those of a state, in the order in which its elements are carried."""
+        return self._slots(*self.region.plan.shape(state))
 
     def _slots(self, rows: bool, column: str | None) -> list[Slot]:
         frame = self.region.frame
         return list(slots(rows, column is not None, frame.blocks, frame.columns(column)))
 
     def _bind(
-        self, region: Region, arguments: Sequence[ir.Value], carried: Sequence[ir.Value]
+        self, region: Region, arguments: Sequence[ir.Value], carried: Sequence[Element]
     ) -> None:
         """Arguments of a region are the carried values, in order."""
         left = list(carried)
         for argument in arguments:
             rows, column = region.plan.shape(argument)
             element = compute_type(diag.element_type(argument))
-            values: dict[Slot, ir.Value] = {}
-            for slot in self._slots(rows, column):
-                values[slot] = left.pop(0)
-            tile = Tile(region.frame.code, rows, column, element, values.__getitem__)
-            region.places[argument] = tile
+            values = {slot: left.pop(0) for slot in self._slots(rows, column)}
+            make = partial(_element, values)
+            region.places[argument] = Tile(region.frame.code, rows, column, element, make)
+
+
+def _element(values: Mapping[Slot, Element], slot: Slot) -> ir.Value:
+    found = values[slot]
+    return found if isinstance(found, ir.Value) else found()

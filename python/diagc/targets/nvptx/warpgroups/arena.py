@@ -10,8 +10,8 @@ from diagc.targets.nvptx.arch import ARCHITECTURES
 from diagc.targets.nvptx.tiles.arena import Arena
 from diagc.targets.nvptx.tiles.plan import Plan, Staged
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
-from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES, SharedTile
-from diagc.targets.nvptx.warpgroups.fit import column_tile, is_turned
+from diagc.targets.nvptx.tiles.shared_tile import SharedTile
+from diagc.targets.nvptx.warpgroups.fit import PITCHES, column_tile, is_turned
 
 __all__ = ["BulkArena", "PanelTile", "lay_out", "packed_boxes"]
 
@@ -27,13 +27,13 @@ _SHARED_BYTES = ARCHITECTURES["sm_90a"].block_shared_bytes
 class PanelTile(SharedTile):
     """A tile of panels, one after the other; each is a box of a copy.
 
-    Their lines have 128 bytes, or all of a line, which is then 32 or 64 bytes.
+    Their lines are of 128 bytes, or of 64 or 32 where no whole number of 128 makes up a line.
     """
 
     @property
     def pitch(self) -> int:
-        """Bytes of a line of a panel."""
-        return min(self.width * self.element_bytes, ROW_BYTES)
+        """Bytes of a line of a panel: what copies and products can swizzle."""
+        return next(x for x in PITCHES if self.width * self.element_bytes % x == 0)
 
     @property
     def panel(self) -> int:
@@ -122,10 +122,11 @@ def lay_out(plan: Plan, schedule: TileSchedule, streamed: tuple[Staged, ...]) ->
         stages = 1 if staged.streamed is None else schedule.stages
         tile = _tile(plan, schedule, staged, offset)
         tiles[staged] = tile
-        offset += stages * tile.size
+        room = -(-stages * tile.size // _ATOM) * _ATOM
+        offset += room
         if staged in across:
             turned[staged] = replace(tile, offset=offset, lines=tile.width, width=tile.lines)
-            offset += stages * tile.size
+            offset += room
     results = _results(plan, schedule)
     place = _ATOM if len(results) == 1 else offset
     if schedule.stays:
@@ -192,5 +193,5 @@ def _results(plan: Plan, schedule: TileSchedule) -> Mapping[int, SharedTile]:
 def _suits_boxes(plan: Plan, schedule: TileSchedule, wire: Wire, column: str) -> bool:
     """Whether columns are neighbours in memory and fill panels."""
     inner = wire.unit_stride and wire.labels[-1] == column
-    fills = plan.extent(column, schedule) * DTYPES[wire.dtype] % ROW_BYTES == 0
+    fills = plan.extent(column, schedule) * DTYPES[wire.dtype] % PITCHES[-1] == 0
     return inner and fills and len(wire.labels) <= MAX_DIMENSIONS

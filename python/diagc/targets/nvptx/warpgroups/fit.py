@@ -20,11 +20,15 @@ from diagc.targets.nvptx.tiles.plan import (
 from diagc.targets.nvptx.tiles.ranges import is_widened
 from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES
 
-__all__ = ["check_fit", "column_tile", "is_turned", "streamed_rows", "streamed_tiles"]
+__all__ = [
+    *("PITCHES", "check_fit", "column_tile", "is_turned"),
+    *("streamed_rows", "streamed_tiles"),
+]
+
+PITCHES = (ROW_BYTES, ROW_BYTES // 2, ROW_BYTES // 4)
+"""Bytes of a line in shared memory; lines of arrays are multiples of the last one."""
 
 _DTYPES = ("f16", "bf16", "f8E4M3FN")
-_LINES = {"f8E4M3FN": 64}
-"""Bytes that lines along the operands' k are a multiple of, if not 128."""
 _ROW_DTYPES = ("f16", "bf16", "f32", "i1")
 """Of arrays with rows and streamed positions."""
 _MOST_COLUMNS = 256
@@ -140,6 +144,5 @@ def _tile_reasons(plan: Plan, staged: Staged) -> Iterator[str]:
             yield f"axis {label} is open"
     if staged.inner not in (staged.streamed, plan.tiled, plan.walked):
         size = plan.sizes[staged.inner] * DTYPES[wire.dtype]
-        least = _LINES.get(wire.dtype, ROW_BYTES)
-        if size % ROW_BYTES and size != least:
-            yield f"lines of '{wire.name}' are no multiple of {ROW_BYTES} bytes"
+        if size % PITCHES[-1]:
+            yield f"lines of '{wire.name}' are no multiple of {PITCHES[-1]} bytes"

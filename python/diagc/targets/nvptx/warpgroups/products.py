@@ -19,7 +19,7 @@ from diagc.targets.nvptx.warpgroups.float8 import Float8Rows
 from diagc.targets.nvptx.warpgroups.instructions import STEP_BYTES, WarpgroupCode
 from diagc.targets.nvptx.warpgroups.staging import BulkStaging, next_stage, walk_pieces
 
-__all__ = ["warpgroup_product"]
+__all__ = ["WarpgroupProduct", "lagging_product", "warpgroup_product"]
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,25 @@ class WarpgroupProduct(Contraction):
     register_rows: RegisterRows | Float8Rows | None = field(kw_only=True)
 
     def run(self, start: Callable[[Slot], ir.Value]) -> None:
-        """Emit all products, added to `start`.
+        """Emit all products, added to `start`; one that lags is emitted a chunk later.
 
         Those of scaled rows begin at 0, and are added when they are there.
         """
-        scaled = isinstance(self.register_rows, Float8Rows)
-        self._run([] if scaled else [start(slot) for slot in self._slots()])
-        if scaled:
+        if isinstance(self.register_rows, Float8Rows):
+            self._run([])
             self.keep(
                 [
                     arith.addf(start(slot), self.element(slot), fastmath=self.frame.code.contract)
                     for slot in self._slots()
                 ]
             )
+            return
+        sums = [start(slot) for slot in self._slots()]
+        if self.product.op.results[0] in self.staging.lagging:
+            self.staging.lagging[self.product.op.results[0]] = self.words()
+            self.keep(sums)
+        else:
+            self._run(sums)
 
     def element(self, slot: Slot) -> ir.Value:
         """The sum of a slot."""
@@ -78,6 +84,17 @@ class WarpgroupProduct(Contraction):
         """Start it for the next chunk, without a wait."""
         staged = column_tile(self.staging.plan, self.product)
         self.staging.add_ahead(staged, self._start([]))
+
+    def issue(self, sums: Words, words: Words) -> Words:
+        """Start it with rows that were packed before; gives its sums, not there yet."""
+        code, staged = self.staging.code, column_tile(self.staging.plan, self.product)
+        self.staging.wait_chunk(staged)
+        if is_turned(self.staging.plan, self.product):
+            self.staging.turn(staged)
+        sums, words = code.fence_products(sums, words)
+        sums = self._issue(staged, sums, words)
+        code.commit_products()
+        return sums
 
     def _slots(self) -> list[Slot]:
         """In the order of the sums in registers."""
@@ -131,21 +148,14 @@ class WarpgroupProduct(Contraction):
 
     def _start(self, sums: Words) -> Words:
         """Issue all steps, as a group."""
-        code, staged = self.staging.code, column_tile(self.staging.plan, self.product)
-        words = self._words()
-        self.staging.wait_chunk(staged)
-        if is_turned(self.staging.plan, self.product):
-            self.staging.turn(staged)
-        sums, flat = code.fence_products(sums, [word for step in words for word in step])
-        sums = self._issue(staged, sums, flat)
-        code.commit_products()
-        return sums
+        return self.issue(sums, self.words())
 
-    def _words(self) -> list[Words]:
-        """Rows in registers, all steps; packed before the fence."""
+    def words(self) -> Words:
+        """Rows in registers, of all steps; packed before the fence."""
         if self.register_rows is None:
             return []
-        return [self.register_rows.words(step, 0)[0] for step in range(self.steps)]
+        steps = (self.register_rows.words(step, 0)[0] for step in range(self.steps))
+        return [word for step in steps for word in step]
 
     def _issue(self, staged: Staged, sums: Words, words: Words) -> Words:
         code, tile = self.staging.code, self.staging.panels(staged)
@@ -180,7 +190,28 @@ def warpgroup_product(region: Region, product: Product) -> Contraction:
             if dtype == "f8E4M3FN"
             else RegisterRows(frame, tile, dtype)
         )
-    made = WarpgroupProduct(
+    made = _product(region, product, shared, registers)
+    given = staging.given.get(product.op.results[0])
+    if given is not None:
+        made.keep(given)
+    return made
+
+
+def lagging_product(region: Region, product: Product) -> WarpgroupProduct:
+    """A product whose rows were packed in the chunk before."""
+    return _product(region, product, None, None)
+
+
+def _product(
+    region: Region,
+    product: Product,
+    shared_rows: _SharedRows | None,
+    register_rows: RegisterRows | Float8Rows | None,
+) -> WarpgroupProduct:
+    staging, frame = region.staging, region.frame
+    assert isinstance(staging, BulkStaging)
+    dtype = staging.memories[column_tile(region.plan, product).argument].dtype
+    return WarpgroupProduct(
         *(frame, None, None),  # type: ignore[arg-type]
         column=product.column,
         steps=(frame.schedule.depth or frame.spans[product.inner].extent)
@@ -189,13 +220,9 @@ def warpgroup_product(region: Region, product: Product) -> Contraction:
         kind=dtype,
         product=product,
         staging=staging,
-        shared_rows=shared,
-        register_rows=registers,
+        shared_rows=shared_rows,
+        register_rows=register_rows,
     )
-    given = staging.given.get(product.op.results[0])
-    if given is not None:
-        made.keep(given)
-    return made
 
 
 def _shared_rows(

@@ -1,6 +1,7 @@
 """Tiles in shared memory as the consumers see them: waits for copies, releases, descriptors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 
@@ -13,7 +14,6 @@ from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.plan import Staged, trace
 from diagc.targets.nvptx.tiles.reads import find_reads
 from diagc.targets.nvptx.tiles.shared_memory import SharedView
-from diagc.targets.nvptx.tiles.shared_tile import ROW_BYTES
 from diagc.targets.nvptx.tiles.staging import Staging
 from diagc.targets.nvptx.warpgroups.arena import BulkArena, PanelTile
 from diagc.targets.nvptx.warpgroups.fit import column_tile, streamed_rows
@@ -57,6 +57,8 @@ class BulkStaging(Staging):
     """Parity of the number of tiles that the block has had."""
     given: dict[ir.Value, list[ir.Value]] = field(default_factory=dict)
     """Sums of products of this chunk that were made in the one before it."""
+    lagging: dict[ir.Value, list[ir.Value]] = field(default_factory=dict)
+    """Products of this chunk that are made in the next one, and the words of their rows."""
     _ahead: list[tuple[Staged, Index, list[ir.Value]]] = field(default_factory=list)
     _waited: set[Staged] = field(default_factory=set)
     _landed: set[Staged] = field(default_factory=set)
@@ -111,12 +113,20 @@ class BulkStaging(Staging):
         return SharedView(self.frame, tile, self.code.mul(self.stage, tile.stage_bytes))
 
     # -- chunks ----------------------------------------------------------------------------------
-    def begin_chunk(self, stage: Index, phase: Index) -> None:
-        """Another chunk is read from now on."""
+    def begin_chunk(self, stage: Index, phase: Index, there: Iterable[Staged] = ()) -> None:
+        """Another chunk is read from now on; some of its tiles have been waited for."""
         self.stage, self.phase = stage, phase
-        self._waited.clear()
+        self._waited = set(there)
         self._used.clear()
         self._turned.clear()
+
+    @contextmanager
+    def elsewhere(self, stage: Index, phase: Index) -> Iterator[None]:
+        """Another chunk for a while."""
+        kept = self.stage, self.phase, self._waited
+        self.stage, self.phase, self._waited = stage, phase, set()
+        yield
+        self.stage, self.phase, self._waited = kept
 
     def wait_chunk(self, staged: Staged) -> None:
         """Wait for a tile of the chunk, once."""
@@ -168,7 +178,11 @@ class BulkStaging(Staging):
         """A product has read a tile; after the last one it may be filled again."""
         self._used[staged] = self._used.get(staged, 0) + 1
         if self._used[staged] == self._wanted(staged):
-            self._arrive(staged, self.stage)
+            self.free(staged)
+
+    def free(self, staged: Staged) -> None:
+        """A tile of the chunk may be filled again."""
+        self._arrive(staged, self.stage)
 
     def end_chunk(self) -> None:
         """Release what threads read, and what has not been read as often as it might have been."""
@@ -180,7 +194,7 @@ class BulkStaging(Staging):
         for staged in self.places.streamed:
             if staged in rows or self._used.get(staged, 0) < self._wanted(staged):
                 self.wait_chunk(staged)
-                self._arrive(staged, self.stage)
+                self.free(staged)
         self.given.clear()
 
     def release_all(self) -> None:
@@ -192,7 +206,9 @@ class BulkStaging(Staging):
         """How many products of a chunk's body read a tile of columns."""
         products = self.plan.products.items()
         return sum(
-            column_tile(self.plan, product) == staged and value not in self.given
+            column_tile(self.plan, product) == staged
+            and value not in self.given
+            and value not in self.lagging
             for value, product in products
         )
 
@@ -222,7 +238,7 @@ class BulkStaging(Staging):
     def _staged_descriptor(self, tile: PanelTile, *, along: bool) -> ir.Value:
         if (tile, along) not in self._bases:
             with self.code.within(self.frame.scope):
-                leading = ROW_BYTES if along else tile.panel
+                leading = tile.pitch if along else tile.panel
                 base = self.code.descriptor(self._address(tile.offset), leading, tile.pitch)
                 self._bases[tile, along] = base
         return self.code.moved(
@@ -237,7 +253,7 @@ class BulkStaging(Staging):
             with code.within(self.frame.scope):
                 group = code.div(code.uniform(self.frame.warp), WARPGROUP // 32)
                 first = code.add(code.mul(group, _GROUP_ROWS * tile.pitch), tile.offset)
-                self._bases[key] = code.descriptor(self._address(first), ROW_BYTES, tile.pitch)
+                self._bases[key] = code.descriptor(self._address(first), tile.pitch, tile.pitch)
         if staged.streamed is None:
             return self._bases[key]
         return code.moved(self._bases[key], code.mul(self.stage, tile.stage_bytes))
@@ -268,7 +284,7 @@ class BulkStaging(Staging):
             return view
         self._rewritten.add(staged)
         code, frame, tile = self.code, self.frame, self.panels(staged)
-        span, extent = frame.spans[column], ROW_BYTES // tile.element_bytes
+        span, extent = frame.spans[column], tile.pitch // tile.element_bytes
 
         def panel(number: Index, _carried: list[ir.Value]) -> list[ir.Value]:
             frame.spans[column] = Span(code.mul(number, extent), extent, span.size, True)

@@ -13,6 +13,8 @@ from diagc.targets.nvptx.tiles.regions import Region
 from diagc.targets.nvptx.tiles.streams import StreamLoop
 from diagc.targets.nvptx.warpgroups.fit import column_tile
 from diagc.targets.nvptx.warpgroups.instructions import WarpgroupCode
+from diagc.targets.nvptx.warpgroups.lagging import LaggingLoop
+from diagc.targets.nvptx.warpgroups.lagging_plan import early_products, lagging_products
 from diagc.targets.nvptx.warpgroups.products import WarpgroupProduct, warpgroup_product
 from diagc.targets.nvptx.warpgroups.staging import BulkStaging, next_stage
 
@@ -30,7 +32,9 @@ def lower_bulk_stream(region: Region, op: ir.Operation) -> list[Tile]:
 
 @dataclass(eq=False)
 class BulkLoop(StreamLoop):
-    """The loop; products of rows that stay run a chunk ahead, beside the arithmetic of the others.
+    """The loop; of products of rows that stay, others lag a chunk behind (see `lagging`).
+
+    Where these cannot, products of rows that stay run ahead, beside the arithmetic of the others:
 
     first products of the first chunk
     for j in all chunks but the last one:
@@ -52,12 +56,16 @@ class BulkLoop(StreamLoop):
     def run(self, bounds: Bounds) -> list[ir.Value]:
         """The states after all chunks."""
         self.staging.wait_fixed()
-        ahead = self.ahead()
+        ahead = early_products(self.region.plan)
         if not ahead:
             return self._in_turn(bounds)
         inits = [*self.init(), *self._ring()]
         some = self.code.less(bounds.first, bounds.last)
-        found = self.code.choose_values(some, lambda: self._pipelined(bounds, ahead), lambda: inits)
+        late = lagging_products(self.region.plan)
+        run = partial(self._pipelined, bounds, ahead)
+        if late:
+            run = partial(LaggingLoop(self, ahead, late).run, bounds, *self._ring())
+        found = self.code.choose_values(some, run, lambda: inits)
         return self._leave(found)
 
     def _ring(self) -> list[ir.Value]:
@@ -70,24 +78,9 @@ class BulkLoop(StreamLoop):
         self.region.frame.spans.pop(self.axis, None)
         return states
 
-    def ahead(self) -> list[Product]:
-        """Products of rows that stay, of columns that no other product reads."""
-        if self.region.plan.walked is not None:
-            return []
-        products = [p for p in self.region.plan.products.values() if self._is_inside(p.op)]
-        late = {column_tile(self.region.plan, p) for p in products if self._is_late(p)}
-        found = [p for p in products if not self._is_late(p)]
-        return [p for p in found if column_tile(self.region.plan, p) not in late]
-
-    def _is_inside(self, op: ir.Operation) -> bool:
-        return any(op.block == block for block in self.op.regions[1].blocks)
-
-    def _is_late(self, product: Product) -> bool:
-        """Whether its rows are made in the stream."""
-        owner = product.rows.owner
-        if isinstance(owner, ir.Block):
-            return bool(owner == self.op.regions[1].blocks[0])
-        return self._is_inside(owner.operation)
+    def further(self, stage: Index, phase: Index) -> tuple[ir.Value, ir.Value]:
+        """The stage of the next chunk, and its parity."""
+        return next_stage(self.code, stage, phase, self.region.frame.schedule.stages)
 
     # -- one chunk after the other -----------------------------------------------------------------
     def _in_turn(self, bounds: Bounds) -> list[ir.Value]:
@@ -115,9 +108,9 @@ class BulkLoop(StreamLoop):
         self, bounds: Bounds, number: Index, states: Sequence[ir.Value], *, full: bool
     ) -> list[ir.Value]:
         frame = self.region.frame
-        frame.spans[self.axis] = self._span(bounds, number, full=full)
+        frame.spans[self.axis] = self.span(bounds, number, full=full)
         frame.keeps_all = full
-        found = self._region_states(1, states)
+        found = self.region_states(1, states)
         frame.keeps_all = False
         self.staging.end_chunk()
         return found
@@ -125,7 +118,7 @@ class BulkLoop(StreamLoop):
     # -- first products ahead ----------------------------------------------------------------------
     def _pipelined(self, bounds: Bounds, ahead: Sequence[Product]) -> list[ir.Value]:
         code, ring = self.code, self._ring()
-        self.region.frame.spans[self.axis] = self._span(bounds, bounds.first)
+        self.region.frame.spans[self.axis] = self.span(bounds, bounds.first)
         self._issue(ahead, *ring)
         carried = [*self.init(), *self.staging.take_ahead(), *ring]
         end = code.sub(bounds.last, 1)
@@ -150,7 +143,7 @@ class BulkLoop(StreamLoop):
     ) -> list[ir.Value]:
         *rest, stage, phase = carried
         further = next_stage(self.code, stage, phase, self.region.frame.schedule.stages)
-        self.region.frame.spans[self.axis] = self._span(bounds, number, full=full)
+        self.region.frame.spans[self.axis] = self.span(bounds, number, full=full)
         states = self._give(ahead, rest)
         self._issue(ahead, *further)
         self.staging.begin_chunk(stage, phase)
