@@ -230,8 +230,9 @@ def choose_schedule(kernel: ir.Operation, device: Device) -> Schedule:
         return _in_tiles(product)
     if stream is not None:
         found = streamed_axes(stream)
-        chunk, tiles = ((found.summed, CHUNK),), ((found.columns, COLUMNS),)
-        return Schedule("tiles", found.others, found.rows, ROWS, chunk=chunk, tiles=tiles)
+        schedule = Schedule("tiles", found.others, found.rows, ROWS)
+        sums, columns = (found.summed, CHUNK), (found.columns, COLUMNS)
+        return replace(schedule, chunk=(sums,), tiles=(columns,))
     axes = analyze_kernel(kernel)
     chunk = tuple((axis, CHUNK) for axis in axes.streamed)
     vector = vector_of(kernel, device)

@@ -53,7 +53,9 @@ __all__ = ["HUNTS", "Hunt", "explain", "main", "verdicts"]
 Sizes = Mapping[str, int]
 
 # one worker: kernels are judged side by side
-OPTIONS = SimulatorOptions(step_limit=20000, workers=1, finding_limit=FINDING_LIMIT)
+OPTIONS = SimulatorOptions(
+    step_limit=20000, workers=1, finding_limit=FINDING_LIMIT, multiprocessors=1
+)
 
 
 @dataclass(frozen=True)
@@ -235,6 +237,11 @@ HUNTS: Mapping[str, Hunt] = {
         TileSchedule(warps=1, chunk=16, split=32),
     ),
     "warpgroups": Hunt(GROUPED, BULK, GROUP),
+    "warpgroups that stay": Hunt(
+        _attention("bf16", "softmax", "q >= x", d=64),
+        2 * tuple({"g": 2, "l": rows, "s": keys} for rows, keys in ((150, 150), (64, 88), (75, 5))),
+        replace(GROUP, stays=True),
+    ),
     "warpgroups, parts": Hunt(
         HEADS,
         2 * tuple({"g": 1, "s": keys} for keys in (183, 192, 5)),

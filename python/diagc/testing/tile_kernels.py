@@ -73,6 +73,7 @@ class Placement:
 class TileRun:
     """Results of a kernel, what they should be, and what the simulator counted."""
 
+    arguments: tuple[Array, ...]
     found: tuple[Array, ...]
     expected: tuple[Array, ...]
     reports: tuple[Report, ...]
@@ -81,9 +82,20 @@ class TileRun:
         """The largest difference, relative to the largest element of its array; NaN counts."""
         return max(map(_difference, self.found, self.expected))
 
+    def error_of_averages(self) -> float:
+        """The largest difference, relative to the largest element of arguments and results.
 
-def _difference(found: Array, expected: Array) -> float:
-    largest = np.abs(expected).max(initial=1e-30)
+        Rounded weights of an average are wrong by a part of the values, however small it is.
+        """
+        largest = max(float(np.abs(array).max(initial=0.0)) for array in self.arguments)
+        return max(
+            _difference(found, expected, largest)
+            for found, expected in zip(self.found, self.expected, strict=True)
+        )
+
+
+def _difference(found: Array, expected: Array, least: float = 1e-30) -> float:
+    largest = np.abs(expected).max(initial=least)
     error = np.abs(found - expected).max(initial=0.0) / largest
     return float("inf") if np.isnan(error) else float(error)
 
@@ -193,6 +205,7 @@ def run_tiles(
     count = len(signature.args)
     expected = interp.evaluate_function(kernel, values[:count])
     return TileRun(
+        tuple(values[:count]),
         tuple(values[count:]),
         tuple(np.asarray(array, dtype=np.float64) for array in expected),
         tuple(reports),

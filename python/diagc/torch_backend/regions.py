@@ -124,9 +124,14 @@ def _region(
 
     A call of which a part is the product of a linear layer (and a kernel adds the bias) stays
     outside. What others read of a call that went into this unit alone is a result of it; a call
-    that went elsewhere too is made there again.
+    that went elsewhere too is made there again, where calls of this unit read it: what two layers
+    compute alike, such as the signs of rotated halves, bears the place of the first alone, and a
+    path from there would take all that stands between the layers.
     """
-    core = _hull({stretch.nodes[number] for number in unit.places - linear}, stretch.nodes)
+    places = unit.places - linear
+    own = {number for number in places if uses[number] == 1} or places
+    common = {stretch.nodes[number] for number in places - own}
+    core = _hull({stretch.nodes[number] for number in own}, stretch.nodes)
     inside = {node for node in core if not is_number(node)}
     inside |= {user for node in inside for user in node.users if is_item(user)}
     shared = {
@@ -136,7 +141,7 @@ def _region(
     }
     results, views = _results(stretch, inside, shared)
     for node in reversed(stretch.nodes):
-        if set(node.users) & inside and (is_view(node) or node in free):
+        if set(node.users) & inside and (is_view(node) or node in free | common):
             inside.add(node)
     nodes = tuple(node for node in stretch.nodes if node in inside)
     return Region(unit.kernels, nodes, results, views)

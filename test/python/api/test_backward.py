@@ -202,7 +202,7 @@ def test_exponentials_by_hand_stay_in_range() -> None:
 
 
 SMALL: dict[str, list[tuple[int, ...]]] = {
-    **dict.fromkeys(("softmax", "l1", "l2", "l2 causal"), [(5, 3), (5, 3), (5, 2)]),
+    **{key: [(5, 3), (5, 3), (5, 2)] for key in ("softmax", "l1", "l2", "l2 causal")},
     "causal": [(1, 1, 4, 2)] * 3,
     "grouped": [(1, 2, 3, 2), (1, 1, 3, 2), (1, 1, 3, 2)],
     "bias of heads": [(2, 3, 2), (2, 4, 2), (2, 4, 2), (3, 4)],
@@ -333,6 +333,19 @@ def test_what_has_no_derivative_runs_in_eager_mode(caplog: pytest.LogCaptureFixt
     assert "'func.call' is not supported" in made.reason
     assert made.reason in compiled.explain()
     assert any("eager mode" in record.getMessage() for record in caplog.records)
+
+
+def test_an_extremum_of_sums_is_left_to_eager_mode() -> None:
+    """A kernel that sums again may round otherwise, and find no element that is the extremum."""
+
+    def distances(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        s = (q[..., :, None, :] - k[..., None, :, :]).square().sum(-1)
+        return s / s.amax(-1, keepdim=True) @ v
+
+    compiled = diagc.compile(distances)
+    compare(compiled, distances, [torch.randn(2, n, 8) for n in (21, 34, 34)])
+    (made,) = backwards(compiled)
+    assert "extremum" in made.reason
 
 
 def test_explain_tells_of_the_gradients() -> None:

@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import Dim
 
+import diagc
 from diagc.dialects import diag
 from diagc.frontend.torch import ImportedProgram, import_torch
 from diagc.mlir import ir
+from diagc.testing.models import MODELS
 
 AUTO = Dim.AUTO
 
@@ -109,3 +111,19 @@ def test_open_sizes_are_facts_of_the_function() -> None:
     assert {attribute.name for attribute in facts} == {"n", "d"}
     (argument,) = diag.function_body(main).arguments
     assert set(diag.dims(argument).values()) == {diag.DYNAMIC}
+
+
+@pytest.mark.parametrize(("name", "way"), [("bert", "sdpa"), ("gpt2", "eager")])
+def test_published_models_with_open_length(name: str, way: str) -> None:
+    """Their positions are slices of buffers, and `arange`."""
+    model = next(model for model in MODELS if model.name == name)
+    module, (tokens,) = model.build(way)
+    compiled = diagc.compile(module.eval(), tokens, importer="torch-mlir", dynamic=True)
+    with torch.no_grad():
+        for batch, length in (tokens.shape, (3, 37)):
+            args = torch.randint(0, 50, (batch, length))
+            found, wanted = compiled(args)[0], module(args)[0]
+            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    streams = [kernel.calls for kernel in compiled.report.kernels if kernel.streams]
+    assert sum(streams) >= model.attentions
+    assert len(compiled._calls.groups[0].specializations) == 1

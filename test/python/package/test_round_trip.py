@@ -75,6 +75,17 @@ def test_open_sizes(tmp_path: Path, shapes: tuple[int, int]) -> None:
     close(load(tmp_path / "a.diagpkg")(*inputs), attention(*(t.double() for t in inputs)).float())
 
 
+def test_open_sizes_of_torch_s_calls(tmp_path: Path) -> None:
+    ids, table = torch.arange(64)[None], random(64, 16)
+
+    def function(x: Tensor) -> Tensor:
+        return torch.relu(x + embedding(ids[:, : x.shape[1]], table))
+
+    diagc.compile(function, random(2, 10, 16), dynamic=True).save(tmp_path / "a.diagpkg")
+    x = random(3, 37, 16, seed=1)
+    close(load(tmp_path / "a.diagpkg")(x), function(x))
+
+
 def test_fixed_sizes_are_fixed(tmp_path: Path) -> None:
     diagc.compile(attention, *qkv()).save(tmp_path / "a.diagpkg")
     with pytest.raises(LaunchError, match="wrong size"):

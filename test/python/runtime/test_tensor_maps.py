@@ -117,7 +117,7 @@ def test_strides_that_maps_take() -> None:
 
 
 def test_blocks_that_stay_are_as_many_as_there_is_room_for(cuda: FakeCuda) -> None:
-    """The device has four multiprocessors, and there are six tiles; of one batch there are three."""
+    """The device has four multiprocessors, and there are six tiles; one batch has three."""
     made = kernel()
     launch = replace(made.bulk_launches[0], stays=True)
     cuda.expect(made, bulk=True)

@@ -107,9 +107,8 @@ def test_statistics_are_saved_and_no_scores(function: Function, statistics: int)
     _check(compiled, function, inputs)
 
 
-@pytest.mark.parametrize("frozen", [(0,), (1, 2)])
-def test_some_inputs_are_frozen(frozen: Sequence[int]) -> None:
-    inputs = [x.requires_grad_(i not in frozen) for i, x in enumerate(_attention_inputs())]
+def test_some_inputs_are_frozen() -> None:
+    inputs = [x.requires_grad_(i == 1) for i, x in enumerate(_attention_inputs())]
     compiled, _ = _compiled(softmax, inputs)
     _check(compiled, softmax, inputs)
 
@@ -185,12 +184,9 @@ def _layer_inputs(*rows: int, width: int = 448, columns: int = 400) -> list[Tens
     return [_random(*rows, width), _random(columns, width), _random(columns)]
 
 
-@pytest.mark.parametrize("rows", [(200,), (2, 100), (1, 200)], ids=str)
 @pytest.mark.parametrize(("function", "products"), [(layer, 1), (twice, 2)])
-def test_layers_and_their_gradients_are_tiles(
-    function: Function, products: int, rows: tuple[int, ...]
-) -> None:
-    inputs = _layer_inputs(*rows)
+def test_layers_and_their_gradients_are_tiles(function: Function, products: int) -> None:
+    inputs = _layer_inputs(2, 100)
     compiled, reports = _compiled(function, inputs, library="tiled")
     _check(compiled, function, inputs)
     regions = _regions(reports)
@@ -203,9 +199,8 @@ def test_layers_and_their_gradients_are_tiles(
         assert not gradients.report.outside
 
 
-@pytest.mark.parametrize("frozen", [(0,), (1, 2)], ids=str)
-def test_some_of_a_layer_is_frozen(frozen: Sequence[int]) -> None:
-    inputs = [x.requires_grad_(i not in frozen) for i, x in enumerate(_layer_inputs(2, 100))]
+def test_some_of_a_layer_is_frozen() -> None:
+    inputs = [x.requires_grad_(i == 1) for i, x in enumerate(_layer_inputs(2, 100))]
     compiled, reports = _compiled(layer, inputs, library="tiled")
     assert len(_regions(reports)) == 1
     _check(compiled, layer, inputs)

@@ -77,7 +77,9 @@ CASES = {
     "four heads and causal, d = 128": Case(128, 128, 128, where="q >= x", heads=True, stays=True),
     "few rows in parts, d = 64": Case(64, 64, 64, heads=True, rows="", groups=1),
     "no exponentials, d = 64": Case(112, 64, 64, normaliser="l1", groups=3),
-    "no exponentials and causal, d = 128": Case(128, 128, 128, normaliser="l2", where="q >= x", stays=True),
+    "no exponentials and causal, d = 128": Case(
+        128, 128, 128, normaliser="l2", where="q >= x", stays=True
+    ),
 }
 ARITHMETIC = {"softmax": "MUFU.EX2", "l1": "FADD", "l2": "FFMA"}
 """What there is one of for every score."""

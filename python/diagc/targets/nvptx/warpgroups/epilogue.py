@@ -53,7 +53,6 @@ def _lines(schedule: TileSchedule) -> int:
 def wait_stores(code: WarpgroupCode) -> None:
     """Before a warp writes its panels again, or ends: what it has started has read them."""
     code.when(code.elect(), code.wait_stores)
-    code.sync_warp()
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,7 @@ class BoxStore:
             code.barrier()
         if waits:
             wait_stores(code)
+            code.sync_warp()
         for store in stores:
             store()
         code.fence_proxy()

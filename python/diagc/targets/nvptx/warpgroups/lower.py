@@ -182,8 +182,9 @@ class _Function(_Join):
         def is_first(number: Index) -> ir.Value:
             return arith.cmpi(arith.CmpIPredicate.eq, code.index(number), zero)
 
-        warps = self.schedule.warps
-        code.when(is_first(thread), lambda: init_mbarriers(code, arena, smem, warps))
+        warps, stays = self.schedule.warps, self.schedule.stays
+        init = partial(init_mbarriers, code, arena, smem, warps, stays=stays)
+        code.when(is_first(thread), init)
         code.barrier_of_all()
         self.result_maps.update(zip(arena.boxes, rest[len(arena.tiles) :], strict=False))
         each = self._tiles(code, sizes)

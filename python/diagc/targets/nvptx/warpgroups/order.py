@@ -2,7 +2,7 @@
 
 Tiles of rows that a causal mask leaves much or little differ in length. The order is static: heads
 (positions of the grid) in sections of about `SECTION_ROUNDS` tiles for every block, so that what
-blocks read at a time is few heads' columns, which stay in the L2 cache; in a section the longest
+blocks read at a time is few heads' columns, which stay in the cache; in a section the longest
 tiles of all its heads first; every second round goes over the blocks backwards, and so that the
 rounds of every second section begin the other way. Emitted code and numbers in Python are the same.
 """

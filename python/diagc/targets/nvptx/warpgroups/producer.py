@@ -18,10 +18,13 @@ from diagc.targets.nvptx.warpgroups.staging import mbarrier_at, next_stage, walk
 __all__ = ["Producer", "init_mbarriers"]
 
 
-def init_mbarriers(code: WarpgroupCode, arena: BulkArena, smem: ir.Value, warps: int) -> None:
+def init_mbarriers(
+    code: WarpgroupCode, arena: BulkArena, smem: ir.Value, warps: int, *, stays: bool
+) -> None:
     """By one thread: copies arrive once, every warp of the consumers releases a stage."""
     code.init_mbarrier(mbarrier_at(code, smem, arena.fixed_mbarrier, 0), 1)
-    code.init_mbarrier(mbarrier_at(code, smem, arena.fixed_empty, 0), warps)
+    if stays:
+        code.init_mbarrier(mbarrier_at(code, smem, arena.fixed_empty, 0), warps)
     for staged in arena.streamed:
         for stage in range(arena.stages):
             code.init_mbarrier(mbarrier_at(code, smem, arena.full(staged), stage), 1)
