@@ -22,7 +22,7 @@ Declines: functions whose gradients are asked for; axes that any op treats apart
 one of them, wires with one of them that are more than such scales.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
@@ -158,10 +158,9 @@ class _Join:
             and len(maps) == len(users)
             and all(
                 self._count(op.results[0]) == 2
-                and prod(
+                and _is_large(
                     n for x, n in diag.dims(op.results[0]).items() if x not in {*names, self.inner}
                 )
-                >= LEAST_LACKING
                 for op in maps
             )
         )
@@ -235,8 +234,13 @@ class _Join:
         }
 
     def _view(self, value: ir.Value, first: ir.Operation) -> None:
-        """An argument with the joined axis, for all that reads it."""
-        users = [(use.owner.operation, use.operand_number) for use in value.uses]
+        """An argument with the joined axis, for all that computes with it."""
+        end = self.ops[-1]
+        users = [
+            (use.owner.operation, use.operand_number)
+            for use in value.uses
+            if use.owner.operation != end  # what is given back as it came keeps its axes
+        ]
         sizes = self._joined_dims(value)
         with ir.InsertionPoint(first), value.location:
             joined = diag.reindex(value, sizes, self._map(value, sizes))
@@ -298,6 +302,12 @@ class _Join:
             with ir.InsertionPoint(final), value.location:
                 map_ = ir.AffineMap.get(len(names), 0, places)
                 final.operands[number] = diag.reindex(value, sizes, map_)
+
+
+def _is_large(sizes: Iterable[int]) -> bool:
+    """Whether there are positions enough; those of an open axis are."""
+    known = list(sizes)
+    return diag.DYNAMIC in known or prod(known) >= LEAST_LACKING
 
 
 def _only_user(op: ir.Operation, name: str) -> ir.Operation | None:

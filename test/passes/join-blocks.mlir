@@ -104,3 +104,19 @@ func.func @large(%k: !k, %s: tensor<2x?x64xf32, ["b", "f", "d"]>) -> !t {
   %t = "diag.reduce"(%x) {over = ["f", "m"], kind = "add"} : (!x) -> !t
   return %t : !t
 }
+
+// What is given back as it came keeps its axes.
+// CHECK-LABEL: func.func @given_back
+// CHECK-SAME: axes \22f\22 and \22m\22 are one
+// CHECK: return %{{.*}}, %arg0 : tensor<2x64xf32, ["b", "d"]>, tensor<2x?x16x64xf8E4M3FN, ["b", "f", "m", "d"]>
+func.func @given_back(%k: !k, %s: !s) -> (!t, !k) {
+  %x = "diag.map"() ({
+    %e = "diag.element"(%k) : (!k) -> f8E4M3FN
+    %w = arith.extf %e : f8E4M3FN to f32
+    %c = "diag.element"(%s) : (!s) -> f32
+    %y = arith.mulf %w, %c : f32
+    "diag.yield"(%y) : (f32) -> ()
+  }) : () -> !x
+  %t = "diag.reduce"(%x) {over = ["f", "m"], kind = "add"} : (!x) -> !t
+  return %t, %k : !t, !k
+}
