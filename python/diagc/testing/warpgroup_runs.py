@@ -24,8 +24,9 @@ __all__ = ["TARGET", "TOLERANCE", "lower_diagram", "run_diagram"]
 
 TARGET = "nvptx:sm_90a"
 
-TOLERANCE = {"bf16": 3 * 2.0**-9, "f16": 3 * 2.0**-12}
-"""Of the largest element: products and results are rounded to the type, 2**-9 and 2**-12 each."""
+TOLERANCE = {"bf16": 2 * 2.0**-8, "f16": 2 * 2.0**-11}
+"""Of the largest value or result: weights and results are rounded, by half a unit each. A unit in
+the last place of 1 is 2**-7 in bf16, 2**-10 in f16; roundings of weights can all go one way."""
 
 
 def lower_diagram(

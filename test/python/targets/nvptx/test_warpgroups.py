@@ -24,9 +24,8 @@ from diagc.testing.tile_kernels import (
     run_tiles,
     translate_module,
 )
+from diagc.testing.warpgroup_runs import TOLERANCE
 
-# of the largest value or result: weights and results are rounded to the type, 2**-9 and 2**-12 each
-TOLERANCE = {"bf16": 3 * 2.0**-9, "f16": 3 * 2.0**-12}
 ROWS = 128
 TAILS = (1, 15, 7, 8)
 MASKS = ("none", "causal", "bottom_right", "window", "dilated")
