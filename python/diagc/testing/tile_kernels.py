@@ -4,7 +4,7 @@ Arrays are float64 (or bool) at both ends; memory around them, and results befor
 is poisoned. Every finding of the simulator is an error.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -181,22 +181,7 @@ def run_tiles(
         *_numbers(signature, sizes, arrays),
         *(TensorMap(buffers[x.wire], x.box, swizzle=x.swizzle) for x in built.tensor_maps),
     ]
-    reports: list[Report] = []
-    for launch in built.bulk_launches or built.launches:
-        grid = grid_of(launch, sizes, (options or SimulatorOptions()).multiprocessors)
-        if 0 in grid:
-            continue
-        report = simulate(
-            text,
-            launch.symbol,
-            parameters,
-            grid,
-            launch.threads,
-            launch.shared_bytes,
-            options=options,
-        )
-        assert not report.findings, str(report)
-        reports.append(report)
+    reports = tuple(_reports(built, text, parameters, sizes, options))
     for buffer in buffers[len(signature.args) :]:
         assert buffer.unwritten == 0 or not reports, f"{buffer.name}: {buffer.unwritten} elements"
     values = [
@@ -208,8 +193,26 @@ def run_tiles(
         tuple(values[:count]),
         tuple(values[count:]),
         tuple(np.asarray(array, dtype=np.float64) for array in expected),
-        tuple(reports),
+        reports,
     )
+
+
+def _reports(
+    built: GpuModule,
+    text: str,
+    parameters: Sequence[Buffer | TensorMap | int],
+    sizes: Mapping[str, int],
+    options: SimulatorOptions | None,
+) -> Iterator[Report]:
+    """Of all launches that have a block."""
+    for launch in built.bulk_launches or built.launches:
+        grid = grid_of(launch, sizes, (options or SimulatorOptions()).multiprocessors)
+        if 0 in grid:
+            continue
+        block = launch.threads, launch.shared_bytes
+        report = simulate(text, launch.symbol, parameters, grid, *block, options=options)
+        assert not report.findings, str(report)
+        yield report
 
 
 def _sizes(signature: KernelSignature, inputs: Sequence[Array]) -> dict[str, int]:

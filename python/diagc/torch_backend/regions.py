@@ -129,9 +129,10 @@ def _region(
     path from there would take all that stands between the layers.
     """
     places = unit.places - linear
-    own = {number for number in places if uses[number] == 1} or places
-    common = {stretch.nodes[number] for number in places - own}
-    core = _hull({stretch.nodes[number] for number in own}, stretch.nodes)
+    own = {stretch.nodes[number] for number in places if uses[number] == 1}
+    taken = {stretch.nodes[number] for number in places}
+    common = (taken - own) & _before(own, stretch.nodes)
+    core = _hull(taken - common, stretch.nodes)
     inside = {node for node in core if not is_number(node)}
     inside |= {user for node in inside for user in node.users if is_item(user)}
     shared = {
@@ -178,11 +179,17 @@ def _memory(node: fx.Node) -> int | None:
 
 def _hull(seeds: set[fx.Node], nodes: Sequence[fx.Node]) -> set[fx.Node]:
     """The seeds and what stands on paths between them."""
-    after, before = set(seeds), set(seeds)
+    after = set(seeds)
     for node in nodes:
         if any(source in after for source in node.all_input_nodes):
             after.add(node)
+    return after & _before(seeds, nodes)
+
+
+def _before(seeds: set[fx.Node], nodes: Sequence[fx.Node]) -> set[fx.Node]:
+    """The seeds and what they are computed from."""
+    before = set(seeds)
     for node in reversed(nodes):
         if any(user in before for user in node.users):
             before.add(node)
-    return after & before
+    return before

@@ -31,7 +31,7 @@ def test_a_python_example_runs(block: str) -> None:
 
 @pytest.mark.parametrize("known", [ARITY, REDUCTIONS, ELEMENT_TYPES, KEYWORDS])
 def test_a_list_is_complete(known: list[str]) -> None:
-    words = set(re.findall(r"[a-z_0-9]+", TEXT))
+    words = set(re.findall(r"\w+", TEXT))
     assert not {name for name in known if name.isidentifier()} - words - {"neg"}
 
 
