@@ -17,6 +17,7 @@ from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.generalize_kernels import kernel_text
 from diagc.runtime.cache import default_cache
+from diagc.runtime.package.variants import best_of
 
 if TYPE_CHECKING:
     from diagc.runtime.program import Program
@@ -28,9 +29,6 @@ MOST_CANDIDATES = 6
 
 _TURNS, _RUNS, _SECONDS = 4, 2, 0.1
 """How often each program is timed, and for how many runs and seconds at least each time."""
-
-_GAIN = 0.97
-"""Another schedule is taken only if it needs less than this of the preferred one's time."""
 
 _KIND = {"kind": "schedule"}
 """Of an entry of the cache."""
@@ -153,7 +151,7 @@ class Tuner:
                     if name in times:
                         times[name][number] = min(times[name][number], seconds)
         for name in candidates:
-            best = _fastest(times[name][: len(candidates[name])])
+            best = best_of(dict(enumerate(times[name][: len(candidates[name])])), 0)
             choice = candidates[name][best]
             for other, seconds in zip(candidates[name], times[name], strict=False):
                 logger("autotune").info("%s: %.3f ms with %s", name, seconds * 1e3, other)
@@ -196,12 +194,6 @@ _SIZE = re.compile(r"(?<=[<x])\d+(?=x)")
 def shape_class(text: str) -> str:
     """A kernel's text with every size rounded up to a power of two."""
     return _SIZE.sub(lambda size: str(1 << max(int(size[0]) - 1, 0).bit_length()), text)
-
-
-def _fastest(times: Sequence[float]) -> int:
-    """The number of the least time, the first if no other gains enough over it."""
-    best = min(range(len(times)), key=times.__getitem__)
-    return best if times[best] < _GAIN * times[0] else 0
 
 
 def _callees(module: ir.Module) -> list[str]:

@@ -47,6 +47,9 @@ _MOST_RANKED = 4
 _BEHIND = 4
 """Schedules on tiles that stand behind a choice, for the case that it spills."""
 
+_NO_KERNELS = "library"
+"""Name of a program all of whose steps are torch's."""
+
 _TRIES = 2
 """So many programs are compiled for each that is wanted: some turn out to be the same code."""
 
@@ -192,7 +195,7 @@ class VariantMaker:
         """Programs of a form with their names."""
         for built in self._built(module, shapes):
             words = dict.fromkeys(_words(kernel) for kernel in built.program.kernels)
-            yield form + " + ".join(words), built
+            yield form + (" + ".join(words) or _NO_KERNELS), built
 
     def _forms(self) -> list[ir.Module]:
         """Modules at the stage `kernels`: by the options, then as written where that differs."""

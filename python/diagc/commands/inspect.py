@@ -83,9 +83,9 @@ def compile_program(args: argparse.Namespace, options: CompileOptions) -> int:
     """Write programs as they are after a stage, or one as a package, by the name of the output."""
     if args.output.endswith(SUFFIX):
         return write_package(load_program(args.program), args, options)
-    if args.with_weights or args.dynamic or args.weights:
+    if args.with_weights or args.dynamic or args.weights or args.variants != 1:
         expected = f"-o FILE{SUFFIX} with them"
-        message = "--with-weights, --weights and --dynamic are for packages"
+        message = "--with-weights, --weights, --dynamic and --variants are for packages"
         raise UserError(message, expected=expected)
     programs = _load(args.program)
     texts = [_emit(program, args.emit or _STAGE, options) for program in programs]

@@ -10,6 +10,7 @@ the table gets what the cost model says, marked so; such entries decide nothing.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from diagc.runtime.package.manifest import Manifest
-    from diagc.runtime.package.tuned_table import TunedEntry, TunedTable
+    from diagc.runtime.package.tuned_table import TunedEntry
     from diagc.runtime.package.variants import Variants
 
 __all__ = ["main"]
@@ -51,24 +52,24 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from diagc.runtime.package.tuned_table import TunedTable, read_table
-
     if args.predicted and not args.table:
         raise UserError("--predicted only writes a table", expected="--table=FILE")
-    found: dict[str, list[TunedEntry]] = {}
     end = perf_counter() + args.seconds
     for path in args.packages:
+        found: dict[str, list[TunedEntry]] = {}
         for device, entry in _predict(path, args.predicted) if args.predicted else _tune(path, end):
             print(f"{path.stem} {entry.shape}: {entry.variant}, {entry.seconds * 1e3:.4g} ms")
             found.setdefault(device, []).append(entry)
-    if args.table and found:
-        (device,) = found
-        table = read_table(args.table) if args.table.exists() else TunedTable(device)
-        _write(table, device, found[device], args.table)
+        for device, entries in found.items():
+            if args.table:  # at once: a later package may be damaged
+                _write(device, entries, args.table)
     return 0
 
 
-def _write(table: "TunedTable", device: str, entries: "Sequence[TunedEntry]", path: Path) -> None:
+def _write(device: str, entries: "Sequence[TunedEntry]", path: Path) -> None:
+    from diagc.runtime.package.tuned_table import TunedTable, read_table
+
+    table = read_table(path) if path.exists() else TunedTable(device)
     if table.device != device:
         raise UserError(f"{path} is of another device", expected=device, found=table.device)
     merged = table.merged(entries)
@@ -80,24 +81,33 @@ def _write(table: "TunedTable", device: str, entries: "Sequence[TunedEntry]", pa
     print(f"{path}: {len(merged.entries)} entries, {measured} of them measured")
 
 
-def _read(path: Path) -> "tuple[Manifest, Variants] | None":
+def _read(path: Path) -> "tuple[Manifest, Variants, Mapping[str, bytes]] | None":
+    """The manifest, its variants, and the members; None where nothing can be chosen."""
     from diagc.runtime.package.manifest import read_package
 
-    manifest, _ = read_package(path)
+    manifest, members = read_package(path)
     if manifest.variants is None or len(manifest.variants.entries) < 2:
         print(f"{path} has no variants")
         return None
-    return manifest, manifest.variants
+    return manifest, manifest.variants, members
 
 
 def _predict(path: Path, device: str) -> "Iterator[tuple[str, TunedEntry]]":
-    """What the cost model says for every class of shapes; the first shape of a class counts."""
+    """What the cost model says for every class of shapes; the first shape of a class counts.
+
+    Raises:
+        UserError: it says so of another device.
+    """
     from diagc.runtime.package.tuned_table import PREDICTED, TunedEntry
 
     read = _read(path)
     if read is None:
         return
-    manifest, variants = read
+    manifest, variants, _ = read
+    if not _describes(variants.device, device):
+        message = f"{path} has predictions for another device"
+        remedy = "compile it with --device for that one"
+        raise UserError(message, expected=device, found=variants.device, remedy=remedy)
     for shape, sizes in _classes(variants):
         times = {e.name: e.predicted[variants.nearest(sizes)] for e in variants.entries}
         best = variants.predicted(sizes, times)
@@ -105,19 +115,33 @@ def _predict(path: Path, device: str) -> "Iterator[tuple[str, TunedEntry]]":
         yield device, TunedEntry(variants.family, *fields)
 
 
+def _describes(description: str, device: str) -> bool:
+    """Whether a description's name, "h100-sxm", fits a driver's, "NVIDIA H100 80GB HBM3".
+
+    The first word decides: what stands behind it is not told in one way.
+    """
+    first, *_ = _words(description) or [""]
+    return first in _words(device)
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[a-z0-9]+", name.lower())
+
+
 def _tune(path: Path, end: float) -> "Iterator[tuple[str, TunedEntry]]":
     """What is fastest here for every class of shapes that there is time and memory for."""
     import torch
 
     from diagc.runtime.package.chooser import Chooser
-    from diagc.runtime.package.manifest import read_package
+    from diagc.runtime.package.manifest import consistent
     from diagc.runtime.package.tuned_table import MEASURED, TunedEntry
 
     read = _read(path)
     if read is None:
         return
-    manifest, variants = read
-    chooser = Chooser(manifest, read_package(path)[1])
+    manifest, variants, members = read
+    with consistent(path):
+        chooser = Chooser(manifest, members)
     for shape, sizes in _classes(variants):
         if perf_counter() > end:
             print(f"{path.stem} {shape}: no time was left")
@@ -129,10 +153,12 @@ def _tune(path: Path, end: float) -> "Iterator[tuple[str, TunedEntry]]":
         except torch.OutOfMemoryError:
             print(f"{path.stem} {shape}: too little memory")
             continue
-        for best in list(seconds)[:1]:
-            machine = chooser.record(tensors).machine
-            fields = (manifest.name, shape, best, MEASURED, seconds[best], machine.driver)
-            yield machine.device, TunedEntry(variants.family, *fields, manifest.diagc)
+        if not seconds:
+            print(f"{path.stem} {shape}: no variant ran")
+            continue
+        best, machine = next(iter(seconds)), chooser.record(tensors).machine
+        fields = (manifest.name, shape, best, MEASURED, seconds[best], machine.driver)
+        yield machine.device, TunedEntry(variants.family, *fields, manifest.diagc)
 
 
 def _classes(variants: "Variants") -> Iterator[tuple[str, Mapping[str, int]]]:

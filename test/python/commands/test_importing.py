@@ -79,6 +79,7 @@ def test_package_with_weights_beside(file: Path, tmp_path: Path) -> None:
         (["import", "--weights", "model.bin"], "weights go to another kind of file"),
         (["compile", "-o", "x.diagpkg", "--weights", "w.bin", "--with-weights"], "or beside it"),
         (["compile", "--weights", "w.safetensors"], "are for packages"),
+        (["compile", "--variants=4", "-o", "x.mlir"], "--variants are for packages"),
     ],
 )
 def test_refusals(

@@ -13,6 +13,7 @@ from diagc import autotune, debug
 from diagc.errors import TargetError
 from diagc.passes.schedules import Schedule
 from diagc.runtime.cache import default_cache
+from diagc.runtime.package.variants import best_of
 from diagc.targets.nvptx import LoadedKernel
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
@@ -112,8 +113,9 @@ def test_sizes_of_one_class_share_a_choice() -> None:
 
 
 def test_little_gain_is_no_reason() -> None:
-    assert autotune._fastest([1.0, 0.99, 1.2]) == 0
-    assert autotune._fastest([1.0, 0.9, 1.2]) == 1
+    assert best_of({0: 1.0, 1: 0.99, 2: 1.2}, 0) == 0
+    assert best_of({0: 1.0, 1: 0.9, 2: 1.2}, 0) == 1
+    assert best_of({0: float("inf"), 1: float("inf")}, 0) == 0
 
 
 def test_nothing_is_measured_without_a_gpu() -> None:

@@ -5,7 +5,7 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,94 +16,33 @@ import torch
 import diagc
 from diagc import debug
 from diagc.errors import PackageError, UserError
-from diagc.runtime import load, tune
+from diagc.runtime import load
 from diagc.runtime.cache import default_cache
-from diagc.runtime.cuda import CudaKernel
-from diagc.runtime.gpu_kernel import GpuKernel, GpuLaunch
-from diagc.runtime.package import archive, chooser, manifest, tuned_table, tuning
+from diagc.runtime.package import archive, chooser, manifest, tuned_table
 from diagc.runtime.package.choice import Machine, Record
 from diagc.runtime.package.tuned_table import FOLDER, TunedEntry, TunedTable, read_table
 from diagc.runtime.package.variants import shape_class
-from diagc.runtime.package.writer import Contents, ProgramVariant, ProgramVariants, of_program, save
+from diagc.runtime.package.writer import ProgramVariant, ProgramVariants, of_program, save
 from diagc.runtime.program import Program
-from diagc.runtime.signature import Axis, KernelSignature, Wire
-from diagc.runtime.steps import ArrayType, Input, KernelCall, Output
-from diagc.testing.fake_cuda import PTX, FakeCuda, launches
+from diagc.runtime.steps import Output
+from diagc.testing.fake_cuda import FakeCuda, launches
+from diagc.testing.variant_packages import (
+    FAMILY,
+    SHAPES,
+    TIMES,
+    contents,
+    edit,
+    listed,
+    program,
+    tensors,
+)
 from diagc.variants import shapes_around
-
-FAMILY = "ab" * 32
-SHAPES = ({"n": 64, "c": 64}, {"n": 4096, "c": 64})
-TIMES = {"small blocks": (1.0, 9.0), "large blocks": (2.0, 4.0), "threads": (8.0, 8.5)}
-DEVICE = "Fake GPU 0"
-
-
-def add_kernel(threads: int, arch: str = "sm_80") -> GpuKernel:
-    wires = [Wire(name, "f32", ("n", "c")) for name in ("x", "y", "sum")]
-    signature = KernelSignature("add", tuple(wires[:2]), tuple(wires[2:]), (Axis("n"), Axis("c")))
-    launch = GpuLaunch("add", threads, 0, ((("c", 32),), ("n",)))
-    return GpuKernel(signature, (launch,), (), arch, PTX, None)
-
-
-def program(threads: int, arch: str = "sm_80") -> Program:
-    """The sum of two; "cpu" poses as the GPU's device, threads tell programs apart."""
-    type_ = ArrayType(("n", "c"), "f32")
-    dims = (("n",), ("c",))
-    inputs = [Input(name, "user", type_, (None, None), dims) for name in ("x", "y")]
-    step = KernelCall((type_,), ((("axis", 0, 0), ("axis", 0, 1)),), 0, (0, 1))
-    kernels = [CudaKernel(add_kernel(threads, arch))]
-    made = Program(inputs, [step], [Output(2, dims, (0, 1))], kernels)
-    made.report = diagc.report.Report("add", "nvptx:sm_80", [])
-    return made
-
-
-def contents(**archs: str) -> Contents:
-    programs = [program(32 << i, archs.get(f"v{i}", "sm_80")) for i in range(3)]
-    entries = tuple(
-        ProgramVariant(name, made, TIMES[name]) for name, made in zip(TIMES, programs, strict=True)
-    )
-    variants = ProgramVariants(FAMILY, "h200", SHAPES, entries)
-    return replace(of_program(programs[0]), variants=variants)
-
-
-@pytest.fixture
-def package(tmp_path: Path) -> Iterator[Path]:
-    save(tmp_path / "a.diagpkg", contents(), target="nvptx:sm_80", version="0")
-    with debug.CACHE_DIR.override(tmp_path / "cache"):
-        yield tmp_path / "a.diagpkg"
-
-
-def tensors(rows: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.randn(rows, 64), torch.randn(rows, 64)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
-    """Seconds of a call by threads, in place of the real ones; what fails has none."""
-    times: dict[int, float] = {32: 3.0, 64: 2.0, 128: 1.0}
-
-    def seconds(made: Program, _tensors: object, _count: int) -> float:
-        kernel: Any = made.kernels[0]
-        threads = kernel.kernel.launches[0].threads
-        if threads not in times:
-            raise RuntimeError("out of memory")
-        return times[threads]
-
-    monkeypatch.setattr(tuning, "_seconds", seconds)
-    return times
 
 
 def table(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str) -> None:
     (folder / "tables").mkdir()
     (folder / "tables" / "gpu.json").write_text(text)
     monkeypatch.setattr(tuned_table, "FOLDER", folder / "tables")
-
-
-def listed(variant: str, source: str = "measured", device: str = DEVICE) -> str:
-    driver = "CUDA 13.0" if source == "measured" else None
-    entry = TunedEntry(FAMILY, "add", "n=64 c=64", variant, source, 1e-3, driver, "0")
-    return json.dumps(
-        {"format": "diagc-tuned", "version": 1, "device": device, "entries": [vars(entry)]}
-    )
 
 
 # ---- by prediction -------------------------------------------------------------------------------
@@ -256,6 +195,7 @@ def test_writers_at_the_same_time(package: Path) -> None:
         (listed("threads", device="NVIDIA H200"), "predicted"),  # another device
         (listed("variant that is gone"), "predicted"),
         (listed("threads")[:-4], "predicted"),
+        (listed("threads").replace("0.001", f"1{'0' * 400}"), "predicted"),
         ('{"format": "other"}', "predicted"),
     ],
 )
@@ -295,6 +235,9 @@ def test_shipped_tables_are_well_formed() -> None:
         ("source", "guessed", "neither measured nor predicted"),
         ("seconds", -1.0, "is none"),
         ("seconds", True, "is no number"),
+        ("seconds", 10**400, "is none"),
+        ("seconds", float("inf"), "is none"),
+        ("seconds", float("nan"), "is none"),
         ("driver", None, "names a driver"),
         ("family", "xyz", "SHA-256"),
         ("shape", "64", "list of sizes"),
@@ -319,35 +262,6 @@ def test_no_prediction_replaces_a_measurement() -> None:
     assert TunedTable("d", (guessed,)).merged([measured]).merged([later]).entries == (later,)
 
 
-# ---- the command ---------------------------------------------------------------------------------
-
-
-def test_command_measures_and_fills_a_table(
-    cuda: FakeCuda, package: Path, clock: dict[int, float], capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = package.parent / "t.json"
-    assert tune.main([str(package), f"--table={path}", f"--predicted={DEVICE}"]) == 0
-    predicted = read_table(path)
-    assert [e.variant for e in predicted.entries] == ["large blocks", "small blocks"]
-    assert {e.source for e in predicted.entries} == {"predicted"}
-    assert tune.main([str(package), f"--table={path}"]) == 0
-    assert {(e.variant, e.source, e.seconds) for e in read_table(path).entries} == {
-        ("threads", "measured", 1.0)
-    }
-    assert load(package).choice(*tensors()).variant == "threads"
-    assert "2 entries, 2 of them measured" in capsys.readouterr().out
-
-
-def test_command_says_what_is_wrong(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert tune.main([str(package), "--predicted=x"]) == 1
-    path = package.parent / "t.json"
-    path.write_text(listed("threads"))
-    assert tune.main([str(package), "--predicted=Other GPU", f"--table={path}"]) == 1
-    errors = capsys.readouterr().err
-    assert "only writes a table" in errors
-    assert "of another device, expected Other GPU, found Fake GPU 0" in errors
-
-
 # ---- the manifest --------------------------------------------------------------------------------
 
 
@@ -359,6 +273,10 @@ def bad(plain: dict[str, Any], change: str) -> None:
         second["predicted"] = [1.0]
     elif change == "sign":
         second["predicted"] = [1.0, -1.0]
+    elif change == "long":
+        second["predicted"] = [1.0, 10**400]
+    elif change == "large":
+        plain["variants"]["shapes"][0]["items"] = [["n", 10**400], ["c", 64]]
     elif change == "names":
         second["name"] = first["name"]
     elif change == "shapes":
@@ -370,15 +288,11 @@ def bad(plain: dict[str, Any], change: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["kernels", "times", "sign", "names", "shapes", "inputs", "kind"]
+    "change",
+    ["kernels", "times", "sign", "long", "large", "names", "shapes", "inputs", "kind"],
 )
 def test_malformed_variants_are_refused(package: Path, change: str) -> None:
-    members = archive.read_members(package)
-    plain = json.loads(members["manifest.json"])
-    bad(plain, change)
-    archive.write_members(
-        package, {**members, "manifest.json": json.dumps(plain).encode()}, frozenset()
-    )
+    edit(package, lambda plain: bad(plain, change))
     with pytest.raises(PackageError, match="malformed"):
         manifest.read_package(package)
 
@@ -391,6 +305,35 @@ def test_equal_kernels_are_stored_once(package: Path) -> None:
     plain = replace(contents(), variants=None)
     save(package, plain, target="nvptx:sm_80", version="0")
     assert "variants" not in json.loads(archive.read_members(package)["manifest.json"])
+
+
+def test_variants_without_kernels_are_chosen(tmp_path: Path) -> None:
+    x, usual = torch.randn(3, 5), program(32)
+    outputs = [Output(0, usual.outputs[0].dims, (0, 1))]
+    first, second = (Program(usual.inputs, [], outputs) for _ in range(2))
+    first.report = usual.report
+    entries = (ProgramVariant("a", first, (2.0,)), ProgramVariant("b", second, (1.0,)))
+    variants = ProgramVariants(FAMILY, "fake-80", SHAPES[:1], entries)
+    path = tmp_path / "b.diagpkg"
+    save(path, replace(of_program(first), variants=variants), target="cpu", version="0")
+    with debug.CACHE_DIR.override(tmp_path / "cache"):
+        loaded = load(path)
+        assert loaded.choice(x, x).variant == "b"
+        assert torch.equal(loaded(x, x)[0], x)
+
+
+def test_measurements_are_of_the_steps_too(package: Path) -> None:
+    """Where names of programs are exchanged, kernels, family and shapes stay the same."""
+    found, members = manifest.read_package(package)
+    assert found.variants is not None
+    first, second, third = found.variants.entries
+    crossed = (replace(first, name=second.name), replace(second, name=first.name), third)
+    guessed = (replace(first, predicted=(7.0, 7.0)), second, third)
+    other = replace(found, variants=replace(found.variants, entries=crossed))
+    same = replace(found, variants=replace(found.variants, entries=guessed))
+    digest = manifest.code_digest(found, members)
+    assert manifest.code_digest(same, members) == digest
+    assert manifest.code_digest(other, members) != digest
 
 
 def test_nothing_is_measured_while_a_graph_is_captured(
@@ -444,6 +387,26 @@ def test_compiled_variants_have_forms_and_tiles(cuda: FakeCuda, tmp_path: Path) 
     loaded(q, q, q)
     with pytest.raises(UserError, match="one variant or more"):
         compiled.save(path, variants=0)
+
+
+def chain(x: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    return (x @ left) @ right
+
+
+def test_programs_of_the_library_alone(cuda: FakeCuda, tmp_path: Path) -> None:
+    """Neither form has a kernel: products of f32 are the library's."""
+    given = torch.randn(512, 64), torch.randn(64, 512), torch.randn(512, 8)
+    compiled = diagc.compile(chain, *given, target="nvptx:sm_80")
+    path = tmp_path / "c.diagpkg"
+    compiled.save(path, variants=2)
+    with debug.CACHE_DIR.override(tmp_path / "cache"):
+        loaded = load(path)
+        assert not loaded.manifest.kernels
+        assert set(loaded.variants) == {"reordered: library", "as written: library"}
+        for made in loaded._chooser.programs.values():
+            made.device = "cpu"  # tensors of the CPU pose
+        wanted = chain(*(tensor.double() for tensor in given))
+        torch.testing.assert_close(loaded(*given).double(), wanted, rtol=1e-4, atol=1e-3)
 
 
 def test_variants_are_for_gpus() -> None:

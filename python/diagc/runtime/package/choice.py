@@ -19,17 +19,17 @@ from diagc.runtime.cuda.device import find_device
 from diagc.runtime.package.tuned_table import MEASURED, PREDICTED, table_of
 from diagc.runtime.package.variants import Variants, shape_class
 
-__all__ = ["Choice", "Machine", "Record", "choose", "machine_of"]
+__all__ = ["ONLY", "TABLE", "Choice", "Machine", "Record", "choose", "machine_of"]
 
 _KIND = {"kind": "variant"}
 """Of an entry of the cache."""
 
-TABLE = "table"
+TABLE, ONLY = "table", "only"
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A variant, and who says so: "measured" here, "table", or "predicted"."""
+    """A variant, and why: "measured" here, "table", "predicted", or the "only" one that runs."""
 
     variant: str
     source: str
@@ -37,23 +37,25 @@ class Choice:
 
 @dataclass(frozen=True)
 class Machine:
-    """What measurements are valid for: a device as the driver calls it, and the driver."""
+    """What measurements are valid for: a device as the driver calls it, and the CUDA version.
+
+    `driver` is the newest version of CUDA that the driver knows, not the driver's own number.
+    """
 
     device: str
     driver: str
 
 
-def machine_of(device: torch.device, kind: str) -> Machine:
+def machine_of(device: torch.device) -> Machine:
     """The machine that tensors are on.
 
     Args:
         device: of the tensors.
-        kind: "cpu" where kernels are code for the processor, else "gpu".
 
     Raises:
         TargetError: there is no GPU, or no driver.
     """
-    if kind == "cpu":
+    if device.type == "cpu":
         return Machine(host_features().name, "")
     found = find_device(torch_streams.device_index(str(device), "of the package"))
     version = found.driver.version

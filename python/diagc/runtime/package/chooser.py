@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import torch
@@ -9,12 +10,12 @@ import torch
 from diagc.debug import logger
 from diagc.errors import PackageError
 from diagc.runtime.guards import check_inputs
-from diagc.runtime.package.choice import Choice, Record, choose, machine_of
+from diagc.runtime.package.choice import ONLY, Choice, Record, choose, machine_of
 from diagc.runtime.package.kernels import check_machine, load_kernel
-from diagc.runtime.package.manifest import Manifest
+from diagc.runtime.package.manifest import Manifest, code_digest
 from diagc.runtime.package.tuned_table import MEASURED
-from diagc.runtime.package.tuning import is_capturing, measure_variants
-from diagc.runtime.package.variants import best_of, code_digest, shape_class
+from diagc.runtime.package.tuning import device_of, is_capturing, measure_variants
+from diagc.runtime.package.variants import best_of, shape_class
 from diagc.runtime.plan_scope import Kernel
 from diagc.runtime.program import Program
 from diagc.runtime.steps import HostProgram
@@ -22,6 +23,9 @@ from diagc.runtime.steps import HostProgram
 __all__ = ["Chooser"]
 
 _MOST_CHOICES = 256  # a decoder sees a new length at every step; choices must not pile up
+
+_MEASURING = Lock()
+"""Of all packages: two that measure at the same time would slow each other down."""
 
 
 class Chooser:
@@ -59,7 +63,7 @@ class Chooser:
             found = self.programs[self._decide(tensors).variant]
             if len(self._chosen) >= _MOST_CHOICES:
                 self._chosen.clear()
-            if not is_capturing(found):  # then it may be measured later
+            if not is_capturing(device_of(found, tensors)):  # then it may be measured later
                 self._chosen[key] = found
         return found
 
@@ -72,7 +76,7 @@ class Chooser:
         sizes = check_inputs(self._first.inputs, tensors, device=self._first.device)
         variants = self._manifest.variants
         if variants is None or len(self.programs) == 1:
-            return Choice(next(iter(self.programs)), "only")
+            return Choice(next(iter(self.programs)), ONLY)
         return choose(variants, tuple(self.programs), sizes, self.record(tensors))
 
     def measure(self, tensors: Sequence[torch.Tensor]) -> dict[str, float]:
@@ -92,15 +96,19 @@ class Chooser:
 
     def record(self, tensors: Sequence[torch.Tensor]) -> Record:
         """What was measured of this package where the tensors are."""
-        device = tensors[0].device if tensors else torch.device(self._first.device)
-        return Record(machine_of(device, self._manifest.kernels[0]["kind"]), self._code)
+        return Record(machine_of(device_of(self._first, tensors)), self._code)
 
     def _decide(self, tensors: Sequence[torch.Tensor]) -> Choice:
         known = self.choice_for(tensors)
-        if not self._autotune or known.source == MEASURED or is_capturing(self._first):
+        device = device_of(self._first, tensors)
+        if not self._autotune or known.source == MEASURED or is_capturing(device):
             return known
-        best = next(iter(self.measure(tensors)), None)
-        return known if best is None else Choice(best, MEASURED)
+        with _MEASURING:
+            known = self.choice_for(tensors)  # by now another thread may have measured
+            if known.source == MEASURED:
+                return known
+            best = next(iter(self.measure(tensors)), None)
+            return known if best is None else Choice(best, MEASURED)
 
     @cached_property
     def _code(self) -> str:

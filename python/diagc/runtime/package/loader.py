@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from diagc.errors import DiagcError, LaunchError, PackageError, UserError
+from diagc.errors import LaunchError, PackageError, UserError
 from diagc.files import as_path
 from diagc.runtime.guards import holds
 from diagc.runtime.package.choice import Choice
 from diagc.runtime.package.chooser import Chooser
 from diagc.runtime.package.kernels import requirements
-from diagc.runtime.package.manifest import Manifest, TensorEntry, read_package
+from diagc.runtime.package.manifest import Manifest, TensorEntry, consistent, read_package
 from diagc.runtime.package.structure import build, flatten
 from diagc.runtime.program import Program
 from diagc.runtime.torch_launch import TORCH_DTYPES
@@ -51,13 +51,8 @@ def load(
         remedy = "load(path, weights=model.state_dict())"
         raise UserError("these are no weights", expected=expected, found=found, remedy=remedy)
     manifest, members = read_package(path)
-    try:
+    with consistent(path):
         return PackagedProgram(manifest, members, weights or {}, autotune=autotune)
-    except DiagcError:
-        raise
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RuntimeError) as error:
-        kind = type(error).__name__
-        raise PackageError(f"{path} is not consistent: {kind}: {error}") from None
 
 
 class PackagedProgram:

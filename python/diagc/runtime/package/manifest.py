@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from diagc.errors import CacheError, PackageError, SourceLocation
+from diagc.errors import CacheError, DiagcError, PackageError, SourceLocation
 from diagc.runtime import steps
 from diagc.runtime.package.archive import read_members, write_members
 from diagc.runtime.package.conditions import check_condition
@@ -17,12 +18,21 @@ from diagc.runtime.plain_data import Codec, dataclasses_of
 from diagc.runtime.steps import HostProgram
 from diagc.runtime.torch_call import DtypeName, OpenSize, Operand, TorchCall
 
-__all__ = ["FORMAT_VERSION", "Manifest", "TensorEntry", "read_package", "write_package"]
+__all__ = [
+    "FORMAT_VERSION",
+    "Manifest",
+    "TensorEntry",
+    "code_digest",
+    "consistent",
+    "read_package",
+    "write_package",
+]
 
 FORMAT_VERSION = 1
 """Raised when an older run time could misread a package: layouts of calls, steps, structures."""
 
 _MANIFEST = "manifest.json"
+_TOO_MUCH = (OverflowError, RecursionError)
 _CODEC = Codec(
     (
         *dataclasses_of(steps),
@@ -85,6 +95,24 @@ class Manifest:
         return tuple(dict.fromkeys(source for source in self.sources if isinstance(source, str)))
 
 
+def code_digest(manifest: Manifest, members: Mapping[str, bytes]) -> str:
+    """A digest of all programs of a package: kernels, and the steps of each variant by its name.
+
+    What was measured of other programs does not count for it. Predictions change nothing.
+    """
+    entries = manifest.variants.entries if manifest.variants is not None else ()
+    variants = [_CODEC.encode(replace(entry, predicted=())) for entry in entries]
+    externs = {name: replace(call, location=None) for name, call in manifest.externs.items()}
+    steps_ = _CODEC.encode((manifest.program, externs))
+    parts = (manifest.kernels, steps_, variants)
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode())
+    for name, data in sorted(members.items()):
+        if name.startswith("kernels/"):
+            digest.update(f"{name} {len(data)} ".encode())
+            digest.update(data)
+    return digest.hexdigest()
+
+
 def write_package(path: Path, manifest: Manifest, members: Mapping[str, bytes]) -> None:
     """Write a package, in one step.
 
@@ -129,9 +157,25 @@ def read_package(path: Path) -> tuple[Manifest, dict[str, bytes]]:
     try:
         _check_members(path, plain["members"], members)
         return _manifest(plain), members
-    except (CacheError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (CacheError, ValueError, TypeError, KeyError, AttributeError, *_TOO_MUCH) as error:
         why = error.message if isinstance(error, CacheError) else f"{error}"
         raise PackageError(f"the manifest of {path} is malformed: {why}") from None
+
+
+@contextmanager
+def consistent(path: Path) -> Iterator[None]:
+    """What a package lists is loaded inside; no check has foreseen all that may fail there.
+
+    Raises:
+        PackageError: in place of errors of Python's and torch's.
+    """
+    try:
+        yield
+    except DiagcError:
+        raise
+    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError, *_TOO_MUCH) as error:
+        kind = type(error).__name__
+        raise PackageError(f"{path} is not consistent: {kind}: {error}") from None
 
 
 def _parse(path: Path, text: bytes) -> dict[str, Any]:

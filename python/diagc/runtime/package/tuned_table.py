@@ -15,9 +15,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from functools import cache
-from math import isfinite
 from pathlib import Path
 from secrets import token_hex
+from sys import float_info
 from typing import Any
 
 from diagc.debug import logger
@@ -28,6 +28,7 @@ __all__ = ["MEASURED", "PREDICTED", "TunedEntry", "TunedTable", "read_table", "t
 FOLDER = Path(__file__).with_name("tuned")
 FORMAT, VERSION = "diagc-tuned", 1
 MEASURED, PREDICTED = "measured", "predicted"
+_TOO_MUCH = (OverflowError, RecursionError)
 _FAMILY = re.compile(r"[0-9a-f]{64}")
 _SHAPE = re.compile(r"\S+=\d+( \S+=\d+)*")
 
@@ -43,7 +44,8 @@ class TunedEntry:
         variant: its name.
         source: "measured" on the table's device, or "predicted" by the cost model for it.
         seconds: of a call, as measured or predicted.
-        driver: with which it was measured, "CUDA 13.0"; None if it was not.
+        driver: the CUDA version of the driver with which it was measured, "CUDA 13.0"; None if it
+            was not.
         diagc: version of the compiler that made the code.
     """
 
@@ -73,8 +75,8 @@ class TunedEntry:
             raise ValueError(f"the source {self.source!r} is neither measured nor predicted")
         if isinstance(self.seconds, bool) or not isinstance(self.seconds, (int, float)):
             raise ValueError(f"the time {self.seconds!r} is no number")
-        if not (isfinite(self.seconds) and self.seconds > 0):
-            raise ValueError(f"the time {self.seconds!r} is none")
+        if not 0 < self.seconds <= float_info.max:  # an integer of JSON may be larger
+            raise ValueError("the time is none")
         if (self.source == MEASURED) != isinstance(self.driver, str):
             raise ValueError("what is measured names a driver, what is predicted names none")
 
@@ -139,7 +141,7 @@ def read_table(path: Path) -> TunedTable:
         entries = tuple(_entry(number, item) for number, item in enumerate(plain["entries"]))
     except OSError as error:
         raise UserError(f"cannot read {path}", found=error.strerror) from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, *_TOO_MUCH) as error:
         raise UserError(f"{path} is no table of choices: {error}") from None
     places = [entry.place for entry in entries]
     if len(set(places)) != len(places):

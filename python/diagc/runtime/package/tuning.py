@@ -10,7 +10,7 @@ from diagc.debug import logger
 from diagc.errors import DiagcError
 from diagc.runtime.program import Program
 
-__all__ = ["is_capturing", "measure_variants"]
+__all__ = ["device_of", "is_capturing", "measure_variants"]
 
 _TURNS = 5
 _LEAST_SECONDS = 2e-3
@@ -43,21 +43,35 @@ def measure_variants(
     return {name: median(times) for name, times in readings.items()}
 
 
-def is_capturing(program: Program) -> bool:
-    """Whether a CUDA graph is being captured, in which nothing can be timed."""
-    return program.device == "cuda" and torch.cuda.is_current_stream_capturing()
+def device_of(program: Program, tensors: Sequence[torch.Tensor]) -> torch.device:
+    """Where a call runs: on the device of its tensors, if it has any."""
+    return tensors[0].device if tensors else torch.device(program.device)
+
+
+def is_capturing(device: torch.device) -> bool:
+    """Whether a CUDA graph is being captured, on a device or the current one: nothing can be timed.
+
+    Waiting is an error while this thread captures, on whatever device.
+    """
+    if device.type != "cuda":
+        return False
+    if torch.cuda.is_current_stream_capturing():
+        return True
+    with torch.cuda.device(device):
+        return torch.cuda.is_current_stream_capturing()
 
 
 def _seconds(program: Program, tensors: Sequence[torch.Tensor], count: int) -> float:
     """Of one of some calls, which are waited for together."""
-    _wait(program)
+    device = device_of(program, tensors)
+    _wait(device)
     start = perf_counter()
     for _ in range(count):
         program(tensors)
-    _wait(program)
+    _wait(device)
     return (perf_counter() - start) / count
 
 
-def _wait(program: Program) -> None:
-    if program.device == "cuda":
-        torch.cuda.synchronize()
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)  # by default of the current one, where nothing runs

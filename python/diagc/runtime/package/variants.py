@@ -4,27 +4,23 @@ The compiler stores with each how long the cost model says that it takes, at a f
 these the nearest counts. So the choice needs neither compiler nor cost model.
 """
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite, log2
-from typing import TYPE_CHECKING, Any
+from math import log2
+from sys import float_info
+from typing import Any, TypeVar
 
 from diagc.runtime.steps import HostProgram, Input
-
-if TYPE_CHECKING:
-    from diagc.runtime.package.manifest import Manifest
 
 __all__ = [
     "VariantEntry",
     "Variants",
     "best_of",
     "check_variants",
-    "code_digest",
     "shape_class",
 ]
 
+Name = TypeVar("Name")
 
 GAIN = 0.97
 """Another variant is taken only if it needs less than this of the preferred one's time."""
@@ -86,7 +82,7 @@ class Variants:
         return min(range(len(distances)), key=distances.__getitem__)
 
 
-def best_of(seconds: Mapping[str, float], preferred: str) -> str:
+def best_of(seconds: Mapping[Name, float], preferred: Name) -> Name:
     """The fastest, or the preferred one where no other gains enough over it."""
     best = min(seconds, key=seconds.__getitem__)
     if preferred in seconds and seconds[best] >= GAIN * seconds[preferred]:
@@ -99,16 +95,6 @@ def shape_class(sizes: Mapping[str, int]) -> str:
     return " ".join(
         f"{label}={1 << max(size - 1, 0).bit_length()}" for label, size in sizes.items()
     )
-
-
-def code_digest(manifest: "Manifest", members: Mapping[str, bytes]) -> str:
-    """A digest of all code of a package: what was measured of other code does not count for it."""
-    digest = hashlib.sha256(json.dumps(manifest.kernels, sort_keys=True).encode())
-    for name, data in sorted(members.items()):
-        if name.startswith("kernels/"):
-            digest.update(f"{name} {len(data)} ".encode())
-            digest.update(data)
-    return digest.hexdigest()
 
 
 def check_variants(variants: Any, program: HostProgram, kernels: int) -> None:
@@ -130,7 +116,7 @@ def check_variants(variants: Any, program: HostProgram, kernels: int) -> None:
     labels = _labels(program.inputs)
     for shape in variants.shapes:
         sizes = shape.values()
-        if shape.keys() != labels or not all(type(n) is int and n > 0 for n in sizes):
+        if shape.keys() != labels or not all(type(n) is int and 0 < n < 1 << 63 for n in sizes):
             raise ValueError(f"variants are predicted for the shape {dict(shape)}")
     for entry in variants.entries:
         _check_entry(entry, len(variants.shapes), program, kernels)
@@ -138,8 +124,8 @@ def check_variants(variants: Any, program: HostProgram, kernels: int) -> None:
 
 def _check_entry(entry: VariantEntry, shapes: int, program: HostProgram, kernels: int) -> None:
     times = entry.predicted
-    if len(times) != shapes or not all(isfinite(t) and t > 0 for t in times):
-        raise ValueError(f"variant {entry.name!r} has the predictions {times}")
+    if len(times) != shapes or not all(0 < t <= float_info.max for t in times):
+        raise ValueError(f"variant {entry.name!r} has other predictions than {shapes} times")
     if not all(type(n) is int and 0 <= n < kernels for n in entry.kernels):
         raise ValueError(f"variant {entry.name!r} has the kernels {entry.kernels}")
     dims = [[output.dims for output in each.outputs] for each in (entry.program, program)]
