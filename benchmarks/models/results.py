@@ -70,9 +70,9 @@ def _updated(old: Entry, new: Entry) -> Entry:
 def judge(rows: Sequence[Row], entries: Sequence[Entry]) -> list[str]:
     """What misses the gate, in words.
 
-    All models run, have a region for each layer of attention in some kind of call (in inference,
-    nn.Transformer has a fused path of its own) and are no less exact than eager mode (a factor of
-    1.5 for rounding). All reach 0.95 times the speed of eager mode in both kinds of calls, those of
+    All models were measured in both kinds of calls, have a region for each layer of attention
+    (`UNTAKEN` tells where not) and are no less exact than eager mode: 1.5 times its error, or
+    `TOLERANCE` where that is more. All reach 0.95 times the speed of eager mode, those of
     published widths also 1.2 times that of torch.compile in inference.
     """
     missed = []
@@ -80,22 +80,30 @@ def judge(rows: Sequence[Row], entries: Sequence[Entry]) -> list[str]:
         mine = [entry for entry in entries if entry.row == row.title]
         missed += [f"{row.title}: not measured"] if not mine else []
         for entry in mine:
-            missed += [f"{row.title}: {why}" for why in _few(entry)]
-            missed += [f"{row.title}, {kind}: {why}" for kind, why in entry.failures.items()]
-            for kind, found in entry.found.items():
-                missed += [f"{row.title}, {kind}: {why}" for why in _wrong(found)]
-                missed += [f"{row.title}, {kind}: {why}" for why in _slow(row, kind, found)]
+            for kind in KINDS:
+                missed += [f"{row.title}, {kind}: {why}" for why in _missed(row, entry, kind)]
     return missed
 
 
-TOLERANCE = 1e-5
-"""An error that is allowed where eager mode has a smaller one."""
+TOLERANCE = 2e-6
+"""An error, relative to the largest value, that is allowed where eager mode has a smaller one: 17
+units in the last place. Eager mode's are 2e-7 to 2e-6, and two orders of sums differ by more than
+a factor of 1.5 there, in either direction."""
+
+UNTAKEN = {("transformer", "forward"): 2}
+"""Layers of attention that torch takes, by model and kind of call: encoder layers of nn.Transformer
+have a fused path of their own in inference."""
 
 
-def _few(entry: Entry) -> list[str]:
-    taken = [found.regions for found in entry.found.values()]
-    few = taken and max(taken) < entry.attentions
-    return [f"{max(taken)} regions, wanted {entry.attentions}"] if few else []
+def _missed(row: Row, entry: Entry, kind: str) -> list[str]:
+    if kind in entry.failures:
+        return [entry.failures[kind]]
+    if kind not in entry.found:
+        return ["not measured"]
+    found = entry.found[kind]
+    wanted = entry.attentions - UNTAKEN.get((row.name, kind), 0)
+    few = [f"{found.regions} regions, wanted {wanted}"] if found.regions < wanted else []
+    return [*few, *_wrong(found), *_slow(row, kind, found)]
 
 
 def _wrong(found: Found) -> list[str]:

@@ -16,7 +16,8 @@ from diagc.debug import logger
 from diagc.errors import DiagcError, UserError
 from diagc.runtime.arguments import Arguments, GroupKey, split_arguments
 from diagc.runtime.captured import CapturedTensor, visible_modules
-from diagc.runtime.eager_gradients import composed_attention, split_tensors
+from diagc.runtime.composed_attention import attention_of_transforms
+from diagc.runtime.eager_gradients import split_tensors
 from diagc.runtime.guards import SizeMismatch, check_inputs
 from diagc.runtime.program import Program
 from diagc.runtime.repeat import Repeat
@@ -432,7 +433,7 @@ class Calls:
         if must_dispatch(tensors):
             if in_transform():
                 logger("calls").info("%s runs in eager mode under a transform", self.name)
-                with composed_attention():
+                with attention_of_transforms(tensors):
                     return self.function(*args, **kwargs)
             if is_sharded(tensors):
                 return self._call_sharded(group, tensors)

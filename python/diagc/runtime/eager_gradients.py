@@ -1,28 +1,19 @@
 """Gradients of a call by running the function itself again, in eager mode."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
 from torch.utils import _pytree as pytree
 
+from diagc.runtime.composed_attention import composed_attention
 from diagc.runtime.specialization import ProgramResult
 
 if TYPE_CHECKING:
     from diagc.runtime.calls import Group
 
-__all__ = ["composed_attention", "differentiate", "eager_gradients", "split_tensors"]
-
-
-def composed_attention() -> AbstractContextManager[None]:
-    """`scaled_dot_product_attention` as products and a softmax, within.
-
-    Torch's fused kernels have neither second derivatives nor forward mode.
-    """
-    from torch.nn.attention import SDPBackend, sdpa_kernel
-
-    return sdpa_kernel(SDPBackend.MATH)
+__all__ = ["differentiate", "eager_gradients", "split_tensors"]
 
 
 def split_tensors(

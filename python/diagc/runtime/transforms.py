@@ -11,8 +11,9 @@ import torch
 from torch.autograd import forward_ad
 
 from diagc.errors import UserError
+from diagc.runtime.composed_attention import attention_of_transforms
 from diagc.runtime.dispatch_keys import plain_dispatch
-from diagc.runtime.eager_gradients import composed_attention, split_tensors
+from diagc.runtime.eager_gradients import split_tensors
 
 if TYPE_CHECKING:
     from diagc.runtime.calls import Group
@@ -32,7 +33,7 @@ def call_composition(group: "Group", tensors: Sequence[torch.Tensor]) -> list[to
             message = "a transform of a graph with a compiled function whose weights were replaced"
             raise UserError(message, remedy="transform the function itself, before it is traced")
     args, kwargs = group.arguments.rebuild(users)
-    with composed_attention():
+    with attention_of_transforms(tensors):
         value = group.function(*args, **kwargs)
     return group.specializations[0].results_of(value)
 

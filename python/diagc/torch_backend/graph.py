@@ -27,7 +27,7 @@ _TRAINED = "diagc_trained"
 _TRANSPARENT = ("cond",)
 
 # torch's own kernel is better than the maps that it would become
-_KEPT_WHOLE = ("aten.batch_norm.default",)
+_UNTRACED = ("aten.batch_norm.default",)
 
 
 def aten_graph(module: fx.GraphModule, inputs: Sequence[Any]) -> fx.GraphModule:
@@ -105,4 +105,4 @@ def fake_mode_of(values: Sequence[Any]) -> FakeTensorMode:
 
 def _table() -> dict[Any, Callable[..., Any]]:
     table = decompositions.table()
-    return {op: rule for op, rule in table.items() if str(op) not in _KEPT_WHOLE}
+    return {op: rule for op, rule in table.items() if str(op) not in _UNTRACED}

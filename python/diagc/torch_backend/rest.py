@@ -15,11 +15,16 @@ _KEPT_WHOLE = (
     "aten.embedding_dense_backward.default",
     "aten.threshold_backward.default",
 )
-"""Ops that torch's own kernels compute much faster than the loops that Inductor makes of their
-parts: sums at positions that are data (of rows, where Inductor adds single elements, atomically),
-and gradients of a ReLU, of which Inductor keeps the mask. Two cores of a Zen 2: 1024 x 256 into 256
-rows 0.78 ms, torch's kernel 0.06; an embedding's gradient, 512 x 256 into 1000 rows, 0.50 and 0.15;
-a ReLU of 1024 x 256 with its mask 1.83 and 0.13."""
+"""Ops that torch's own kernels compute much faster on CPUs than the loops that Inductor makes of
+their parts: sums at positions that are data (of rows, where Inductor adds single elements,
+atomically), and gradients of a ReLU, of which Inductor keeps the mask. Two cores of a Zen 2: 1024 x
+256 into 256 rows 0.78 ms, torch's kernel 0.06; an embedding's gradient, 512 x 256 into 1000 rows,
+0.50 and 0.15; a ReLU of 1024 x 256 with its mask 1.83 and 0.13."""
+
+_ON_CPU: dict[str, Any] = {"layout_optimization": False}
+"""Settings of Inductor: it would turn images of convolutions to channels last, in which its loops
+(max pool) and the convolutions themselves were slower. Two cores of a Zen 2, ResNet-18 of 2 x 3 x
+128 x 128: 52.5 ms, without 31.6; eager mode 34.6."""
 
 
 def run_rest(
@@ -31,17 +36,39 @@ def run_rest(
     from torch._inductor import list_mode_options
     from torch._inductor.compile_fx import compile_fx
 
-    patches = list_mode_options().get(options.mode) if options.mode else None
+    on_cpu = _is_on_cpu(inputs)
+    patches = list_mode_options().get(options.mode, {}) if options.mode else {}
+    if on_cpu:
+        patches = {**_ON_CPU, **patches}
+    whole = _KEPT_WHOLE if on_cpu else ()
     # torch's cache of graphs that were differentiated does not look at decompositions
-    tag = f"{torch.compiler.config.cache_key_tag} diagc {' '.join(_KEPT_WHOLE)}"
+    tag = f"{torch.compiler.config.cache_key_tag} diagc {' '.join(whole)}"
     with torch.compiler.config.patch(cache_key_tag=tag):  # type: ignore[attr-defined]
         compiled = compile_fx(
-            module, list(inputs), config_patches=patches, decompositions=_decompositions()
+            module, list(inputs), config_patches=patches, decompositions=_decompositions(whole)
         )
     return cast("Callable[..., Any]", compiled)
 
 
-def _decompositions() -> dict[Any, Callable[..., Any]]:
-    from torch._inductor.decomposition import select_decomp_table
+def _is_on_cpu(inputs: Sequence[Any]) -> bool:
+    """Whether a graph with these inputs is what was measured: on other devices nothing was."""
+    tensors = [value for value in inputs if isinstance(value, torch.Tensor)]
+    return all(tensor.device.type == "cpu" for tensor in tensors)
 
-    return {op: rule for op, rule in select_decomp_table().items() if str(op) not in _KEPT_WHOLE}
+
+def _decompositions(whole: Sequence[str]) -> dict[Any, Callable[..., Any]]:
+    """Inductor's, but for these ops, for which it learns to call torch's kernels.
+
+    Graphs of others never reach these lowerings: in them the ops are decomposed before. Inductor
+    would add them by itself, but not where the variable `CI` is set: it then fails.
+    """
+    from torch._inductor.decomposition import select_decomp_table
+    from torch._inductor.lowering import lowerings, make_fallback, require_contiguous
+
+    table = select_decomp_table()
+    kept = [op for op in table if str(op) in whole]
+    for op in kept:
+        if op not in lowerings:
+            # kernels of gradients may read other layouts wrongly, as Inductor's own rule has it
+            make_fallback(op, require_contiguous, warn=False, override_decomp=True)
+    return {op: rule for op, rule in table.items() if op not in kept}

@@ -109,7 +109,8 @@ def test_statistics_are_saved_and_no_scores(function: Function, statistics: int)
 
 def test_some_inputs_are_frozen() -> None:
     inputs = [x.requires_grad_(i == 1) for i, x in enumerate(_attention_inputs())]
-    compiled, _ = _compiled(softmax, inputs)
+    compiled, reports = _compiled(softmax, inputs)
+    assert len(_regions(reports)) == 1
     _check(compiled, softmax, inputs)
 
 
@@ -136,7 +137,8 @@ def test_inductor_and_an_input_that_is_two() -> None:
         return torch.tanh(softmax(q * 2, k, k))
 
     inputs = _attention_inputs()[:2]
-    compiled, _ = _compiled(function, inputs, rest="inductor")
+    compiled, reports = _compiled(function, inputs, rest="inductor")
+    assert len(_regions(reports)) == 1
     _check(compiled, function, inputs)
 
 
@@ -164,7 +166,8 @@ def _check_second(compiled: Function, function: Function, inputs: Sequence[Tenso
 
 def test_second_derivatives_are_those_of_the_calls() -> None:
     inputs = _attention_inputs()
-    compiled, _ = _compiled(softmax, inputs)
+    compiled, reports = _compiled(softmax, inputs)
+    assert len(_regions(reports)) == 1
     _check_second(compiled, softmax, inputs)
 
 
@@ -222,7 +225,8 @@ def test_small_layers_stay() -> None:
 
 
 def test_layers_of_an_open_number_of_rows() -> None:
-    compiled, _ = _compiled(layer, _layer_inputs(2, 100), dynamic=True, library="tiled")
+    compiled, reports = _compiled(layer, _layer_inputs(2, 100), dynamic=True, library="tiled")
+    assert len(_regions(reports)) == 1
     for rows in ((2, 100), (3, 70)):
         _check(compiled, layer, _layer_inputs(*rows))
 
@@ -236,5 +240,6 @@ def test_layers_with_inductor() -> None:
 
 def test_second_derivatives_of_a_layer() -> None:
     inputs = _layer_inputs(200)
-    compiled, _ = _compiled(layer, inputs, library="tiled")
+    compiled, reports = _compiled(layer, inputs, library="tiled")
+    assert len(_regions(reports)) == 1
     _check_second(compiled, layer, inputs)
