@@ -93,6 +93,12 @@ class BulkArena(Arena):
         end = _ATOM + sum(tile.size for tile in self.tiles.values())
         return any(place < end for place in self.results.values())
 
+    @property
+    def mixes_lines(self) -> bool:
+        """Whether lines that a warp writes of one result are those of another warp in another."""
+        pitches = {tile.pitch for tile in self.boxes.values()}
+        return len(self.boxes) < len(self.results) or len(pitches) > 1
+
     def full(self, staged: Staged) -> int:
         """Offset of the mbarriers, one a stage, that say that a tile is there."""
         return _FIRST_RING + 16 * self.stages * self.streamed.index(staged)
