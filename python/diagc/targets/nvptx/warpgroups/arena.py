@@ -7,7 +7,7 @@ from diagc.errors import UnsupportedError
 from diagc.runtime.gpu_kernel import MAX_DIMENSIONS
 from diagc.runtime.signature import DTYPES, Wire
 from diagc.targets.nvptx.arch import ARCHITECTURES
-from diagc.targets.nvptx.tiles.arena import Arena
+from diagc.targets.nvptx.tiles.arena import Arena, tile_extent
 from diagc.targets.nvptx.tiles.plan import Plan, Staged
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.shared_tile import SharedTile
@@ -168,19 +168,12 @@ def packed_boxes(plan: Plan, staged: Staged) -> int:
 
 def _tile(plan: Plan, schedule: TileSchedule, staged: Staged, offset: int) -> PanelTile:
     lines, width = (
-        _extent(plan, schedule, label, staged.streamed) for label in (staged.lines, staged.inner)
+        tile_extent(plan, schedule, label, staged.streamed)
+        for label in (staged.lines, staged.inner)
     )
     size = DTYPES[plan.signature.args[staged.argument].dtype]
     stage = 0 if staged.streamed is None else lines * width * size
     return PanelTile(offset, lines, width, size, stage)
-
-
-def _extent(plan: Plan, schedule: TileSchedule, label: str, streamed: str | None) -> int:
-    if label == plan.walked:
-        return schedule.depth
-    if label == streamed:
-        return schedule.chunk
-    return schedule.rows if label == plan.row else plan.extent(label, schedule)
 
 
 def _results(plan: Plan, schedule: TileSchedule) -> Mapping[int, SharedTile]:
@@ -191,7 +184,7 @@ def _results(plan: Plan, schedule: TileSchedule) -> Mapping[int, SharedTile]:
         if wire.dtype in ("f16", "bf16", "f32") and plan.row in wire.labels and len(columns) == 1:
             (column,) = columns
             kind = PanelTile if _suits_boxes(plan, schedule, wire, column) else SharedTile
-            width = plan.extent(column, schedule)
+            width = tile_extent(plan, schedule, column, None)
             found[number] = kind(0, schedule.rows, width, DTYPES[wire.dtype])
     return found
 
