@@ -152,7 +152,7 @@ FORMS = {
 }
 
 
-def lowered(form: Form, **changes: bool) -> tuple[ir.Module, ir.Operation, GpuModule]:
+def lowered(form: Form, **changes: int) -> tuple[ir.Module, ir.Operation, GpuModule]:
     schedule = TileSchedule(
         warps=8, chunk=form.chunk, stages=form.stages, producers=4, packed=form.packed, stays=True
     )
@@ -207,6 +207,11 @@ def test_results_without_a_place(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(arena, "_SHARED_BYTES", 0)
     with pytest.raises(UnsupportedError, match="have no place beside the next tiles"):
         lowered(FORMS[name])
+
+
+def test_blocks_that_share_a_stream_do_not_stay() -> None:
+    with pytest.raises(UnsupportedError, match="blocks cannot stay that share columns or a stream"):
+        lowered(FORMS["all keys"], split=64)
 
 
 CHANGES = {

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from diagc.errors import UnsupportedError
-from diagc.runtime.gpu_kernel import MAX_DIMENSIONS
+from diagc.runtime.gpu_kernel import MAX_BOX, MAX_DIMENSIONS
 from diagc.runtime.signature import DTYPES, Wire
 from diagc.targets.nvptx.arch import ARCHITECTURES
 from diagc.targets.nvptx.tiles.arena import Arena, tile_extent
@@ -116,17 +116,22 @@ def lay_out(plan: Plan, schedule: TileSchedule, streamed: tuple[Staged, ...]) ->
     that of the rows, where these are as large and there is too little memory.
 
     Raises:
-        UnsupportedError: blocks cannot stay.
+        UnsupportedError: blocks cannot stay, or a tile has more lines than a box.
     """
-    if schedule.stays and (plan.tiled is not None or plan.walked is not None):
-        reason = "warpgroups: blocks cannot stay that share columns, or walk their rows"
-        raise UnsupportedError(plan.kernel.name, reason=reason, location=plan.kernel.location)
+    shared = plan.tiled is not None or plan.walked is not None
+    if schedule.stays and (shared or schedule.split):
+        raise _refusal(
+            plan, "blocks cannot stay that share columns or a stream, or walk their rows"
+        )
     offset, tiles, turned = _ATOM, dict[Staged, SharedTile](), dict[Staged, PanelTile]()
     across = {column_tile(plan, p) for p in plan.products.values() if is_turned(plan, p)}
     assert _FIRST_RING + 16 * schedule.stages * len(streamed) <= _ATOM
     for staged in sorted(plan.staged, key=lambda staged: staged.streamed is not None):
         stages = 1 if staged.streamed is None else schedule.stages
         tile = _tile(plan, schedule, staged, offset)
+        if tile.lines // packed_boxes(plan, staged) > MAX_BOX:
+            name = plan.signature.args[staged.argument].name
+            raise _refusal(plan, f"tiles of '{name}' have {tile.lines} lines, boxes {MAX_BOX}")
         tiles[staged] = tile
         room = -(-stages * tile.size // _ATOM) * _ATOM
         offset += room
@@ -155,8 +160,12 @@ def _place_beside(
     in_boxes = all(isinstance(tile, PanelTile) for tile in results.values())
     if len(results) == 1 and in_boxes and largest <= rows:
         return _ATOM
-    reason = "warpgroups: blocks cannot stay, as results have no place beside the next tiles"
-    raise UnsupportedError(plan.kernel.name, reason=reason, location=plan.kernel.location)
+    raise _refusal(plan, "blocks cannot stay, as results have no place beside the next tiles")
+
+
+def _refusal(plan: Plan, reason: str) -> UnsupportedError:
+    where = plan.kernel.location
+    return UnsupportedError(plan.kernel.name, reason=f"warpgroups: {reason}", location=where)
 
 
 def packed_boxes(plan: Plan, staged: Staged) -> int:
