@@ -152,13 +152,15 @@ FORMS = {
 }
 
 
-def lowered(form: Form, **changes: int) -> tuple[ir.Module, ir.Operation, GpuModule]:
+def lowered(
+    form: Form, *, stays: bool = True, split: int = 0
+) -> tuple[ir.Module, ir.Operation, GpuModule]:
     schedule = TileSchedule(
-        warps=8, chunk=form.chunk, stages=form.stages, producers=4, packed=form.packed, stays=True
+        warps=8, chunk=form.chunk, stages=form.stages, producers=4, packed=form.packed
     )
+    schedule = replace(schedule, stays=stays, split=split)
     module, (kernel,) = kernels_of(form.text, TARGET)
     with kernel.context, ir.Location.unknown():
-        schedule = replace(schedule, **changes)
         return module, kernel, lower_warpgroups(kernel, parse_arch("sm_90a"), schedule=schedule)
 
 
