@@ -1,4 +1,4 @@
-"""A kernel as a gpu.module of warpgroups: one that copies, two that compute."""
+"""A kernel as a gpu.module of warpgroups: one that copies, one to three that compute."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
