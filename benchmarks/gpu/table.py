@@ -2,7 +2,8 @@
 
 Rows of one function and head width share a package whose sizes are open, so that the packages of
 the whole table stay below 2 MiB. `heads` stands for batch times heads: the number of tokens stays
-the same while rows grow longer. Attention takes part with a hidden width of 2048.
+the same while rows grow up to 16384; longer ones have as many heads as those. Attention takes part
+with a hidden width of 2048.
 
 A new row is a line in `_rows`; what does not fit into the time of a run is said by `gpu.check`.
 """

@@ -177,7 +177,7 @@ class GpuKernel:
             raise InternalError(f"grids of '{self.signature.symbol}' name {sorted(unknown)}")
         for item in self.tensor_maps:
             wires = self.signature.wires
-            if item.wire >= len(wires) or len(item.box) != len(wires[item.wire].labels):
+            if item.wire >= len(wires) or not _fits_lines(item, wires[item.wire]):
                 raise InternalError(f"'{self.signature.symbol}' has the wrong tensor map {item}")
 
     @cached_property
@@ -288,6 +288,13 @@ def _is_describable(wire: Wire, sizes: Mapping[str, int], strides: Sequence[int]
         and strides[-1] == 1
         and all(0 < step < _LONGEST_STRIDE and step % MAP_ALIGNMENT == 0 for step in outer)
     )
+
+
+def _fits_lines(item: TensorMap, wire: Wire) -> bool:
+    """Whether a box has all axes, and lines that the driver takes: whole chunks, one swizzle."""
+    line = item.box[-1] * DTYPES[wire.dtype]
+    whole = line % MAP_ALIGNMENT == 0 and (item.swizzle == 0 or line <= item.swizzle)
+    return whole and len(item.box) == len(wire.labels)
 
 
 def _value(factor: Factor, sizes: Mapping[str, int]) -> int:

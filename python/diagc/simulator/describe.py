@@ -181,6 +181,7 @@ _DESCRIPTORS = (
     "a copy has another number of coordinates than its tensor map has dimensions",
     "the simulator knows no matrix descriptors without a swizzle",
     "a matrix descriptor has a base offset, which the simulator does not know",
+    "a matrix begins inside of the pattern of its swizzle, and its descriptor has no base offset",
 )
 
 

@@ -207,6 +207,8 @@ Result cuTensorMapEncodeTiled(void *map, int type, unsigned rank, void *address,
   LOG("\n");
   if ((uintptr_t)map % 64 || (uintptr_t)address % 16 || rank < 1 || rank > 5) return INVALID_VALUE;
   if (interleave || promotion > 3 || fill) return INVALID_VALUE;
+  const unsigned line = box[0] * (type == 0 ? 1 : type == 7 ? 4 : 2); /* bytes of u8, f32, 16 bits */
+  if (line % 16 || (swizzle && line > 16u << swizzle)) return INVALID_VALUE;
   for (unsigned i = 0; i < rank; i++) {
     if (!sizes[i] || !box[i] || box[i] > 256 || steps[i] != 1) return INVALID_VALUE;
     if (i && (!strides[i - 1] || strides[i - 1] % 16)) return INVALID_VALUE;

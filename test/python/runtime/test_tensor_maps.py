@@ -153,6 +153,18 @@ def test_results_whose_lines_begin_anywhere_get_the_other_launch(cuda: FakeCuda)
     assert launches(cuda.log())[0].startswith("launch plain")
 
 
+@pytest.mark.parametrize("box", [(1, 64, 128), (1, 64, 65)])
+def test_the_fake_driver_refuses_lines_as_the_driver_does(
+    cuda: FakeCuda, box: tuple[int, ...]
+) -> None:
+    """Longer than the swizzle, or no multiple of 16 bytes."""
+    made = kernel()
+    cuda.expect(made, bulk=True)
+    object.__setattr__(made, "tensor_maps", (TensorMap(1, box, 128), made.tensor_maps[1]))
+    with pytest.raises(LaunchError, match="describing 'k'"):
+        call(CudaKernel(made), arrays())
+
+
 def test_json_keeps_maps_and_launches() -> None:
     made = kernel()
     assert GpuKernel.from_json(made.to_json()) == made
@@ -166,6 +178,9 @@ def test_json_keeps_maps_and_launches() -> None:
         (3, (1, 64), 128),
         (0, (1, 257, 64), 128),
         (0, (1, 64, 64), 100),
+        (0, (1, 64, 65), 0),
+        (0, (1, 64, 128), 128),
+        (2, (1, 16), 32),
     ],
 )
 def test_malformed_maps_are_refused(wire: int, box: tuple[int, ...], swizzle: int) -> None:

@@ -105,6 +105,16 @@ def test_other_swizzles_are_named() -> None:
     assert "descriptor" in run(Products(), plain, rng)[0]
 
 
+@pytest.mark.parametrize(("lines", "found"), [(1, True), (7, True), (0, False)])
+def test_a_start_inside_the_pattern_is_named(lines: int, found: bool) -> None:
+    """Numbers may be right, as the pattern is that of addresses, but the PTX ISA asks for more."""
+    kernel = Products()
+    descriptor = kernel._descriptor(kernel.B, kernel.leading, kernel.stride)
+    moved = body(kernel).replace(f"i64 {descriptor}", f"i64 {descriptor + 8 * lines}", 1)
+    report = run(kernel, moved, np.random.default_rng(0))[2]
+    assert ("begins inside of the pattern" in report) == found
+
+
 def test_missing_fence(rng: np.random.Generator) -> None:
     found, _, report = run(Products(), body(Products(), fence=""), rng)
     assert found == {"fence"}, report

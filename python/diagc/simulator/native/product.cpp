@@ -22,7 +22,7 @@ constexpr size_t kKept = 16;  // products whose tags are known, most of them ove
 
 enum How : uint32_t { kAdds = 1, kRegisters = 2, kTransposedA = 4, kTransposedB = 8, kBf16 = 16, kE4m3 = 32 };
 
-enum Fault : int64_t { kSwizzle = 2, kBaseOffset };  // after those of bulk_copy.cpp
+enum Fault : int64_t { kSwizzle = 2, kBaseOffset, kPattern };  // after those of bulk_copy.cpp
 
 struct Product {
   const uint64_t *operands;
@@ -39,6 +39,9 @@ struct Matrices {
   float a[kRows][kDepth], b[kDepth][256];
 };
 
+// A step along k begins further on in the first line of a pattern, not in another one.
+bool begins_pattern(const Operand &matrix) { return (matrix.start >> 7 & (matrix.line / kChunk - 1)) == 0; }
+
 Operand decode(Worker &worker, const Thread &thread, uint64_t descriptor, bool transposed, uint32_t site) {
   const auto field = [&](int first) { return static_cast<int64_t>(descriptor >> first & 0x3FFF) << 4; };
   const uint64_t swizzle = descriptor >> 62;
@@ -47,7 +50,11 @@ Operand decode(Worker &worker, const Thread &thread, uint64_t descriptor, bool t
   if (descriptor >> 49 & 7)
     report(worker, Kind::Descriptor, thread, site, kRead, kNowhere, kBaseOffset, 0);
   const auto high = static_cast<int64_t>(kSharedBase & ~uint64_t{0x3FFFF});
-  return {high + field(0), field(16), field(32), swizzle ? 2 * kAtomLine >> swizzle : kAtomLine, transposed};
+  const int64_t line = swizzle ? 2 * kAtomLine >> swizzle : kAtomLine;
+  const Operand found{high + field(0), field(16), field(32), line, transposed};
+  if (!begins_pattern(found))
+    report(worker, Kind::Descriptor, thread, site, kRead, kNowhere, kPattern, 0);
+  return found;
 }
 
 // The bytes that stand together: chunk number `chunk` of line `major`. Lines are rows with

@@ -152,13 +152,15 @@ FORMS = {
 }
 
 
-def lowered(form: Form, **changes: bool) -> tuple[ir.Module, ir.Operation, GpuModule]:
+def lowered(
+    form: Form, *, stays: bool = True, split: int = 0
+) -> tuple[ir.Module, ir.Operation, GpuModule]:
     schedule = TileSchedule(
-        warps=8, chunk=form.chunk, stages=form.stages, producers=4, packed=form.packed, stays=True
+        warps=8, chunk=form.chunk, stages=form.stages, producers=4, packed=form.packed
     )
+    schedule = replace(schedule, stays=stays, split=split)
     module, (kernel,) = kernels_of(form.text, TARGET)
     with kernel.context, ir.Location.unknown():
-        schedule = replace(schedule, **changes)
         return module, kernel, lower_warpgroups(kernel, parse_arch("sm_90a"), schedule=schedule)
 
 
@@ -207,6 +209,11 @@ def test_results_without_a_place(name: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(arena, "_SHARED_BYTES", 0)
     with pytest.raises(UnsupportedError, match="have no place beside the next tiles"):
         lowered(FORMS[name])
+
+
+def test_blocks_that_share_a_stream_do_not_stay() -> None:
+    with pytest.raises(UnsupportedError, match="blocks cannot stay that share columns or a stream"):
+        lowered(FORMS["all keys"], split=64)
 
 
 CHANGES = {

@@ -225,10 +225,19 @@ def test_lines_further_apart() -> None:
     assert run(text, {"g": 2, "l": 130, "s": 200}, Placement(gap=8)) < TOLERANCE["bf16"]
 
 
+LONG_LINES = """axis h, q, x, d = 320, e = 64
+diagram lines(Q: h q d bf16, K: h d x bf16, V: h e x bf16) {
+  S: h q x f32 = Q . K over d
+  P = softmax(S * 0.125) along x
+  O: h q e bf16 = P . V over x
+  return O
+}
+"""
 REFUSED = {
     "f32": (Case("softmax", "none", "bf16", 64, 64).text.replace("bf16", "f32"), "is f32"),
     "narrow": (Case("softmax", "none", "bf16", 24, 24).text, "multiple of 32 bytes"),
     "widened": (Case("l1", "none", "f16", 64, 64).text, "range of f16"),
+    "more lines than a box": (LONG_LINES, "have 320 lines, boxes 256"),
     "bias": (
         FORM.format(argument=", B: h x q bf16", scores="S + B", where="", result="O", dtype="bf16"),
         "go along rows",

@@ -11,7 +11,7 @@ from diagc.targets.nvptx.tiles.shared_tile import SharedTile, staged_dtype
 if TYPE_CHECKING:
     from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
-__all__ = ["Arena", "lay_out"]
+__all__ = ["Arena", "lay_out", "tile_extent"]
 
 _FLOATS = ("f16", "bf16", "f32")
 
@@ -66,7 +66,7 @@ def _wide_results(plan: Plan, schedule: "TileSchedule") -> dict[int, int]:
         local = [label for label in wire.labels if label not in plan.grid]
         if wire.dtype in _FLOATS and plan.row in local and len(local) == 2:
             (column,) = (label for label in local if label != plan.row)
-            width = _extent(plan, schedule, column, None)
+            width = tile_extent(plan, schedule, column, None)
             tile = SharedTile(0, schedule.rows, width, DTYPES[wire.dtype])
             found[number] = tile.size
     return found
@@ -76,14 +76,15 @@ def _tile(
     plan: Plan, schedule: "TileSchedule", staged: Staged, offset: int, stage: int
 ) -> SharedTile:
     lines, width = (
-        _extent(plan, schedule, label, staged.streamed) for label in (staged.lines, staged.inner)
+        tile_extent(plan, schedule, label, staged.streamed)
+        for label in (staged.lines, staged.inner)
     )
     size = DTYPES[staged_dtype(plan.signature.args[staged.argument].dtype)]
     return SharedTile(offset, lines, width, size, stage)
 
 
-def _extent(plan: Plan, schedule: "TileSchedule", label: str, streamed: str | None) -> int:
-    """Positions of a label that a tile holds."""
+def tile_extent(plan: Plan, schedule: "TileSchedule", label: str, streamed: str | None) -> int:
+    """Positions of a label that a tile holds: columns are whole groups of 16."""
     if label == plan.walked:
         return schedule.depth
     if label == streamed:

@@ -52,7 +52,8 @@ class RowStore:
         groups = self.frame.columns(self.column)
         places = [slot for slot in slots(True, True, self.frame.blocks, groups) if slot.pair == 0]
         pairs = [self._pair(slot) for slot in places]
-        # every warp has read what others overwrite; no copy is under way, as each is waited for
+        # every warp has read what others overwrite; no copy is under way, as each is waited for,
+        # and so are stores by tensor maps before this is called
         code.barrier()
         shared = SharedTile(self.place, self.frame.schedule.rows, 8 * groups, size)
         pointers = LanePointers.of_pairs(self.frame, shared)

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from diagc.errors import UnsupportedError
-from diagc.runtime.gpu_kernel import MAX_DIMENSIONS
+from diagc.runtime.gpu_kernel import MAX_BOX, MAX_DIMENSIONS
 from diagc.runtime.signature import DTYPES, Wire
 from diagc.targets.nvptx.arch import ARCHITECTURES
-from diagc.targets.nvptx.tiles.arena import Arena
+from diagc.targets.nvptx.tiles.arena import Arena, tile_extent
 from diagc.targets.nvptx.tiles.plan import Plan, Staged
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.shared_tile import SharedTile
@@ -93,6 +93,12 @@ class BulkArena(Arena):
         end = _ATOM + sum(tile.size for tile in self.tiles.values())
         return any(place < end for place in self.results.values())
 
+    @property
+    def mixes_lines(self) -> bool:
+        """Whether lines that a warp writes of one result are those of another warp in another."""
+        pitches = {tile.pitch for tile in self.boxes.values()}
+        return len(self.boxes) < len(self.results) or len(pitches) > 1
+
     def full(self, staged: Staged) -> int:
         """Offset of the mbarriers, one a stage, that say that a tile is there."""
         return _FIRST_RING + 16 * self.stages * self.streamed.index(staged)
@@ -110,17 +116,22 @@ def lay_out(plan: Plan, schedule: TileSchedule, streamed: tuple[Staged, ...]) ->
     that of the rows, where these are as large and there is too little memory.
 
     Raises:
-        UnsupportedError: blocks cannot stay.
+        UnsupportedError: blocks cannot stay, or a tile has more lines than a box.
     """
-    if schedule.stays and (plan.tiled is not None or plan.walked is not None):
-        reason = "warpgroups: blocks cannot stay that share columns, or walk their rows"
-        raise UnsupportedError(plan.kernel.name, reason=reason, location=plan.kernel.location)
+    shared = plan.tiled is not None or plan.walked is not None
+    if schedule.stays and (shared or schedule.split):
+        raise _refusal(
+            plan, "blocks cannot stay that share columns or a stream, or walk their rows"
+        )
     offset, tiles, turned = _ATOM, dict[Staged, SharedTile](), dict[Staged, PanelTile]()
     across = {column_tile(plan, p) for p in plan.products.values() if is_turned(plan, p)}
     assert _FIRST_RING + 16 * schedule.stages * len(streamed) <= _ATOM
     for staged in sorted(plan.staged, key=lambda staged: staged.streamed is not None):
         stages = 1 if staged.streamed is None else schedule.stages
         tile = _tile(plan, schedule, staged, offset)
+        if tile.lines // packed_boxes(plan, staged) > MAX_BOX:
+            name = plan.signature.args[staged.argument].name
+            raise _refusal(plan, f"tiles of '{name}' have {tile.lines} lines, boxes {MAX_BOX}")
         tiles[staged] = tile
         room = -(-stages * tile.size // _ATOM) * _ATOM
         offset += room
@@ -149,8 +160,12 @@ def _place_beside(
     in_boxes = all(isinstance(tile, PanelTile) for tile in results.values())
     if len(results) == 1 and in_boxes and largest <= rows:
         return _ATOM
-    reason = "warpgroups: blocks cannot stay, as results have no place beside the next tiles"
-    raise UnsupportedError(plan.kernel.name, reason=reason, location=plan.kernel.location)
+    raise _refusal(plan, "blocks cannot stay, as results have no place beside the next tiles")
+
+
+def _refusal(plan: Plan, reason: str) -> UnsupportedError:
+    where = plan.kernel.location
+    return UnsupportedError(plan.kernel.name, reason=f"warpgroups: {reason}", location=where)
 
 
 def packed_boxes(plan: Plan, staged: Staged) -> int:
@@ -162,19 +177,12 @@ def packed_boxes(plan: Plan, staged: Staged) -> int:
 
 def _tile(plan: Plan, schedule: TileSchedule, staged: Staged, offset: int) -> PanelTile:
     lines, width = (
-        _extent(plan, schedule, label, staged.streamed) for label in (staged.lines, staged.inner)
+        tile_extent(plan, schedule, label, staged.streamed)
+        for label in (staged.lines, staged.inner)
     )
     size = DTYPES[plan.signature.args[staged.argument].dtype]
     stage = 0 if staged.streamed is None else lines * width * size
     return PanelTile(offset, lines, width, size, stage)
-
-
-def _extent(plan: Plan, schedule: TileSchedule, label: str, streamed: str | None) -> int:
-    if label == plan.walked:
-        return schedule.depth
-    if label == streamed:
-        return schedule.chunk
-    return schedule.rows if label == plan.row else plan.extent(label, schedule)
 
 
 def _results(plan: Plan, schedule: TileSchedule) -> Mapping[int, SharedTile]:
@@ -185,7 +193,7 @@ def _results(plan: Plan, schedule: TileSchedule) -> Mapping[int, SharedTile]:
         if wire.dtype in ("f16", "bf16", "f32") and plan.row in wire.labels and len(columns) == 1:
             (column,) = columns
             kind = PanelTile if _suits_boxes(plan, schedule, wire, column) else SharedTile
-            width = plan.extent(column, schedule)
+            width = tile_extent(plan, schedule, column, None)
             found[number] = kind(0, schedule.rows, width, DTYPES[wire.dtype])
     return found
 

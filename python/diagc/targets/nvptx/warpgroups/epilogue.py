@@ -83,16 +83,18 @@ class BoxStore:
         """By all warps, each its own rows; the last copies are under way behind it.
 
         Args:
-            meets: whether other warps may still read what the panels take the place of.
+            meets: whether other warps may still read what the panels take the place of, or have
+                stores of it under way.
             waits: whether stores of the warp from the same place may be under way.
         """
         code = self.code
         write = self._pairs if self.shared.element_bytes == 4 else self._matrices
         stores = write()
-        if meets:
-            code.barrier()
         if waits:
             wait_stores(code)
+        if meets:
+            code.barrier()
+        elif waits:
             code.sync_warp()
         for store in stores:
             store()

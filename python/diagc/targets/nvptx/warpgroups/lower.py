@@ -1,4 +1,4 @@
-"""A kernel as a gpu.module of warpgroups: one that copies, two that compute."""
+"""A kernel as a gpu.module of warpgroups: one that copies, one to three that compute."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -251,13 +251,18 @@ class _Function(_Join):
 
     def store_result(self, frame: Frame, number: int, tile: Tile, target: Memory) -> None:
         """By boxes where there is a tensor map of the result."""
+        code = frame.code
+        assert isinstance(code, WarpgroupCode)
         if number not in self.result_maps:
+            if self.result_maps and number in self.arena.results:
+                wait_stores(code)
             super().store_result(frame, number, tile, target)
             return
         wire, shared = self.signature.results[number], self.places.boxes[number]
         store = BoxStore(frame, tile, shared, wire, self.result_maps[number])
         alone = len(self.arena.results) == 1
-        store.emit(meets=alone and self.places.is_shared, waits=self.schedule.stays or not alone)
+        meets = self.places.is_shared if alone else self.places.mixes_lines
+        store.emit(meets=meets, waits=self.schedule.stays or not alone)
 
     def _compute(
         self,

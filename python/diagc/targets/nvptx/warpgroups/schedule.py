@@ -12,7 +12,7 @@ from diagc.targets.nvptx.tiles.parts import splittable
 from diagc.targets.nvptx.tiles.plan import Plan, Product, Staged
 from diagc.targets.nvptx.tiles.reads import find_reads
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
-from diagc.targets.nvptx.warpgroups.arena import lay_out
+from diagc.targets.nvptx.warpgroups.arena import BulkArena, lay_out
 from diagc.targets.nvptx.warpgroups.fit import (
     PITCHES,
     check_fit,
@@ -93,9 +93,9 @@ def _fitting(
         )
         if not _fills_panels(plan, chunk) or _registers(plan, schedule) > _most(schedule):
             continue
-        shared = lay_out(pack(plan, schedule), schedule, streamed_tiles(plan)).size
-        if shared <= arch.block_shared_bytes:
-            several = warps == 4 and 2 * (shared + _BLOCK_RESERVE) <= arch.sm_shared_bytes
+        places = _places(plan, schedule)
+        if places is not None and places.size <= arch.block_shared_bytes:
+            several = warps == 4 and 2 * (places.size + _BLOCK_RESERVE) <= arch.sm_shared_bytes
             yield replace(schedule, blocks_per_sm=2 if several else 1)
             if _may_stay(plan, schedule):
                 yield replace(schedule, stays=True)
@@ -112,11 +112,16 @@ def _may_stay(plan: Plan, schedule: TileSchedule) -> bool:
     most = _most(schedule) - _STAY_REGISTERS
     if schedule.warps <= 4 or walks or _registers(plan, schedule) > most:
         return False
-    schedule = replace(schedule, stays=True)
+    places = _places(plan, replace(schedule, stays=True))
+    return places is not None and bool(places.fixed)
+
+
+def _places(plan: Plan, schedule: TileSchedule) -> BulkArena | None:
+    """Shared memory of a schedule, None where it cannot be laid out."""
     try:
-        return bool(lay_out(pack(plan, schedule), schedule, streamed_tiles(plan)).fixed)
+        return lay_out(pack(plan, schedule), schedule, streamed_tiles(plan))
     except UnsupportedError:
-        return False
+        return None
 
 
 def _shapes(plan: Plan, warps: int) -> Iterator[tuple[int, int, int, int]]:
