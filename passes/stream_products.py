@@ -220,8 +220,7 @@ class _Around:
     def own_seconds(self) -> float:
         """Of one kernel for all of it."""
         sources = self._sources(self.before) if self.before else [self.product.rows]
-        wires = [*sources, *self.product.columns, self._last()]
-        return kernel_seconds(self.product.ops, wires)
+        return kernel_seconds(self.product.ops, sources, [*self.product.columns, self._last()])
 
     def library_seconds(self) -> float:
         """Of the library's products, and kernels for what is in front of them and behind them."""
