@@ -102,7 +102,9 @@ def _stays(function: ir.Operation, stream: ir.Operation) -> bool:
     types = {str(diag.element_type(value)) for value in op.operands}
     if len(types) != 1 or not types <= set(DTYPES) or not _rows_stay(stream, op):
         return False
-    own, blocks = kernel_seconds([op], op.operands, sizes), blocks_seconds(op, sizes)
+    axis = str(ir.StringAttr(stream.attributes["axis"]).value)
+    rows, columns = sorted(op.operands, key=lambda value: axis in diag.labels(value))
+    own, blocks = kernel_seconds([op], [rows], [columns], sizes), blocks_seconds(op, sizes)
     text = (
         f"one kernel, whose product walks what it sums over, is estimated at {1e6 * own:.3g} µs, "
         f"the library's products of blocks, and a kernel that takes them in, at {1e6 * blocks:.3g} "

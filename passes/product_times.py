@@ -7,6 +7,7 @@ its operands from the second-level cache alone, the library's blocks share them 
 from collections.abc import Iterable, Sequence
 from math import ceil
 
+from diagc.algebra.dataflow import reduced_axes
 from diagc.cost import Sizes, deciding_device, op_flops, value_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
@@ -26,11 +27,24 @@ _BLOCK_BYTES = 32 << 20
 
 
 def kernel_seconds(
-    ops: Sequence[ir.Operation], wires: Iterable[ir.Value], sizes: Sizes | None = None
+    ops: Sequence[ir.Operation],
+    rows: Sequence[ir.Value],
+    others: Iterable[ir.Value],
+    sizes: Sizes | None = None,
 ) -> float:
-    """Of one kernel that computes contractions and moves wires; `sizes` are of open axes."""
-    bulk = current().target.endswith("sm_90a")
-    return _seconds(_WARPGROUPS if bulk else _KERNELS, ops, wires, sizes)
+    """Of one kernel that computes contractions and moves wires.
+
+    Args:
+        ops: contractions over the same axes.
+        rows: wires that their rows are, or are made of; warpgroups want them along the sum.
+        others: the other wires that are moved.
+        sizes: of open axes.
+    """
+    over = set(reduced_axes(ops[0]))
+    labels = [diag.labels(value) for value in rows]
+    along = all(each[-1] in over for each in labels if over & set(each))
+    bulk = current().target.endswith("sm_90a") and along
+    return _seconds(_WARPGROUPS if bulk else _KERNELS, ops, [*rows, *others], sizes)
 
 
 def library_seconds(op: ir.Operation) -> float:

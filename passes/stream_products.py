@@ -36,6 +36,7 @@ from diagc.cost import element_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.base import Pass
+from diagc.passes.cloning import Mapping, clone_all
 from diagc.passes.derive_streams import put_stream
 from diagc.passes.fuse_normalization import move_statistics, moves_statistics
 from diagc.passes.library_products import is_library
@@ -220,8 +221,7 @@ class _Around:
     def own_seconds(self) -> float:
         """Of one kernel for all of it."""
         sources = self._sources(self.before) if self.before else [self.product.rows]
-        wires = [*sources, *self.product.columns, self._last()]
-        return kernel_seconds(self.product.ops, wires)
+        return kernel_seconds(self.product.ops, sources, [*self.product.columns, self._last()])
 
     def library_seconds(self) -> float:
         """Of the library's products, and kernels for what is in front of them and behind them."""
@@ -258,31 +258,72 @@ def _declined_text(around: _Around, own: float, others: float) -> str:
 
 
 def _stream(function: ir.Operation, graph: Graph, product: _Product, around: _Around) -> bool:
-    """Move statistics behind the products, and stream these together; else the first alone."""
-    ops, block = list(product.ops), graph.block
-    statistics = around.statistics
-    if statistics:
-        ops = [move_statistics(op, list(op.operands).index(product.rows)) for op in ops]
-        graph = Graph(block)
-    text = f'the product walks axis "{product.axis}" tile by tile, with what is around it'
-    for reductions in ([*statistics, *ops], ops[:1]):
-        again = _cone(graph, product.axis, reductions) if around.before else set()
-        derived = _derived(graph, product.axis, reductions, again)
-        if derived is not None:
-            done(ops[0], text)
-            put_stream(function, graph, derived, mark=TILED)
-            return True
-    return False
+    """Move statistics behind the products, and stream these together; else the first alone.
+
+    Where no law streams what that would give, all stays as it is.
+    """
+    axis, ops = product.axis, list(product.ops)
+    try:
+        if around.statistics:
+            _try_copies(graph, product, around)
+            ops = _moved(ops, product.rows)
+            graph = Graph(graph.block)
+        derived = _derived(graph, axis, [*around.statistics, *ops], ops[0], around)
+    except Refusal as refusal:
+        text = f'the product does not walk axis "{axis}" tile by tile: {refusal}'
+        declined(function, product.ops[0], text)
+        return False
+    done(ops[0], f'the product walks axis "{axis}" tile by tile, with what is around it')
+    put_stream(function, graph, derived, mark=TILED)
+    return True
+
+
+def _try_copies(graph: Graph, product: _Product, around: _Around) -> None:
+    """Derive the stream of copies, which are erased again.
+
+    Raises:
+        Refusal: no law streams them.
+    """
+    known = set(graph.ops)
+    mapping: Mapping = {}
+    ops = graph.in_order([*around.before, *product.ops])
+    copies = dict(zip(ops, clone_all(ops, mapping, ir.InsertionPoint(ops[-1])), strict=True))
+    statistics = [copies[op] for op in around.statistics]
+    try:
+        moved = _moved([copies[op] for op in product.ops], mapping[product.rows])
+        _derived(Graph(graph.block), product.axis, [*statistics, *moved], moved[0], around)
+    finally:
+        for view in reversed(list(graph.block.operations)):
+            if view.operation not in known:
+                view.operation.erase()
+
+
+def _moved(ops: Sequence[ir.Operation], rows: ir.Value) -> list[ir.Operation]:
+    """Products whose rows have lost their statistics, which scale the results."""
+    return [move_statistics(op, list(op.operands).index(rows)) for op in ops]
 
 
 def _derived(
-    graph: Graph, axis: str, reductions: list[ir.Operation], again: set[ir.Operation]
-) -> Derivation | None:
-    """A stream of these reductions that computes maps of rows again, but nothing of columns."""
-    try:
+    graph: Graph,
+    axis: str,
+    together: Sequence[ir.Operation],
+    alone: ir.Operation,
+    around: _Around,
+) -> Derivation:
+    """A stream of reductions that computes maps of rows again, but nothing of columns.
+
+    Raises:
+        Refusal: no law streams all of them together, nor the one alone.
+    """
+
+    def derived(reductions: Sequence[ir.Operation]) -> Derivation:
+        again = _cone(graph, axis, reductions) if around.before else set()
         return derive(graph, axis, graph.in_order(reductions), again)
+
+    try:
+        return derived(together)
     except Refusal:
-        return None
+        return derived([alone])
 
 
 def _cone(graph: Graph, axis: str, reductions: Sequence[ir.Operation]) -> set[ir.Operation]:

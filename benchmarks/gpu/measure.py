@@ -60,10 +60,10 @@ def measure(calls: Mapping[str, Call], sets: Sets, device: str, seconds: float) 
     for name, call in calls.items():
         try:
             batches[name] = _batch(call, sets, device)
-        except RuntimeError as error:  # a back end that does not take this, or too little memory
+        except Exception as error:  # a back end that refuses, a missing compiler
             if name == OURS:
                 raise
-            absent[name] = " ".join(str(error).split())[:200]
+            absent[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
     readings: dict[str, list[float]] = {name: [] for name in batches}
     start, rounds = perf_counter(), 0
     while rounds < _MOST_ROUNDS and (rounds < _LEAST_ROUNDS or perf_counter() - start < seconds):

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from gpu import functions as f  # noqa: E402
-from gpu import peers, plots, worker  # noqa: E402
+from gpu import measure, peers, plots, worker  # noqa: E402
 from gpu.correctness import Check  # noqa: E402
 from gpu.measure import Ceilings, Times  # noqa: E402
 from gpu.table import PREFIX, TABLE  # noqa: E402
@@ -107,6 +107,23 @@ def test_wrong_peers_do_not_take_part() -> None:
     calls = {"good": f.causal, "bad": f.softmax, "bad (softmax)": f.softmax, "eager": f.softmax}
     assert list(worker._wrong_peers(result, row, calls, inputs)) == ["bad"]
     assert result.peer_errors["good"] < 0.04 < result.peer_errors["bad"]
+
+
+def broken(*_arguments: torch.Tensor) -> torch.Tensor:
+    """As where a peer's compiler needs one for C, and there is none."""
+    raise subprocess.CalledProcessError(1, "gcc")
+
+
+def test_peers_that_cannot_be_built_are_absent() -> None:
+    row = TABLE["table-causal-d64-n4096"]
+    inputs = row.inputs(1, "cpu", True)
+    result = worker.Outcome("x", "ok", check=Check(0.0, 0.0, 0.01, True, None))
+    assert worker._wrong_peers(result, row, {"broken": broken}, inputs) == {}
+    times = measure.measure({measure.OURS: f.causal, "broken": broken}, [inputs], "cpu", 0.0)
+    assert times.ratios == {}
+    assert "CalledProcessError: Command 'gcc'" in times.absent["broken"]
+    with pytest.raises(subprocess.CalledProcessError):
+        measure.measure({measure.OURS: broken}, [inputs], "cpu", 0.0)
 
 
 def record(small: bool = False) -> dict[str, Any]:

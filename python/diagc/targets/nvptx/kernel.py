@@ -161,7 +161,8 @@ def compile_kernel(
     made: list[tuple[int, GpuModule, CompiledModule]] = []
     bad: set[TileSchedule | None] = set()
     for form, built in enumerate(build_modules(kernel, arch, tf32=tf32)):
-        if built.tiles is not None and bad & {built.tiles, built.beside}:
+        needed = not made and not built.bulk_launches  # what spills beside warpgroups, if no other
+        if not needed and built.tiles is not None and bad & {built.tiles, built.beside}:
             continue
         try:
             compiled = compile_module(built.module)

@@ -89,11 +89,17 @@ def _with_warpgroups(
     groups: Sequence["TileSchedule"],
     tiles: Sequence["TileSchedule"],
 ) -> Iterator[GpuModule]:
-    """Forms on warpgroups, each with one on tiles beside it, for arrays that it does not take."""
+    """Forms on warpgroups, each with one on tiles beside it, for arrays that it does not take.
+
+    A schedule that cannot be lowered costs its own forms, no others.
+    """
     from diagc.targets.nvptx.tiles.lower import lower_tiles
     from diagc.targets.nvptx.warpgroups.lower import add_warpgroups
 
     for group in groups:
-        for schedule in tiles:
-            built = lower_tiles(kernel, arch, schedule=schedule, workspace=group.split > 0)
-            yield add_warpgroups(kernel, built, group)
+        try:
+            for schedule in tiles:
+                built = lower_tiles(kernel, arch, schedule=schedule, workspace=group.split > 0)
+                yield add_warpgroups(kernel, built, group)
+        except UnsupportedError as error:
+            logger("nvptx").info("no warpgroups: %s", error.message)
