@@ -56,19 +56,35 @@ def _is_on_cpu(inputs: Sequence[Any]) -> bool:
     return all(tensor.device.type == "cpu" for tensor in tensors)
 
 
-def _decompositions(whole: Sequence[str]) -> dict[Any, Callable[..., Any]]:
+class _Table(dict[Any, Callable[..., Any]]):
+    """Inductor's decompositions without some ops.
+
+    They are part of the keys of Inductor's caches, and some of them cannot be pickled: this
+    table is made again from the names of the ops.
+    """
+
+    def __init__(self, whole: Sequence[str]) -> None:
+        from torch._inductor.decomposition import select_decomp_table
+
+        rules = select_decomp_table()
+        self.kept = [op for op in rules if str(op) in whole]
+        super().__init__((op, rule) for op, rule in rules.items() if op not in self.kept)
+
+    def __reduce__(self) -> tuple[type["_Table"], tuple[list[str]]]:
+        return _Table, (sorted(map(str, self.kept)),)
+
+
+def _decompositions(whole: Sequence[str]) -> _Table:
     """Inductor's, but for these ops, for which it learns to call torch's kernels.
 
     Graphs of others never reach these lowerings: in them the ops are decomposed before. Inductor
     would add them by itself, but not where the variable `CI` is set: it then fails.
     """
-    from torch._inductor.decomposition import select_decomp_table
     from torch._inductor.lowering import lowerings, make_fallback, require_contiguous
 
-    table = select_decomp_table()
-    kept = [op for op in table if str(op) in whole]
-    for op in kept:
+    table = _Table(whole)
+    for op in table.kept:
         if op not in lowerings:
             # kernels of gradients may read other layouts wrongly, as Inductor's own rule has it
             make_fallback(op, require_contiguous, warn=False, override_decomp=True)
-    return {op: rule for op, rule in table.items() if op not in kept}
+    return table

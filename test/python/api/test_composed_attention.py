@@ -1,0 +1,79 @@
+"""Attention that is composed where derivatives of its gradients are asked for."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention as attend
+
+import diagc
+from diagc.runtime.composed_attention import composed_attention
+from diagc.testing.seed import SEED
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(SEED)
+
+
+def causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return attend(q, k, v, is_causal=True)
+
+
+def test_one_gradient_of_a_transform_stores_no_scores() -> None:
+    compiled = diagc.compile(causal)
+    q, k, v = (
+        torch.randn(2, 3, 40, 16) for _ in range(3)
+    )  # of one depth, as fused kernels ask for
+
+    def total(x: Tensor) -> Any:
+        return compiled(x, k, v).square().sum()
+
+    def calls_of(function: Callable[[Tensor], Any], x: Tensor) -> str:
+        with torch.profiler.profile() as profile:
+            function(x)
+        return " ".join(event.name for event in profile.events())
+
+    once = torch.func.grad(total)
+    twice = torch.func.grad(lambda x: once(x).sum())
+    assert "_attention_math" not in calls_of(once, q)
+    for function, x in ((twice, q), (once, q.clone().requires_grad_())):
+        assert "_attention_math" in calls_of(function, x)
+
+
+def test_threads_with_second_derivatives_leave_attention_of_others_alone() -> None:
+    inside, over = Barrier(2, timeout=20), Barrier(2, timeout=20)
+    fused: list[bool] = []
+
+    def first() -> None:
+        with composed_attention():
+            inside.wait()
+            fused.append(torch.backends.cuda.flash_sdp_enabled())
+            over.wait()
+
+    with ThreadPoolExecutor() as pool:
+        done = pool.submit(first)
+        inside.wait()
+        with composed_attention():
+            over.wait()
+            done.result()
+        assert fused == [True]
+    assert torch.backends.cuda.flash_sdp_enabled()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"is_causal": True, "scale": 0.3}, {"attn_mask": torch.arange(1600).view(40, 40) % 3 > 0}],
+    ids=["plain", "causal", "mask"],
+)
+def test_composed_attention_is_attention(options: dict[str, Any]) -> None:
+    q, k, v = (torch.randn(2, 3, 40, width) for width in (16, 16, 8))
+    with composed_attention(), torch.profiler.profile() as profile:
+        found = attend(q, k, v, **options)
+    exact = attend(q.double(), k.double(), v.double(), **options)
+    torch.testing.assert_close(found.double(), exact, rtol=0, atol=1e-5)
+    assert any("_attention_math" in event.name for event in profile.events())
