@@ -21,7 +21,7 @@ one alone has each axis of the result; the columns are not computed in the kerne
 Declines: sums over several axes; statistics that no law streams together with the product (a mean
 that is subtracted), or without which rows may be beyond the range of f16; what the cost model finds
 to be faster with the library's product, and kernels of their own for what is around it
-(`library=auto`).
+(`library=auto`). What no law streams stays as it is, with a remark.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

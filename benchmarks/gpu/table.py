@@ -26,7 +26,7 @@ WARPGROUPS = "nvptx:sm_90a"
 _HIDDEN, _TOKENS = 2048, 16384
 _LONG = 16384
 _CHECKED = 2
-"""Heads of a row that are compared; the kernels' matrix compares all."""
+"""Heads of a row that are compared with float64; the kernels' matrix compares all."""
 
 _SOFTMAX = " (softmax)"
 _SDPA = tuple(name + _SOFTMAX for name in BETTER_OF)

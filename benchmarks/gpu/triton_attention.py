@@ -20,6 +20,9 @@ CONFIGS = [
     )
 ]
 
+MOST_KEYS = max(config.kwargs["KEYS"] for config in CONFIGS)
+"""Of a tile; all are powers of two, so what this divides, all divide."""
+
 
 @triton.jit
 def _walk(
@@ -40,31 +43,36 @@ def _walk(
     KEYS: tl.constexpr,
     D: tl.constexpr,
     MASKED: tl.constexpr,
+    EVEN: tl.constexpr,
 ):
-    """Keys from `first` to `last`, a multiple of KEYS apart; masked where they end or cross."""
+    """Keys from `first` to `last`, a multiple of KEYS apart; masked where they end or cross.
+
+    They end within a tile unless EVEN: then nothing is asked of a tile below the diagonal.
+    """
     d_at = tl.arange(0, D)
     for start in tl.range(first, last, KEYS):
         key_at = start + tl.arange(0, KEYS)
         inside = key_at < keys
-        k = tl.load(k_base + key_at[None, :] * k_row + d_at[:, None], inside[None, :], 0.0)
+        k_at = k_base + key_at[None, :] * k_row + d_at[:, None]
+        v_at = v_base + key_at[:, None] * v_row + d_at[None, :]
+        k = tl.load(k_at) if EVEN else tl.load(k_at, inside[None, :], 0.0)
         scores = tl.dot(q, k) * scale
         if MASKED:
-            seen = (key_at[None, :] <= row_at[:, None]) & inside[None, :]
-            scores = tl.where(seen, scores, float("-inf"))
-        else:
+            scores = tl.where(key_at[None, :] <= row_at[:, None], scores, float("-inf"))
+        if not EVEN:
             scores = tl.where(inside[None, :], scores, float("-inf"))
         now = tl.maximum(largest, tl.max(scores, 1))
         weights = tl.exp2(scores - now[:, None])
         shrink = tl.exp2(largest - now)
         sums = sums * shrink + tl.sum(weights, 1)
         total = total * shrink[:, None]
-        v = tl.load(v_base + key_at[:, None] * v_row + d_at[None, :], inside[:, None], 0.0)
+        v = tl.load(v_at) if EVEN else tl.load(v_at, inside[:, None], 0.0)
         total = tl.dot(weights.to(v.dtype), v, total)
         largest = now
     return total, sums, largest
 
 
-@triton.autotune(configs=CONFIGS, key=["D", "CAUSAL"])
+@triton.autotune(configs=CONFIGS, key=["rows", "keys", "group", "D", "CAUSAL", "EVEN"])
 @triton.jit
 def _forward(
     q_ptr,
@@ -85,6 +93,7 @@ def _forward(
     scale,
     D: tl.constexpr,
     CAUSAL: tl.constexpr,
+    EVEN: tl.constexpr,
     ROWS: tl.constexpr,
     KEYS: tl.constexpr,
 ):
@@ -105,13 +114,13 @@ def _forward(
     plain = tl.minimum(plain, keys)
     total, sums, largest = _walk(
         total, sums, largest, q, k_base, v_base, k_row, v_row,
-        0, plain, keys, row_at, scale, ROWS, KEYS, D, False,
+        0, plain, keys, row_at, scale, ROWS, KEYS, D, False, EVEN,
     )  # fmt: skip
     if CAUSAL:
         last = tl.minimum((tile + 1) * ROWS, keys)
         total, sums, largest = _walk(
             total, sums, largest, q, k_base, v_base, k_row, v_row,
-            plain, last, keys, row_at, scale, ROWS, KEYS, D, True,
+            plain, last, keys, row_at, scale, ROWS, KEYS, D, True, EVEN,
         )  # fmt: skip
     out = (total / sums[:, None]).to(o_ptr.dtype.element_ty)
     tl.store(o_ptr + head * o_head + row_at[:, None] * o_row + d_at[None, :], out, there)
@@ -142,5 +151,6 @@ def attention(
         *(rows, k.shape[1], heads // k.shape[0], log2e / d**0.5),
         D=d,
         CAUSAL=causal,
+        EVEN=k.shape[1] % MOST_KEYS == 0,
     )
     return out

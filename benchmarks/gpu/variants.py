@@ -59,7 +59,7 @@ class Variant:
         programs: at most, in the package; with several, the fastest is measured and kept first.
         forward: of `function`, where that gives its gradients: the package then holds the program
             of gradients that the compiler derives from it.
-        checked: so many slices along the first axis are compared, 0 for all.
+        checked: so many slices along the first axis are compared with float64, 0 for all.
     """
 
     name: str

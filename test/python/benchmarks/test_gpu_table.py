@@ -4,8 +4,10 @@ import ast
 import importlib.util
 import inspect
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +20,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from gpu import functions as f  # noqa: E402
 from gpu import measure, peers, plots, worker  # noqa: E402
-from gpu.correctness import Check  # noqa: E402
+from gpu.correctness import Check, check  # noqa: E402
 from gpu.measure import Ceilings, Times  # noqa: E402
 from gpu.table import PREFIX, TABLE  # noqa: E402
 from gpu.variants import Gate, Variant  # noqa: E402
@@ -62,6 +64,23 @@ def test_few_heads_are_compared(name: str) -> None:
     assert row.operations == 4 * row.shapes[0][0] * (8 if "grouped" in name else 1) * (
         4096 * 4096 * row.shapes[0][-1] // (2 if "causal" in name else 1)
     )
+
+
+@pytest.mark.parametrize("problem", ["not finite", "two runs"])
+def test_heads_between_those_compared_are_seen(problem: str) -> None:
+    row = replace(TABLE["table-full-d64-n4096"], small=((4, 20, 64),) * 3)
+    runs = 0
+
+    def spoiled(*inputs: torch.Tensor) -> torch.Tensor:
+        nonlocal runs
+        runs += 1
+        out = row.eager(*inputs)[0].clone()
+        out[1:3] = float("nan") if problem == "not finite" else float(runs)
+        return out
+
+    found = check(row, spoiled, "cpu", True)
+    assert found.error <= found.allowed
+    assert problem in str(found.problem)
 
 
 def test_spherical_by_hand_is_the_same() -> None:
@@ -202,6 +221,15 @@ def test_triton_file_calls_what_it_defines() -> None:
     assert given + len(start.keywords) + tuned == counts["_forward"]
 
 
+def test_tables_rows_fill_the_tiles_of_triton() -> None:
+    """So that its walk without a mask is the one that is measured, tuned for each row."""
+    tiles = re.findall(r"\((\d+), (\d+), \d, \d\)", TRITON.read_text())
+    widest = max(int(keys) for _rows, keys in tiles)
+    rows = [row for row in TABLE.values() if "triton" in row.peers]
+    assert rows
+    assert all(row.shapes[1][-2] % widest == 0 for row in rows)
+
+
 def test_triton_kernel_is_right() -> None:
     """In Triton's interpreter, where Triton is installed."""
     if importlib.util.find_spec("triton") is None:
@@ -217,7 +245,7 @@ def _interpret() -> None:
 
     kernel: Any = _forward.fn
     for causal in (False, True):
-        for heads, group, n, d in ((2, 1, 150, 64), (4, 2, 70, 32)):
+        for heads, group, n, d in ((2, 1, 150, 64), (4, 2, 70, 32), (2, 1, 192, 32)):
             q = torch.randn(heads, n, d)
             k, v = (torch.randn(heads // group, n, d) for _ in range(2))
             out = torch.full_like(q, float("nan"))
@@ -225,7 +253,7 @@ def _interpret() -> None:
             tiles = {"ROWS": 64, "KEYS": 32}
             kernel[-(-n // 64), heads](
                 *(q, k, v, out, *strides, n, n, group, 1.4426950408889634 / d**0.5),
-                D=d, CAUSAL=causal, **tiles,
+                D=d, CAUSAL=causal, EVEN=n % tiles["KEYS"] == 0, **tiles,
             )  # fmt: skip
             q, k, v = (t[None].double() for t in (q, k, v))
             exact = torch.nn.functional.scaled_dot_product_attention(
