@@ -77,4 +77,4 @@ def _compose(
             attn_mask.logical_not(), -torch.inf
         )
     math = torch.ops.aten._scaled_dot_product_attention_math.default
-    return math(query, key, value, attn_mask, *others, **options)[0]  # type: ignore[no-any-return]
+    return math(query, key, value, attn_mask, *others, **options)[0]
