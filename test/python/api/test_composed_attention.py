@@ -1,4 +1,4 @@
-"""Attention that is composed where derivatives of its gradients are asked for."""
+"""Attention in its parts, where a transform needs it: for this thread, and only there."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -8,32 +8,33 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention as attend
+from torch.nn import functional
 
 import diagc
 from diagc.runtime.composed_attention import composed_attention
 from diagc.testing.seed import SEED
 
+Function = Callable[..., Any]
 
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    torch.manual_seed(SEED)
+
+def inputs() -> list[Tensor]:
+    """Of one depth, as fused kernels ask for."""
+    draw = torch.Generator().manual_seed(SEED)
+    return [torch.randn(2, 3, 40, 16, generator=draw) for _ in range(3)]
 
 
 def causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return attend(q, k, v, is_causal=True)
+    return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
 
 
 def test_one_gradient_of_a_transform_stores_no_scores() -> None:
     compiled = diagc.compile(causal)
-    q, k, v = (
-        torch.randn(2, 3, 40, 16) for _ in range(3)
-    )  # of one depth, as fused kernels ask for
+    q, k, v = inputs()
 
     def total(x: Tensor) -> Any:
         return compiled(x, k, v).square().sum()
 
-    def calls_of(function: Callable[[Tensor], Any], x: Tensor) -> str:
+    def calls_of(function: Function, x: Tensor) -> str:
         with torch.profiler.profile() as profile:
             function(x)
         return " ".join(event.name for event in profile.events())
@@ -71,9 +72,9 @@ def test_threads_with_second_derivatives_leave_attention_of_others_alone() -> No
     ids=["plain", "causal", "mask"],
 )
 def test_composed_attention_is_attention(options: dict[str, Any]) -> None:
-    q, k, v = (torch.randn(2, 3, 40, width) for width in (16, 16, 8))
+    q, k, v = inputs()
     with composed_attention(), torch.profiler.profile() as profile:
-        found = attend(q, k, v, **options)
-    exact = attend(q.double(), k.double(), v.double(), **options)
+        found = functional.scaled_dot_product_attention(q, k, v, **options)
+    exact = functional.scaled_dot_product_attention(q.double(), k.double(), v.double(), **options)
     torch.testing.assert_close(found.double(), exact, rtol=0, atol=1e-5)
     assert any("_attention_math" in event.name for event in profile.events())

@@ -13,7 +13,7 @@ from torch._subclasses import FakeTensorMode
 
 from diagc.testing.seed import SEED
 from diagc.torch_backend.options import BackendOptions
-from diagc.torch_backend.rest import run_rest
+from diagc.torch_backend.rest import _is_grouped, run_rest
 
 WHOLE = {
     "aten.index_add.default",
@@ -78,3 +78,16 @@ def test_settings_for_cpus_are_for_cpus_alone(
     (table,) = tables
     assert WHOLE - table == whole
     assert patches == [{"layout_optimization": False} if whole else {}]
+
+
+@pytest.mark.parametrize(("groups", "grouped"), [(1, False), (4, True)])
+def test_channels_last_is_left_to_grouped_convolutions(groups: int, grouped: bool) -> None:
+    found: list[bool] = []
+
+    def backend(module: fx.GraphModule, _: Any) -> Any:
+        found.append(any(map(_is_grouped, module.graph.nodes)))
+        return module.forward
+
+    layer = torch.nn.Conv2d(8, 16, 3, groups=groups)
+    torch.compile(layer, backend=backend)(torch.ones(1, 8, 5, 5))
+    assert found == [grouped]
