@@ -22,10 +22,9 @@ from diagc.testing.tile_kernels import (
     run_tiles,
     translate_module,
 )
+from diagc.testing.warpgroup_runs import TARGET
 
 __all__ = ["kernels_with_products", "lower_products", "on_tiles", "on_warpgroups", "run_products"]
-
-_TARGET = "nvptx:sm_90a"
 
 
 def on_warpgroups(columns: int, chunk: int = 64, stages: int = 2) -> TileSchedule:
@@ -40,8 +39,8 @@ def on_tiles(columns: int, chunk: int = 64, stages: int = 2) -> TileSchedule:
 
 def kernels_with_products(text: str, library: str = "none") -> tuple[ir.Module, list[ir.Operation]]:
     """The kernels of a diagram for sm_90a, and the module that they live as long as."""
-    with use(replace(current(), library=library, target=_TARGET)):
-        return kernels_of(text, _TARGET)
+    with use(replace(current(), library=library, target=TARGET)):
+        return kernels_of(text, TARGET)
 
 
 def lower_products(text: str, schedule: TileSchedule) -> tuple[ir.Module, ir.Operation, GpuModule]:
@@ -49,7 +48,7 @@ def lower_products(text: str, schedule: TileSchedule) -> tuple[ir.Module, ir.Ope
     module, (kernel,) = kernels_with_products(text)
     with kernel.context, ir.Location.unknown():
         if schedule.producers:
-            return module, kernel, lower_warpgroups(kernel, parse_arch(_TARGET[6:]), schedule)
+            return module, kernel, lower_warpgroups(kernel, parse_arch(TARGET[6:]), schedule)
         return module, kernel, lower_tiles(kernel, parse_arch("sm_80"), schedule)
 
 

@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 
 import diagc
 from diagc.api import CompiledFunction
 from diagc.compiler import emit
 from diagc.options import CompileOptions
+from diagc.testing.saved_tensors import saved_shapes
 from diagc.testing.seed import SEED
 
 BATCH, QUERIES, KEYS, WIDTH = 2, 40, 56, 8
@@ -44,19 +44,6 @@ def linear(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def draw() -> list[Tensor]:
     shapes = [(BATCH, n, WIDTH) for n in (QUERIES, KEYS, KEYS)]
     return [torch.randn(shape, requires_grad=True) for shape in shapes]
-
-
-def saved_shapes(function: Function, tensors: Sequence[Tensor]) -> list[tuple[int, ...]]:
-    """Shapes of what the graph of a call keeps, but for the tensors of the call."""
-    found: list[Tensor] = []
-
-    def keep(tensor: Tensor) -> Tensor:
-        found.append(tensor)
-        return tensor
-
-    with saved_tensors_hooks(keep, lambda tensor: tensor):
-        function(*tensors)
-    return sorted(tuple(t.shape) for t in found if all(t is not tensor for tensor in tensors))
 
 
 def gradients(function: Function, tensors: Sequence[Tensor], cotangent: Tensor) -> list[Tensor]:

@@ -8,8 +8,8 @@ import torch
 import torch._dynamo
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 
+from diagc.testing.saved_tensors import saved_shapes
 from diagc.testing.seed import SEED
 from diagc.torch_backend.report import GraphReport, RegionReport, collecting
 
@@ -83,25 +83,12 @@ def _attention_inputs(rows: int = ROWS) -> list[Tensor]:
     return [_random(2, n, WIDTH) for n in (rows, KEYS, KEYS)]
 
 
-def _saved(function: Function, tensors: Sequence[Tensor]) -> list[tuple[int, ...]]:
-    """Shapes of what a call keeps for its gradients, but for its arguments."""
-    found: list[Tensor] = []
-
-    def keep(tensor: Tensor) -> Tensor:
-        found.append(tensor)
-        return tensor
-
-    with saved_tensors_hooks(keep, lambda tensor: tensor):
-        function(*tensors)
-    return sorted(tuple(t.shape) for t in found if all(t is not tensor for tensor in tensors))
-
-
 @pytest.mark.parametrize(("function", "statistics"), [(softmax, 2), (masked_l1, 1)])
 def test_statistics_are_saved_and_no_scores(function: Function, statistics: int) -> None:
     inputs = _attention_inputs()
     compiled, reports = _compiled(function, inputs)
     assert len(_regions(reports)) == 1
-    shapes = _saved(compiled, inputs)
+    shapes = saved_shapes(compiled, inputs)
     assert sum(shape[:2] == (2, ROWS) and KEYS not in shape for shape in shapes) > statistics
     assert all(torch.Size(shape).numel() < 2 * ROWS * KEYS for shape in shapes)
     _check(compiled, function, inputs)
