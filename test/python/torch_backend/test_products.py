@@ -1,6 +1,6 @@
 """Linear layers in tiles of ours: where the measured device says that they are faster."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,6 @@ from diagc.cost.device_file import device_text
 from diagc.testing.seed import SEED
 
 GENERATOR = torch.Generator().manual_seed(SEED)
-
-
-@pytest.fixture(autouse=True)
-def fresh_dynamo() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
 
 
 def _random(*shape: int) -> Tensor:

@@ -1,6 +1,5 @@
 """Ops that stay whole in what Inductor runs for us."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,13 +19,6 @@ WHOLE = {
     "aten.embedding_dense_backward.default",
     "aten.threshold_backward.default",
 }
-
-
-@pytest.fixture(autouse=True)
-def fresh_dynamo() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
 
 
 def layer(table: Tensor, places: Tensor, rows: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Training through the backend: what regions save, products and their gradients in tiles."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -16,13 +16,6 @@ from diagc.torch_backend.report import GraphReport, RegionReport, collecting
 GENERATOR = torch.Generator().manual_seed(SEED)
 ROWS, KEYS, WIDTH = 40, 56, 8
 Function = Callable[..., Tensor]
-
-
-@pytest.fixture(autouse=True)
-def fresh_dynamo() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
 
 
 def _random(*shape: int) -> Tensor:
