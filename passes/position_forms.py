@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
 
-__all__ = ["Conjunction", "Linear", "linear_form", "mask_conditions", "read_conditions", "unequal_form"]
+__all__ = [
+    "Conjunction",
+    "Linear",
+    "linear_form",
+    "mask_conditions",
+    "read_conditions",
+    "unequal_form",
+]
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,8 @@ class Linear:
         terms = [
             f"{v}*{k}" if abs(v) != 1 else f"{'-' if v < 0 else ''}{k}" for k, v in self.factors
         ]
-        return " + ".join([*terms, str(self.constant)])
+        read = [f"{'-' if v < 0 else ''}{k.get_name()}" for k, v in self.reads]
+        return " + ".join([*terms, *read, str(self.constant)])
 
 
 @dataclass(frozen=True)
