@@ -38,6 +38,7 @@ def assert_close(found: Any, wanted: Any) -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.usefixtures("fresh_dynamo")
 @pytest.mark.parametrize("function", [Net(), sdpa], ids=["module", "sdpa"])
 @pytest.mark.parametrize("door", ["compile", "backend"])
 def test_the_same_draw_as_eager(function: Callable[..., Any], door: str) -> None:
@@ -48,7 +49,6 @@ def test_the_same_draw_as_eager(function: Callable[..., Any], door: str) -> None
     first = seeded(compiled, *args)
     assert_close(first, seeded(function, *args))
     assert (compiled(*args) - first).abs().max() > 1e-3  # drawn anew
-    torch._dynamo.reset()
 
 
 def test_multihead_attention_in_training() -> None:
@@ -63,6 +63,7 @@ def test_multihead_attention_in_training() -> None:
     assert_close(found, wanted)
 
 
+@pytest.mark.usefixtures("fresh_dynamo")
 @pytest.mark.parametrize("door", ["compile", "backend"])
 def test_gradients_are_of_the_same_draw(door: str) -> None:
     net, args = Net(), inputs(grad=True)
@@ -73,7 +74,6 @@ def test_gradients_are_of_the_same_draw(door: str) -> None:
         torch.autograd.grad(seeded(f, *args).square().sum(), args) for f in (compiled, net)
     )
     assert_close(found, wanted)
-    torch._dynamo.reset()
 
 
 def test_modes_of_parts_are_noticed() -> None:
