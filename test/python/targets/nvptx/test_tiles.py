@@ -1,5 +1,6 @@
 """Kernels on tensor cores: every normaliser, mask, type and shape, in the simulator."""
 
+import numpy as np
 import pytest
 
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
@@ -11,6 +12,7 @@ from diagc.testing.tile_kernels import (
     random_inputs,
     run_tiles,
 )
+from diagc.testing.seed import SEED
 
 # of the largest element: products and results are rounded to the type, 2**-9 and 2**-12 each
 TOLERANCE = {"bf16": 3 * 2.0**-9, "f16": 3 * 2.0**-12, "f32": 4e-6}
@@ -59,6 +61,27 @@ def test_sizes_of_heads(d: int, e: int) -> None:
 @pytest.mark.parametrize("normaliser", ["softmax", "l1"])
 def test_f32_is_exact(normaliser: str, mask: str) -> None:
     assert small(Attention(MASKS[mask], "f32", 32, normaliser=normaliser).text) < TOLERANCE["f32"]
+
+
+def test_chunks_outside_of_what_rows_read_are_not_visited() -> None:
+    """Integers in any order, some beyond the axis; what stands elsewhere may be anything."""
+    arguments = "K: h x d bf16, V: h x d bf16, F: q i32, G: h i32"
+    text = attention("softmax", "bf16", "F <= x and x < G", d=32)
+    text = text.replace("K: h x d bf16, V: h x d bf16", arguments)
+    _module, (kernel,) = kernels_of(text)
+    built, compiled = compile_tiles(kernel, TileSchedule(warps=2, chunk=16))
+    rng = np.random.default_rng(SEED)
+    firsts, lasts = rng.integers(16, 62, SMALL["l"]), np.array([79, 64])
+    firsts[0] = 2**31 - 1  # no key at all
+    integers = {(SMALL["l"],): firsts, (2,): lasts}
+    inputs = random_inputs(built.signature, SMALL)
+    inputs = [integers.get(x.shape, x) for x in inputs]
+    clean = run_tiles(kernel, built, compiled, inputs)
+    assert clean.error() < TOLERANCE["bf16"]
+    values = inputs[-1]
+    values[:, :16], values[0, 80:], values[1, 64:] = np.nan, np.nan, np.nan
+    poisoned = run_tiles(kernel, built, compiled, inputs)
+    assert np.array_equal(clean.found[0], poisoned.found[0])
 
 
 @pytest.mark.parametrize(("blocks", "stages"), [(2, 2), (1, 3), (2, 4)])
