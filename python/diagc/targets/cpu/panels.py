@@ -1,14 +1,14 @@
 """Memory of a task for products in tiles: panels of an operand, sums that grow piece by piece."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from diagc.mlir import arith, ir
 from diagc.targets.cpu.code import Index, is_vector
 from diagc.targets.cpu.frame import Frame
-from diagc.targets.cpu.places import Memory, Positions, Scratch, stored_type
+from diagc.targets.cpu.places import Memory, Place, Positions, Scratch, stored_type
 
-__all__ = ["Panels", "RunningSum"]
+__all__ = ["Clamped", "Panels", "RunningSum", "Window"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,55 @@ class Panels(Scratch):
         start = code.floor_to(wide, self.width)
         inside = code.add(code.mul(deep, self.width), code.sub(wide, start))
         return [code.add(code.mul(start, self.depth), inside)]
+
+
+@dataclass(frozen=True)
+class Clamped(Place):
+    """A place whose last position along an axis is read in place of those behind it.
+
+    Args:
+        place: what is read.
+        label: the axis.
+        count: its positions.
+    """
+
+    place: Place
+    label: str
+    count: Index
+
+    @property
+    def labels(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Those of the place."""
+        return self.place.labels
+
+    def read(self, frame: Frame, at: Positions, along: str | None, offset: Index) -> ir.Value:
+        """An element, or a vector along another axis."""
+        position = frame.code.min(at[self.label], frame.code.sub(self.count, 1))
+        return self.place.read(frame, {**at, self.label: position}, along, offset)
+
+
+@dataclass(frozen=True)
+class Window(Place):
+    """A part of a place: its positions are counted from `start`."""
+
+    place: Place
+    start: Mapping[str, Index]
+
+    @property
+    def labels(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Those of the place."""
+        return self.place.labels
+
+    @property
+    def unit(self) -> str | None:  # type: ignore[override]
+        """That of the place."""
+        return self.place.unit
+
+    def read(self, frame: Frame, at: Positions, along: str | None, offset: Index) -> ir.Value:
+        """An element, or a vector along the contiguous axis."""
+        where = {label: frame.code.add(at.get(label, 0), x) for label, x in self.start.items()}
+        offset = frame.code.add(offset, self.start.get(along, 0)) if along else offset
+        return self.place.read(frame, {**at, **where}, along, offset)
 
 
 @dataclass(frozen=True)

@@ -74,10 +74,24 @@ class TaskGrid:
         """The tiles of the axes that are cut into some."""
         spans, cut = {}, self.schedule.cut
         for (axis, tile), digit in zip(cut.items(), digits[len(self.schedule.grid) :], strict=True):
-            base = self.code.mul(digit, tile)
-            count = self.code.min(self.code.sub(self.sizes[axis], base), tile)
+            step = self._even(axis, tile)
+            base = self.code.mul(digit, step)
+            count = self.code.min(self.code.sub(self.sizes[axis], base), step)
             spans[axis] = Span(base, count, tile)
         return spans
+
+    def _even(self, axis: str, tile: int) -> Index:
+        """Positions from one tile to the next: rows of products in equal tiles of whole blocks.
+
+        1024 rows in tiles of 264, the last one of 232, would leave one of two threads waiting for
+        3 % of the time.
+        """
+        if axis != self.schedule.tiled or not self.schedule.tiles:
+            return tile
+        size, block = self.sizes[axis], self.schedule.block
+        count = self.code.index(self.code.ceil_div(size, tile))
+        even = arith.ceildivui(size, count)
+        return self.code.mul(self.code.ceil_div(even, block), block)
 
     def _bases(self) -> list[ir.Value]:
         """How many values each digit has."""
