@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from diagc.mlir import arith, ir
 from diagc.targets.cpu.code import Index, is_vector
 from diagc.targets.cpu.frame import Frame
-from diagc.targets.cpu.places import Memory, Place, Positions, Scratch, stored_type
+from diagc.targets.cpu.places import Place, Positions, Scratch, stored_type
 
 __all__ = ["Clamped", "Panels", "RunningSum", "Window"]
 
@@ -85,9 +85,8 @@ class Window(Place):
 
     def read(self, frame: Frame, at: Positions, along: str | None, offset: Index) -> ir.Value:
         """An element, or a vector along the contiguous axis."""
-        where = {label: frame.code.add(at.get(label, 0), x) for label, x in self.start.items()}
-        offset = frame.code.add(offset, self.start.get(along, 0)) if along else offset
-        return self.place.read(frame, {**at, **where}, along, offset)
+        at, offset = _moved(frame, self.start, at, along, offset)
+        return self.place.read(frame, at, along, offset)
 
 
 @dataclass(frozen=True)
@@ -96,10 +95,12 @@ class RunningSum:
 
     Args:
         place: where the sum lives.
+        start: where in it positions are counted from.
         first: whether this is the first piece, an i1.
     """
 
-    place: Memory | Scratch
+    place: Scratch
+    start: Mapping[str, Index]
     first: ir.Value
 
     def write(
@@ -107,8 +108,17 @@ class RunningSum:
     ) -> None:
         """Add to what is there."""
         code = frame.code
+        at, offset = _moved(frame, self.start, at, along, offset)
         old = self.place.read(frame, at, along, offset)
         zero = code.like(value, 0)
         first = code.broadcast(self.first) if is_vector(value) else self.first
         total = arith.addf(code.select(first, zero, old), value)
         self.place.write(frame, total, at, along, offset)
+
+
+def _moved(
+    frame: Frame, start: Mapping[str, Index], at: Positions, along: str | None, offset: Index
+) -> tuple[Positions, Index]:
+    """A position that is counted from `start`, counted from the beginning."""
+    moved = {label: frame.code.add(at.get(label, 0), x) for label, x in start.items()}
+    return {**at, **moved}, frame.code.add(offset, start.get(along, 0)) if along else offset
