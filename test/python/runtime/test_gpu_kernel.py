@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from diagc.errors import CacheError, InternalError, LaunchError
-from diagc.runtime.gpu_kernel import GpuKernel, GpuLaunch, Workspace, element_count, grid_of
+from diagc.runtime.factors import element_count
+from diagc.runtime.gpu_kernel import GpuKernel, GpuLaunch, Workspace, grid_of
 from diagc.runtime.signature import Axis, KernelSignature, Wire
 
 SIGNATURE = KernelSignature(
