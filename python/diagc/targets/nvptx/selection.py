@@ -9,9 +9,8 @@ estimated to gain something.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from diagc.cost import Device, Estimate, device_of_architecture
+from diagc.cost import UNKNOWN_BATCH, Device, Estimate, device_of_architecture
 from diagc.debug import logger
-from diagc.dialects import diag
 from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 from diagc.options import current
@@ -42,11 +41,14 @@ _FIELDS = (
 )
 _FLAGS = ("stays", "few")
 
-FEW_ROWS = 16
+FEW_ROWS = 4
 """Rows for which a form for few of them is chosen where their number is open."""
 
 _MOST_FEW_ROWS = 64
 """Rows of a block of that form."""
+
+_SCHEDULERS = 4
+"""Of a multiprocessor: each has a warp there."""
 
 _MOST_BESIDE = 2
 """Schedules of such forms that are tried, until one does not spill."""
@@ -89,17 +91,22 @@ def _beside(
 ) -> list[RankedTile]:
     """What stands beside schedules whose blocks do not share the stream, for few blocks.
 
-    That is where a size is open, so that whether they are few is known at a launch only. An open
-    number of rows is taken to be small.
+    That is where a size is open, so that whether they are few is known at a launch only. Open sizes
+    are taken to be small, but for that of the stream.
     """
-    if splittable(plan) is None or not any(label not in sizes for label in open_labels(plan)):
+    missing = [label for label in open_labels(plan) if label not in sizes]
+    if splittable(plan) is None or not missing:
         return []
-    tiles = [tile for tile in found if not tile.producers]
-    if plan.sizes[plan.row] == diag.DYNAMIC and plan.row not in sizes:
+    tiles = [t for t in found if not t.producers and t.warps * t.blocks_per_sm >= _SCHEDULERS]
+    if plan.row in missing:
         short = (tile for tile in tiles if tile.rows <= _MOST_FEW_ROWS)
         tiles = [replace(tile, packed=packed_positions(plan, tile.rows)) for tile in short]
-        sizes = {**sizes, plan.row: FEW_ROWS}
-    shared = [x for x in rank_tiles(plan, tiles, device, sizes) if x.schedule.split] if tiles else []
+    grid = [label for label in missing if label in plan.grid]
+    few = {**dict.fromkeys(grid, 1), **dict.fromkeys(grid[-1:], UNKNOWN_BATCH), plan.row: FEW_ROWS}
+    sizes = {**sizes, **{label: few[label] for label in missing if label in few}}
+    shared = (
+        [x for x in rank_tiles(plan, tiles, device, sizes) if x.schedule.split] if tiles else []
+    )
     first = _first_of_each_kind(each.schedule for each in shared)[:_MOST_BESIDE]
     times = {each.schedule: each for each in shared}
     return [replace(times[tile], schedule=replace(tile, few=True)) for tile in first]

@@ -39,7 +39,7 @@ _FEW_TILES = 4
 """So many for each block that a device has room for, and blocks stay though all are equal."""
 
 _OPEN_PART = 256
-"""Positions of a part at least, where sizes are open: the states of 64 rows are a quarter of the keys
+"""Positions of a part at least, where sizes are open: states of 64 rows are a quarter of keys
 and values of so many."""
 
 

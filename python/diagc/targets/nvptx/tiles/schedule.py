@@ -37,7 +37,7 @@ class TileSchedule:
         columns: of a tile, where blocks share columns (`Plan.tiled`); else 0.
         depth: positions that a product in a stream sums over at a time (`Plan.walked`); 0 for all.
         stays: whether blocks of warpgroups take several tiles each; see `warpgroups.order`.
-        few: whether it stands beside others, for calls with few blocks, which then share the stream.
+        few: whether it stands beside others, for calls with few blocks; these share the stream.
     """
 
     row_blocks: int = 1
