@@ -79,7 +79,7 @@ def choose_tiles(
     chosen = _choice(usual, ranked)
     others = [each for each in ranked if each.schedule != chosen.schedule]
     order = [*_to_try([chosen, *usual]), *(each.schedule for each in beside)]
-    return order, [(words(each.schedule), each.estimate) for each in (chosen, *beside, *others)]
+    return order, [(words(each.schedule), each.estimate) for each in (chosen, *others)]
 
 
 def _alone(ranked: Iterable[RankedTile]) -> list[RankedTile]:
