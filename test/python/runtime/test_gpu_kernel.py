@@ -100,7 +100,7 @@ def test_kernel_without_launch_or_with_foreign_axes_is_refused() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("version", 2),
+        ("version", 3),
         ("launches", []),
         ("launches", [{"symbol": "kernel"}]),
         ("signature", "{}"),

@@ -23,7 +23,14 @@ from diagc.targets.nvptx.tiles.ranking import RankedTile, open_labels, rank_tile
 from diagc.targets.nvptx.tiles.schedule import TileSchedule, candidates
 from diagc.targets.nvptx.warpgroups.schedule import warpgroup_schedules
 
-__all__ = ["TILES", "choose_tiles", "compared_tiles", "tile_schedules", "tiles_attribute"]
+__all__ = [
+    "TILES",
+    "choose_tiles",
+    "compared_tiles",
+    "tile_schedules",
+    "tiles_attribute",
+    "tiles_beside",
+]
 
 TILES = "diag.tiles"
 """Attribute of a kernel: its tile sizes, the best first."""
@@ -120,6 +127,14 @@ def compared_tiles(
     if asked is None:
         return ()
     return [ranked.schedule for ranked in rank_tiles(*asked, device, sizes)]
+
+
+def tiles_beside(
+    kernel: ir.Operation, sizes: Mapping[str, int], device: Device
+) -> Sequence[TileSchedule]:
+    """What stands beside any of them, for calls with few blocks; arguments as above."""
+    asked = _fitting(kernel, device)
+    return () if asked is None else [each.schedule for each in _beside(*asked, device, sizes)]
 
 
 def _fitting(kernel: ir.Operation, device: Device) -> tuple[Plan, list[TileSchedule]] | None:

@@ -65,7 +65,7 @@ class Memory:
         )
 
     def at(self, label: str, position: int) -> "Memory":
-        """The part at a position of an axis, without that axis; all of it where it has none such."""
+        """The part at a position of an axis; all of it where it lacks the axis."""
         if label not in self.labels:
             return self
         with self.frame.code.within(self.frame.scope):
