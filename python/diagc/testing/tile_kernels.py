@@ -17,7 +17,7 @@ from diagc.frontend.text import parse
 from diagc.mlir import ir
 from diagc.options import current
 from diagc.runtime.factors import element_count
-from diagc.runtime.gpu_kernel import grid_of, planned_launches, planned_sizes
+from diagc.runtime.gpu_kernel import GpuLaunch, grid_of, planned_launches, planned_sizes
 from diagc.runtime.signature import DTYPES, KernelSignature, Wire
 from diagc.simulator import Buffer, Report, SimulatorOptions, TensorMap, simulate
 from diagc.targets import interp
@@ -176,13 +176,15 @@ def run_tiles(
         Buffer(array, wire.name, writable=number >= len(signature.args))
         for number, (array, wire) in enumerate(zip(arrays, signature.wires, strict=True))
     ]
+    launches = planned_launches(built.as_kernel(), sizes, mapped=bool(built.bulk_launches))
+    maps = built.tensor_maps if launches != built.shared_launches else ()
     parameters: list[Buffer | TensorMap | int] = [
         *buffers,
         *_scratch(built, sizes),
         *_numbers(built, sizes, arrays),
-        *(TensorMap(buffers[x.wire], x.box, swizzle=x.swizzle) for x in built.tensor_maps),
+        *(TensorMap(buffers[x.wire], x.box, swizzle=x.swizzle) for x in maps),
     ]
-    reports = tuple(_reports(built, text, parameters, sizes, options))
+    reports = tuple(_reports(launches, text, parameters, sizes, options))
     for buffer in buffers[len(signature.args) :]:
         assert buffer.unwritten == 0 or not reports, f"{buffer.name}: {buffer.unwritten} elements"
     values = [
@@ -199,15 +201,14 @@ def run_tiles(
 
 
 def _reports(
-    built: GpuModule,
+    launches: Sequence[GpuLaunch],
     text: str,
     parameters: Sequence[Buffer | TensorMap | int],
     sizes: Mapping[str, int],
     options: SimulatorOptions | None,
 ) -> Iterator[Report]:
     """Of all launches that have a block."""
-    kernel = built.as_kernel()
-    for launch in planned_launches(kernel, sizes, mapped=bool(kernel.bulk_launches)):
+    for launch in launches:
         grid = grid_of(launch, sizes, (options or SimulatorOptions()).multiprocessors)
         if 0 in grid:
             continue
