@@ -30,7 +30,14 @@ from diagc.runtime.signature import DTYPES
 from diagc.runtime.sizes import array_sizes, label_sizes
 from diagc.targets import Target, get_target
 
-__all__ = ["Alternatives", "VariantMaker", "choices_of_kernels", "shapes_around", "with_variants"]
+__all__ = [
+    "Alternatives",
+    "VariantMaker",
+    "choices_of_kernels",
+    "name_of_kernels",
+    "shapes_around",
+    "with_variants",
+]
 
 Shape: TypeAlias = Mapping[str, int]
 Form: TypeAlias = Callable[[str], ir.Module]
@@ -197,7 +204,7 @@ class VariantMaker:
     ) -> Iterator[tuple[str, BuiltVariant]]:
         """Programs of a form with their names."""
         for built in self._built(module, shapes):
-            yield form + (_name(built.program.kernels) or _NO_KERNELS), built
+            yield form + (name_of_kernels(built.program.kernels) or _NO_KERNELS), built
 
     def _forms(self) -> list[ir.Module]:
         """Modules at the stage `kernels`: by the options, then as written where that differs."""
@@ -245,7 +252,7 @@ class VariantMaker:
         chosen = chosen[1:] if usual is not None else chosen
         groups, plain = ([t for t in chosen if bool(t[0].producers) == x] for x in (True, False))
         known = {_block(each[0]): each for each in chosen}
-        fastest = [known.get(_block(tiles[0])) if tiles else None for tiles in ranked]
+        fastest = [known.get(_block(tiles[0][0])) if tiles else None for tiles in ranked]
         return Alternatives(list(_in_turns(groups, plain)), fastest)
 
     def _build(self, module: ir.Module, chosen: Mapping[str, Any]) -> BuiltVariant:
@@ -380,7 +387,7 @@ def choices_of_kernels(found: Mapping[str, Alternatives]) -> Iterator[Mapping[st
             yield choice
 
 
-def _name(kernels: Iterable[Any]) -> str:
+def name_of_kernels(kernels: Iterable[Any]) -> str:
     """Words for all kernels, each once where that tells which has which."""
     words = [_words(kernel) for kernel in kernels]
     tiles = [text for text in words if text != _THREADS]
