@@ -118,8 +118,7 @@ def test_measured_choices_are_kept_by_class(
     clock.clear()  # measures no more, or it would fail
     assert tuned.choice(x, y).variant == "threads"
     cuda.machine(version=13010)
-    from diagc.targets.nvptx.tiles.schedule import TileSchedule
-from diagc.testing.fake_cuda import forget
+    from diagc.testing.fake_cuda import forget
 
     forget()
     assert load(package).choice(x, y).source == "predicted"  # another driver
