@@ -267,9 +267,11 @@ def stored(values: Array, dtype: str) -> Array:
 
 
 def loaded(array: Array, dtype: str) -> Array:
-    """The float64 numbers, or truth values, that an array in memory stands for."""
+    """The float64 numbers, integers, or truth values, that an array in memory stands for."""
     if dtype == "i1":
         return np.asarray(array != 0)
+    if dtype == "i32":
+        return np.array(array)
     if dtype == "f8E4M3FN":
         return float8_numbers(array)
     if dtype == "bf16":
