@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from diagc.mlir import ir
-from diagc.runtime.gpu_kernel import GpuKernel
 from diagc.runtime.numpy_launch import call_numpy
 from diagc.simulator import SimulatedKernel, SimulatorOptions
 from diagc.targets.nvptx.arch import parse_arch
@@ -106,7 +105,7 @@ class Hunt:
 
 def _runner(built: GpuModule, sizes: Sizes, placement: Placement, seed: int = 0) -> Runner:
     signature = built.signature
-    kernel = GpuKernel(signature, built.launches, built.workspaces, "sm_80", "")
+    kernel = built.as_kernel()
     if built.tensor_maps:
         kernel = replace(kernel, tensor_maps=built.tensor_maps, bulk_launches=built.launches)
     arrays, known = [], {axis.label: axis.size for axis in signature.axes}

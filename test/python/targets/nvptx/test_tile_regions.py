@@ -7,11 +7,18 @@ from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 from diagc.simulator.program import simulated_program
 from diagc.targets.nvptx.arch import parse_arch
+from diagc.targets.nvptx.lowering import build_module
 from diagc.targets.nvptx.tiles.lower import lower_tiles
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.testing.agreement import Agreement, agreement
 from diagc.testing.attention import Attention, two_sums
-from diagc.testing.tile_kernels import compile_tiles, kernels_of, random_inputs, run_tiles
+from diagc.testing.tile_kernels import (
+    compile_tiles,
+    kernels_of,
+    random_inputs,
+    run_tiles,
+    translate_module,
+)
 
 BF16 = 3 * 2.0**-9
 SIZES = {"g": 2, "l": 41, "s": 87}
@@ -59,10 +66,14 @@ def test_blocks_of_many_rows_share_their_stream_too(mask: str) -> None:
 
 def test_few_rows_share_their_stream_by_themselves() -> None:
     _module, (kernel,) = kernels_of(DECODE)
-    built, compiled = compile_tiles(kernel)
-    assert len(built.launches) == 2
-    inputs = random_inputs(built.signature, {"g": 1, "s": 600})
-    assert run_tiles(kernel, built, compiled, inputs).error() < BF16
+    with kernel.context, ir.Location.unknown():
+        built = build_module(kernel, parse_arch("sm_80"))
+    text = translate_module(built)
+    for batch, launches in ((1, 2), (40, 1)):
+        inputs = random_inputs(built.signature, {"g": batch, "s": 600})
+        found = run_tiles(kernel, built, text, inputs)
+        assert len(found.reports) == launches
+        assert found.error() < BF16
 
 
 def test_statistics_of_rows_are_results_too() -> None:

@@ -1,9 +1,11 @@
 """Kernels on tensor cores: every normaliser, mask, type and shape, in the simulator."""
 
+import numpy as np
 import pytest
 
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.testing.attention import Attention
+from diagc.testing.seed import SEED
 from diagc.testing.tile_kernels import (
     Placement,
     compile_tiles,
@@ -59,6 +61,25 @@ def test_sizes_of_heads(d: int, e: int) -> None:
 @pytest.mark.parametrize("normaliser", ["softmax", "l1"])
 def test_f32_is_exact(normaliser: str, mask: str) -> None:
     assert small(Attention(MASKS[mask], "f32", 32, normaliser=normaliser).text) < TOLERANCE["f32"]
+
+
+def test_chunks_outside_of_what_rows_read_are_not_visited() -> None:
+    """Integers in any order, some beyond the axis; what stands elsewhere may be anything."""
+    integers = "F: q i32, G: h i32"
+    _module, (kernel,) = kernels_of(Attention("F <= x and x < G", d=32, arguments=integers).text)
+    built, compiled = compile_tiles(kernel, TileSchedule(warps=2, chunk=16))
+    rng = np.random.default_rng(SEED)
+    firsts, lasts = rng.integers(16, 62, SMALL["l"]), np.array([79, 64])
+    firsts[0] = 2**31 - 1  # no key at all
+    bounds = {(SMALL["l"],): firsts, (2,): lasts}
+    inputs = random_inputs(built.signature, SMALL)
+    inputs = [bounds.get(x.shape, x) for x in inputs]
+    clean = run_tiles(kernel, built, compiled, inputs)
+    assert clean.error() < TOLERANCE["bf16"]
+    values = inputs[-1]
+    values[:, :16], values[0, 80:], values[1, 64:] = np.nan, np.nan, np.nan
+    poisoned = run_tiles(kernel, built, compiled, inputs)
+    assert np.array_equal(clean.found[0], poisoned.found[0])
 
 
 @pytest.mark.parametrize(("blocks", "stages"), [(2, 2), (1, 3), (2, 4)])

@@ -9,7 +9,6 @@ import diagc
 from diagc.cost import Traffic
 from diagc.errors import UnsupportedError
 from diagc.mlir import ir
-from diagc.runtime.gpu_kernel import GpuKernel
 from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import parse_arch
 from diagc.targets.nvptx.kernel import LoadedKernel
@@ -186,8 +185,8 @@ def test_a_kernel_that_is_not_on_tiles_after_all_is_predicted_as_one_on_threads(
 
     def predicted() -> Traffic | None:
         built = build_module(kernel, arch)
-        code = GpuKernel(built.signature, built.launches, built.workspaces, arch.name, "")
-        loaded = LoadedKernel(code, NvvmModule(b""), "", "miss", built.tiles)
+        code = built.as_kernel(arch.name)
+        loaded = LoadedKernel(code, NvvmModule(b""), "", "miss", built.tiles, built.shared)
         return predict_traffic(kernel, loaded, sizes)
 
     with kernel.context:
