@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Protocol, TypeAlias
 
-from diagc.dialects import diag
 from diagc.mlir import ir
 
 __all__ = ["Arithmetic", "bound_value", "read_bounds"]

@@ -36,7 +36,7 @@ def seeded(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def assert_close(found: Any, wanted: Any) -> None:
-    """To 2e-5 of the largest element: gradients of scores are small differences of large numbers."""
+    """To 2e-5 of the largest: gradients of scores are small differences of large numbers."""
     for ours, theirs in zip(tree_leaves(found), tree_leaves(wanted), strict=True):
         atol = 2e-5 * float(theirs.detach().abs().max())
         torch.testing.assert_close(ours, theirs, rtol=0, atol=atol)

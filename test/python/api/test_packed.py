@@ -99,6 +99,18 @@ def test_nested_tensors() -> None:
     torch.testing.assert_close(found.values().double(), alone(packed), rtol=1e-4, atol=1e-5)
 
 
+def test_a_graph_reads_bounds_too() -> None:
+    packed, starts = tensors()
+    torch._dynamo.reset()
+    compiled: Any = torch.compile(attend, backend="diagc", options={"rest": "eager"})
+    with collecting() as reports:
+        found = compiled(packed, starts)
+    torch.testing.assert_close(found.double(), alone(packed), rtol=1e-4, atol=1e-5)
+    (region,) = [region for report in reports for region in report.regions]
+    (kernel,) = region.compiled.kernels
+    assert "bounded" in kernel.name
+
+
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 def test_nested_tensors_under_torch_compile_stay_in_torch() -> None:
     def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

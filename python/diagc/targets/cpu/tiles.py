@@ -13,7 +13,7 @@ from diagc.dialects import diag
 from diagc.mlir import arith, ir
 from diagc.passes.tiled_products import STRIP, ProductAxes, product_axes, tiled_op
 from diagc.targets.cpu.code import Code, Index
-from diagc.targets.cpu.frame import Frame, Span
+from diagc.targets.cpu.frame import Span
 from diagc.targets.cpu.groups import Group
 from diagc.targets.cpu.nests import Nest
 from diagc.targets.cpu.nodes import LoopNode, make_node
