@@ -28,6 +28,7 @@ from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.chain_search import MaskedChain, degree
 from diagc.passes.chunk_axes import CausalMasks, ChunkAxes, causal_masks
+from diagc.passes.chunk_guard import ChunkGuard, chunk_guard, gram_step
 from diagc.passes.cloning import clone
 from diagc.passes.network_builder import NetworkBuilder, is_placed
 
@@ -64,40 +65,57 @@ class ChunkedSums:
     chain: MaskedChain
     axes: ChunkAxes
     terms: tuple[tuple[Term, ...], ...]
+    guard: ChunkGuard | None
     cost: float
     before: float
 
     def values(self, graph: Graph) -> list[ir.Value]:
         """Emit all roots; one value per root."""
         near = _Near(self.chain, self.axes, graph).values()
-        found = []
-        for root, net, terms, value in zip(
-            self.chain.roots, self.chain.networks, self.terms, near, strict=True
-        ):
-            far = self._far(terms, net)
-            result = diag.dims(root.results[0])
-            dtype = diag.element_type(root.results[0])
-            dims = self.axes.dims(result)
-            compute = diag.element_type(far)
-            total = map_expr(
-                symbol("near") + symbol("far"),
-                {"near": value, "far": far},
-                compute,
-                dtype=dtype,
-                result=dims,
-            )
-            found.append(self.axes.joined(total, result))
-        return found
+        builders = [self._builders(place) for place in range(len(near))]
+        totals = [
+            self._total(place, value, each)
+            for place, (value, each) in enumerate(zip(near, builders, strict=True))
+        ]
+        if self.guard is not None:
+            (term,), (builder,) = (each[self.guard.square] for each in (self.terms, builders))
+            gram = gram_step(term.network, term.order, self.axes)
+            assert gram is not None  # else there were no guard
+            return self.guard.values(graph, self.axes, totals, builder.part(gram))
+        roots = self.chain.roots
+        return [
+            self.axes.joined(total, diag.dims(root.results[0]))
+            for root, total in zip(roots, totals, strict=True)
+        ]
 
-    def _far(self, terms: Sequence[Term], net: Network) -> ir.Value:
+    def _builders(self, place: int) -> list[NetworkBuilder]:
+        """Of the terms of a root."""
+        type_ = ir.F64Type.get() if self.chain.has_squares and self.guard is None else None
+        net = self.chain.networks[place]
+        return [_builder(term, net, self.axes, type_) for term in self.terms[place]]
+
+    def _total(self, place: int, near: ir.Value, builders: Sequence[NetworkBuilder]) -> ir.Value:
+        """A root with cut axes: the old sum within chunks, and the terms of earlier keys."""
+        far = self._far(place, builders)
+        result = self.chain.roots[place].results[0]
+        return map_expr(
+            symbol("near") + symbol("far"),
+            {"near": near, "far": far},
+            diag.element_type(far),
+            dtype=diag.element_type(result),
+            result=self.axes.dims(diag.dims(result)),
+        )
+
+    def _far(self, place: int, builders: Sequence[NetworkBuilder]) -> ir.Value:
         """The sum of the terms with keys in earlier chunks; a sum of squares is at least 0."""
-        is_square = degree(net, self.chain.contraction) == 2
-        type_ = ir.F64Type.get() if self.chain.has_squares else None
-        wires = {f"t{n}": _emit(term, net, self.axes, type_) for n, term in enumerate(terms)}
+        terms = self.terms[place]
+        pairs = zip(builders, terms, strict=True)
+        wires = {f"t{n}": builder.part(term.order) for n, (builder, term) in enumerate(pairs)}
         total = sum((symbol(name) for name in list(wires)[1:]), symbol("t0"))
         total = total * terms[0].network.number
         dtype = diag.element_type(wires["t0"])
         dims = {label: diag.dims(wires["t0"])[label] for label in terms[0].network.result}
+        is_square = degree(self.chain.networks[place], self.chain.contraction) == 2
         return map_expr(maximum(total, 0.0) if is_square else total, wires, dtype, result=dims)
 
 
@@ -117,8 +135,9 @@ def chunked_sums(graph: Graph, chain: MaskedChain) -> ChunkedSums:
         raise Refusal("a causal mask over open axes, or of different sizes, is not cut", op)
     (length,) = sizes
     taken = {label for wire in _wires(graph) for label in diag.labels(wire)}
+    guard = chunk_guard(graph, chain) if chain.has_squares else None
     tried = [
-        _with_chunks(chain, ChunkAxes(masks, size, length // size, _names(masks, taken)))
+        _with_chunks(chain, ChunkAxes(masks, size, length // size, _names(masks, taken)), guard)
         for size in _sizes(length)
     ]
     if not tried:
@@ -150,7 +169,7 @@ def _names(masks: CausalMasks, taken: Collection[str]) -> dict[str, tuple[str, s
     return found
 
 
-def _with_chunks(chain: MaskedChain, axes: ChunkAxes) -> ChunkedSums:
+def _with_chunks(chain: MaskedChain, axes: ChunkAxes, guard: ChunkGuard | None) -> ChunkedSums:
     keys = list(axes.masks.keys)
     choices = [
         frozenset(past) for count in range(1, len(keys) + 1) for past in combinations(keys, count)
@@ -164,13 +183,17 @@ def _with_chunks(chain: MaskedChain, axes: ChunkAxes) -> ChunkedSums:
             Term(past, each, cheapest(each, UNKNOWN_SIZE))
             for past, each in zip(choices, cut, strict=True)
         ]
-        wide = _F64 if chain.has_squares else 1.0
-        cost += wide * sum(term.order.cost for term in found)
+        cost += sum(term.order.cost for term in found)
         terms.append(tuple(found))
+    if guard is not None:
+        (square,) = terms[guard.square]
+        guard = guard if gram_step(square.network, square.order, axes) else None
+    if chain.has_squares and guard is None:
+        cost *= _F64
     ops = [*chain.through, *chain.roots]
     near = sum(op_flops(op) / axes.count ** _keys_of(op, keys) for op in ops)
     before = sum(op_flops(op) for op in ops) / 2
-    return ChunkedSums(chain, axes, tuple(terms), _STATES * (cost + near), before)
+    return ChunkedSums(chain, axes, tuple(terms), guard, _STATES * (cost + near), before)
 
 
 def _keys_of(op: ir.Operation, keys: Collection[str]) -> int:
@@ -201,15 +224,15 @@ def _cut_network(net: Network, axes: ChunkAxes, past: frozenset[str]) -> Network
     )
 
 
-def _emit(term: Term, net: Network, axes: ChunkAxes, type_: ir.Type | None) -> ir.Value:
-    """The value of a term of `net`, without its number."""
+def _builder(term: Term, net: Network, axes: ChunkAxes, type_: ir.Type | None) -> NetworkBuilder:
+    """What emits a term of `net`, without its number."""
     leaves = [_cut(leaf, axes, term.past, type_) for leaf in net.leaves]
     for key, leaf in zip(axes.masks.keys, term.network.leaves[len(leaves) :], strict=True):
         make = axes.earlier if key in term.past else axes.within
         leaves.append(Leaf(make(key, type_ or ir.F32Type.get()), leaf.axes))
     conditions = [_cut(leaf, axes, term.past) for leaf in net.conditions if is_placed(net, leaf)]
     made = replace(term.network, leaves=tuple(leaves), conditions=tuple(conditions))
-    return NetworkBuilder(made, type_).part(term.order)
+    return NetworkBuilder(made, type_)
 
 
 def _cut(leaf: Leaf, axes: ChunkAxes, past: Collection[str], type_: ir.Type | None = None) -> Leaf:

@@ -13,11 +13,12 @@ t^2 <= 8 sqrt(d) keeps the error below 4 times that of the sum of squares; it wa
 Gaussian, decaying, rank-deficient, repeated and offset keys at d = 16, 64 and 128.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod, sqrt
 
 from diagc.algebra.dataflow import carries, reduced_axes
-from diagc.algebra.expressions import call, constant, maximum, select, symbol
+from diagc.algebra.expressions import Expr, call, constant, maximum, select, symbol
 from diagc.algebra.expressions import sqrt as square_root
 from diagc.algebra.graph import Graph
 from diagc.algebra.maps import map_expr
@@ -31,7 +32,14 @@ from diagc.passes.chain_search import Chain, Root
 from diagc.passes.network_builder import NetworkBuilder
 from diagc.passes.stream_builder import build_stream
 
-__all__ = ["GuardedScores", "fallback", "guarded_scores", "guarded_values"]
+__all__ = [
+    "GuardedScores",
+    "chosen",
+    "doubtful_rows",
+    "fallback",
+    "guarded_scores",
+    "guarded_values",
+]
 
 _BOUND = 8.0
 """Largest t^2 / sqrt(d) of a row that keeps the re-associated result."""
@@ -96,22 +104,34 @@ def guarded_values(
     builders = [NetworkBuilder(root.network) for root in chain.roots]
     fast = [builder.part(root.order) for builder, root in zip(builders, chain.roots, strict=True)]
     at = chain.roots.index(scores.square)
-    doubtful = _doubtful(scores, builders[at], fast[at])
+    gram = builders[at].part(_gram_step(scores))
+    doubtful = doubtful_rows(_rows(scores), reduced_axes(scores.contraction), gram, fast[at])
     exact = build_stream(streamed, graph, [], [op.results[0] for op in roots], doubtful).results
     return [
-        _chosen(root, doubtful, slow, value, root is scores.square)
+        chosen(root.op, doubtful, slow, value, _value(root, root is scores.square))
         for root, slow, value in zip(chain.roots, exact, fast, strict=True)
     ]
 
 
-def _chosen(
-    root: Root, doubtful: ir.Value, slow: ir.Value, fast: ir.Value, is_square: bool
-) -> ir.Value:
-    """The streamed value where doubtful, else the re-associated one with its number."""
+def _rows(scores: GuardedScores) -> ir.Value:
+    return scores.contraction.operands[scores.queries]
+
+
+def _value(root: Root, is_square: bool) -> Expr:
+    """What a root is of the value "fast" of its network."""
     value = maximum(symbol("fast"), 0.0) if is_square else symbol("fast")
-    if root.network.number != 1.0:
-        value = value * root.network.number
-    result = root.op.results[0]
+    return value if root.network.number == 1.0 else value * root.network.number
+
+
+def chosen(
+    root: ir.Operation,
+    doubtful: ir.Value,
+    slow: ir.Value,
+    fast: ir.Value,
+    value: Expr,
+) -> ir.Value:
+    """The streamed value of a root where doubtful, else an expression of the re-associated one."""
+    result = root.results[0]
     return map_expr(
         select(symbol("doubtful"), symbol("slow"), value),
         {"doubtful": doubtful, "slow": slow, "fast": fast},
@@ -121,26 +141,33 @@ def _chosen(
     )
 
 
-def _doubtful(scores: GuardedScores, builder: NetworkBuilder, z: ir.Value) -> ir.Value:
+def doubtful_rows(
+    a: ir.Value, over: Sequence[str], gram: ir.Value, z: ir.Value, number: float = 1.0
+) -> ir.Value:
     """Where t^2 = |A|^2 |G| / z is above the bound, as an i1 wire over the axes of z.
 
     The difference is NaN where both sides have overflown; such rows are doubtful too.
+
+    Args:
+        a: the rows A, whose scores are summed over the axes `over`.
+        over: the axes of the vectors A.
+        gram: the sum G of outer products of keys; two axes of it `z` lacks.
+        z: the sums of squares.
+        number: the factor that these have.
     """
-    over = reduced_axes(scores.contraction)
-    a = scores.contraction.operands[scores.queries]
-    gram = _gram(scores, builder)
+    type_ = diag.element_type(gram)
     copies = [axis for axis in diag.labels(gram) if axis not in diag.labels(z)]
     wires = {
-        "a": diag.contract(a, a, over, dtype=builder.type),
-        "g": diag.contract(gram, gram, copies, dtype=builder.type),
+        "a": diag.contract(a, a, over, dtype=type_),
+        "g": diag.contract(gram, gram, copies, dtype=type_),
         "z": z,
     }
     depth = prod(_size(diag.dims(a)[axis]) for axis in over)
-    bound = symbol("a") * square_root(symbol("g")) * (1.0 / (_BOUND * sqrt(depth)))
+    bound = symbol("a") * square_root(symbol("g")) * (number / (_BOUND * sqrt(depth)))
     return map_expr(
         call("not", call("le", constant(0.0), symbol("z") - bound)),
         wires,
-        builder.type,
+        type_,
         dtype=ir.IntegerType.get_signless(1),
         result=diag.dims(z),
     )
@@ -150,12 +177,8 @@ def _size(size: int) -> int:
     return UNKNOWN_SIZE if size == diag.DYNAMIC else size
 
 
-def _gram(scores: GuardedScores, builder: NetworkBuilder) -> ir.Value:
-    """The Gram matrix of the keys: the same op as in the order of the network."""
-    return builder.part(_gram_step(scores))
-
-
 def _gram_step(scores: GuardedScores) -> Order:
+    """The Gram matrix of the keys in the order of the network."""
     keys = scores.contraction.operands[1 - scores.queries]
     leaves = scores.square.network.leaves
     both = frozenset(n for n, leaf in enumerate(leaves) if leaf.wire == keys)
