@@ -13,7 +13,7 @@ t^2 <= 8 sqrt(d) keeps the error below 4 times that of the sum of squares; it wa
 Gaussian, decaying, rank-deficient, repeated and offset keys at d = 16, 64 and 128.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod, sqrt
 
@@ -32,14 +32,7 @@ from diagc.passes.chain_search import Chain, Root
 from diagc.passes.network_builder import NetworkBuilder
 from diagc.passes.stream_builder import build_stream
 
-__all__ = [
-    "GuardedScores",
-    "chosen",
-    "doubtful_rows",
-    "fallback",
-    "guarded_scores",
-    "guarded_values",
-]
+__all__ = ["GuardedScores", "chosen", "doubtful", "fallback", "guarded_scores", "guarded_values"]
 
 _BOUND = 8.0
 """Largest t^2 / sqrt(d) of a row that keeps the re-associated result."""
@@ -104,70 +97,60 @@ def guarded_values(
     builders = [NetworkBuilder(root.network) for root in chain.roots]
     fast = [builder.part(root.order) for builder, root in zip(builders, chain.roots, strict=True)]
     at = chain.roots.index(scores.square)
-    gram = builders[at].part(_gram_step(scores))
-    doubtful = doubtful_rows(_rows(scores), reduced_axes(scores.contraction), gram, fast[at])
-    exact = build_stream(streamed, graph, [], [op.results[0] for op in roots], doubtful).results
+    where = _doubtful(scores, builders[at], fast[at])
+    exact = build_stream(streamed, graph, [], [op.results[0] for op in roots], where).results
     return [
-        chosen(root.op, doubtful, slow, value, _value(root, root is scores.square))
+        chosen(root.op, where, slow, value, _value(root, root is scores.square))
         for root, slow, value in zip(chain.roots, exact, fast, strict=True)
     ]
 
 
-def _rows(scores: GuardedScores) -> ir.Value:
-    return scores.contraction.operands[scores.queries]
-
-
 def _value(root: Root, is_square: bool) -> Expr:
-    """What a root is of the value "fast" of its network."""
+    """A root as an expression of its network's value without the number, which is "fast"."""
     value = maximum(symbol("fast"), 0.0) if is_square else symbol("fast")
     return value if root.network.number == 1.0 else value * root.network.number
 
 
 def chosen(
-    root: ir.Operation,
-    doubtful: ir.Value,
-    slow: ir.Value,
-    fast: ir.Value,
-    value: Expr,
+    root: ir.Operation, where: ir.Value, slow: ir.Value, fast: ir.Value, value: Expr
 ) -> ir.Value:
-    """The streamed value of a root where doubtful, else an expression of the re-associated one."""
+    """The streamed value of a root where it is doubtful, else an expression of "fast"."""
     result = root.results[0]
     return map_expr(
         select(symbol("doubtful"), symbol("slow"), value),
-        {"doubtful": doubtful, "slow": slow, "fast": fast},
+        {"doubtful": where, "slow": slow, "fast": fast},
         diag.element_type(fast),
         dtype=diag.element_type(result),
         result=diag.dims(result),
     )
 
 
-def doubtful_rows(
-    a: ir.Value, over: Sequence[str], gram: ir.Value, z: ir.Value, number: float = 1.0
-) -> ir.Value:
-    """Where t^2 = |A|^2 |G| / z is above the bound, as an i1 wire over the axes of z.
-
-    The difference is NaN where both sides have overflown; such rows are doubtful too.
-
-    Args:
-        a: the rows A, whose scores are summed over the axes `over`.
-        over: the axes of the vectors A.
-        gram: the sum G of outer products of keys; two axes of it `z` lacks.
-        z: the sums of squares.
-        number: the factor that these have.
-    """
-    type_ = diag.element_type(gram)
+def _doubtful(scores: GuardedScores, builder: NetworkBuilder, z: ir.Value) -> ir.Value:
+    """Where t^2 = |A|^2 |G| / z is above the bound."""
+    over = reduced_axes(scores.contraction)
+    a = scores.contraction.operands[scores.queries]
+    gram = _gram(scores, builder)
     copies = [axis for axis in diag.labels(gram) if axis not in diag.labels(z)]
     wires = {
-        "a": diag.contract(a, a, over, dtype=type_),
-        "g": diag.contract(gram, gram, copies, dtype=type_),
+        "a": diag.contract(a, a, over, dtype=builder.type),
+        "g": diag.contract(gram, gram, copies, dtype=builder.type),
         "z": z,
     }
     depth = prod(_size(diag.dims(a)[axis]) for axis in over)
-    bound = symbol("a") * square_root(symbol("g")) * (number / (_BOUND * sqrt(depth)))
+    bound = symbol("a") * square_root(symbol("g")) * (1.0 / (_BOUND * sqrt(depth)))
+    return doubtful(bound, wires)
+
+
+def doubtful(bound: Expr, wires: Mapping[str, ir.Value]) -> ir.Value:
+    """Where the sum of squares `wires["z"]` is below a bound, as an i1 wire over its axes.
+
+    The difference is NaN where both sides have overflown; such rows are doubtful too.
+    """
+    z = wires["z"]
     return map_expr(
         call("not", call("le", constant(0.0), symbol("z") - bound)),
         wires,
-        type_,
+        diag.element_type(wires["a"]),
         dtype=ir.IntegerType.get_signless(1),
         result=diag.dims(z),
     )
@@ -177,8 +160,12 @@ def _size(size: int) -> int:
     return UNKNOWN_SIZE if size == diag.DYNAMIC else size
 
 
+def _gram(scores: GuardedScores, builder: NetworkBuilder) -> ir.Value:
+    """The Gram matrix of the keys: the same op as in the order of the network."""
+    return builder.part(_gram_step(scores))
+
+
 def _gram_step(scores: GuardedScores) -> Order:
-    """The Gram matrix of the keys in the order of the network."""
     keys = scores.contraction.operands[1 - scores.queries]
     leaves = scores.square.network.leaves
     both = frozenset(n for n, leaf in enumerate(leaves) if leaf.wire == keys)
