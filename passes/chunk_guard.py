@@ -1,6 +1,6 @@
 """The guard of causal sums of squares that are cut at chunks and summed in f32.
 
-The sum of squares over keys of earlier chunks is A^T P A with the Gram matrix P of their keys, whose
+The sum of squares over keys of earlier chunks is A^T P A with the Gram matrix P of these keys. Its
 rounding error grows as t^2 = |A|^2 |P| / z, as in `reassociation_guard`. Products of two numbers of
 16 bits are exact in f32, so tensor cores can sum P; rows with a large t^2 are computed again from
 their scores, by a stream over all keys that runs only where it is wanted.
