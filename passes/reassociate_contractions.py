@@ -45,7 +45,6 @@ from diagc.algebra.graph import Graph
 from diagc.algebra.refusal import Refusal
 from diagc.cost import UNKNOWN_SIZE
 from diagc.dialects import diag
-from diagc.errors import PassError
 from diagc.mlir import ir
 from diagc.passes.base import Pass
 from diagc.passes.chain_cost import GAIN, saves_time
@@ -88,12 +87,7 @@ class ReassociateContractionsPass(Pass):
         Raises:
             PassError: it has another value.
         """
-        if self.reassociate not in CHOICES:
-            raise PassError(
-                "bad value for option 'reassociate' of pass 'reassociate-contractions'",
-                expected=" or ".join(CHOICES),
-                found=f"'{self.reassociate}'",
-            )
+        self.check_choice("reassociate", CHOICES)
 
     def run(self, op: ir.Operation) -> None:
         """Rewrite every chain of the function that gets cheaper, once."""

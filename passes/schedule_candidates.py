@@ -87,9 +87,9 @@ def _ranked(kernel: ir.Operation, schedules: Sequence[Schedule], device: Device)
     sizes = dict(analyze_kernel(kernel).sizes)
     cuts = []
     for schedule in schedules:
-        cut = decoration_of(schedule, vector)
+        cut = decoration_of(schedule, vector, device.registers)
         if schedule.lanes is not None and sizes[schedule.lanes] == diag.DYNAMIC:
-            cut = replace(cut, padded=())  # nobody knows how many lanes will be empty
+            cut = replace(cut, padded={})  # nobody knows how many lanes will be empty
         cuts.append((schedule, cut))
     return rank(kernel, cuts, device)
 

@@ -13,14 +13,14 @@ from diagc.dialects import diag
 from diagc.mlir import ir
 
 __all__ = [
-    *("COLUMNS", "DEPTH", "ROWS", "TILED"),
+    *("COLUMNS", "DEPTH", "ROWS", "STRIP", "TILED"),
     *("ProductAxes", "product_axes", "streamed_axes", "tiled_op", "tiled_stream"),
 ]
 
 TILED = "diag.tiled"
 """Marks a contraction that is computed in tiles, or a stream that has such products as states."""
 
-ROWS, COLUMNS, DEPTH = 264, 128, 256
+ROWS, COLUMNS, DEPTH, STRIP = 528, 128, 256, 264
 """Of tiles and pieces in f32: rows are whole register blocks of 6 and a little more than powers of
 two need, a panel of 16 columns takes 16 KiB, the rows' piece 264 KiB. On two cores of a Zen 2 sizes
 from 96 x 128 x 384 to 1026 x 128 x 384 were within 5 % of each other; 64 columns are 5 % slower

@@ -206,9 +206,8 @@ def _tensor_rate(dtype: str, decoration: Decoration, device: Device) -> float | 
 def _padding(accesses: Accesses, decoration: Decoration) -> float:
     """How much more is computed than there is, at the ends of grouped and streamed axes."""
     found = 1.0
-    for axis in decoration.padded:
+    for axis, step in decoration.padded.items():
         size = accesses.extents.get(axis, 0)
-        step = decoration.groups.get(axis) or decoration.chunks[axis]
         if size and decoration.counted:
             found *= ceil(size / step) * step / size
         elif size:

@@ -34,8 +34,7 @@ class Decoration:
             first.
         chunks: positions at a time of every streamed axis.
         concurrent: tasks that run at the same time on one unit.
-        padded: grouped or streamed axes of which a task computes a whole group or chunk, also at
-            the end of the axis.
+        padded: positions, by axis, that are computed together, also beyond the end of the axis.
         tile_vectors: vectors of a CPU along the tile of its lanes, 0 without such a tile.
         tensor: whether products run on tensor cores, where there are some.
         parts: into how many tasks each one's stream is split.
@@ -53,7 +52,7 @@ class Decoration:
     groups: Mapping[str, int]
     chunks: Mapping[str, int]
     concurrent: int = 1
-    padded: tuple[str, ...] = ()
+    padded: Mapping[str, int] = field(default_factory=dict)
     tile_vectors: int = 0
     tensor: bool = True
     parts: int = 1

@@ -91,6 +91,7 @@ def exported_single() -> Function:
     return torch.export.export(Model(compiled), args).module()
 
 
+@pytest.mark.usefixtures("fresh_dynamo")
 def test_transforms_inside_of_a_graph() -> None:
     args = inputs()
     compiled = diagc.compile(attention, *args)
@@ -101,7 +102,6 @@ def test_transforms_inside_of_a_graph() -> None:
 
     found = torch.compile(partial(inside, compiled), backend="aot_eager")(*args)
     assert_close(found, inside(attention, *args))
-    torch._dynamo.reset()
 
 
 def test_tangents_are_not_lost() -> None:

@@ -16,4 +16,5 @@ def decoration(kernel: ir.Operation, _loaded: object, _sizes: Mapping[str, int])
     schedule = read_schedule(kernel)
     if schedule is None:
         return Decoration({}, {})
-    return decoration_of(schedule, vector_lanes(kernel, selected_features()))
+    features = selected_features()
+    return decoration_of(schedule, vector_lanes(kernel, features), features.vector_registers)

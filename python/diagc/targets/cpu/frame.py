@@ -18,13 +18,14 @@ class Span:
 
     `base` is the first position, `count` how many of the `tile` positions exist. `ahead` is how far
     behind a position of this chunk the same one of the next lies, or the last that exists; None
-    where there is no next.
+    where there is no next. `count` is a multiple of `block`.
     """
 
     base: Index
     count: Index
     tile: int
     ahead: Index | None = None
+    block: int = 1
 
 
 @dataclass
@@ -34,9 +35,9 @@ class Frame:
     `grid` gives the one position of each grid axis, `spans` the tiles of lanes and stream axes,
     `static` the sizes of local axes, `sizes` the run-time size of every axis. An axis in none of
     the first three is open: it stays in the task whole, and scratch memory has its run-time size.
-    Tiles of `padded` axes are computed whole, with lanes that do not exist: contractions are best
-    with register blocks of one shape. `open_keep` says that the current chunk lies wholly inside
-    the stream's bounds.
+    Tiles of `padded` axes are computed in whole register blocks, with lanes that do not exist:
+    contractions are best with blocks of one shape. `open_keep` says that the current chunk lies
+    wholly inside the stream's bounds.
     """
 
     code: Code
@@ -74,6 +75,10 @@ class Frame:
             return 1
         return self.spans[label].count if label in self.spans else self.room(label)
 
+    def in_blocks(self, label: str, size: int) -> bool:
+        """Whether blocks of so many positions leave no rest along an axis."""
+        return label in self.spans and self.spans[label].block % size == 0
+
     def vectors(self, label: str | None) -> Index:
         """The number of vectors along a label; 1 for scalars."""
         if label is None:
@@ -96,6 +101,11 @@ class Frame:
             return count // lanes, count % lanes
         whole = arith.divui(count, code.index(lanes))
         return whole, code.sub(count, code.mul(whole, lanes))
+
+    def blocks_end(self, label: str, block: int) -> Index:
+        """Where the last block of so many vectors ends that holds a position of an axis."""
+        size = block * self.code.lanes
+        return self.code.mul(self.code.ceil_div(self.count(label), size), size)
 
     @contextmanager
     def whole_vectors(self, label: str) -> Iterator[None]:

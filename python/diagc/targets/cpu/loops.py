@@ -56,7 +56,8 @@ def each_vector_block(
     """Run `body` at every vector of an axis, `block` at a time; those that exist whole come first.
 
     `body` gets the offset, the number of vectors and what is carried: `block` values of everything
-    that accumulates, side by side, of which single vectors take and give the first.
+    that accumulates, side by side, of which single vectors take and give the first. Of padded tiles
+    only whole blocks run.
     """
     code, lanes = frame.code, frame.code.lanes
     if label is None:
@@ -64,6 +65,9 @@ def each_vector_block(
     whole, rest = frame.split(label)
     if isinstance(whole, int) and isinstance(rest, int) and whole + bool(rest) == block:
         return list(body(0, block, list(carried)))
+    if label in frame.padded and isinstance(whole, int) and whole % block == 0:
+        end = frame.blocks_end(label, block)
+        return code.loop(0, end, block * lanes, carried, lambda i, c: body(i, block, c))
     main, end = code.mul(code.floor_to(whole, block), lanes), code.mul(whole, lanes)
 
     def single(i: Index, values: list[ir.Value]) -> Sequence[ir.Value]:

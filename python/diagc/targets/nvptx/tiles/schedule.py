@@ -28,7 +28,8 @@ class TileSchedule:
         chunk: positions of a streamed axis that are worked on at a time.
         stages: chunks in shared memory: all but one are on their way.
         blocks_per_sm: how many blocks one multiprocessor should take, for the limit of registers.
-        split: positions of the streamed axis that a block visits at most, 0 for all.
+        split: positions of a part of the stream at least, where blocks share it; else 0. The number
+            of parts is found when a launch is planned (`runtime.sharing`).
         resident: registers that an operand of rows may take while a stream runs.
         tf32: whether products of f32 by f32 round to tf32; others are exact to 22 bits.
         producers: warps that only start copies, in a kernel of warpgroups; else 0.
@@ -36,6 +37,7 @@ class TileSchedule:
         columns: of a tile, where blocks share columns (`Plan.tiled`); else 0.
         depth: positions that a product in a stream sums over at a time (`Plan.walked`); 0 for all.
         stays: whether blocks of warpgroups take several tiles each; see `warpgroups.order`.
+        few: whether it stands beside others, for calls with few blocks; these share the stream.
     """
 
     row_blocks: int = 1
@@ -51,6 +53,7 @@ class TileSchedule:
     columns: int = 0
     depth: int = 0
     stays: bool = False
+    few: bool = False
 
     @property
     def rows(self) -> int:
