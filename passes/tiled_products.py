@@ -14,17 +14,20 @@ from diagc.dialects import diag
 from diagc.mlir import ir
 
 __all__ = [
-    *("COLUMNS", "DEPTH", "ROWS", "STRIP", "TILED"),
+    *("COLUMNS", "DEPTH", "ROWS", "STRIP", "TASKS", "TILED"),
     *("ProductAxes", "product_axes", "streamed_axes", "tiled_op", "tiled_stream"),
 ]
 
 TILED = "diag.tiled"
 """Marks a contraction that is computed in tiles, or a stream that has such products as states."""
 
-ROWS, COLUMNS, DEPTH, STRIP = 528, 128, 384, 198
+ROWS, COLUMNS, DEPTH, STRIP = 528, 128, 384, 204
 """Of tiles, strips of rows and pieces of the summed axis in f32. A panel of 16 columns takes 24 KiB,
-three quarters of a first-level cache; a strip's piece 297 KiB, and the piece of the columns 192.
-Rows are whole register blocks of 6, strips a little more than powers of two need."""
+three quarters of a first-level cache; a strip's piece 306 KiB, and the piece of the columns 192.
+Rows are multiples of 12, which are whole register blocks of 6 and of 4."""
+
+TASKS = 4
+"""Of a core, at least: with fewer, tiles are one strip high."""
 
 NARROWEST = 64
 """Rows, columns and summed positions below which the copies cost more than they save."""
