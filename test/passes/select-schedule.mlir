@@ -5,7 +5,7 @@
 // CHECK-LABEL: func.func private @attention(
 // CHECK-SAME: diag.schedule = {chunk = {x = 64 : i64}, grid = ["b", "h"], lane_tile = 64 : i64, lanes = "q", mode = "lanes"}
 // NARROW-LABEL: func.func private @attention(
-// NARROW-SAME: lane_tile = 48 : i64
+// NARROW-SAME: lane_tile = 96 : i64
 func.func private @attention(%q: tensor<2x4x?x64xf32, ["b", "h", "q", "d"]>, %k: tensor<2x4x?x64xf32, ["b", "h", "x", "d"]>, %v: tensor<2x4x?x64xf32, ["b", "h", "x", "e"]>) -> tensor<2x4x?x64xf32, ["b", "h", "q", "e"]> attributes {diag.kernel} {
   %o = "diag.stream"() ({
     %zero = "diag.map"() ({
