@@ -239,12 +239,12 @@ def _rewrite_masked(function: ir.Operation, graph: Graph, chain: MaskedChain) ->
     except Refusal as refusal:
         declined(function, op, f"not cut into chunks: {refusal}")
         return False
-    saved = f"{way.cost:.3g} instead of {way.before:.3g} operations"
     if way.before < GAIN * way.cost:
-        declined(function, op, f"not cut into chunks: that would take {saved}")
+        declined(function, op, f"not cut into chunks: that would take {way.saved}")
         return False
-    text = f"chunks of {way.axes.size} positions, states of earlier chunks summed first: {saved}"
-    done(op, text)
+    text = f"chunks of {way.axes.size} positions, states of earlier chunks summed first"
+    guard = "" if way.guard is None else "; rows that would lose accuracy are streamed"
+    done(op, f"{text}: {way.saved}{guard}")
     gone = unneeded(graph, chain.roots, list(chain.through))
     old = [root.results[0] for root in chain.roots]
     replace_ops(graph, chain.roots, gone, old, partial(way.values, graph))
