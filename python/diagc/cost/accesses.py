@@ -20,7 +20,7 @@ MOST_TILES = 4096
 
 
 Read: TypeAlias = tuple[ir.Value, tuple[str, ...], tuple[ir.Operation, ...], bool]
-"""An argument, its labels there, streams that bring it, whether a stream's body reads it."""
+"""An argument, its labels at the reader, streams that bring it, whether a stream's body reads."""
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ def _aside_from_hooks() -> AbstractContextManager[Any]:
 
     Hooks that are innermost are asked alone; where they are not allowed there are none.
     """
-    if not torch._C._autograd._saved_tensors_hooks_is_enabled():
+    if not torch._C._autograd._saved_tensors_hooks_is_enabled():  # type: ignore[attr-defined]
         return nullcontext()
     return saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)
 
