@@ -56,6 +56,7 @@ Sizes = Mapping[str, int]
 OPTIONS = SimulatorOptions(
     step_limit=20000, workers=1, finding_limit=FINDING_LIMIT, multiprocessors=1
 )
+_SHARING = 64  # multiprocessors for a stream in several parts
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,8 @@ def _runner(built: GpuModule, sizes: Sizes, placement: Placement, seed: int = 0)
 
     def run(text: str, number: int) -> Outcome:
         options = replace(OPTIONS, environment=number, seed=seed)
+        if built.sharing is not None:  # blocks are few, and share the stream
+            options = replace(options, multiprocessors=_SHARING)
         simulated = SimulatedKernel(kernel, text, options)
         results = zip(call_numpy(simulated, arrays, out), signature.results, strict=True)
         return Outcome([loaded(a, wire.dtype) for a, wire in results], simulated.reports[-1])

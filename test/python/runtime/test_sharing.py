@@ -65,10 +65,11 @@ def test_without_a_device_there_are_as_many_parts_as_the_axis_has() -> None:
 def test_parts_cover_the_axis_and_never_exceed_the_places_of_the_device() -> None:
     rng = np.random.default_rng(SEED)
     for _ in range(500):
-        sizes = {"q": rng.integers(1, 300), "h": rng.integers(1, 200), "x": rng.integers(1, 10**6)}
+        most = {"q": 300, "h": 200, "x": 10**6}
+        sizes = {label: int(rng.integers(1, size)) for label, size in most.items()}
         count = int(rng.integers(1, 200))
         parts = SHARING.parts(sizes, count)
-        chunks = -(-int(sizes["x"]) // SHARING.chunk)
+        chunks = -(-sizes["x"] // SHARING.chunk)
         share = SHARING.chunks_of_part(chunks, parts)
         assert (parts - 1) * share < chunks <= parts * share
         if parts > 1:
@@ -81,7 +82,7 @@ def test_parts_cover_the_axis_and_never_exceed_the_places_of_the_device() -> Non
 )
 def test_malformed_sharing_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(InternalError):
-        Sharing(**{**vars(SHARING), **change})  # type: ignore[arg-type]
+        Sharing(**{**vars(SHARING), **change})
 
 
 def test_few_blocks_take_the_shared_form_and_its_scratch_memory() -> None:

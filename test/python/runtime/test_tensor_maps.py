@@ -7,7 +7,6 @@ import torch
 
 from diagc.errors import CacheError, InternalError, LaunchError
 from diagc.runtime.cuda import CudaKernel
-from diagc.runtime.cuda import launcher as launchers
 from diagc.runtime.gpu_kernel import (
     GpuKernel,
     GpuLaunch,
@@ -15,7 +14,6 @@ from diagc.runtime.gpu_kernel import (
     Workspace,
     takes_tensor_maps,
 )
-from diagc.runtime.native import native_launcher, why_not_native
 from diagc.runtime.sharing import PARTS, Sharing
 from diagc.runtime.signature import Axis, KernelSignature, Wire
 from diagc.runtime.torch_launch import call
@@ -24,16 +22,10 @@ from diagc.testing.fake_cuda import PTX, FakeCuda, launches
 Q, K = ("b", "n", "d"), ("b", "x", "d")
 
 
-@pytest.fixture(name="cuda", params=["native", "ctypes"])
-def cuda_with_each_launcher(
-    cuda: FakeCuda, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> FakeCuda:
-    """Every test is one of both launchers."""
-    if request.param == "ctypes":
-        monkeypatch.setattr(launchers, "native_launcher", lambda: None)
-    elif native_launcher() is None:
-        pytest.skip(f"NOT TESTED: the native launcher, which is {why_not_native()}")
-    return cuda
+@pytest.fixture(name="cuda")
+def with_each_launcher(each_launcher: FakeCuda) -> FakeCuda:
+    """Every test of a launch is one of both launchers."""
+    return each_launcher
 
 
 def kernel() -> GpuKernel:

@@ -61,7 +61,7 @@ class StreamLoop:
         found = (self.task.totals.get(result) for result in self.op.results)
         return [total for total in found if total is not None]
 
-    # -- what a wire is over the tile ----------------------------------------------------------------
+    # -- what a wire is over the tile --------------------------------------------------------------
     def _fold(self, wire: ir.Value, kind: str) -> ir.Value:
         """A wire without the streamed axis, reduced over all positions of the tile."""
         frame = self.task.frame

@@ -1,6 +1,5 @@
 """A kernel function in, a compiled GPU kernel out: through the cache, or through LLVM and ptxas."""
 
-import binascii
 import gc
 import zlib
 from base64 import b64decode, b64encode
@@ -14,11 +13,10 @@ from weakref import WeakValueDictionary
 
 from diagc.cost import device_of_architecture
 from diagc.debug import logger
-from diagc.errors import CacheError
 from diagc.mlir import bindings, ir
 from diagc.options import CompileOptions, current
 from diagc.passes.generalize_kernels import kernel_key
-from diagc.runtime.cache import cache_key, default_cache
+from diagc.runtime.cache import Entry, cache_key, default_cache
 from diagc.runtime.cuda.kernel import CudaKernel
 from diagc.runtime.gpu_kernel import GpuKernel, planned_sizes
 from diagc.runtime.sharing import PARTS
@@ -211,23 +209,18 @@ def _spilling(built: GpuModule, compiled: CompiledModule) -> set[TileSchedule | 
 
 def load_kernel(key: str) -> LoadedKernel | None:
     """The kernel of a key, if it is loaded or stored; one that cannot be read is removed."""
-    loaded = _LOADED.get(key)
-    if loaded is not None:
-        return loaded
-    entry = default_cache().get(key)
-    if entry is None:
-        return None
-    try:
+
+    def read(entry: Entry) -> LoadedKernel:
         kernel = GpuKernel.from_json(entry.payload.decode(errors="replace"))
         nvvm = _unpacked(entry.metadata["nvvm"])
         texts = {name: entry.metadata[name] for name in ("tiles", "shared")}
         schedules = {name: None if x is None else TileSchedule(**x) for name, x in texts.items()}
-    except (CacheError, KeyError, TypeError, zlib.error, binascii.Error) as error:
-        logger("cache").warning("removed a cache entry that cannot be read: %s", error)
-        default_cache().remove(key)
-        return None
-    loaded = _LOADED[key] = LoadedKernel(kernel, nvvm, key, "hit", **schedules)
-    return loaded
+        return LoadedKernel(kernel, nvvm, key, "hit", **schedules)
+
+    found = _LOADED.get(key) or default_cache().load(key, read)
+    if found is not None:
+        _LOADED[key] = found
+    return found
 
 
 def text_key(text: str) -> str:

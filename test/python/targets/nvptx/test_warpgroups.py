@@ -23,6 +23,8 @@ from diagc.testing.tile_kernels import (
 from diagc.testing.warpgroup_runs import TOLERANCE
 
 TAILS = (1, 15, 7, 8)
+SIZES = ((128, 64, 3), (192, 64, 2), (64, 128, 2))
+"""Width, positions of a chunk, stages."""
 
 
 def _kinds() -> Iterator[tuple[str, str, str]]:
@@ -47,10 +49,11 @@ def _cases() -> Iterator[TailedAttention]:
 
 
 def _more() -> Iterator[TailedAttention]:
+    """Every kind once more: each normaliser, mask and type meets each of three larger sizes."""
     for number, kind in enumerate(_kinds()):
-        for d, chunk, stages in ((128, 64, 3), (192, 64, 2), (64, 128, 2)):
-            tails = TAILS[(number + d) % 4], TAILS[number % 4]
-            yield TailedAttention(*kind, d, d, chunk, stages, group=(0, 3)[number % 2], tails=tails)
+        d, chunk, stages = SIZES[(number + number // 10) % 3]
+        tails = TAILS[(number + d) % 4], TAILS[number % 4]
+        yield TailedAttention(*kind, d, d, chunk, stages, group=(0, 3)[number % 2], tails=tails)
 
 
 def _name(case: TailedAttention) -> str:
@@ -85,6 +88,15 @@ def test_kernel(case: TailedAttention) -> None:
 @pytest.mark.parametrize("case", list(_more()), ids=_name)
 def test_more_sizes(case: TailedAttention) -> None:
     judge(case)
+
+
+def test_all_kinds_meet_all_sizes() -> None:
+    found = [
+        (each, (c.d, c.chunk, c.stages))
+        for c in _more()
+        for each in (c.normaliser, c.mask, c.dtype)
+    ]
+    assert len(set(found)) == (4 + len(MASKS) + 2) * len(SIZES)
 
 
 def run(text: str, sizes: dict[str, int], placement: Placement | None = None) -> float:

@@ -51,7 +51,7 @@ def tile_decoration(
         groups,
         chunks,
         schedule.blocks_per_sm,
-        (*rows, *plan.streamed),
+        {**{label: groups[label] for label in rows}, **chunks},
         parts=parts,
         states=states,
         warps=schedule.warps,

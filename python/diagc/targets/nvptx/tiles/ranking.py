@@ -131,11 +131,12 @@ class _Cases:
         if plan.row in missing:
             assumed = {x: _BATCHES[-1] if x in plan.grid else _MANY_ROWS for x in missing}
             return cls(({**sizes, **assumed},), counted=False, known=False)
-        cases = tuple(
+        cases = [
             {**sizes, **{x: batch if x in plan.grid else length for x in missing}}
             for batch, length in product(_BATCHES, _LENGTHS)
-        )
-        return cls(cases, counted=True, known=False)
+        ]
+        unique = {tuple(case.items()): case for case in cases}
+        return cls(tuple(unique.values()), counted=True, known=False)
 
 
 def open_labels(plan: Plan) -> list[str]:

@@ -75,6 +75,7 @@ class TileSchedule:
 _ROW_BLOCKS = (2, 1)
 _WARPS = (4, 8, 2, 1)
 _MOST_WARPS = 8
+_MOST_ROWS = 16 * _MOST_WARPS  # of a block, with the fewest registers
 _CHUNKS = (64, 32, 128, 16)
 _STAGES = (2, 3, 4)
 _COLUMNS = (128, 64)  # of tiles
@@ -130,11 +131,12 @@ def _fitting(plan: "Plan", arch: GpuArch, *, tf32: bool, depth: int) -> Iterator
 
 
 def _shapes(plan: "Plan") -> Iterator[tuple[int, int, int]]:
-    """(blocks of rows per warp, warps, chunk); rows of known size are all in one block."""
+    """(blocks of rows per warp, warps, chunk); few rows of known size are all in one block."""
     rows = plan.sizes[plan.row]
+    many = rows == diag.DYNAMIC or (rows > _MOST_ROWS and plan.sum_over_rows is None)
     chunks = _CHUNKS if plan.streamed else _CHUNKS[:1]
     for blocks, chunk in product(_ROW_BLOCKS, chunks):
-        if rows == diag.DYNAMIC:
+        if many:
             yield from ((blocks, warps, chunk) for warps in _WARPS)
             continue
         warps = -(-rows // (16 * blocks))
