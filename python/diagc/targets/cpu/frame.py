@@ -35,8 +35,8 @@ class Frame:
     `static` the sizes of local axes, `sizes` the run-time size of every axis. An axis in none of
     the first three is open: it stays in the task whole, and scratch memory has its run-time size.
     Tiles of `padded` axes are computed in whole register blocks, with lanes that do not exist:
-    contractions are best with blocks of one shape. `open_keep` says that the current chunk lies wholly inside
-    the stream's bounds.
+    contractions are best with blocks of one shape. `open_keep` says that the current chunk lies
+    wholly inside the stream's bounds.
     """
 
     code: Code
