@@ -1,6 +1,6 @@
 """The table of what streams or fuses: for each row and shape what was derived, errors and times.
 
-    python benchmarks/algebra_table.py --rows 'softmax|l2' --gate
+    python benchmarks/algebra_table.py --only 'softmax|l2' --gate
 
 Rows stand in `algebra/`, one file per group; results go to `results/<device>/`, one JSON and one
 markdown table per group, with the number of threads. What is not measured, for rows or for another
@@ -21,22 +21,16 @@ from algebra.measure import OURS, Entry, measure_row
 from algebra.results import judge, read, write
 from algebra.rows import Row
 from harness import require_vector_peer
+from tables import options
 
 ROWS: Sequence[Row] = (*attention.ROWS, *norms.ROWS, *contractions.ROWS)
 GROUPS = ("attention", "norms", "contractions")
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rows", default="", help="rows whose name matches this expression")
+    parser = options(__doc__, rounds=9)
     parser.add_argument("--group", choices=GROUPS, help="rows of this group only")
-    parser.add_argument("--stored", action="store_true", help="measure nothing, judge the results")
-    parser.add_argument("--gate", action="store_true", help="exit with 1 when the gate is missed")
     parser.add_argument("--json", metavar="FILE", help="write what was measured, or judged, there")
-    parser.add_argument("--rounds", type=int, default=9, help="rounds, at least")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no-save", action="store_true", help="leave the results as they are")
     return parser.parse_args()
 
 
@@ -58,7 +52,7 @@ def main() -> int:
 
 
 def _wanted(row: Row, args: argparse.Namespace) -> bool:
-    return args.group in (None, row.group) and re.search(args.rows, row.name) is not None
+    return args.group in (None, row.group) and re.search(args.only, row.name) is not None
 
 
 def _stored(rows: Sequence[Row]) -> list[Entry]:

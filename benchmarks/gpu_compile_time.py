@@ -19,17 +19,10 @@ from cpu_compile_time import python
 from harness import save_json
 
 from diagc.targets.nvptx.ptxas import find_tool
+from diagc.testing.attention import Attention
 
 LIMITS = {"cold": 0.7, "cached": 0.005}
 
-ATTENTION = """axis h, q, x, d = {d}
-diagram attention(Q: h q d bf16, K: h x d bf16, V: h x d bf16) {{
-  S: h q x f32 = Q . K over d
-  P = {kind}(S * 0.125) along x{where}
-  O: h q d bf16 = P . V over x
-  return O
-}}
-"""
 NORM = """axis n, d = 1024
 diagram norm(X: n d bf16) {
   M: n f32 = sum(X) over d
@@ -37,10 +30,10 @@ diagram norm(X: n d bf16) {
 }
 """
 SOURCES = {
-    "causal softmax, d = 64": ATTENTION.format(d=64, kind="softmax", where=" where (q >= x)"),
-    "causal softmax, d = 128": ATTENTION.format(d=128, kind="softmax", where=" where (q >= x)"),
-    "softmax, d = 64": ATTENTION.format(d=64, kind="softmax", where=""),
-    "l2, d = 64": ATTENTION.format(d=64, kind="l2", where=""),
+    "causal softmax, d = 64": Attention("q >= x").text,
+    "causal softmax, d = 128": Attention("q >= x", d=128).text,
+    "softmax, d = 64": Attention().text,
+    "l2, d = 64": Attention(normaliser="l2").text,
     "centred rows": NORM,
 }
 

@@ -15,19 +15,13 @@ from harness import require_vector_peer
 from models.measure import KINDS, OURS, Entry, measure_row
 from models.results import judge, read, write
 from models.rows import ROWS
+from tables import options
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", default="", help="rows whose title matches this expression")
+    parser = options(__doc__, rounds=7)
     parser.add_argument("--calls", choices=KINDS, nargs="+", default=[*KINDS])
-    parser.add_argument("--stored", action="store_true", help="measure nothing, judge the results")
-    parser.add_argument("--gate", action="store_true", help="exit with 1 when the gate is missed")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds, at least")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--shared", action="store_true", help="mark times: other work runs here")
-    parser.add_argument("--no-save", action="store_true", help="leave the results as they are")
     return parser.parse_args()
 
 

@@ -1,12 +1,32 @@
 """Tables of results: a JSON file that keeps what is not measured again, and Markdown for people."""
 
+import argparse
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from harness import results_directory
 
-__all__ = ["markdown", "quartiles", "stored"]
+__all__ = ["markdown", "options", "quartiles", "stored"]
+
+
+def options(text: str | None, *, rounds: int) -> argparse.ArgumentParser:
+    """What every table can be asked.
+
+    Args:
+        text: of the script, whose first line describes it.
+        rounds: at least, if nobody says how many.
+    """
+    parser = argparse.ArgumentParser(description=(text or "").splitlines()[0])
+    parser.add_argument("--only", default="", help="rows whose name matches this expression")
+    parser.add_argument("--stored", action="store_true", help="measure nothing, judge the results")
+    parser.add_argument("--gate", action="store_true", help="exit with 1 when the gate is missed")
+    parser.add_argument("--rounds", type=int, default=rounds, help="rounds, at least")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-save", action="store_true", help="leave the results as they are")
+    return parser
 
 
 def stored(name: str) -> list[dict[str, Any]]:

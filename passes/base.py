@@ -17,7 +17,7 @@ import inspect
 import types
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, Self
 
@@ -52,6 +52,20 @@ class Pass(ABC):
             PassError: the input cannot be handled; without a location, that of `op` is shown.
             UnsupportedError: it cannot be handled yet.
         """
+
+    def check_choice(self, field: str, choices: Collection[str]) -> None:
+        """Check the value of an option that is one of some.
+
+        Raises:
+            PassError: it has another value.
+        """
+        value = getattr(self, field)
+        if value not in choices:
+            raise PassError(
+                f"bad value for option '{_text_name(field)}' of pass '{self.name}'",
+                expected=" or ".join(choices),
+                found=f"'{value}'",
+            )
 
     @classmethod
     def summary(cls) -> str:

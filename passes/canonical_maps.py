@@ -15,7 +15,7 @@ from diagc.mlir import arith, ir
 from diagc.passes.canonical_selections import distribute_not, move_number_last, widen_selected
 from diagc.passes.cloning import Mapping, clone
 from diagc.passes.kernel_axes import is_index_map
-from diagc.passes.position_forms import Linear, mask_conditions, unequal_form
+from diagc.passes.position_forms import Linear, mask_conditions, read_conditions, unequal_form
 
 __all__ = ["MAP_PATTERNS", "sink_constants"]
 
@@ -116,16 +116,20 @@ def fuse_maps(op: ir.Operation) -> ir.Value | None:
 
     Masks of positions stay apart from what they mask, so that they can become bounds of loops.
     """
-    mask = is_index_map(op)
+    mask = _is_mask(op)
 
     def fits(element: ir.Operation) -> bool:
         producer = _defining(element.operands[0])
         if producer is None or producer.name != "diag.map" or producer.parent != op.parent:
             return False
         same = set(diag.labels(producer.results[0])) == set(diag.labels(op.results[0]))
-        return same and _is_only_reader(op, producer) and (mask or not is_index_map(producer))
+        return same and _is_only_reader(op, producer) and (mask or not _is_mask(producer))
 
     return _rebuild(op, fits) if any(fits(element) for element in _elements(op)) else None
+
+
+def _is_mask(op: ir.Operation) -> bool:
+    return is_index_map(op) or bool(read_conditions(op))
 
 
 def _is_only_reader(op: ir.Operation, producer: ir.Operation) -> bool:
@@ -254,6 +258,29 @@ def chunk_of_mask(op: ir.Operation) -> ir.Value | None:
     return copy.results[0]
 
 
+def relabel_of_condition(op: ir.Operation) -> ir.Value | None:
+    """The relabel of a condition of smaller wires, which nobody else reads, is one of relabels.
+
+    Else the condition would be stored under its old labels.
+    """
+    source = _defining(op.operands[0])
+    if source is None or source.name != "diag.map" or len(list(source.results[0].uses)) > 1:
+        return None
+    labels = set(diag.labels(source.results[0]))
+    wires = dict.fromkeys(element.operands[0] for element in _elements(source))
+    if str(diag.element_type(op.results[0])) != "i1" or any(
+        labels == set(diag.labels(wire)) for wire in wires
+    ):
+        return None
+    mapping: Mapping = {}
+    for wire in wires:
+        names = {k: v for k, v in op.opview.names.items() if k in diag.labels(wire)}
+        mapping[wire] = diag.relabel(wire, names, loc=op.location) if names else wire
+    copy = clone(source, mapping)
+    copy.results[0].set_type(op.results[0].type)
+    return copy.results[0]
+
+
 _SIMPLER = {
     *("math.absf", "math.sqrt", "arith.maximumf", "arith.select", "arith.mulf", "arith.divf")
 }
@@ -371,6 +398,7 @@ MAP_PATTERNS: dict[str, tuple[Pattern, ...]] = {
         *(distribute_not, move_number_last, widen_selected, simplify_body),
     ),
     "diag.reduce": (contract_product,),
+    "diag.relabel": (relabel_of_condition,),
     "diag.contract": (sum_of_products,),
 }
 

@@ -15,8 +15,9 @@ After:
 Identities, each a function of its own: views of views are one view, views that do nothing vanish;
 literals stand inside map bodies; a map of a map over the same axes, which nobody else reads, is one
 map; reductions and contractions over axes of size 1 or over none are views and products; the chunk
-of a mask of positions is a mask of chunks. Equal ops are merged, dead ones erased, scalar bodies
-folded, by MLIR's own `canonicalize` and `cse`.
+of a mask of positions is a mask of chunks, the relabel of a condition of smaller wires a condition
+of relabels. Equal ops are merged, dead ones erased, scalar bodies folded, by MLIR's own
+`canonicalize` and `cse`.
 
 Requires: nothing; run on functions.
 

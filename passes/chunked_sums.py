@@ -23,11 +23,13 @@ from diagc.algebra.graph import Graph
 from diagc.algebra.maps import cast, map_expr
 from diagc.algebra.networks import LARGEST_NETWORK, Leaf, Network, Order, cheapest
 from diagc.algebra.refusal import Refusal
-from diagc.cost import UNKNOWN_SIZE, op_flops
+from diagc.cost import UNKNOWN_SIZE, deciding_device, op_flops
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.chain_search import MaskedChain, degree
 from diagc.passes.chunk_axes import CausalMasks, ChunkAxes, causal_masks
+from diagc.passes.chunk_guard import ChunkGuard, chunk_guard, gram_step
+from diagc.passes.chunk_times import SumTimes
 from diagc.passes.cloning import clone
 from diagc.passes.network_builder import NetworkBuilder, is_placed
 
@@ -59,45 +61,69 @@ class Term:
 
 @dataclass(frozen=True)
 class ChunkedSums:
-    """The sums of a chain cut at chunks; `cost` is in operations, `before` half of all scores."""
+    """The sums of a chain cut at chunks; `cost`, and `before` of one stream, in the same unit."""
 
     chain: MaskedChain
     axes: ChunkAxes
     terms: tuple[tuple[Term, ...], ...]
+    guard: ChunkGuard | None
     cost: float
     before: float
+
+    @property
+    def saved(self) -> str:
+        """Both costs for people."""
+        if deciding_device().kind == "gpu":
+            return f"an estimated {1e6 * self.cost:.3g} µs instead of {1e6 * self.before:.3g} µs"
+        return f"{self.cost:.3g} instead of {self.before:.3g} operations"
 
     def values(self, graph: Graph) -> list[ir.Value]:
         """Emit all roots; one value per root."""
         near = _Near(self.chain, self.axes, graph).values()
-        found = []
-        for root, net, terms, value in zip(
-            self.chain.roots, self.chain.networks, self.terms, near, strict=True
-        ):
-            far = self._far(terms, net)
-            result = diag.dims(root.results[0])
-            dtype = diag.element_type(root.results[0])
-            dims = self.axes.dims(result)
-            compute = diag.element_type(far)
-            total = map_expr(
-                symbol("near") + symbol("far"),
-                {"near": value, "far": far},
-                compute,
-                dtype=dtype,
-                result=dims,
-            )
-            found.append(self.axes.joined(total, result))
-        return found
+        builders = [self._builders(place) for place in range(len(near))]
+        totals = [
+            self._total(place, value, each)
+            for place, (value, each) in enumerate(zip(near, builders, strict=True))
+        ]
+        if self.guard is not None:
+            (term,), (builder,) = (each[self.guard.square] for each in (self.terms, builders))
+            gram = gram_step(term.network, term.order, self.axes)
+            assert gram is not None  # else there were no guard
+            return self.guard.values(graph, self.axes, totals, builder.part(gram))
+        roots = self.chain.roots
+        return [
+            self.axes.joined(total, diag.dims(root.results[0]))
+            for root, total in zip(roots, totals, strict=True)
+        ]
 
-    def _far(self, terms: Sequence[Term], net: Network) -> ir.Value:
+    def _builders(self, place: int) -> list[NetworkBuilder]:
+        """Of the terms of a root."""
+        type_ = ir.F64Type.get() if self.chain.has_squares and self.guard is None else None
+        net = self.chain.networks[place]
+        return [_builder(term, net, self.axes, type_) for term in self.terms[place]]
+
+    def _total(self, place: int, near: ir.Value, builders: Sequence[NetworkBuilder]) -> ir.Value:
+        """A root with cut axes: the old sum within chunks, and the terms of earlier keys."""
+        far = self._far(place, builders)
+        result = self.chain.roots[place].results[0]
+        return map_expr(
+            symbol("near") + symbol("far"),
+            {"near": near, "far": far},
+            diag.element_type(far),
+            dtype=diag.element_type(result),
+            result=self.axes.dims(diag.dims(result)),
+        )
+
+    def _far(self, place: int, builders: Sequence[NetworkBuilder]) -> ir.Value:
         """The sum of the terms with keys in earlier chunks; a sum of squares is at least 0."""
-        is_square = degree(net, self.chain.contraction) == 2
-        type_ = ir.F64Type.get() if self.chain.has_squares else None
-        wires = {f"t{n}": _emit(term, net, self.axes, type_) for n, term in enumerate(terms)}
+        terms = self.terms[place]
+        pairs = zip(builders, terms, strict=True)
+        wires = {f"t{n}": builder.part(term.order) for n, (builder, term) in enumerate(pairs)}
         total = sum((symbol(name) for name in list(wires)[1:]), symbol("t0"))
         total = total * terms[0].network.number
         dtype = diag.element_type(wires["t0"])
         dims = {label: diag.dims(wires["t0"])[label] for label in terms[0].network.result}
+        is_square = degree(self.chain.networks[place], self.chain.contraction) == 2
         return map_expr(maximum(total, 0.0) if is_square else total, wires, dtype, result=dims)
 
 
@@ -117,8 +143,9 @@ def chunked_sums(graph: Graph, chain: MaskedChain) -> ChunkedSums:
         raise Refusal("a causal mask over open axes, or of different sizes, is not cut", op)
     (length,) = sizes
     taken = {label for wire in _wires(graph) for label in diag.labels(wire)}
+    guard = chunk_guard(graph, chain) if chain.has_squares else None
     tried = [
-        _with_chunks(chain, ChunkAxes(masks, size, length // size, _names(masks, taken)))
+        _with_chunks(chain, ChunkAxes(masks, size, length // size, _names(masks, taken)), guard)
         for size in _sizes(length)
     ]
     if not tried:
@@ -150,12 +177,12 @@ def _names(masks: CausalMasks, taken: Collection[str]) -> dict[str, tuple[str, s
     return found
 
 
-def _with_chunks(chain: MaskedChain, axes: ChunkAxes) -> ChunkedSums:
+def _with_chunks(chain: MaskedChain, axes: ChunkAxes, guard: ChunkGuard | None) -> ChunkedSums:
     keys = list(axes.masks.keys)
     choices = [
         frozenset(past) for count in range(1, len(keys) + 1) for past in combinations(keys, count)
     ]
-    terms, cost = [], 0.0
+    terms = []
     for net in chain.networks:
         cut = [_cut_network(net, axes, past) for past in choices]
         if any(len(each.leaves) > LARGEST_NETWORK for each in cut):
@@ -164,13 +191,40 @@ def _with_chunks(chain: MaskedChain, axes: ChunkAxes) -> ChunkedSums:
             Term(past, each, cheapest(each, UNKNOWN_SIZE))
             for past, each in zip(choices, cut, strict=True)
         ]
-        wide = _F64 if chain.has_squares else 1.0
-        cost += wide * sum(term.order.cost for term in found)
         terms.append(tuple(found))
-    ops = [*chain.through, *chain.roots]
-    near = sum(op_flops(op) / axes.count ** _keys_of(op, keys) for op in ops)
-    before = sum(op_flops(op) for op in ops) / 2
-    return ChunkedSums(chain, axes, tuple(terms), _STATES * (cost + near), before)
+    if guard is not None:
+        (square,) = terms[guard.square]
+        guard = guard if gram_step(square.network, square.order, axes) else None
+    way = ChunkedSums(chain, axes, tuple(terms), guard, 0.0, 0.0)
+    cost, before = _seconds(way) if deciding_device().kind == "gpu" else _operations(way)
+    return replace(way, cost=cost, before=before)
+
+
+def _operations(way: ChunkedSums) -> tuple[float, float]:
+    """Of the sums in chunks, and of half of all scores."""
+    near, before = _flops(way)
+    cost = sum(term.order.cost for terms in way.terms for term in terms)
+    wide = _F64 if way.chain.has_squares and way.guard is None else 1.0
+    return _STATES * (wide * cost + near), before
+
+
+def _seconds(way: ChunkedSums) -> tuple[float, float]:
+    """Of the sums in chunks, and of one stream; on a GPU, where states go through memory."""
+    near, before = _flops(way)
+    wide = way.chain.has_squares and way.guard is None
+    times = SumTimes(deciding_device(), wide=wide)
+    orders = [(term.network, term.order) for terms in way.terms for term in terms]
+    row = way.axes.names[way.axes.masks.row][1]
+    cost = times.in_chunks(orders, row, near, guarded=way.guard is not None)
+    return cost, times.streamed(way.chain.networks, before)
+
+
+def _flops(way: ChunkedSums) -> tuple[float, float]:
+    """Of scores within chunks and what is summed of them, and of half of all scores."""
+    ops = [*way.chain.through, *way.chain.roots]
+    keys = list(way.axes.masks.keys)
+    near = sum(op_flops(op) / way.axes.count ** _keys_of(op, keys) for op in ops)
+    return near, sum(op_flops(op) for op in ops) / 2
 
 
 def _keys_of(op: ir.Operation, keys: Collection[str]) -> int:
@@ -201,15 +255,15 @@ def _cut_network(net: Network, axes: ChunkAxes, past: frozenset[str]) -> Network
     )
 
 
-def _emit(term: Term, net: Network, axes: ChunkAxes, type_: ir.Type | None) -> ir.Value:
-    """The value of a term of `net`, without its number."""
+def _builder(term: Term, net: Network, axes: ChunkAxes, type_: ir.Type | None) -> NetworkBuilder:
+    """What emits a term of `net`, without its number."""
     leaves = [_cut(leaf, axes, term.past, type_) for leaf in net.leaves]
     for key, leaf in zip(axes.masks.keys, term.network.leaves[len(leaves) :], strict=True):
         make = axes.earlier if key in term.past else axes.within
         leaves.append(Leaf(make(key, type_ or ir.F32Type.get()), leaf.axes))
     conditions = [_cut(leaf, axes, term.past) for leaf in net.conditions if is_placed(net, leaf)]
     made = replace(term.network, leaves=tuple(leaves), conditions=tuple(conditions))
-    return NetworkBuilder(made, type_).part(term.order)
+    return NetworkBuilder(made, type_)
 
 
 def _cut(leaf: Leaf, axes: ChunkAxes, past: Collection[str], type_: ir.Type | None = None) -> Leaf:

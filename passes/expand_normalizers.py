@@ -39,7 +39,7 @@ from diagc.algebra.expressions import (
 from diagc.algebra.maps import full, map_expr, statistic_type
 from diagc.algebra.normalizers import Normalizer
 from diagc.dialects import diag
-from diagc.errors import InternalError, PassError
+from diagc.errors import InternalError
 from diagc.mlir import ir
 from diagc.passes.base import Pass
 
@@ -61,12 +61,7 @@ class ExpandNormalizersPass(Pass):
         Raises:
             PassError: it has another value.
         """
-        if self.empty_rows not in EMPTY_ROWS:
-            raise PassError(
-                "bad value for option 'empty-rows' of pass 'expand-normalizers'",
-                expected=" or ".join(EMPTY_ROWS),
-                found=f"'{self.empty_rows}'",
-            )
+        self.check_choice("empty_rows", EMPTY_ROWS)
 
     def run(self, op: ir.Operation) -> None:
         """Expand every normaliser below `op`."""

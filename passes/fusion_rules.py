@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import prod
 
-from diagc.cost import recompute_pays, value_bytes
+from diagc.cost import deciding_device, recompute_pays, value_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.cloning import array_ops, used_values
@@ -17,7 +17,15 @@ from diagc.passes.kernel_axes import (
     row_operand,
 )
 
-__all__ = ["ClusterAxes", "cluster_axes", "inner_axes", "is_cheap", "is_small", "is_wide"]
+__all__ = [
+    "ClusterAxes",
+    "cluster_axes",
+    "inner_axes",
+    "is_cheap",
+    "is_small",
+    "is_stored_matrix",
+    "is_wide",
+]
 
 LARGEST_LANE_STATE = 1024
 """Elements that one lane may keep of a wire: 256 KiB for 64 lanes in f32."""
@@ -162,6 +170,15 @@ def _is_streamed(value: ir.Value) -> bool:
             return bool(op.name == "diag.stream")
         value = op.operands[0]
     return False
+
+
+def is_stored_matrix(op: ir.Operation, reader: ir.Operation) -> bool:
+    """Whether a map of positions is an operand of a contraction that a GPU had better store.
+
+    Its kernels on tensor cores bring the operands of products from memory.
+    """
+    products = reader.name == "diag.contract" and any(r in reader.operands for r in op.results)
+    return products and is_index_map(op) and deciding_device().kind == "gpu"
 
 
 def is_cheap(op: ir.Operation) -> bool:

@@ -20,6 +20,7 @@ from diagc.passes.fusion_rules import (
     inner_axes,
     is_cheap,
     is_small,
+    is_stored_matrix,
     is_wide,
 )
 from diagc.passes.library_products import WALKED, is_library, is_widening
@@ -137,7 +138,7 @@ class _Planner:
 
     def _wanted(self, producer: int, consumer: int) -> bool:
         """A contraction of the library's size is only a kernel on its own."""
-        if self._is_walked(producer, consumer):
+        if self._is_walked(producer, consumer) or self._is_stored(producer):
             return False
         if self._has_tiles(self.home[producer]) or self._has_tiles(self.home[consumer]):
             return self._follows(producer, consumer)
@@ -151,6 +152,10 @@ class _Planner:
             return False
         products = [x for x in array_ops(op) if x.name == "diag.contract"]
         return any(result in list(product.operands) for product in products)
+
+    def _is_stored(self, number: int) -> bool:
+        """Whether some contraction reads an op as a matrix that had better be stored."""
+        return any(is_stored_matrix(self.ops[number], self.ops[n]) for n in self.users[number])
 
     def _halves_vectors(self, first: int, second: int) -> bool:
         """Whether only one cluster is in f64, whose vectors the streams of the other would get."""
@@ -263,7 +268,7 @@ class _Planner:
         readers = {home for user in self.users[number] for home in self._homes(user)}
         if number in self.returned or own in readers or len(self._members(own)) > 1:
             return
-        if any(map(self._has_tiles, readers)):
+        if any(map(self._has_tiles, readers)) or self._is_stored(number):
             return
         merged: dict[int, ClusterAxes] = {}
         for reader in readers:

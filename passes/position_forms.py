@@ -1,24 +1,35 @@
 """Analysis: masks and offsets of positions as linear forms; answers without changing anything.
 
 A mask such as `x <= q + 3 and q < x + 8` is a conjunction of conditions `form >= 0`, each linear in
-the positions along named axes.
+the positions along named axes. Integers that a mask reads, as in `first[q] <= x`, are terms too.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
 
-__all__ = ["Conjunction", "Linear", "linear_form", "mask_conditions", "unequal_form"]
+__all__ = [
+    "Conjunction",
+    "Linear",
+    "linear_form",
+    "mask_conditions",
+    "read_conditions",
+    "unequal_form",
+]
 
 
 @dataclass(frozen=True)
 class Linear:
-    """`constant + sum of factor * position`; factors by axis label, none of them 0."""
+    """`constant + sum of factor * position`; factors by axis label, none of them 0.
+
+    `reads` are further terms, of integers that the body of a map reads: results of `diag.element`.
+    """
 
     factors: tuple[tuple[str, int], ...] = ()
     constant: int = 0
+    reads: tuple[tuple[ir.Value, int], ...] = ()
 
     @classmethod
     def of(cls, factors: Mapping[str, int], constant: int) -> "Linear":
@@ -31,24 +42,28 @@ class Linear:
 
     def without(self, label: str) -> "Linear":
         """The form with the position along an axis taken as 0."""
-        return Linear(tuple(pair for pair in self.factors if pair[0] != label), self.constant)
+        kept = tuple(pair for pair in self.factors if pair[0] != label)
+        return Linear(kept, self.constant, self.reads)
 
     def __add__(self, other: "Linear") -> "Linear":
         """The sum."""
         labels = {label for label, _ in self.factors + other.factors}
         factors = {label: self.factor(label) + other.factor(label) for label in labels}
-        return Linear.of(factors, self.constant + other.constant)
+        total = Linear.of(factors, self.constant + other.constant)
+        return replace(total, reads=self.reads + other.reads)
 
     def scaled(self, by: int) -> "Linear":
         """The form times a number."""
-        return Linear.of({k: v * by for k, v in self.factors}, self.constant * by)
+        product = Linear.of({k: v * by for k, v in self.factors}, self.constant * by)
+        return replace(product, reads=tuple((read, v * by) for read, v in self.reads))
 
     def __str__(self) -> str:
         """Give a formula, as `q - x + 1`."""
         terms = [
             f"{v}*{k}" if abs(v) != 1 else f"{'-' if v < 0 else ''}{k}" for k, v in self.factors
         ]
-        return " + ".join([*terms, str(self.constant)])
+        read = [f"{'-' if v < 0 else ''}{k.get_name()}" for k, v in self.reads]
+        return " + ".join([*terms, *read, str(self.constant)])
 
 
 @dataclass(frozen=True)
@@ -67,6 +82,7 @@ class Conjunction:
 # ---- integers ----------------------------------------------------------------------------------
 
 _CASTS = ("arith.index_cast", "arith.index_castui", "arith.extsi", "arith.extui", "arith.trunci")
+"""Positions fit any type that they are cast to."""
 
 
 def linear_form(value: ir.Value) -> Linear | None:
@@ -79,7 +95,8 @@ def linear_form(value: ir.Value) -> Linear | None:
     if op.name == "diag.chunk":
         return linear_form(op.operands[0])
     if op.name == "diag.map":
-        return _scalar_form(_yielded(op))
+        form = _scalar_form(_yielded(op))
+        return None if form is None or form.reads else form
     return None
 
 
@@ -94,14 +111,30 @@ def _scalar_form(value: ir.Value) -> Linear | None:
         attr = op.attributes["value"]
         return Linear((), attr.value) if isinstance(attr, ir.IntegerAttr) else None
     if op.name == "diag.element":
-        return linear_form(op.operands[0])
+        return linear_form(op.operands[0]) or _read_form(value)
     if op.name in _CASTS:
-        return _scalar_form(op.operands[0])
+        form = _scalar_form(op.operands[0])
+        return None if form is not None and form.reads and not _keeps_sign(op) else form
     combine = _BINARY.get(op.name)
     if combine is None:
         return None
     lhs, rhs = (_scalar_form(operand) for operand in op.operands)
-    return None if lhs is None or rhs is None else combine(lhs, rhs)
+    if lhs is None or rhs is None or lhs.reads or rhs.reads:  # sums with data may overflow
+        return None
+    return combine(lhs, rhs)
+
+
+def _read_form(element: ir.Value) -> Linear | None:
+    """An integer that is data, as positions are given."""
+    is_number = isinstance(element.type, ir.IntegerType) and element.type.width >= 32
+    return Linear(reads=((element, 1),)) if is_number else None
+
+
+def _keeps_sign(cast: ir.Operation) -> bool:
+    """Whether a cast holds every integer as it is."""
+    if cast.name == "arith.index_cast":
+        return isinstance(cast.results[0].type, ir.IndexType)
+    return bool(cast.name == "arith.extsi")
 
 
 def _product(lhs: Linear, rhs: Linear) -> Linear | None:
@@ -131,10 +164,21 @@ _COMPARE: dict[int, Callable[[Linear, Linear], tuple[Linear, ...]]] = {
 
 def mask_conditions(op: ir.Operation) -> Conjunction | None:
     """The conditions of a map that yields i1, or None when not even a part of it is linear."""
+    found, exact = _all_conditions(op)
+    forms = tuple(form for form in found if not form.reads)
+    return Conjunction(forms, exact and len(forms) == len(found)) if forms else None
+
+
+def read_conditions(op: ir.Operation) -> tuple[Linear, ...]:
+    """Conditions, all necessary, that compare positions with integers that the map `op` reads."""
+    forms, _ = _all_conditions(op)
+    return tuple(form for form in forms if form.reads and form.factors)
+
+
+def _all_conditions(op: ir.Operation) -> tuple[tuple[Linear, ...], bool]:
     if op.name != "diag.map" or str(diag.element_type(op.results[0])) != "i1":
-        return None
-    forms, exact = _conditions(_yielded(op))
-    return Conjunction(forms, exact) if forms else None
+        return (), False
+    return _conditions(_yielded(op))
 
 
 def unequal_form(op: ir.Operation) -> Linear | None:
@@ -147,7 +191,8 @@ def unequal_form(op: ir.Operation) -> Linear | None:
     if ir.IntegerAttr(compared.attributes["predicate"]).value != arith.CmpIPredicate.ne:
         return None
     lhs, rhs = (_scalar_form(operand) for operand in compared.operands)
-    return None if lhs is None or rhs is None else lhs + rhs.scaled(-1)
+    form = None if lhs is None or rhs is None else lhs + rhs.scaled(-1)
+    return None if form is None or form.reads else form
 
 
 def _conditions(value: ir.Value) -> tuple[tuple[Linear, ...], bool]:

@@ -13,7 +13,10 @@ from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.options import current
 
-__all__ = ["DTYPES", "blocks_seconds", "kernel_seconds", "library_seconds", "pass_seconds"]
+__all__ = [
+    *("DTYPES", "blocks_seconds", "kernel_seconds", "library_seconds", "pass_seconds"),
+    "tensor_share",
+]
 
 DTYPES = ("bf16", "f16")
 """Of operands that tensor cores multiply as they are."""
@@ -43,8 +46,12 @@ def kernel_seconds(
     over = set(reduced_axes(ops[0]))
     labels = [diag.labels(value) for value in rows]
     along = all(each[-1] in over for each in labels if over & set(each))
-    bulk = current().target.endswith("sm_90a") and along
-    return _seconds(_WARPGROUPS if bulk else _KERNELS, ops, [*rows, *others], sizes)
+    return _seconds(tensor_share(bulk=along), ops, [*rows, *others], sizes)
+
+
+def tensor_share(*, bulk: bool) -> float:
+    """Part of the peak that kernels reach, on warpgroups where there are some and `bulk` is set."""
+    return _WARPGROUPS if bulk and current().target.endswith("sm_90a") else _KERNELS
 
 
 def library_seconds(op: ir.Operation) -> float:

@@ -45,7 +45,6 @@ from diagc.algebra.graph import Graph
 from diagc.algebra.refusal import Refusal
 from diagc.cost import UNKNOWN_SIZE
 from diagc.dialects import diag
-from diagc.errors import PassError
 from diagc.mlir import ir
 from diagc.passes.base import Pass
 from diagc.passes.chain_cost import GAIN, saves_time
@@ -88,12 +87,7 @@ class ReassociateContractionsPass(Pass):
         Raises:
             PassError: it has another value.
         """
-        if self.reassociate not in CHOICES:
-            raise PassError(
-                "bad value for option 'reassociate' of pass 'reassociate-contractions'",
-                expected=" or ".join(CHOICES),
-                found=f"'{self.reassociate}'",
-            )
+        self.check_choice("reassociate", CHOICES)
 
     def run(self, op: ir.Operation) -> None:
         """Rewrite every chain of the function that gets cheaper, once."""
@@ -245,12 +239,12 @@ def _rewrite_masked(function: ir.Operation, graph: Graph, chain: MaskedChain) ->
     except Refusal as refusal:
         declined(function, op, f"not cut into chunks: {refusal}")
         return False
-    saved = f"{way.cost:.3g} instead of {way.before:.3g} operations"
     if way.before < GAIN * way.cost:
-        declined(function, op, f"not cut into chunks: that would take {saved}")
+        declined(function, op, f"not cut into chunks: that would take {way.saved}")
         return False
-    text = f"chunks of {way.axes.size} positions, states of earlier chunks summed first: {saved}"
-    done(op, text)
+    text = f"chunks of {way.axes.size} positions, states of earlier chunks summed first"
+    guard = "" if way.guard is None else "; rows that would lose accuracy are streamed"
+    done(op, f"{text}: {way.saved}{guard}")
     gone = unneeded(graph, chain.roots, list(chain.through))
     old = [root.results[0] for root in chain.roots]
     replace_ops(graph, chain.roots, gone, old, partial(way.values, graph))

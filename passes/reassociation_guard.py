@@ -13,11 +13,12 @@ t^2 <= 8 sqrt(d) keeps the error below 4 times that of the sum of squares; it wa
 Gaussian, decaying, rank-deficient, repeated and offset keys at d = 16, 64 and 128.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod, sqrt
 
 from diagc.algebra.dataflow import carries, reduced_axes
-from diagc.algebra.expressions import call, constant, maximum, select, symbol
+from diagc.algebra.expressions import Expr, call, constant, maximum, select, symbol
 from diagc.algebra.expressions import sqrt as square_root
 from diagc.algebra.graph import Graph
 from diagc.algebra.maps import map_expr
@@ -31,7 +32,7 @@ from diagc.passes.chain_search import Chain, Root
 from diagc.passes.network_builder import NetworkBuilder
 from diagc.passes.stream_builder import build_stream
 
-__all__ = ["GuardedScores", "fallback", "guarded_scores", "guarded_values"]
+__all__ = ["GuardedScores", "chosen", "doubtful", "fallback", "guarded_scores", "guarded_values"]
 
 _BOUND = 8.0
 """Largest t^2 / sqrt(d) of a row that keeps the re-associated result."""
@@ -96,25 +97,28 @@ def guarded_values(
     builders = [NetworkBuilder(root.network) for root in chain.roots]
     fast = [builder.part(root.order) for builder, root in zip(builders, chain.roots, strict=True)]
     at = chain.roots.index(scores.square)
-    doubtful = _doubtful(scores, builders[at], fast[at])
-    exact = build_stream(streamed, graph, [], [op.results[0] for op in roots], doubtful).results
+    where = _doubtful(scores, builders[at], fast[at])
+    exact = build_stream(streamed, graph, [], [op.results[0] for op in roots], where).results
     return [
-        _chosen(root, doubtful, slow, value, root is scores.square)
+        chosen(root.op, where, slow, value, _value(root, root is scores.square))
         for root, slow, value in zip(chain.roots, exact, fast, strict=True)
     ]
 
 
-def _chosen(
-    root: Root, doubtful: ir.Value, slow: ir.Value, fast: ir.Value, is_square: bool
-) -> ir.Value:
-    """The streamed value where doubtful, else the re-associated one with its number."""
+def _value(root: Root, is_square: bool) -> Expr:
+    """A root as an expression of its network's value without the number, which is "fast"."""
     value = maximum(symbol("fast"), 0.0) if is_square else symbol("fast")
-    if root.network.number != 1.0:
-        value = value * root.network.number
-    result = root.op.results[0]
+    return value if root.network.number == 1.0 else value * root.network.number
+
+
+def chosen(
+    root: ir.Operation, where: ir.Value, slow: ir.Value, fast: ir.Value, value: Expr
+) -> ir.Value:
+    """The streamed value of a root where it is doubtful, else an expression of "fast"."""
+    result = root.results[0]
     return map_expr(
         select(symbol("doubtful"), symbol("slow"), value),
-        {"doubtful": doubtful, "slow": slow, "fast": fast},
+        {"doubtful": where, "slow": slow, "fast": fast},
         diag.element_type(fast),
         dtype=diag.element_type(result),
         result=diag.dims(result),
@@ -122,10 +126,7 @@ def _chosen(
 
 
 def _doubtful(scores: GuardedScores, builder: NetworkBuilder, z: ir.Value) -> ir.Value:
-    """Where t^2 = |A|^2 |G| / z is above the bound, as an i1 wire over the axes of z.
-
-    The difference is NaN where both sides have overflown; such rows are doubtful too.
-    """
+    """Where t^2 = |A|^2 |G| / z is above the bound."""
     over = reduced_axes(scores.contraction)
     a = scores.contraction.operands[scores.queries]
     gram = _gram(scores, builder)
@@ -137,10 +138,19 @@ def _doubtful(scores: GuardedScores, builder: NetworkBuilder, z: ir.Value) -> ir
     }
     depth = prod(_size(diag.dims(a)[axis]) for axis in over)
     bound = symbol("a") * square_root(symbol("g")) * (1.0 / (_BOUND * sqrt(depth)))
+    return doubtful(bound, wires)
+
+
+def doubtful(bound: Expr, wires: Mapping[str, ir.Value]) -> ir.Value:
+    """Where the sum of squares `wires["z"]` is below a bound, as an i1 wire over its axes.
+
+    The difference is NaN where both sides have overflown; such rows are doubtful too.
+    """
+    z = wires["z"]
     return map_expr(
         call("not", call("le", constant(0.0), symbol("z") - bound)),
         wires,
-        builder.type,
+        diag.element_type(wires["a"]),
         dtype=ir.IntegerType.get_signless(1),
         result=diag.dims(z),
     )

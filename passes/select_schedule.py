@@ -19,6 +19,12 @@ and, where a mask inside a stream is monotone in position, the stream is bounded
 positions of the axes `diag.bound_axes`, `diag.lower` the first that is not excluded; both grow with
 every position. A mask with `diag.keep` is true wherever `diag.upper` allows.
 
+A mask may compare the streamed position with an integer of the row. The element that reads it is
+marked: rows keep positions below what is read plus the number (`diag.lower`: from there on), so a
+task visits what lies between the least and the largest integer that its rows read, in any order:
+
+    "diag.element"(%ends) {diag.upper = 0 : i64} : (tensor<?xi32, ["q"]>) -> i32
+
 For a GPU the kernel also gets the sizes of its tiles in the order in which they are tried, until
 one does not spill (`diag.tiles`). Where schedules were compared, the first few are noted with the
 time that the cost model estimates at the sizes of the program, and what bounds it
@@ -31,7 +37,10 @@ time that the cost model estimates at the sizes of the program, and what bounds 
 Requires: run on functions; those that are no kernels are left alone.
 
 Declines: a kernel that has a schedule keeps it. A mask bounds nothing when it is not a comparison
-of linear forms of positions, or when an excluded position would still change the stream.
+of linear forms of positions, or of the streamed position with an integer of 32 or 64 bits that the
+mask reads (no sum, which may overflow; nothing along the stream), or when an excluded position
+would still change the stream. Integers bound no stream of GPU threads, or of warpgroups, whose
+copies are started by warps that know no rows.
 """
 
 from dataclasses import dataclass

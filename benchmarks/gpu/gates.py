@@ -99,7 +99,7 @@ def _kernel(package: str, variants: tuple[str, ...], kernel: GpuKernel) -> Itera
     sass = disassemble(made.cubin)
     counts = None if sass is None else _counts(sass)
     bulk = {launch.symbol for launch in kernel.bulk_launches[:1]}
-    launches = {launch.symbol: launch for launch in (*kernel.launches, *kernel.bulk_launches)}
+    launches = {launch.symbol: launch for launch in kernel.all_launches}
     for symbol, launch in launches.items():
         used = made.resources[symbol]
         mine = None if counts is None else {x: _number(counts[symbol], x) for x in COUNTED}

@@ -85,6 +85,18 @@ def _spherical(form: str, n: int, d: int, gates: Sequence[Gate] = ()) -> Variant
     return replace(made, operations=None) if form == "reassociated" else made
 
 
+def _chunked(n: int, d: int) -> Variant:
+    """Causal, with states of chunks: lengths are part of the code, so the package is not open."""
+    heads = _HIDDEN // d * _TOKENS // n
+    peers = attention_peers(True, with_triton=False, suffix=_SOFTMAX)
+    made = attention(
+        "spherical-chunked", f.spherical_causal, heads=heads, rows=n, keys=n, d=d, peers=peers
+    )
+    name = f"{PREFIX}spherical-chunked-d{d}-n{n}"
+    options = {"target": WARPGROUPS, "device": "h200"}
+    return replace(made, name=name, checked=_CHECKED, options=options, operations=None)
+
+
 def _grouped(causal: bool, n: int, *, flex: bool = False) -> Variant:
     """64 query heads on 8 key heads; the group is part of the code, so the package is not open."""
     made = attention(
@@ -145,6 +157,7 @@ def _rows() -> Iterator[Variant]:
     yield _spherical("reassociated", _LONG, 128, [Gate(better, 25.0, _SDPA)])
     yield _causal(_LONG, 128, flex=True, gates=[Gate(better, 0.95, BETTER_OF)])
     yield _spherical("causal", _LONG, 128)
+    yield _chunked(_LONG, 128)
     yield from (make(n, 128) for n in (4096, 8192) for make in (_full, _causal))
     yield from (make(_LONG, d) for d in (64, 256) for make in (_full, _causal))
     yield from (_grouped(causal, _LONG, flex=causal) for causal in (True, False))
@@ -155,6 +168,7 @@ def _rows() -> Iterator[Variant]:
     yield _spherical("streamed", _LONG, 64)
     yield _spherical("reassociated", _LONG, 64, [Gate(better, 25.0, _SDPA)])
     yield _spherical("causal", _LONG, 64)
+    yield _chunked(_LONG, 64)
     yield from (_backward(4096, causal) for causal in (False, True))
     yield _decode(8192)
     yield from (make(4096, d) for d in (64, 256) for make in (_full, _causal))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from diagc.normalizers import register_normalizer as register_normalizer
     from diagc.normalizers import unregister_normalizer as unregister_normalizer
     from diagc.options import CompileOptions as CompileOptions
-    from diagc.packed import document_ids as document_ids
+    from diagc.packed import document_bounds as document_bounds
     from diagc.packed import packed_attention as packed_attention
     from diagc.torch_backend.explain import explain as explain
 
@@ -31,7 +31,7 @@ __all__ = [
     "__version__",
     "compile",
     "derivation",
-    "document_ids",
+    "document_bounds",
     "explain",
     "gradient",
     "normalize",
@@ -50,7 +50,7 @@ _HOMES = {
     "DiagcError": ("diagc.errors", "DiagcError"),
     "compile": ("diagc.api", "compile"),
     "derivation": ("diagc.normalizers", "derive"),
-    "document_ids": ("diagc.packed", "document_ids"),
+    "document_bounds": ("diagc.packed", "document_bounds"),
     "explain": ("diagc.torch_backend.explain", "explain"),
     "gradient": ("diagc.normalizers", "gradient"),
     "normalize": ("diagc.frontend.torch.normalize_function", "normalize"),

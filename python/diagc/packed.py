@@ -1,14 +1,11 @@
 """Attention over packed sequences: documents of many lengths behind each other, without padding.
 
-`cu_seqlens` is where documents start, and the end: (0, 3, 5) for documents of 3 and 2 tokens. Where
-its values are at hand, a program of open length runs once for each document, on views, and no key
-of another is read. Where they are not (in a graph of torch's, on a GPU), the kernel compares the
-numbers of documents while it streams: keys of others are read and left out. No mask is stored.
+`cu_seqlens` is where documents start, and the end: (0, 3, 5) for documents of 3 and 2 tokens. Each
+token reads where its own starts and ends, and a kernel visits the chunks of keys between the first
+start and the last end of its rows: time goes by the sum of squares of lengths. No mask is stored.
 """
 
-from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,25 +17,26 @@ from diagc.errors import UserError
 if TYPE_CHECKING:
     from diagc.api import CompiledFunction
 
-__all__ = ["document_ids", "packed_attention"]
+__all__ = ["document_bounds", "packed_attention"]
 
 Tensor = torch.Tensor
 
-_PAIRS_OF_A_CALL = 8000
-"""A call more takes as long as so many pairs of a query and a key of 8 heads of 64 features."""
 
+def document_bounds(cu_seqlens: Tensor, total: int) -> tuple[Tensor, Tensor]:
+    """Where the document of each token starts and ends, both int32 `(total,)`.
 
-def document_ids(cu_seqlens: Tensor, total: int) -> Tensor:
-    """The number of the document of each token.
-
-    Two tokens see each other where their numbers are equal; so write masks for other normalisers.
+    A mask of token i for token j, `starts[i] <= j` and `j < ends[i]`, bounds a stream over j; so
+    write masks for other normalisers. For gradients, whose streams are over i too, add the same
+    with i and j exchanged.
 
     Args:
         cu_seqlens: integers `(documents + 1,)`, ascending from 0 to `total`.
         total: number of tokens.
     """
     tokens = torch.arange(total, device=cu_seqlens.device, dtype=cu_seqlens.dtype)
-    return torch.searchsorted(cu_seqlens, tokens, right=True)
+    behind = torch.searchsorted(cu_seqlens, tokens, right=True)
+    places = cu_seqlens.int()
+    return places[behind - 1], places[behind]
 
 
 def packed_attention(
@@ -51,6 +49,8 @@ def packed_attention(
     scale: float | None = None,
 ) -> Tensor:
     """Softmax attention of each token to those of its own document.
+
+    Values that are not finite may reach documents nearby, as under any mask of torch's.
 
     Args:
         query: `(tokens, heads, d)`, or a jagged nested tensor `(documents, length, heads, d)`.
@@ -71,19 +71,12 @@ def packed_attention(
     if cu_seqlens is None:
         raise UserError("packed tensors need cu_seqlens", expected="where documents start")
     _check_shapes(query, key, value)
-    starts = _checked_starts(cu_seqlens, query)
-    dtypes = query.dtype, key.dtype, value.dtype
-    if starts is not None and _is_apart(starts):
-        lengths = [end - start for start, end in pairwise(starts)]
-        one = _compiled(_document, dtypes)
-        documents = zip(*(x.split(lengths) for x in (query, key, value)), strict=True)
-        return torch.cat([one(q, k, v, causal, scale) for q, k, v in documents if q.shape[0]])
-    ids = document_ids(cu_seqlens, query.shape[0])
+    _check_starts(cu_seqlens, query)
+    starts, ends = document_bounds(cu_seqlens, query.shape[0])
     if torch.compiler.is_compiling():
-        return _attention(query, key, value, ids, causal, scale)
-    found: Tensor = _compiled(_attention, (*dtypes, ids.dtype))(
-        query, key, value, ids, causal, scale
-    )
+        return _attention(query, key, value, starts, ends, causal, scale)
+    compiled = _compiled(query.dtype, key.dtype, value.dtype)
+    found: Tensor = compiled(query, key, value, starts, ends, causal, scale)
     return found
 
 
@@ -112,52 +105,42 @@ def _check_shapes(query: Tensor, key: Tensor, value: Tensor) -> None:
         raise UserError("query and key do not fit", expected=expected, found=found)
 
 
-def _checked_starts(cu_seqlens: Tensor, query: Tensor) -> list[int] | None:
-    """Where documents start, and the end; None on a GPU, for that would wait for it."""
+def _check_starts(cu_seqlens: Tensor, query: Tensor) -> None:
+    """Values are looked at on CPUs only: elsewhere that would wait for the device."""
     integers = cu_seqlens.dtype in (torch.int32, torch.int64)
     if cu_seqlens.dim() != 1 or not integers or cu_seqlens.device != query.device:
         expected = f"a vector of int32 or int64 on {query.device}"
         found = f"{cu_seqlens.dtype} {tuple(cu_seqlens.shape)} on {cu_seqlens.device}"
         raise UserError("cu_seqlens cannot be that", expected=expected, found=found)
     if cu_seqlens.device.type != "cpu" or torch.compiler.is_compiling():
-        return None
+        return
     starts: list[int] = cu_seqlens.tolist()
     ends = starts[:1] + starts[-1:]
     if ends != [0, query.shape[0]] or sorted(starts) != starts:
         expected = f"positions that ascend from 0 to {query.shape[0]}, the number of tokens"
         raise UserError("cu_seqlens are not documents", expected=expected, found=starts)
-    return starts
-
-
-def _is_apart(starts: Sequence[int]) -> bool:
-    """Whether calls by document are worth their overhead."""
-    lengths = [end - start for start, end in pairwise(starts) if end > start]
-    skipped = sum(lengths) ** 2 - sum(length**2 for length in lengths)
-    return skipped > _PAIRS_OF_A_CALL * len(lengths)
 
 
 @cache
-def _compiled(function: Callable[..., Tensor], dtypes: tuple[Any, ...]) -> "CompiledFunction":
+def _compiled(*_dtypes: torch.dtype) -> "CompiledFunction":
     """One function for each kind of tensors, for programs are of one dtype."""
-    return compile(function, dynamic=True if function is _document else None)
-
-
-def _document(
-    query: Tensor, key: Tensor, value: Tensor, causal: bool, scale: float | None
-) -> Tensor:
-    q, k, v = (x.transpose(0, 1) for x in (query, key, value))
-    grouped = q.shape[0] != k.shape[0]
-    found = scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale, enable_gqa=grouped)
-    return found.transpose(0, 1)
+    return compile(_attention)
 
 
 def _attention(
-    query: Tensor, key: Tensor, value: Tensor, ids: Tensor, causal: bool, scale: float | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    starts: Tensor,
+    ends: Tensor,
+    causal: bool,
+    scale: float | None,
 ) -> Tensor:
-    keep = ids[:, None] == ids[None, :]
-    if causal:
-        tokens = torch.arange(ids.shape[0], device=ids.device)
-        keep = keep & (tokens[:, None] >= tokens[None, :])
+    """Each condition of the mask bounds a stream over keys, or over queries in the gradients."""
+    tokens = torch.arange(starts.shape[0], device=starts.device, dtype=starts.dtype)
+    rows = tokens[:, None]
+    other = (tokens <= rows) if causal else (tokens < ends[:, None]) & (starts <= rows)
+    keep = (starts[:, None] <= tokens) & (rows < ends) & other
     q, k, v = (x.transpose(0, 1) for x in (query, key, value))
     grouped = q.shape[0] != k.shape[0]
     found = scaled_dot_product_attention(q, k, v, keep, scale=scale, enable_gqa=grouped)

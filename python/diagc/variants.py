@@ -30,7 +30,14 @@ from diagc.runtime.signature import DTYPES
 from diagc.runtime.sizes import array_sizes, label_sizes
 from diagc.targets import Target, get_target
 
-__all__ = ["VariantMaker", "shapes_around", "with_variants"]
+__all__ = [
+    "Alternatives",
+    "VariantMaker",
+    "choices_of_kernels",
+    "name_of_kernels",
+    "shapes_around",
+    "with_variants",
+]
 
 Shape: TypeAlias = Mapping[str, int]
 Form: TypeAlias = Callable[[str], ir.Module]
@@ -49,6 +56,9 @@ _BEHIND = 4
 
 _NO_KERNELS = "library"
 """Name of a program all of whose steps are torch's."""
+
+_THREADS = "threads"
+"""Name of a kernel without tiles."""
 
 _TRIES = 2
 """So many programs are compiled for each that is wanted: some turn out to be the same code."""
@@ -194,8 +204,7 @@ class VariantMaker:
     ) -> Iterator[tuple[str, BuiltVariant]]:
         """Programs of a form with their names."""
         for built in self._built(module, shapes):
-            words = dict.fromkeys(_words(kernel) for kernel in built.program.kernels)
-            yield form + (" + ".join(words) or _NO_KERNELS), built
+            yield form + (name_of_kernels(built.program.kernels) or _NO_KERNELS), built
 
     def _forms(self) -> list[ir.Module]:
         """Modules at the stage `kernels`: by the options, then as written where that differs."""
@@ -223,11 +232,9 @@ class VariantMaker:
             for name, kernel in kernels.items()
             if name in numbers
         }
-        for number in range(max(map(len, tiles.values()), default=0)):
-            chosen = {n: few[min(number, len(few) - 1)] for n, few in tiles.items() if few}
-            yield self._build(module, chosen)
+        yield from (self._build(module, chosen) for chosen in choices_of_kernels(tiles))
 
-    def _tiles(self, kernel: ir.Operation, sizes: Sequence[Shape], usual: Any) -> list[Any]:
+    def _tiles(self, kernel: ir.Operation, sizes: Sequence[Shape], usual: Any) -> "Alternatives":
         """The fastest at each of the sizes, then what comes behind them; blocks differ.
 
         Those on warpgroups and on tiles take turns: which of the two is better is what the model
@@ -237,13 +244,16 @@ class VariantMaker:
         in_order = [tiles[0] for rank in zip_longest(*ranked) for tiles in rank if tiles]
         first = {_block(tile): tile for tile in reversed(in_order) if not tile.producers}
         behind = [first[block] for block in dict.fromkeys(map(_block, in_order)) if block in first]
+        few = [tile for tiles in ranked[0][:1] for tile in tiles if tile.few]
         found = {_block(usual): usual} if usual is not None else {}
         for tile in in_order:
             found.setdefault(_block(tile), tile)
-        chosen = [(x, *(t for t in behind[:_BEHIND] if t != x)) for x in found.values()]
+        chosen = [(x, *(t for t in behind[:_BEHIND] if t != x), *few) for x in found.values()]
         chosen = chosen[1:] if usual is not None else chosen
         groups, plain = ([t for t in chosen if bool(t[0].producers) == x] for x in (True, False))
-        return list(_in_turns(groups, plain))
+        known = {_block(each[0]): each for each in chosen}
+        fastest = [known.get(_block(tiles[0][0])) if tiles else None for tiles in ranked]
+        return Alternatives(list(_in_turns(groups, plain)), fastest)
 
     def _build(self, module: ir.Module, chosen: Mapping[str, Any]) -> BuiltVariant:
         return build_variant(module, self._choices, chosen, self.build)
@@ -345,11 +355,51 @@ def _in_turns(*each: Iterable[Any]) -> Iterator[Any]:
         yield from (item for item in group if item is not None)
 
 
+@dataclass(frozen=True)
+class Alternatives:
+    """What a kernel may have instead of its usual tiles.
+
+    Args:
+        others: in the order in which they are tried.
+        fastest: at each of some shapes, one of them, or None for the usual.
+    """
+
+    others: Sequence[Any]
+    fastest: Sequence[Any | None]
+
+
+def choices_of_kernels(found: Mapping[str, Alternatives]) -> Iterator[Mapping[str, Any]]:
+    """Choices for the kernels of a program, by name; a kernel without one keeps what is usual.
+
+    First what is fastest for each kernel, for one shape after the other; then one kernel at a time
+    gets one of its alternatives, so that times of programs tell what each is worth.
+    """
+    known: list[Mapping[str, Any]] = [{}]
+    shapes = zip(*(each.fastest for each in found.values()), strict=True)
+    together = [
+        {name: tile for name, tile in zip(found, tiles, strict=True) if tile is not None}
+        for tiles in (shapes if len(found) > 1 else ())
+    ]
+    alone = ([{name: tile} for tile in each.others] for name, each in found.items())
+    for choice in (*together, *_in_turns(*alone)):
+        if choice not in known:
+            known.append(choice)
+            yield choice
+
+
+def name_of_kernels(kernels: Iterable[Any]) -> str:
+    """Words for all kernels, each once where that tells which has which."""
+    words = [_words(kernel) for kernel in kernels]
+    tiles = [text for text in words if text != _THREADS]
+    clear = len(set(tiles)) in (1, len(tiles))
+    return " + ".join(dict.fromkeys(words) if clear else words)
+
+
 def _words(kernel: Any) -> str:
     from diagc.targets.nvptx.selection import words
 
     tiles = getattr(kernel, "tiles", None)
-    return "threads" if tiles is None else words(tiles)
+    return _THREADS if tiles is None else words(tiles)
 
 
 def _text(module: ir.Module) -> str:

@@ -398,3 +398,55 @@ func.func @selections_that_stay(%s: tensor<4xf32, ["x"]>, %m: tensor<4xi1, ["x"]
 func.func @argument_is_result(%x: tensor<4xf32, ["q"]>) -> tensor<4xf32, ["q"]> {
   return %x : tensor<4xf32, ["q"]>
 }
+
+// -----
+
+// A condition of smaller wires under other labels reads these under other labels: it is not stored.
+// CHECK-LABEL: func.func @relabel_of_condition
+// CHECK-SAME: (%[[F:[a-z0-9]+]]: tensor<8xi32, ["b"]>)
+// CHECK: %[[R:[0-9]+]] = "diag.relabel"(%[[F]]) {from = ["b"], to = ["a"]}
+// CHECK: %[[M:[0-9]+]] = "diag.map"() ({
+// CHECK: "diag.element"(%[[R]])
+// CHECK: }) : () -> tensor<8x8xi1, ["b", "a"]>
+// CHECK-NEXT: return %[[M]]
+func.func @relabel_of_condition(%f: tensor<8xi32, ["b"]>) -> tensor<8x8xi1, ["b", "a"]> {
+  %i = "diag.index"() {axis = "m"} : () -> tensor<8xindex, ["m"]>
+  %c = "diag.map"() ({
+    %0 = "diag.element"(%f) : (tensor<8xi32, ["b"]>) -> i32
+    %1 = "diag.element"(%i) : (tensor<8xindex, ["m"]>) -> index
+    %2 = arith.index_cast %0 : i32 to index
+    %3 = arith.cmpi sle, %2, %1 : index
+    "diag.yield"(%3) : (i1) -> ()
+  }) : () -> tensor<8x8xi1, ["m", "b"]>
+  %r = "diag.relabel"(%c) {from = ["m", "b"], to = ["b", "a"]} : (tensor<8x8xi1, ["m", "b"]>) -> tensor<8x8xi1, ["b", "a"]>
+  return %r : tensor<8x8xi1, ["b", "a"]>
+}
+
+// -----
+
+// One that others read, and one of a wire as large as it is, stay.
+// CHECK-LABEL: func.func @relabels_of_stored_conditions
+// CHECK: "diag.map"
+// CHECK: "diag.map"
+// CHECK: "diag.relabel"(%{{.*}}) {from = ["a"], to = ["c"]}
+// CHECK-NEXT: "diag.relabel"(%{{.*}}) {from = ["a"], to = ["c"]}
+// CHECK-NEXT: return
+func.func @relabels_of_stored_conditions(%f: tensor<8xi32, ["b"]>, %k: tensor<4x8xi1, ["a", "b"]>) -> (tensor<4x8xi1, ["a", "b"]>, tensor<4x8xi1, ["c", "b"]>, tensor<4x8xi1, ["c", "b"]>) {
+  %i = "diag.index"() {axis = "a"} : () -> tensor<4xindex, ["a"]>
+  %c = "diag.map"() ({
+    %0 = "diag.element"(%f) : (tensor<8xi32, ["b"]>) -> i32
+    %1 = "diag.element"(%i) : (tensor<4xindex, ["a"]>) -> index
+    %2 = arith.index_cast %0 : i32 to index
+    %3 = arith.cmpi sle, %2, %1 : index
+    "diag.yield"(%3) : (i1) -> ()
+  }) : () -> tensor<4x8xi1, ["a", "b"]>
+  %n = "diag.map"() ({
+    %0 = "diag.element"(%k) : (tensor<4x8xi1, ["a", "b"]>) -> i1
+    %1 = arith.constant true
+    %2 = arith.xori %0, %1 : i1
+    "diag.yield"(%2) : (i1) -> ()
+  }) : () -> tensor<4x8xi1, ["a", "b"]>
+  %r = "diag.relabel"(%c) {from = ["a"], to = ["c"]} : (tensor<4x8xi1, ["a", "b"]>) -> tensor<4x8xi1, ["c", "b"]>
+  %s = "diag.relabel"(%n) {from = ["a"], to = ["c"]} : (tensor<4x8xi1, ["a", "b"]>) -> tensor<4x8xi1, ["c", "b"]>
+  return %c, %r, %s : tensor<4x8xi1, ["a", "b"]>, tensor<4x8xi1, ["c", "b"]>, tensor<4x8xi1, ["c", "b"]>
+}

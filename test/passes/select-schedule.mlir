@@ -293,6 +293,67 @@ func.func private @window(%q: tensor<2x?x64xf32, ["b", "q", "d"]>, %k: tensor<2x
 
 // -----
 
+// Integers of the row bound the stream where the mask reads them; those along the stream do not.
+// CHECK-LABEL: func.func private @read
+// CHECK: "diag.element"(%{{[a-z0-9]+}}) {diag.lower = 0 : i64} : (tensor<?xi32, ["q"]>) -> i32
+// CHECK: "diag.element"(%{{[a-z0-9]+}}) {diag.upper = 1 : i64} : (tensor<?xi32, ["q"]>) -> i32
+// CHECK: "diag.element"(%{{[a-z0-9]+}}) : (tensor<?xi32, ["x"]>) -> i32
+// CHECK: {axis = "x", resultSegmentSizes
+func.func private @read(%k: tensor<?x?xf32, ["q", "x"]>, %first: tensor<?xi32, ["q"]>, %last: tensor<?xi32, ["q"]>, %other: tensor<?xi32, ["x"]>) -> tensor<?xf32, ["q"]> attributes {diag.kernel} {
+  %iq = "diag.index"() {axis = "q"} : () -> tensor<?xindex, ["q"]>
+  %ix = "diag.index"() {axis = "x"} : () -> tensor<?xindex, ["x"]>
+  %o = "diag.stream"() ({
+    %zero = "diag.map"() ({
+      %0 = arith.constant 0.0 : f32
+      "diag.yield"(%0) : (f32) -> ()
+    }) : () -> tensor<?xf32, ["q"]>
+    "diag.yield"(%zero) : (tensor<?xf32, ["q"]>) -> ()
+  }, {
+  ^bb0(%a: tensor<?xf32, ["q"]>):
+    %kc = "diag.chunk"(%k) : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?x?xf32, ["q", "x"]>
+    %ic = "diag.chunk"(%ix) : (tensor<?xindex, ["x"]>) -> tensor<?xindex, ["x"]>
+    %oc = "diag.chunk"(%other) : (tensor<?xi32, ["x"]>) -> tensor<?xi32, ["x"]>
+    %keep = "diag.map"() ({
+      %x = "diag.element"(%ic) : (tensor<?xindex, ["x"]>) -> index
+      %low = "diag.element"(%first) : (tensor<?xi32, ["q"]>) -> i32
+      %high = "diag.element"(%last) : (tensor<?xi32, ["q"]>) -> i32
+      %0 = arith.index_cast %low : i32 to index
+      %1 = arith.cmpi sle, %0, %x : index
+      %2 = arith.index_cast %high : i32 to index
+      %3 = arith.cmpi sge, %2, %x : index
+      %4 = arith.andi %1, %3 : i1
+      %5 = "diag.element"(%oc) : (tensor<?xi32, ["x"]>) -> i32
+      %6 = "diag.element"(%iq) : (tensor<?xindex, ["q"]>) -> index
+      %7 = arith.index_cast %5 : i32 to index
+      %8 = arith.cmpi sle, %7, %6 : index
+      %c = arith.andi %4, %8 : i1
+      "diag.yield"(%c) : (i1) -> ()
+    }) : () -> tensor<?x?xi1, ["q", "x"]>
+    %m = "diag.map"() ({
+      %0 = "diag.element"(%kc) : (tensor<?x?xf32, ["q", "x"]>) -> f32
+      %1 = "diag.element"(%keep) : (tensor<?x?xi1, ["q", "x"]>) -> i1
+      %none = arith.constant 0.0 : f32
+      %2 = arith.select %1, %0, %none : f32
+      "diag.yield"(%2) : (f32) -> ()
+    }) : () -> tensor<?x?xf32, ["q", "x"]>
+    %u = "diag.reduce"(%m) {kind = "add", over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]>
+    %n = "diag.map"() ({
+      %0 = "diag.element"(%a) : (tensor<?xf32, ["q"]>) -> f32
+      %1 = "diag.element"(%u) : (tensor<?xf32, ["q"]>) -> f32
+      %2 = arith.addf %0, %1 : f32
+      "diag.yield"(%2) : (f32) -> ()
+    }) : () -> tensor<?xf32, ["q"]>
+    "diag.yield"(%n) : (tensor<?xf32, ["q"]>) -> ()
+  }, {
+  }, {
+  ^bb0(%a: tensor<?xf32, ["q"]>):
+    "diag.yield"(%a) : (tensor<?xf32, ["q"]>) -> ()
+  }) {axis = "x", resultSegmentSizes = array<i32: 1, 0, 0, 0, 0, 0, 0, 0>} : () -> tensor<?xf32, ["q"]>
+  return %o : tensor<?xf32, ["q"]>
+}
+
+// -----
+
 // No bound: a mask that is not linear, and one whose end falls with the position.
 // CHECK-LABEL: func.func private @every_other
 // CHECK-NOT: diag.upper

@@ -109,6 +109,16 @@ def registry() -> Iterator[None]:
 
 
 @pytest.fixture
+def fresh_dynamo() -> Iterator[None]:
+    """The test meets no graphs of another, nor leaves any."""
+    import torch
+
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture
 def regions_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Regions and kernels that were compiled before, or are compiled here, serve nobody else."""
     import torch

@@ -5,7 +5,7 @@ from typing import Protocol, TypeAlias
 
 from diagc.mlir import ir
 
-__all__ = ["Arithmetic", "bound_value"]
+__all__ = ["Arithmetic", "bound_value", "read_bounds"]
 
 Index: TypeAlias = ir.Value | int
 
@@ -39,3 +39,19 @@ def bound_value(
             sides = (bound_value(code, side, positions, sizes) for side in (expr.lhs, expr.rhs))
             return combine(*sides)
     raise ValueError(f"bound {expr} is not linear")
+
+
+def read_bounds(stream: ir.Operation, name: str) -> dict[ir.Value, int]:
+    """Wires whose integers bound a stream, with the number that is added to them.
+
+    They are marked where masks in the body read them: `diag.element` ops with an attribute `name`,
+    `diag.upper` or `diag.lower`. A row keeps positions below, or from, what it reads plus that.
+    """
+    found: dict[ir.Value, int] = {}
+    pick = min if name == "diag.upper" else max
+    for op in stream.regions[1].blocks[0].operations:
+        elements = op.operation.opview.elements() if op.operation.name == "diag.map" else []
+        for element in (x for x in elements if name in x.attributes):
+            wire, offset = element.operands[0], ir.IntegerAttr(element.attributes[name]).value
+            found[wire] = pick(found.get(wire, offset), offset)
+    return found

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from math import ceil, prod
+from typing import TypeAlias
 
 from diagc.algebra.bound_values import bound_value
 from diagc.cost.ops import Sizes, element_bytes, open_size
@@ -18,6 +19,10 @@ MOST_TILES = 4096
 """Tiles whose bounds are looked at one by one; of more, evenly spaced ones."""
 
 
+Read: TypeAlias = tuple[ir.Value, tuple[str, ...], tuple[ir.Operation, ...], bool]
+"""An argument, its labels at the reader, streams that bring it, whether a stream's body reads it."""
+
+
 @dataclass(frozen=True)
 class Access:
     """An array between main memory and the kernel.
@@ -28,12 +33,14 @@ class Access:
         streams: those that bring it chunk by chunk, the outermost first; empty for an array that
             is held whole.
         written: a result.
+        again: whether a stream reads it for each of its chunks, besides those that bring it.
     """
 
     dims: Mapping[str, int]
     element: int
     streams: tuple[ir.Operation, ...] = ()
     written: bool = False
+    again: bool = False
 
     @property
     def total(self) -> int:
@@ -57,10 +64,12 @@ class Accesses:
         rarely; they are left out.
         """
         block = diag.function_body(self.kernel)
-        found = dict.fromkeys(self._reads(block, ()))
+        reads = list(self._reads(block, ()))
+        found = dict.fromkeys((value, labels, streams) for value, labels, streams, _ in reads)
         fixed = {value for value, _, streams in found if not streams}
+        again = {value for value, _, streams, inside in reads if inside and not streams}
         kept = [
-            self._access(value, labels, streams)
+            self._access(value, labels, streams, again=value in again)
             for value, labels, streams in found
             if not streams or value not in fixed
         ]
@@ -113,6 +122,8 @@ class Accesses:
         labels: Sequence[str],
         streams: tuple[ir.Operation, ...],
         written: bool = False,
+        *,
+        again: bool = False,
     ) -> Access:
         own = diag.dims(value)
         known = [open_size(label, size, self.sizes) for label, size in own.items()]
@@ -121,12 +132,12 @@ class Accesses:
             label: self.sizes.get(label, size) if declared == diag.DYNAMIC else size
             for label, declared, size in both
         }
-        return Access(dims, element_bytes(diag.element_type(value)), streams, written)
+        return Access(dims, element_bytes(diag.element_type(value)), streams, written, again)
 
     def _reads(
         self, block: ir.Block, around: tuple[ir.Operation, ...]
-    ) -> Iterator[tuple[ir.Value, tuple[str, ...], tuple[ir.Operation, ...]]]:
-        """(argument, labels at the reader, streams that bring it)."""
+    ) -> Iterator[Read]:
+        """The reads of arguments in a block inside of the streams `around`."""
         for view in block.operations:
             op = view.operation
             if op.name == "diag.stream":
@@ -137,23 +148,21 @@ class Accesses:
             streams = around if op.name == "diag.chunk" else ()
             for value in (value for reader in (op, *inner) for value in reader.operands):
                 if diag.is_wire(value.type) and self._is_argument(root_of(value)):
-                    yield from self._named(value, streams)
+                    yield *self._named(value), streams, bool(around)
 
     def _stream_reads(
         self, op: ir.Operation, around: tuple[ir.Operation, ...]
-    ) -> Iterator[tuple[ir.Value, tuple[str, ...], tuple[ir.Operation, ...]]]:
+    ) -> Iterator[Read]:
         init, body, _, tail = op.regions
         yield from self._reads(init.blocks[0], around)
         yield from self._reads(body.blocks[0], (*around, op))
         yield from self._reads(tail.blocks[0], around)
 
-    def _named(
-        self, value: ir.Value, streams: tuple[ir.Operation, ...]
-    ) -> Iterator[tuple[ir.Value, tuple[str, ...], tuple[ir.Operation, ...]]]:
+    def _named(self, value: ir.Value) -> tuple[ir.Value, tuple[str, ...]]:
         """An argument with the labels of the reader; a window onto one keeps its own."""
         root = root_of(value)
         renamed = list(diag.dims(value).values()) == list(diag.dims(root).values())
-        yield root, diag.labels(value if renamed else root), streams
+        return root, diag.labels(value if renamed else root)
 
     def _is_argument(self, value: ir.Value) -> bool:
         owner = value.owner

@@ -194,12 +194,12 @@ class _Moves:
         return Traffic(round(read), round(written))
 
     def read_again(self, times: float) -> Traffic:
-        """What is read so often besides: arrays that stay, but are too large for registers."""
+        """What streams read so often besides: arrays that stay, but are too large for registers."""
         groups = self.decoration.groups
         found = 0.0
         for access in self.accesses.items:
             tile = prod(min(groups.get(x, n), n) for x, n in access.dims.items()) * access.element
-            if not access.written and not access.streams and tile > self.decoration.kept:
+            if access.again and not access.streams and tile > self.decoration.kept:
                 found += access.total * self._repeats(access, None) * times
         return Traffic(round(found))
 

@@ -110,6 +110,7 @@ def _kernel_report(
         written_bytes=None if traffic is None else traffic.written,
         estimate=_estimate(compiled, calls, target, device),
         ranking=tuple(RankedSchedule(x.text, x.seconds, x.bound) for x in read_ranking(kernel)),
+        forms=_forms(compiled, target),
     )
 
 
@@ -169,6 +170,13 @@ def _traffic(
         return None
     found: Traffic | None = predict(compiled.function, compiled.kernel, sizes)
     return found
+
+
+def _forms(compiled: CompiledKernel, target: str) -> tuple[str, ...]:
+    describe = getattr(get_target(target).load(), "forms", None)
+    if describe is None or compiled.fall_back is not None:
+        return ()
+    return tuple(describe(compiled.function, compiled.kernel))
 
 
 def _estimate(

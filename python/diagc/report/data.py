@@ -131,6 +131,7 @@ class KernelReport:
         ranking: schedules that the cost model compared, the chosen one first; the first few, at the
             sizes of the program; empty where there was no choice.
         measured_seconds: of one call on this machine, where that was asked for.
+        forms: of the code, and when each runs; empty where there is one.
     """
 
     name: str
@@ -150,6 +151,7 @@ class KernelReport:
     estimate: EstimateReport | None = None
     ranking: tuple[RankedSchedule, ...] = ()
     measured_seconds: float | None = None
+    forms: tuple[str, ...] = ()
 
     @property
     def is_off(self) -> bool:

@@ -66,6 +66,7 @@ def _kernel(kernel: KernelReport) -> Iterator[str]:
     if kernel.estimate is not None:
         yield from _estimate(kernel.estimate, kernel.measured_seconds)
     yield from _ranking(kernel)
+    yield from _forms(kernel)
     yield f"  compile  {kernel.seconds * 1e3:.1f} ms, cache {kernel.cache}"
     if kernel.fall_back:
         yield f"  FALL BACK: {kernel.fall_back}"
@@ -97,6 +98,12 @@ def _ranking(kernel: KernelReport) -> Iterator[str]:
     for number, item in enumerate(kernel.ranking):
         head = "  ranking " if number == 0 else "          "
         yield f"{head} {si(item.seconds)}s, {item.bound}: {item.text}"
+
+
+def _forms(kernel: KernelReport) -> Iterator[str]:
+    """Forms of the code, and when each runs."""
+    for number, form in enumerate(kernel.forms):
+        yield f"  {'form' if number == 0 else '':8} {form}"
 
 
 def _level(level: LevelReport) -> str:

@@ -12,19 +12,22 @@ import re
 import struct
 import threading
 import time
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from secrets import token_hex
-from typing import Any
+from typing import Any, TypeVar
 
 from diagc import debug
 from diagc.errors import CacheError, InternalError
 from diagc.private_directory import prepare
 
 __all__ = ["Entry", "KernelCache", "cache_key", "default_cache"]
+
+T = TypeVar("T")
 
 DEFAULT_LIMIT = 1 << 30
 _MAGIC = b"DIAGCKRN"
@@ -92,6 +95,24 @@ class KernelCache:
             self._log(f"cannot read {path}: {error.strerror}")
             return None
         return self._checked(key, path, data)
+
+    def load(self, key: str, read: Callable[[Entry], T]) -> T | None:
+        """What `read` makes of the entry of `key`; one that it cannot read is removed, and logged.
+
+        Args:
+            key: of the entry.
+            read: it may raise `CacheError`, and what bad data lead to: KeyError, TypeError,
+                ValueError and zlib.error.
+        """
+        entry = self.get(key)
+        if entry is None:
+            return None
+        try:
+            return read(entry)
+        except (CacheError, KeyError, TypeError, ValueError, zlib.error) as error:
+            self._log(f"removed a cache entry that cannot be loaded: {error}")
+            self.remove(key)
+            return None
 
     def put(self, key: str, payload: bytes, metadata: Mapping[str, Any]) -> None:
         """Store an entry, whether or not there is one already."""

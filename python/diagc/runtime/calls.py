@@ -433,7 +433,7 @@ class Calls:
         if must_dispatch(tensors):
             if in_transform():
                 logger("calls").info("%s runs in eager mode under a transform", self.name)
-                with attention_of_transforms(tensors):
+                with attention_of_transforms():
                     return self.function(*args, **kwargs)
             if is_sharded(tensors):
                 return self._call_sharded(group, tensors)

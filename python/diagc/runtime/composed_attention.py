@@ -6,7 +6,7 @@ leave them set.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -33,15 +33,15 @@ def composed_attention() -> AbstractContextManager[Any]:
     return _Composed()
 
 
-def attention_of_transforms(tensors: Sequence[torch.Tensor]) -> AbstractContextManager[Any]:
-    """`composed_attention` where a transform needs it: all but one gradient in reverse mode.
+def attention_of_transforms() -> AbstractContextManager[Any]:
+    """`composed_attention` where the transforms in force need it.
 
-    Args:
-        tensors: arguments of the function, wrapped as the transforms in force have it.
+    That is all but one gradient in reverse mode of a call that autograd outside does not record:
+    by none of its tensors, be they computed from the function's arguments or from its weights.
     """
     levels = [level.key() for level in get_interpreter_stack() or ()]
     once = levels == [TransformType.Grad] and forward_ad._current_level < 0
-    return nullcontext() if once and not any(map(_is_recorded, tensors)) else composed_attention()
+    return _ComposedWhereRecorded() if once else _Composed()
 
 
 def _is_recorded(tensor: torch.Tensor) -> bool:
@@ -59,8 +59,17 @@ class _Composed(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        call = _compose if function in _ATTENTION else function
-        return call(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        composes = function in _ATTENTION and self._composes((*args, *kwargs.values()))
+        return (_compose if composes else function)(*args, **kwargs)
+
+    def _composes(self, _arguments: Sequence[Any]) -> bool:
+        return True
+
+
+class _ComposedWhereRecorded(_Composed):
+    def _composes(self, arguments: Sequence[Any]) -> bool:
+        return any(isinstance(x, torch.Tensor) and _is_recorded(x) for x in arguments)
 
 
 def _compose(

@@ -4,7 +4,8 @@ Every launch takes the same parameters, in this order:
 
 1. for every wire of the signature (arguments, then results): a 64-bit pointer to element (0, …, 0);
 2. for every workspace: a 64-bit pointer;
-3. for every axis of the signature whose size is None: the size, i32;
+3. for every axis of the signature whose size is None: the size, i32; then, where blocks may share a
+   stream (`sharing`), the number of parts;
 4. for every wire, for every label in order: the stride in elements, i64; the last label of a wire
    with `unit_stride` has none;
 5. of `bulk_launches` only, for every tensor map: its 128 bytes, by value.
@@ -22,29 +23,34 @@ from binascii import Error as Base64Error
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
-from typing import Any, TypeAlias
+from typing import Any
 
 from diagc.errors import CacheError, InternalError, LaunchError
+from diagc.runtime.factors import (
+    Factor,
+    check_factor,
+    element_count,
+    factor_labels,
+    read_factors,
+)
+from diagc.runtime.sharing import PARTS, Sharing
 from diagc.runtime.signature import DTYPES, KernelSignature, Wire
 
 __all__ = [
     "GRID_LIMITS",
     "MAP_ALIGNMENT",
-    "Factor",
     "GpuKernel",
     "GpuLaunch",
     "TensorMap",
     "Workspace",
-    "element_count",
     "grid_of",
+    "planned_launches",
+    "planned_sizes",
     "takes_tensor_maps",
 ]
 
-FORMAT_VERSION = 1
-
-Factor: TypeAlias = int | str | tuple[str, int]
-"""A constant, the size of an axis, or the number of tiles that cover an axis: ceil(size / tile)."""
+FORMAT_VERSION = 2
+_READABLE = (1, FORMAT_VERSION)  # 1 has no shared launches
 
 GRID_LIMITS = (2**31 - 1, 65535, 65535)
 MAX_THREADS = 1024
@@ -88,7 +94,7 @@ class GpuLaunch:
         ):
             raise InternalError(f"launch '{self.symbol}' is malformed: {self}")
         for factor in (factor for entry in self.grid for factor in entry):
-            _check_factor(factor)
+            check_factor(factor)
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ class Workspace:
         if self.dtype not in DTYPES:
             raise InternalError(f"a workspace has the unknown dtype '{self.dtype}'")
         for factor in self.size:
-            _check_factor(factor)
+            check_factor(factor)
 
 
 @dataclass(frozen=True)
@@ -149,6 +155,9 @@ class GpuKernel:
         tensor_maps: parameters of `bulk_launches`, in order.
         bulk_launches: what runs in place of `launches` on arrays that tensor maps can describe
             (`takes_tensor_maps`); empty if nothing copies by tensor maps.
+        sharing: in how many parts blocks share the stream, where they may.
+        shared_launches: what runs in place of all others where there are two parts or more; empty
+            where these share the stream themselves, in however many parts.
     """
 
     signature: KernelSignature
@@ -159,6 +168,8 @@ class GpuKernel:
     cubin: bytes | None = None
     tensor_maps: tuple[TensorMap, ...] = ()
     bulk_launches: tuple[GpuLaunch, ...] = ()
+    sharing: Sharing | None = None
+    shared_launches: tuple[GpuLaunch, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that there is a launch, and that every factor names an axis of the signature."""
@@ -166,13 +177,16 @@ class GpuKernel:
         object.__setattr__(self, "workspaces", tuple(self.workspaces))
         object.__setattr__(self, "tensor_maps", tuple(self.tensor_maps))
         object.__setattr__(self, "bulk_launches", tuple(self.bulk_launches))
+        object.__setattr__(self, "shared_launches", tuple(self.shared_launches))
         if not self.launches:
             raise InternalError(f"kernel '{self.signature.symbol}' has no launch")
-        both = (*self.launches, *self.bulk_launches)
-        products = [entry for launch in both for entry in launch.grid]
+        products = [entry for launch in self.all_launches for entry in launch.grid]
         products += [workspace.size for workspace in self.workspaces]
         known = set(self.signature.static_sizes)
-        unknown = {label for entry in products for label in _labels(entry)} - known
+        if self.sharing is not None:
+            products += [(self.sharing.axis, *self.sharing.blocks)]
+            known.add(PARTS)
+        unknown = {label for entry in products for label in factor_labels(entry)} - known
         if unknown:
             raise InternalError(f"grids of '{self.signature.symbol}' name {sorted(unknown)}")
         for item in self.tensor_maps:
@@ -180,10 +194,16 @@ class GpuKernel:
             if item.wire >= len(wires) or not _fits_lines(item, wires[item.wire]):
                 raise InternalError(f"'{self.signature.symbol}' has the wrong tensor map {item}")
 
+    @property
+    def all_launches(self) -> tuple[GpuLaunch, ...]:
+        """Of all forms: `launches`, `bulk_launches`, `shared_launches`."""
+        return *self.launches, *self.bulk_launches, *self.shared_launches
+
     @cached_property
     def dynamic_axes(self) -> tuple[str, ...]:
-        """Labels whose sizes are parameters, in order."""
-        return tuple(axis.label for axis in self.signature.axes if axis.size is None)
+        """Labels whose sizes are parameters, in order; last `PARTS` where there may be some."""
+        found = [axis.label for axis in self.signature.axes if axis.size is None]
+        return (*found, PARTS) if self.sharing is not None else tuple(found)
 
     @cached_property
     def stride_parameters(self) -> tuple[tuple[int, str], ...]:
@@ -201,6 +221,8 @@ class GpuKernel:
             "signature": self.signature.to_json(),
             "launches": [vars(launch) for launch in self.launches],
             "bulk_launches": [vars(launch) for launch in self.bulk_launches],
+            "shared_launches": [vars(launch) for launch in self.shared_launches],
+            "sharing": None if self.sharing is None else vars(self.sharing),
             "workspaces": [vars(workspace) for workspace in self.workspaces],
             "arch": self.arch,
             "ptx": self.ptx,
@@ -218,18 +240,13 @@ class GpuKernel:
         """
         try:
             fields = json.loads(text)
-            if fields["version"] != FORMAT_VERSION:
+            if fields["version"] not in _READABLE:
                 raise ValueError(f"version {fields['version']}")
             return _read(fields)
         except (ValueError, TypeError, KeyError, AttributeError, Base64Error) as error:
             raise CacheError(f"a GPU kernel cannot be read: {error}") from None
         except InternalError as error:
             raise CacheError(f"a GPU kernel cannot be read: {error.message}") from None
-
-
-def element_count(product: Iterable[Factor], sizes: Mapping[str, int]) -> int:
-    """Value of a product, given the size of every axis that it names."""
-    return prod(_value(factor, sizes) for factor in product)
 
 
 def grid_of(
@@ -249,7 +266,7 @@ def grid_of(
     counts += [1] * (3 - len(counts))
     for count, limit, entry in zip(counts, GRID_LIMITS, launch.grid, strict=False):
         if count > limit:
-            axes = ", ".join(f"{label}={sizes[label]}" for label in _labels(entry))
+            axes = ", ".join(f"{label}={sizes[label]}" for label in factor_labels(entry))
             raise LaunchError(
                 f"kernel '{launch.symbol}' would need too many blocks for {axes}",
                 expected=f"at most {limit}",
@@ -259,6 +276,34 @@ def grid_of(
     if launch.stays and multiprocessors is not None:
         counts[0] = min(counts[0], launch.blocks_per_sm * multiprocessors)
     return counts[0], counts[1], counts[2]
+
+
+def planned_sizes(
+    kernel: GpuKernel, sizes: Mapping[str, int], multiprocessors: int | None = None
+) -> dict[str, int]:
+    """Sizes of all axes, and the number of parts where blocks may share a stream.
+
+    That is 0 where another form runs in place of shared launches: then scratch memory is empty.
+    """
+    if kernel.sharing is None:
+        return dict(sizes)
+    parts = kernel.sharing.parts(sizes, multiprocessors)
+    return {**sizes, PARTS: 0 if kernel.shared_launches and parts < 2 else parts}
+
+
+def planned_launches(
+    kernel: GpuKernel, sizes: Mapping[str, int], *, mapped: bool
+) -> tuple[GpuLaunch, ...]:
+    """What runs for sizes that `planned_sizes` gave.
+
+    Args:
+        kernel: with one form or several.
+        sizes: of all axes, and the number of parts.
+        mapped: whether tensor maps can describe the arrays.
+    """
+    if kernel.shared_launches and sizes[PARTS]:
+        return kernel.shared_launches
+    return kernel.bulk_launches if mapped else kernel.launches
 
 
 def takes_tensor_maps(
@@ -297,47 +342,23 @@ def _fits_lines(item: TensorMap, wire: Wire) -> bool:
     return whole and len(item.box) == len(wire.labels)
 
 
-def _value(factor: Factor, sizes: Mapping[str, int]) -> int:
-    if isinstance(factor, int):
-        return factor
-    if isinstance(factor, str):
-        return sizes[factor]
-    label, tile = factor
-    return -(-sizes[label] // tile)
-
-
-def _labels(product: Iterable[Factor]) -> list[str]:
-    parts = [factor[0] if isinstance(factor, tuple) else factor for factor in product]
-    return [part for part in parts if isinstance(part, str)]
-
-
-def _check_factor(factor: object) -> None:
-    match factor:
-        case bool():
-            pass
-        case int() if factor >= 0:
-            return
-        case str():
-            return
-        case (str(), int() as tile) if isinstance(factor, tuple) and tile > 0:
-            return
-    raise InternalError(f"{factor!r} is no factor of a grid")
-
-
-def _factors(items: list[Any]) -> tuple[Factor, ...]:
-    return tuple(tuple(item) if isinstance(item, list) else item for item in items)
-
-
 def _read_launches(items: Iterable[Mapping[str, Any]]) -> tuple[GpuLaunch, ...]:
     return tuple(
-        GpuLaunch(**{**launch, "grid": tuple(_factors(entry) for entry in launch["grid"])})
+        GpuLaunch(**{**launch, "grid": tuple(read_factors(entry) for entry in launch["grid"])})
         for launch in items
     )
 
 
+def _read_sharing(fields: Mapping[str, Any] | None) -> Sharing | None:
+    if fields is None:
+        return None
+    return Sharing(**{**fields, "blocks": read_factors(fields["blocks"])})
+
+
 def _read(fields: Mapping[str, Any]) -> GpuKernel:
     workspaces = [
-        Workspace(str(entry["dtype"]), _factors(entry["size"])) for entry in fields["workspaces"]
+        Workspace(str(entry["dtype"]), read_factors(entry["size"]))
+        for entry in fields["workspaces"]
     ]
     cubin = None if fields["cubin"] is None else b64decode(fields["cubin"], validate=True)
     return GpuKernel(
@@ -349,4 +370,6 @@ def _read(fields: Mapping[str, Any]) -> GpuKernel:
         cubin,
         tuple(TensorMap(**item) for item in fields.get("tensor_maps", ())),
         _read_launches(fields.get("bulk_launches", ())),
+        _read_sharing(fields.get("sharing")),
+        _read_launches(fields.get("shared_launches", ())),
     )

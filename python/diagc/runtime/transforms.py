@@ -33,7 +33,7 @@ def call_composition(group: "Group", tensors: Sequence[torch.Tensor]) -> list[to
             message = "a transform of a graph with a compiled function whose weights were replaced"
             raise UserError(message, remedy="transform the function itself, before it is traced")
     args, kwargs = group.arguments.rebuild(users)
-    with attention_of_transforms(tensors):
+    with attention_of_transforms():
         value = group.function(*args, **kwargs)
     return group.specializations[0].results_of(value)
 

@@ -2,16 +2,18 @@
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
+from diagc.runtime.factors import element_count
 from diagc.runtime.gpu_kernel import (
     MAP_ALIGNMENT,
     GpuKernel,
-    element_count,
     grid_of,
+    planned_launches,
+    planned_sizes,
     takes_tensor_maps,
 )
 from diagc.runtime.launch_plan import ArrayInfo, LaunchPlan, make_plan
@@ -71,7 +73,8 @@ class SimulatedKernel(PlannedKernel[SimulatedPlan]):
     def make_plan(self, args: Sequence[ArrayInfo], outs: Sequence[ArrayInfo] = ()) -> SimulatedPlan:
         """Check arrays, which must be in host memory."""
         plan = make_plan(self.signature, args, outs)
-        sizes = plan.sizes
+        sizes = planned_sizes(self.kernel, plan.sizes, self.options.multiprocessors)
+        plan = replace(plan, sizes=sizes)
         wires = self.signature.wires
         shapes = tuple(tuple(sizes[label] for label in wire.labels) for wire in wires)
         return SimulatedPlan(**vars(plan), shapes=shapes)
@@ -81,9 +84,9 @@ class SimulatedKernel(PlannedKernel[SimulatedPlan]):
         buffers = self._wire_buffers(plan, pointers)
         scratch = [self._workspace(i, plan) for i in range(len(self.kernel.workspaces))]
         params = self._parameters(plan, [*buffers, *scratch])
-        launches, reports = self.kernel.launches, []
-        if self._is_mapped(plan, pointers):
-            launches = self.kernel.bulk_launches
+        mapped = self._is_mapped(plan, pointers)
+        launches, reports = planned_launches(self.kernel, plan.sizes, mapped=mapped), []
+        if launches == self.kernel.bulk_launches:
             params += self._tensor_maps(buffers)
         for launch in launches:
             grid = grid_of(launch, plan.sizes, self.options.multiprocessors)

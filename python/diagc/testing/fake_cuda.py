@@ -72,7 +72,7 @@ class FakeCuda:
         """Tell the fake how large the parameters are, of `bulk_launches` or of the others."""
         wires = kernel.signature.wires
         pointers = [8] * (len(wires) + len(kernel.workspaces))
-        sizes = [4] * sum(axis.size is None for axis in kernel.signature.axes)
+        sizes = [4] * len(kernel.dynamic_axes)
         strides = [8] * sum(len(wire.labels) - wire.unit_stride for wire in wires)
         widths = [*pointers, *sizes, *strides, *[128] * (len(kernel.tensor_maps) * bulk)]
         self._library.fake_parameters((ctypes.c_int * len(widths))(*widths), len(widths))

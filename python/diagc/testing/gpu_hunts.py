@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from diagc.mlir import ir
-from diagc.runtime.gpu_kernel import GpuKernel
 from diagc.runtime.numpy_launch import call_numpy
 from diagc.simulator import SimulatedKernel, SimulatorOptions
 from diagc.targets.nvptx.arch import parse_arch
@@ -25,6 +24,7 @@ from diagc.targets.nvptx.pipeline import lower_to_nvvm, translate
 from diagc.targets.nvptx.threads.lower import lower_threads
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.warpgroups.lower import lower_warpgroups
+from diagc.testing.attention import Attention, two_sums
 from diagc.testing.gpu_mutants import (
     BOUND,
     FINDING_LIMIT,
@@ -56,6 +56,7 @@ Sizes = Mapping[str, int]
 OPTIONS = SimulatorOptions(
     step_limit=20000, workers=1, finding_limit=FINDING_LIMIT, multiprocessors=1
 )
+_SHARING = 64  # multiprocessors for a stream in several parts
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Hunt:
 
 def _runner(built: GpuModule, sizes: Sizes, placement: Placement, seed: int = 0) -> Runner:
     signature = built.signature
-    kernel = GpuKernel(signature, built.launches, built.workspaces, "sm_80", "")
+    kernel = built.as_kernel()
     if built.tensor_maps:
         kernel = replace(kernel, tensor_maps=built.tensor_maps, bulk_launches=built.launches)
     arrays, known = [], {axis.label: axis.size for axis in signature.axes}
@@ -118,6 +119,8 @@ def _runner(built: GpuModule, sizes: Sizes, placement: Placement, seed: int = 0)
 
     def run(text: str, number: int) -> Outcome:
         options = replace(OPTIONS, environment=number, seed=seed)
+        if built.sharing is not None:  # blocks are few, and share the stream
+            options = replace(options, multiprocessors=_SHARING)
         simulated = SimulatedKernel(kernel, text, options)
         results = zip(call_numpy(simulated, arrays, out), signature.results, strict=True)
         return Outcome([loaded(a, wire.dtype) for a, wire in results], simulated.reports[-1])
@@ -125,67 +128,7 @@ def _runner(built: GpuModule, sizes: Sizes, placement: Placement, seed: int = 0)
     return run
 
 
-def _attention(dtype: str, normaliser: str, mask: str, d: int = 32) -> str:
-    return f"""axis h, q, x, d = {d}
-diagram attention(Q: h q d {dtype}, K: h x d {dtype}, V: h x d {dtype}) {{
-  S: h q x f32 = Q . K over d
-  P = {normaliser}(S * 0.125) along x where ({mask})
-  O: h q d {dtype} = P . V over x
-  return O
-}}
-"""
-
-
-STATISTICS = """axis h, q, x, d = 32
-diagram two(Q: h q d bf16, K: h x d bf16, V: h x d bf16) {
-  S: h q x f32 = Q . K over d
-  Z = sum(abs(S)) over x
-  O: h q d f32 = S . V over x
-  return O / Z, Z
-}
-"""
-SPHERICAL = """axis h, q, x, d = 32
-diagram spherical(Q: h q d bf16, K: h x d bf16, V: h x d bf16) {
-  S: h q x f32 = Q . K over d
-  P = l2(S) along x
-  O: h q d bf16 = P . V over x
-  return O
-}
-"""
-DECODE = """axis b, g = 2, r = 4, x, d = 32
-diagram decode(Q: b g r d bf16, K: b g x d bf16, V: b g x d bf16) {
-  S: b g r x f32 = Q . K over d
-  P = softmax(S * 0.125) along x
-  O: b g r d bf16 = P . V over x
-  return O
-}
-"""
-BIASED = """axis h, q, x, d = 32
-diagram biased(Q: h q d f16, K: h x d f16, V: h x d f16, B: q x f32, M: h x i1) {
-  S: h q x f32 = Q . K over d
-  P = softmax(S * 0.125 + B) along x where (M)
-  O: h q d f16 = P . V over x
-  return O
-}
-"""
-
-
-HEADS = """axis b, r = 4, q = 4, x, d = 64
-diagram heads(Q: b r q d bf16, K: b x d bf16, V: b x d bf16) {
-  S: b r q x f32 = Q . K over d
-  P = softmax(S * 0.17) along x
-  O: b r q d bf16 = P . V over x
-  return O
-}
-"""
-GROUPED = """axis h, q, x, d = 64
-diagram grouped(Q: h q d bf16, K: h x d bf16, V: h x d bf16, B: h q x bf16) {
-  S: h q x f32 = Q . K over d
-  P = softmax(S * 0.17 + B) along x where (q + 20 >= x)
-  O: h q d bf16 = P . V over x
-  return O
-}
-"""
+SPHERICAL = Attention(d=32, normaliser="l2", scores="S").text
 
 
 def _simple(parameters: str, body: str) -> str:
@@ -214,36 +157,44 @@ GROUP = TileSchedule(warps=4, chunk=16, producers=4)
 BULK = 2 * tuple({"g": 1, "l": rows, "s": keys} for rows, keys in ((75, 104), (64, 88), (5, 8)))
 
 HUNTS: Mapping[str, Hunt] = {
-    "streamed": Hunt(_attention("bf16", "softmax", "q >= x"), TILED, SMALL),
+    "streamed": Hunt(Attention("q >= x", d=32).text, TILED, SMALL),
     "streamed, three stages": Hunt(
-        _attention("f16", "softmax", "q + 46 >= x", d=40),
+        Attention("q + 46 >= x", "f16", 40).text,
         TILED,
         TileSchedule(warps=2, chunk=16, stages=3),
     ),
-    "streamed, window": Hunt(_attention("bf16", "l2", "(q >= x) and (q - x < 20)"), TILED, SMALL),
-    "streamed, bias and condition": Hunt(BIASED, TILED, SMALL),
-    "statistics": Hunt(STATISTICS, TILED, SMALL),
-    "f32": Hunt(_attention("f32", "l1", "q >= x", d=40), TILED, SMALL),
+    "streamed, window": Hunt(
+        Attention("(q >= x) and (q - x < 20)", d=32, normaliser="l2").text, TILED, SMALL
+    ),
+    "streamed, bias and condition": Hunt(
+        Attention("M", "f16", 32, arguments="B: q x f32, M: h x i1", scores="S * 0.125 + B").text,
+        TILED,
+        SMALL,
+    ),
+    "statistics": Hunt(two_sums(32), TILED, SMALL),
+    "f32": Hunt(Attention("q >= x", "f32", 40, normaliser="l1").text, TILED, SMALL),
     "tf32": Hunt(
-        _attention("f32", "l1", "q >= x"),
+        Attention("q >= x", "f32", 32, normaliser="l1").text,
         TILED,
         TileSchedule(warps=2, chunk=16, tf32=True),
     ),
     "gram": Hunt(SPHERICAL, TILED, SMALL, tolerance=1e-2),
     "apply": Hunt(SPHERICAL, TILED, SMALL, number=1),
     "split and combine": Hunt(
-        DECODE,
+        Attention(d=32, heads="b, g = 2", group=4, queries="").text,
         SHARED,
         TileSchedule(warps=1, chunk=16, split=32),
     ),
-    "warpgroups": Hunt(GROUPED, BULK, GROUP),
+    "warpgroups": Hunt(
+        Attention("q + 20 >= x", arguments="B: h q x bf16", scores="S * 0.17 + B").text, BULK, GROUP
+    ),
     "warpgroups that stay": Hunt(
-        _attention("bf16", "softmax", "q >= x", d=64),
+        Attention("q >= x").text,
         2 * tuple({"g": 2, "l": rows, "s": keys} for rows, keys in ((150, 150), (64, 88), (75, 5))),
         replace(GROUP, stays=True),
     ),
     "warpgroups, parts": Hunt(
-        HEADS,
+        Attention(scores="S * 0.17", heads="b", group=4, queries="q = 4").text,
         2 * tuple({"g": 1, "s": keys} for keys in (183, 192, 5)),
         replace(GROUP, split=96, packed=4),
     ),
@@ -257,7 +208,7 @@ HUNTS: Mapping[str, Hunt] = {
     "norm, statistics": Hunt(_simple("X: n m", "return softmax(X) along m"), FLAT),
     "norm, apply": Hunt(_simple("X: n m", "return softmax(X) along m"), FLAT, number=1),
     "stream on threads": Hunt(
-        _attention("f32", "softmax", "q >= x"),
+        Attention("q >= x", "f32", 32).text,
         tuple(
             {"g": 1, "l": rows, "s": keys}
             for rows, keys in ((21, 150), (16, 128), (1, 5), (200, 20), (70, 64))

@@ -16,7 +16,8 @@ from diagc.dialects import diag
 from diagc.frontend.text import parse
 from diagc.mlir import ir
 from diagc.options import current
-from diagc.runtime.gpu_kernel import element_count, grid_of
+from diagc.runtime.factors import element_count
+from diagc.runtime.gpu_kernel import GpuLaunch, grid_of, planned_launches, planned_sizes
 from diagc.runtime.signature import DTYPES, KernelSignature, Wire
 from diagc.simulator import Buffer, Report, SimulatorOptions, TensorMap, simulate
 from diagc.targets import interp
@@ -164,7 +165,7 @@ def run_tiles(
     """
     text = compiled if isinstance(compiled, str) else compiled.nvvm.llvm_text
     signature, placement = built.signature, placement or Placement()
-    sizes = _sizes(signature, inputs)
+    sizes = _sizes(built, inputs, options or SimulatorOptions())
     shapes = [[sizes[label] for label in wire.labels] for wire in signature.wires]
     arrays = [
         place(shape, wire, placement) for shape, wire in zip(shapes, signature.wires, strict=True)
@@ -175,13 +176,15 @@ def run_tiles(
         Buffer(array, wire.name, writable=number >= len(signature.args))
         for number, (array, wire) in enumerate(zip(arrays, signature.wires, strict=True))
     ]
+    launches = planned_launches(built.as_kernel(), sizes, mapped=bool(built.bulk_launches))
+    maps = built.tensor_maps if launches != built.shared_launches else ()
     parameters: list[Buffer | TensorMap | int] = [
         *buffers,
         *_scratch(built, sizes),
-        *_numbers(signature, sizes, arrays),
-        *(TensorMap(buffers[x.wire], x.box, swizzle=x.swizzle) for x in built.tensor_maps),
+        *_numbers(built, sizes, arrays),
+        *(TensorMap(buffers[x.wire], x.box, swizzle=x.swizzle) for x in maps),
     ]
-    reports = tuple(_reports(built, text, parameters, sizes, options))
+    reports = tuple(_reports(launches, text, parameters, sizes, options))
     for buffer in buffers[len(signature.args) :]:
         assert buffer.unwritten == 0 or not reports, f"{buffer.name}: {buffer.unwritten} elements"
     values = [
@@ -198,14 +201,14 @@ def run_tiles(
 
 
 def _reports(
-    built: GpuModule,
+    launches: Sequence[GpuLaunch],
     text: str,
     parameters: Sequence[Buffer | TensorMap | int],
     sizes: Mapping[str, int],
     options: SimulatorOptions | None,
 ) -> Iterator[Report]:
     """Of all launches that have a block."""
-    for launch in built.bulk_launches or built.launches:
+    for launch in launches:
         grid = grid_of(launch, sizes, (options or SimulatorOptions()).multiprocessors)
         if 0 in grid:
             continue
@@ -215,11 +218,13 @@ def _reports(
         yield report
 
 
-def _sizes(signature: KernelSignature, inputs: Sequence[Array]) -> dict[str, int]:
+def _sizes(built: GpuModule, inputs: Sequence[Array], options: SimulatorOptions) -> dict[str, int]:
+    """Of all axes, and in how many parts blocks share a stream."""
+    signature = built.signature
     sizes = {axis.label: axis.size for axis in signature.axes if axis.size is not None}
     for wire, array in zip(signature.args, inputs, strict=True):
         sizes |= dict(zip(wire.labels, array.shape, strict=True))
-    return sizes
+    return planned_sizes(built.as_kernel(), sizes, options.multiprocessors)
 
 
 def place(shape: Sequence[int], wire: Wire, placement: Placement) -> Array:
@@ -242,12 +247,10 @@ def _scratch(built: GpuModule, sizes: Mapping[str, int]) -> list[Buffer]:
     return found
 
 
-def _numbers(
-    signature: KernelSignature, sizes: Mapping[str, int], arrays: Sequence[Array]
-) -> list[int]:
+def _numbers(built: GpuModule, sizes: Mapping[str, int], arrays: Sequence[Array]) -> list[int]:
     """Open sizes, then strides in elements."""
-    found = [sizes[axis.label] for axis in signature.axes if axis.size is None]
-    for array, wire in zip(arrays, signature.wires, strict=True):
+    found = [sizes[label] for label in built.as_kernel().dynamic_axes]
+    for array, wire in zip(arrays, built.signature.wires, strict=True):
         strides = [stride // array.itemsize for stride in array.strides]
         found += strides[:-1] if wire.unit_stride else strides
     return found
@@ -264,9 +267,11 @@ def stored(values: Array, dtype: str) -> Array:
 
 
 def loaded(array: Array, dtype: str) -> Array:
-    """The float64 numbers, or truth values, that an array in memory stands for."""
+    """The float64 numbers, integers, or truth values, that an array in memory stands for."""
     if dtype == "i1":
         return np.asarray(array != 0)
+    if dtype == "i32":
+        return np.array(array)
     if dtype == "f8E4M3FN":
         return float8_numbers(array)
     if dtype == "bf16":

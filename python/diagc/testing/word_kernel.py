@@ -15,6 +15,7 @@ __all__ = [
     "kinds",
     "neighbour",
     "only",
+    "read_neighbour",
     "run_words",
     "triples",
     "wait",
@@ -43,6 +44,21 @@ def word(name: str, base: str, index: str) -> str:
 def neighbour(name: str = "%there") -> str:
     """The lane 32 further on, in a block of 64: always in the other warp."""
     return f"  {name} = xor i32 %lane, 32"
+
+
+def read_neighbour(offset: int = 0) -> str:
+    """Give `out` the shared word of the neighbour, `offset` words further on."""
+    index = "%there" if offset == 0 else "%other"
+    return "\n".join(
+        [
+            neighbour(),
+            *([f"  %other = add i32 %there, {offset}"] if offset else []),
+            word("%place", "@shared", index),
+            f"  %v = load i32, {SHARED} %place, align 4",
+            word("%result", "%out", "%lane"),
+            f"  store i32 %v, {GLOBAL} %result, align 4",
+        ]
+    )
 
 
 def run_words(

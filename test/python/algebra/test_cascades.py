@@ -1,5 +1,6 @@
 """Cascades of reductions: what streams in one pass, what is refused and with which witness."""
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -133,6 +134,17 @@ def test_the_judge_knows_ranks() -> None:
     assert rank(Step("R", "sum", call("tanh", (X - M) * 0.01))) > 6
 
 
+def check_one_stream(text: str, arrays: list[Any], wanted: Any, rtol: float) -> None:
+    """A diagram is one stream, which is right for all chunks and orders of joining them."""
+    with make_context(), ir.Location.unknown():
+        module = parse(text)
+        run_pipeline(module, CompileOptions(), "streams")
+        assert str(module).count('"diag.stream"') == 1
+        for chunk, tree in product((1, 3, 100), (False, True)):
+            (found,) = interp.evaluate(module, arrays, chunk=chunk, tree=tree)
+            np.testing.assert_allclose(found, wanted, rtol=rtol)
+
+
 def test_a_fully_masked_first_chunk_poisons_nothing() -> None:
     text = (
         "axis b = 2, x\n"
@@ -148,15 +160,7 @@ def test_a_fully_masked_first_chunk_poisons_nothing() -> None:
     keep[:, :4] = False
     weights = np.where(keep, np.exp(x - np.where(keep, x, -np.inf).max(1, keepdims=True)), 0.0)
     mean = (weights * y).sum(1, keepdims=True) / weights.sum(1, keepdims=True)
-    with make_context(), ir.Location.unknown():
-        module = parse(text)
-
-        run_pipeline(module, CompileOptions(), "streams")
-        assert str(module).count('"diag.stream"') == 1
-        for chunk in (1, 3, 100):
-            for tree in (False, True):
-                (found,) = interp.evaluate(module, [x, y, keep], chunk=chunk, tree=tree)
-                np.testing.assert_allclose(found, (weights * (y - mean) ** 2).sum(1), rtol=1e-12)
+    check_one_stream(text, [x, y, keep], (weights * (y - mean) ** 2).sum(1), 1e-12)
 
 
 def test_a_masked_first_chunk_may_meet_a_logarithm_in_a_summand() -> None:
@@ -174,11 +178,4 @@ def test_a_masked_first_chunk_may_meet_a_logarithm_in_a_summand() -> None:
     keep[:, :4] = False
     logarithm = np.log((np.exp(x) * keep).sum(1, keepdims=True))
     total = ((x - logarithm) * keep).sum(1, keepdims=True)
-    with make_context(), ir.Location.unknown():
-        module = parse(text)
-        run_pipeline(module, CompileOptions(), "streams")
-        assert str(module).count('"diag.stream"') == 1
-        for chunk in (1, 3, 100):
-            for tree in (False, True):
-                (found,) = interp.evaluate(module, [x, keep], chunk=chunk, tree=tree)
-                np.testing.assert_allclose(found, ((x - total) ** 2).sum(1), rtol=1e-11)
+    check_one_stream(text, [x, keep], ((x - total) ** 2).sum(1), 1e-11)

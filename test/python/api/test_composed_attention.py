@@ -46,6 +46,30 @@ def test_one_gradient_of_a_transform_stores_no_scores() -> None:
         assert "_attention_math" in calls_of(function, x)
 
 
+def test_a_gradient_of_a_transform_has_gradients_by_weights() -> None:
+    """Autograd outside of the transform records what weights compute, not only arguments."""
+    weight, other = (torch.randn(16, 16, requires_grad=True) for _ in range(2))
+
+    def attention(x: Tensor) -> Tensor:
+        return functional.scaled_dot_product_attention(x @ weight, x, x @ other, is_causal=True)
+
+    compiled = diagc.compile(attention)
+
+    def by_weights(function: Function, dtype: torch.dtype) -> list[Tensor]:
+        x = inputs()[0][0, 0].to(dtype)
+        gradient = torch.func.grad(lambda x: function(x).square().sum())(x)
+        return list(torch.autograd.grad(gradient.square().sum(), (weight, other)))
+
+    def exact(x: Tensor) -> Tensor:
+        keep = torch.ones(40, 40).tril() > 0
+        scores = (x @ weight.double()) @ x.mT / 4
+        return scores.masked_fill(~keep, -torch.inf).softmax(-1) @ (x @ other.double())
+
+    wanted = by_weights(exact, torch.float64)
+    for found, right in zip(by_weights(compiled, torch.float32), wanted, strict=True):
+        torch.testing.assert_close(found / right.norm(), right / right.norm(), rtol=0, atol=1e-5)
+
+
 def test_threads_with_second_derivatives_leave_attention_of_others_alone() -> None:
     inside, over = Barrier(2, timeout=20), Barrier(2, timeout=20)
     fused: list[bool] = []

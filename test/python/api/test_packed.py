@@ -1,5 +1,6 @@
 """Packed sequences and jagged nested tensors: each document as if it were alone."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -40,14 +41,6 @@ def alone(packed: list[Tensor], lengths: list[int] = LENGTHS, causal: bool = Fal
     return torch.cat(results)
 
 
-@pytest.fixture(params=["by document", "by mask"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Documents each by itself, or compared inside of the stream, as where none is known."""
-    pairs = 0 if request.param == "by document" else 10**9
-    monkeypatch.setattr("diagc.packed._PAIRS_OF_A_CALL", pairs)
-
-
-@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(("heads", "causal"), [(4, False), (2, True)])
 def test_documents_do_not_see_each_other(heads: int, causal: bool) -> None:
     packed, starts = tensors(heads)
@@ -66,20 +59,38 @@ def test_the_mask_is_not_stored() -> None:
     from diagc.packed import _attention
 
     packed, starts = tensors()
-    ids = diagc.document_ids(starts, packed[0].shape[0])
-    compiled = diagc.compile(_attention, *packed, ids, False, None)
+    bounds = diagc.document_bounds(starts, packed[0].shape[0])
+    compiled = diagc.compile(_attention, *packed, *bounds, False, None)
     (kernel,) = compiled.kernels
     assert len(kernel.streams) == 3
     assert not compiled.outside
 
 
-def test_keys_of_other_documents_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("diagc.packed._PAIRS_OF_A_CALL", 0)
-    packed, starts = tensors()
-    wanted = attend(packed, starts)
-    for x in packed:
-        x[: LENGTHS[0]] = torch.nan
-    assert torch.equal(attend(packed, starts)[LENGTHS[0] :], wanted[LENGTHS[0] :])
+@pytest.mark.parametrize("causal", [False, True])
+def test_gradients(causal: bool) -> None:
+    """Documents far away are not visited in either direction: anything may stand there."""
+    lengths = [128, 72, 300, 76, 144]
+    packed, starts = tensors(lengths=lengths)
+    cotangent = torch.randn_like(packed[2])
+
+    def step(attention: Callable[[list[Tensor]], Tensor]) -> list[Tensor]:
+        leaves = [x.detach().requires_grad_() for x in packed]
+        out = attention(leaves)
+        return [out, *torch.autograd.grad(out, leaves, cotangent.to(out.dtype))]
+
+    wanted = step(lambda leaves: alone(leaves, lengths, causal))
+    for found, right in zip(
+        step(lambda leaves: attend(leaves, starts, causal)), wanted, strict=True
+    ):
+        torch.testing.assert_close(found, right.float(), rtol=1e-3, atol=1e-4)
+    for x in (*packed, cotangent):
+        x[:128] = torch.nan  # whole chunks, or values reach all of the next document
+        x[-144:] = torch.nan
+    inner = slice(200 + 64, 500 - 64)  # no tile is of two documents
+    for found, right in zip(
+        step(lambda leaves: attend(leaves, starts, causal)), wanted, strict=True
+    ):
+        torch.testing.assert_close(found[inner], right[inner].float(), rtol=1e-3, atol=1e-4)
 
 
 def test_no_tokens() -> None:
@@ -93,6 +104,18 @@ def test_nested_tensors() -> None:
     found = diagc.packed_attention(nested[0], nested[1], nested[2])
     assert found.is_nested
     torch.testing.assert_close(found.values().double(), alone(packed), rtol=1e-4, atol=1e-5)
+
+
+def test_a_graph_reads_bounds_too() -> None:
+    packed, starts = tensors()
+    torch._dynamo.reset()
+    compiled: Any = torch.compile(attend, backend="diagc", options={"rest": "eager"})
+    with collecting() as reports:
+        found = compiled(packed, starts)
+    torch.testing.assert_close(found.double(), alone(packed), rtol=1e-4, atol=1e-5)
+    (region,) = [region for report in reports for region in report.regions]
+    (kernel,) = region.compiled.kernels
+    assert "bounded" in kernel.name
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
@@ -116,16 +139,6 @@ def test_nested_tensors_under_torch_compile_stay_in_torch() -> None:
     assert any("NestedTensor" in reason for report in reports for reason in report.reasons)
     with pytest.raises(DiagcError, match="nested tensor"):
         diagc.compile(attention)(q, k, v)
-
-
-@pytest.mark.usefixtures("way")
-def test_gradients() -> None:
-    packed, starts = tensors()
-    leaves = [x.requires_grad_() for x in packed]
-    found = torch.autograd.grad(attend(leaves, starts).square().sum(), leaves)
-    wanted = torch.autograd.grad(alone(leaves).square().sum(), leaves)
-    for a, b in zip(found, wanted, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Gradients by one stream a head, which adds up the tiles of keys for the gradient of queries."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
@@ -24,6 +26,7 @@ from diagc.viz.read import read_picture
 Function = Callable[[Tensor, Tensor, Tensor], Tensor]
 HEADS = pass_options()["emits"]
 """As many as are enough on this machine."""
+GRADIENTS = CompileOptions(target="cpu", wrt=("q", "k", "v"), saves=True)
 QUERIES, KEYS, WIDTH = 70, 85, 8  # tails of chunks and of tiles
 
 
@@ -124,20 +127,25 @@ def test_few_heads_and_batch_invariance_take_two_streams() -> None:
     """Whole heads would leave cores idle, and their digits depend on how many there are."""
     few = diagc.compile(absolute_causal, *draw(2, 2), dynamic=False)
     many = diagc.compile(absolute_causal, *draw(), dynamic=False)
-    plain = CompileOptions(target="cpu", wrt=("q", "k", "v"), saves=True)
-    strict = CompileOptions(target="cpu", wrt=("q", "k", "v"), saves=True, batch_invariant=True)
-    found = [(few, plain, 2), (many, plain, 1), (many, strict, 2)]
+    strict = replace(GRADIENTS, batch_invariant=True)
+    found = [(few, GRADIENTS, 2), (many, GRADIENTS, 1), (many, strict, 2)]
     for compiled, options, count in found:
         assert emit(compiled.source_ir, "streams", options).count('"diag.stream"') == count
 
 
-def test_lanes_that_are_not_summed_are_refused() -> None:
-    """Tasks that split another axis would each hold a part of the sum."""
+@contextmanager
+def lowered(stage: str) -> Iterator[ir.Module]:
+    """The gradients of whole heads at a stage; a context is ambient."""
     compiled = diagc.compile(absolute_causal, *draw(), dynamic=False)
-    options = CompileOptions(target="cpu", wrt=("q", "k", "v"), saves=True)
     with make_context(), ir.Location.unknown():
         module = ir.Module.parse(compiled.source_ir)
-        run_pipeline(module, options, "schedules")
+        run_pipeline(module, GRADIENTS, stage)
+        yield module
+
+
+def test_lanes_that_are_not_summed_are_refused() -> None:
+    """Tasks that split another axis would each hold a part of the sum."""
+    with lowered("schedules") as module:
         kernels = [op for op in diag.functions(module) if diag.is_kernel(op)]
         (kernel,) = [op for op in kernels if '"diag.stream"' in str(op)]
         assert read_schedule(kernel, 8).serial
@@ -151,11 +159,7 @@ def test_lanes_that_are_not_summed_are_refused() -> None:
 
 def test_what_is_given_of_chunks_is_shown() -> None:
     """In a drawing the loop has an output more than states; the text has a yield more."""
-    compiled = diagc.compile(absolute_causal, *draw(), dynamic=False)
-    options = CompileOptions(target="cpu", wrt=("q", "k", "v"), saves=True)
-    with make_context(), ir.Location.unknown():
-        module = ir.Module.parse(compiled.source_ir)
-        run_pipeline(module, options, "streams")
+    with lowered("streams") as module:
         frames = read_picture(module, find_entry(module)).operations
         (loop,) = [frame for frame in frames if frame.text.startswith("stream over")]
         assert len(loop.outputs) == 3

@@ -15,6 +15,7 @@ from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.tiles.decoration import tile_decoration
 from diagc.targets.nvptx.tiles.plan import make_plan
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
+from diagc.testing.attention import Attention
 from diagc.testing.tile_kernels import compile_tiles, kernels_of, random_inputs, run_tiles
 
 TOLERANCE = 0.05
@@ -23,30 +24,6 @@ MATMUL = """axis g, a, b = 96, c = 64
 diagram matmul(A: g a b bf16, B: g b c bf16) {
   C: g a c f32 = A . B over b
   return C
-}
-"""
-ATTENTION = """axis h, q, x, d = 32
-diagram attention(Q: h q d bf16, K: h x d bf16, V: h x d bf16) {
-  S: h q x f32 = Q . K over d
-  P = softmax(S * 0.125) along x MASK
-  O: h q d bf16 = P . V over x
-  return O
-}
-"""
-GROUPED = """axis g = 2, r = 3, q, x, d = 32
-diagram grouped(Q: g r q d bf16, K: g x d bf16, V: g x d bf16) {
-  S: g r q x f32 = Q . K over d
-  P = softmax(S * 0.125) along x where (q >= x)
-  O: g r q d bf16 = P . V over x
-  return O
-}
-"""
-DECODE = """axis b, g = 2, r = 4, x, d = 64
-diagram decode(Q: b g r d bf16, K: b g x d bf16, V: b g x d bf16) {
-  S: b g r x f32 = Q . K over d
-  P = softmax(S * 0.125) along x
-  O: b g r d bf16 = P . V over x
-  return O
 }
 """
 SMALL, TALL = TileSchedule(warps=2, chunk=16), TileSchedule(row_blocks=2, warps=2, chunk=32)
@@ -67,18 +44,21 @@ def open_sizes(kernel: ir.Operation, sizes: Mapping[str, int]) -> dict[str, int]
 
 CASES = {
     "matmul": (MATMUL, {"g": 2, "l": 160, "s": 96}),
-    "attention": (ATTENTION.replace("MASK", ""), {"g": 2, "l": 128, "s": 192}),
-    "attention, causal": (
-        ATTENTION.replace("MASK", "where (q >= x)"),
-        {"g": 2, "l": 192, "s": 192},
-    ),
+    "attention": (Attention(d=32).text, {"g": 2, "l": 128, "s": 192}),
+    "attention, causal": (Attention("q >= x", d=32).text, {"g": 2, "l": 192, "s": 192}),
     "attention, window": (
-        ATTENTION.replace("MASK", "where ((q >= x) and (q - x < 40))"),
+        Attention("(q >= x) and (q - x < 40)", d=32).text,
         {"g": 2, "l": 192, "s": 192},
     ),
-    "attention with rests": (ATTENTION.replace("MASK", ""), {"g": 2, "l": 150, "s": 200}),
-    "heads that share keys": (GROUPED, {"g": 2, "l": 96, "s": 128}),
-    "rows of one block that share keys": (DECODE, {"g": 2, "s": 192}),
+    "attention with rests": (Attention(d=32).text, {"g": 2, "l": 150, "s": 200}),
+    "heads that share keys": (
+        Attention("q >= x", d=32, heads="g = 2", group=3).text,
+        {"g": 2, "l": 96, "s": 128},
+    ),
+    "rows of one block that share keys": (
+        Attention(heads="b, g = 2", group=4, queries="").text,
+        {"g": 2, "s": 192},
+    ),
 }
 
 

@@ -21,30 +21,16 @@ from diagc.targets.nvptx.tiles.plan import make_plan
 from diagc.targets.nvptx.tiles.ranking import RankedTile, rank_tiles
 from diagc.targets.nvptx.tiles.schedule import TileSchedule, candidates
 from diagc.targets.nvptx.tuning import TileChoices
+from diagc.testing.attention import Attention
 from diagc.testing.tile_kernels import kernels_of
 
-ATTENTION = """axis h, q, x, d = WIDTH
-diagram attention(Q: h q d bf16, K: h x d bf16, V: h x d bf16) {
-  S: h q x f32 = Q . K over d
-  P = softmax(S * 0.125) along x MASK
-  O: h q d bf16 = P . V over x
-  return O
-}
-"""
-DECODE = """axis b, r = 8, x, d = 128
-diagram decode(Q: b r d bf16, K: b x d bf16, V: b x d bf16) {
-  S: b r x f32 = Q . K over d
-  P = softmax(S * 0.125) along x
-  O: b r d bf16 = P . V over x
-  return O
-}
-"""
+DECODE = Attention(d=128, heads="b", group=8, queries="").text
 MANY = {"g0": 64, "l": 4096, "s": 4096}
 GPUS = {"a100-80": "sm_80", "l4": "sm_89", "h200": "sm_90a"}
 
 
 def attention(width: int = 64, mask: str = "") -> str:
-    return ATTENTION.replace("WIDTH", str(width)).replace("MASK", mask)
+    return Attention(mask, d=width).text
 
 
 def chosen(text: str, device: str, sizes: Mapping[str, int]) -> TileSchedule:
@@ -130,7 +116,7 @@ def test_more_work_is_never_faster() -> None:
         for keys in (1024, 2048, 4096)
     ]
     assert times == sorted(times)
-    causal = ranked(attention(mask="where (q >= x)"), device, MANY)[0].estimate.seconds
+    causal = ranked(attention(mask="q >= x"), device, MANY)[0].estimate.seconds
     assert causal < times[-1]
 
 

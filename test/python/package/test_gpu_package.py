@@ -143,7 +143,7 @@ def test_parameters_of_the_code_are_those_of_the_launcher(rows: int) -> None:
         wires = kernel.signature.wires
         widths = [64] * (len(wires) + len(kernel.workspaces)) + [32] * len(kernel.dynamic_axes)
         widths += [64] * len(kernel.stride_parameters)
-        for launch in kernel.launches:
+        for launch in kernel.all_launches:
             entry = re.search(rf"\.entry {launch.symbol}\((.*?)\)\s", kernel.ptx, re.DOTALL)
             assert entry is not None
             found = re.findall(r"\.param \.[usbf](\d+)", entry[1])

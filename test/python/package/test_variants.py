@@ -26,6 +26,7 @@ from diagc.runtime.package.variants import shape_class
 from diagc.runtime.package.writer import ProgramVariant, ProgramVariants, of_program, save
 from diagc.runtime.program import Program
 from diagc.runtime.steps import Output
+from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.testing.fake_cuda import FakeCuda, launches
 from diagc.testing.variant_packages import (
     FAMILY,
@@ -37,7 +38,13 @@ from diagc.testing.variant_packages import (
     program,
     tensors,
 )
-from diagc.variants import VariantMaker, shapes_around
+from diagc.variants import (
+    Alternatives,
+    VariantMaker,
+    choices_of_kernels,
+    name_of_kernels,
+    shapes_around,
+)
 
 
 def table(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str) -> None:
@@ -388,6 +395,32 @@ def test_compiled_variants_have_forms_and_tiles(cuda: FakeCuda, tmp_path: Path) 
     loaded(q, q, q)
     with pytest.raises(UserError, match="one variant or more"):
         compiled.save(path, variants=0)
+
+
+def test_each_kernel_of_a_program_has_choices_of_its_own() -> None:
+    """First what is fastest at each shape, of both kernels; then one kernel at a time."""
+    few = Alternatives(["a", "b", "c"], [None, "b"]), Alternatives(["x", "y"], ["x", "y"])
+    found = list(choices_of_kernels(dict(zip(("first", "second"), few, strict=True))))
+    assert found == [
+        {"second": "x"},
+        {"first": "b", "second": "y"},
+        {"first": "a"},
+        {"first": "b"},
+        {"second": "y"},
+        {"first": "c"},
+    ]
+    assert list(choices_of_kernels({"first": few[0]})) == [{"first": x} for x in "abc"]
+    assert list(choices_of_kernels({"first": Alternatives([], [None, None])})) == []
+    assert list(choices_of_kernels({})) == []
+
+
+def test_names_tell_which_kernel_has_which_tiles() -> None:
+    one, other = (SimpleNamespace(tiles=TileSchedule(chunk=chunk)) for chunk in (32, 64))
+    threads = SimpleNamespace(tiles=None)
+    programs = [[one, one], [one, other], [other, one], [one, other, one], [one, one, other]]
+    names = [name_of_kernels([threads, *kernels]) for kernels in programs]
+    assert len(set(names)) == len(names)
+    assert [name.count(" + ") for name in names] == [1, 2, 2, 3, 3]
 
 
 def test_programs_without_kernels_have_names(monkeypatch: pytest.MonkeyPatch) -> None:

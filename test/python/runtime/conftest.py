@@ -8,9 +8,12 @@ import pytest
 from diagc.context import make_context
 from diagc.mlir import arith, ir, scf, vector
 from diagc.runtime.cpu_features import CpuFeatures, selected_features
+from diagc.runtime.cuda import launcher as launchers
+from diagc.runtime.native import native_launcher, why_not_native
 from diagc.runtime.signature import Axis, KernelSignature, Wire
 from diagc.targets.cpu.abi import TaskContext, build_entry, element_type
 from diagc.targets.cpu.jit import JitOptions, compile_module
+from diagc.testing.fake_cuda import FakeCuda
 
 Compile = Callable[..., bytes]
 
@@ -109,3 +112,15 @@ def log() -> Iterator[list[str]]:
     logger.addHandler(handler)
     yield messages
     logger.removeHandler(handler)
+
+
+@pytest.fixture(params=["native", "ctypes"])
+def each_launcher(
+    cuda: FakeCuda, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> FakeCuda:
+    """A fake driver, once for the native launcher and once for that in Python."""
+    if request.param == "ctypes":
+        monkeypatch.setattr(launchers, "native_launcher", lambda: None)
+    elif native_launcher() is None:
+        pytest.skip(f"NOT TESTED: the native launcher, which is {why_not_native()}")
+    return cuda

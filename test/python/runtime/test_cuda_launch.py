@@ -13,13 +13,11 @@ import torch
 from diagc.errors import LaunchError, TargetError
 from diagc.runtime.cuda import CudaKernel, device, torch_streams
 from diagc.runtime.cuda import driver as cuda_driver
-from diagc.runtime.cuda import launcher as launchers
 from diagc.runtime.cuda.device import Device, find_device
 from diagc.runtime.cuda.driver import Driver
 from diagc.runtime.cuda.module import fits_cubin, fits_ptx
 from diagc.runtime.gpu_kernel import GpuKernel, GpuLaunch, Workspace
 from diagc.runtime.launch_plan import ArrayInfo
-from diagc.runtime.native import native_launcher, why_not_native
 from diagc.runtime.signature import Axis, KernelSignature, Wire
 from diagc.runtime.torch_launch import call
 from diagc.testing.fake_cuda import PTX, STREAM, FakeCuda, forget, launches
@@ -27,16 +25,10 @@ from diagc.testing.fake_cuda import PTX, STREAM, FakeCuda, forget, launches
 CUBIN = b"\x7fELF machine code"
 
 
-@pytest.fixture(name="cuda", params=["native", "ctypes"])
-def cuda_with_each_launcher(
-    cuda: FakeCuda, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> FakeCuda:
+@pytest.fixture(name="cuda")
+def with_each_launcher(each_launcher: FakeCuda) -> FakeCuda:
     """Every test of a launch is one of both launchers."""
-    if request.param == "ctypes":
-        monkeypatch.setattr(launchers, "native_launcher", lambda: None)
-    elif native_launcher() is None:
-        pytest.skip(f"NOT TESTED: the native launcher, which is {why_not_native()}")
-    return cuda
+    return each_launcher
 
 
 def kernel(symbol: str = "add", **changes: Any) -> GpuKernel:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from diagc.errors import CacheError, InternalError, LaunchError
-from diagc.runtime.gpu_kernel import GpuKernel, GpuLaunch, Workspace, element_count, grid_of
+from diagc.runtime.factors import element_count
+from diagc.runtime.gpu_kernel import GpuKernel, GpuLaunch, Workspace, grid_of
 from diagc.runtime.signature import Axis, KernelSignature, Wire
 
 SIGNATURE = KernelSignature(
@@ -99,7 +100,7 @@ def test_kernel_without_launch_or_with_foreign_axes_is_refused() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("version", 2),
+        ("version", 3),
         ("launches", []),
         ("launches", [{"symbol": "kernel"}]),
         ("signature", "{}"),

@@ -7,9 +7,14 @@ import torch
 
 from diagc.errors import CacheError, InternalError, LaunchError
 from diagc.runtime.cuda import CudaKernel
-from diagc.runtime.cuda import launcher as launchers
-from diagc.runtime.gpu_kernel import GpuKernel, GpuLaunch, TensorMap, takes_tensor_maps
-from diagc.runtime.native import native_launcher, why_not_native
+from diagc.runtime.gpu_kernel import (
+    GpuKernel,
+    GpuLaunch,
+    TensorMap,
+    Workspace,
+    takes_tensor_maps,
+)
+from diagc.runtime.sharing import PARTS, Sharing
 from diagc.runtime.signature import Axis, KernelSignature, Wire
 from diagc.runtime.torch_launch import call
 from diagc.testing.fake_cuda import PTX, FakeCuda, launches
@@ -17,16 +22,10 @@ from diagc.testing.fake_cuda import PTX, FakeCuda, launches
 Q, K = ("b", "n", "d"), ("b", "x", "d")
 
 
-@pytest.fixture(name="cuda", params=["native", "ctypes"])
-def cuda_with_each_launcher(
-    cuda: FakeCuda, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> FakeCuda:
-    """Every test is one of both launchers."""
-    if request.param == "ctypes":
-        monkeypatch.setattr(launchers, "native_launcher", lambda: None)
-    elif native_launcher() is None:
-        pytest.skip(f"NOT TESTED: the native launcher, which is {why_not_native()}")
-    return cuda
+@pytest.fixture(name="cuda")
+def with_each_launcher(each_launcher: FakeCuda) -> FakeCuda:
+    """Every test of a launch is one of both launchers."""
+    return each_launcher
 
 
 def kernel() -> GpuKernel:
@@ -189,3 +188,34 @@ def test_malformed_maps_are_refused(wire: int, box: tuple[int, ...], swizzle: in
     text = kernel().to_json().replace('"swizzle": 128', '"swizzle": 100')
     with pytest.raises(CacheError, match="tensor map is malformed"):
         GpuKernel.from_json(text)
+
+
+def shared() -> GpuKernel:
+    """As `kernel`, with launches that share a stream where there are few blocks."""
+    parts = GpuLaunch("parts", 32, 0, ((("n", 16), PARTS, "b"),))
+    return replace(
+        kernel(),
+        workspaces=(Workspace("f32", (PARTS, ("n", 16), "b", 128)),),
+        sharing=Sharing("x", 64, 64, (("n", 16), "b"), blocks_per_sm=4),
+        shared_launches=(parts, GpuLaunch("join", 32, 0, ((("n", 16), "b"),))),
+    )
+
+
+def test_few_blocks_share_a_stream_and_get_scratch_memory(cuda: FakeCuda) -> None:
+    """Four multiprocessors: 16 places for 2 blocks and 8 chunks of keys."""
+    made = shared()
+    cuda.expect(made)
+    q, k = arrays()
+    call(CudaKernel(made), [q[:, :10], k])
+    lines = cuda.log()
+    assert not [line for line in lines if line.startswith("map ")]
+    grids = [line.split(" block")[0] for line in launches(lines)]
+    assert grids == ["launch parts grid 16 1 1", "launch join grid 2 1 1"]
+
+
+def test_many_blocks_run_by_tensor_maps_and_get_none(cuda: FakeCuda) -> None:
+    made = shared()
+    cuda.expect(made, bulk=True)
+    call(CudaKernel(made), arrays())
+    (launch,) = launches(cuda.log())
+    assert launch.startswith("launch bulk")

@@ -19,8 +19,8 @@ from diagc.testing.word_kernel import (
     GLOBAL,
     SHARED,
     kinds,
-    neighbour,
     only,
+    read_neighbour,
     run_words,
     word,
 )
@@ -40,12 +40,7 @@ def handed_over(start: str, wait_for: str) -> str:
             f"  store i32 %lane, {SHARED} %to, align 4",
             arrive("%token"),
             wait_for,
-            neighbour(),
-            "  %other = add i32 %there, 64",
-            word("%place", "@shared", "%other"),
-            f"  %v = load i32, {SHARED} %place, align 4",
-            word("%result", "%out", "%lane"),
-            f"  store i32 %v, {GLOBAL} %result, align 4",
+            read_neighbour(64),
         ]
     )
 

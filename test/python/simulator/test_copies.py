@@ -9,8 +9,8 @@ from diagc.testing.word_kernel import (
     GLOBAL,
     SHARED,
     kinds,
-    neighbour,
     only,
+    read_neighbour,
     run_words,
     triples,
     wait,
@@ -29,11 +29,7 @@ def copied(waits: str, stage: str = "@shared") -> str:
             f"  call void @llvm.nvvm.cp.async.ca.shared.global.4({SHARED} %to, {GLOBAL} %from)",
             COMMIT,
             waits,
-            neighbour(),
-            word("%place", "@shared", "%there"),
-            f"  %v = load i32, {SHARED} %place, align 4",
-            word("%result", "%out", "%lane"),
-            f"  store i32 %v, {GLOBAL} %result, align 4",
+            read_neighbour(),
         ]
     )
 

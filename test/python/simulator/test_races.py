@@ -11,8 +11,8 @@ from diagc.testing.word_kernel import (
     IN_OUT,
     SHARED,
     kinds,
-    neighbour,
     only,
+    read_neighbour,
     run_words,
     word,
 )
@@ -27,11 +27,7 @@ def exchanged(between: str) -> str:
             word("%to", "@shared", "%lane"),
             f"  store i32 %lane, {SHARED} %to, align 4",
             between,
-            neighbour(),
-            word("%place", "@shared", "%there"),
-            f"  %v = load i32, {SHARED} %place, align 4",
-            word("%result", "%out", "%lane"),
-            f"  store i32 %v, {GLOBAL} %result, align 4",
+            read_neighbour(),
         ]
     )
 

@@ -89,3 +89,61 @@ def test_gradients_of_keys_skip_queries_before_them() -> None:
     for ours, right in zip(found, wanted[1:], strict=True):
         rows = slice(SAFE, None)
         torch.testing.assert_close(ours[:, rows].double(), right[:, rows], rtol=1e-4, atol=1e-4)
+
+
+# ---- bounds that are read ----------------------------------------------------------------------
+
+
+def between(q: Tensor, k: Tensor, v: Tensor, first: Tensor, last: Tensor) -> Tensor:
+    """Row i keeps positions from first[i] to last[i]."""
+    x = torch.arange(ROWS)
+    keep = (first[..., None] <= x) & (x <= last[..., None])
+    return absolute(torch.where(keep, q @ k.transpose(-2, -1), 0.0), v)
+
+
+def inside(q: Tensor, k: Tensor, v: Tensor, first: Tensor, last: Tensor) -> Tensor:
+    """As `between`, but for the ends, by integers that are computed."""
+    return between(q, k, v, first * 2 - first + 1, last - 1)
+
+
+@pytest.mark.parametrize(
+    ("function", "dtype", "batch"),
+    [(between, torch.int32, ()), (between, torch.int64, (2,)), (inside, torch.int32, (2,))],
+)
+def test_rows_read_their_bounds(
+    function: Callable[..., Tensor], dtype: torch.dtype, batch: tuple[int, ...]
+) -> None:
+    """In any order, also outside of the axis."""
+    tensors = draw()
+    first = torch.randint(-50, ROWS - 60, (*batch, ROWS), dtype=dtype)
+    last = first + torch.randint(1, 200, first.shape, dtype=dtype)
+    first[..., :SAFE] = torch.randint(POISONED, ROWS, (SAFE,), dtype=dtype)
+    last[..., :SAFE] = ROWS + 5
+    last[..., 7] = torch.iinfo(dtype).max
+    first[..., -9] = torch.iinfo(dtype).min
+    compiled = diagc.compile(function, *tensors, first, last)
+    wanted = function(*(tensor.double() for tensor in tensors), first, last)
+    wanted = wanted.nan_to_num(0.0)  # rows without a position
+    found = compiled(*tensors, first, last)
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-4, atol=1e-4)
+    (kernel,) = compiled.kernels
+    assert "bounded" in kernel.name
+    tensors[2][:, :POISONED] = torch.nan
+    found = compiled(*tensors, first, last)
+    rows = slice(0, SAFE - POISONED)
+    torch.testing.assert_close(found[:, rows].double(), wanted[:, rows], rtol=1e-4, atol=1e-4)
+
+
+def test_batches_are_padded_to_lengths() -> None:
+    """One integer for all rows of a sequence: its padding is not read."""
+    q, k, v = draw()
+    lengths = torch.tensor([100, ROWS])
+
+    def padded(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor) -> Tensor:
+        keep = torch.arange(ROWS) < lengths[:, None, None]
+        return absolute(torch.where(keep, q @ k.transpose(-2, -1), 0.0), v)
+
+    compiled = diagc.compile(padded, q, k, v, lengths)
+    wanted = padded(q.double(), k.double(), v.double(), lengths)
+    k[0, 100:], v[0, 100:] = torch.nan, torch.nan
+    torch.testing.assert_close(compiled(q, k, v, lengths).double(), wanted, rtol=1e-4, atol=1e-4)

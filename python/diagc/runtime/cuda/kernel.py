@@ -1,7 +1,7 @@
 """A compiled GPU kernel that is launched on torch's current stream, without ever waiting for it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -11,11 +11,13 @@ from diagc.runtime.cuda.launcher import Launcher, Start, make_launcher
 from diagc.runtime.cuda.module import LoadedModule
 from diagc.runtime.cuda.parameters import Parameters
 from diagc.runtime.cuda.tensor_maps import MappedLauncher
+from diagc.runtime.factors import element_count
 from diagc.runtime.gpu_kernel import (
     GpuKernel,
     GpuLaunch,
-    element_count,
     grid_of,
+    planned_launches,
+    planned_sizes,
     takes_tensor_maps,
 )
 from diagc.runtime.launch_plan import ArrayInfo, LaunchPlan, make_plan
@@ -68,6 +70,8 @@ class CudaKernel(PlannedKernel[CudaPlan]):
         index = torch_streams.device_index(where, self.signature.symbol)
         checked = make_plan(self.signature, args, outs, where)
         device = find_device(index)
+        sizes = planned_sizes(self.kernel, checked.sizes, device.multiprocessors)
+        checked = replace(checked, sizes=sizes)
         return CudaPlan(
             **vars(checked),
             device=device,
@@ -80,16 +84,14 @@ class CudaKernel(PlannedKernel[CudaPlan]):
 
     def _launcher(self, device: Device, plan: LaunchPlan) -> Launcher:
         """Of the launches that the arrays suit."""
-        kernel, count = self.kernel, device.multiprocessors
-        plain_starts = [(launch, grid_of(launch, plan.sizes, count)) for launch in kernel.launches]
-        parameters = Parameters(kernel, plan)
-        module = self.load(device)
-        functions = module.functions
-        plain = make_launcher(device, module, _starts(functions, plain_starts), parameters)
-        if not takes_tensor_maps(kernel, plan.sizes, plan.strides):
+        kernel, module = self.kernel, self.load(device)
+        launches = planned_launches(kernel, plan.sizes, mapped=False)
+        starts = _starts(device, module, launches, plan)
+        plain = make_launcher(device, module, starts, Parameters(kernel, plan))
+        bulk = planned_launches(kernel, plan.sizes, mapped=True)
+        if bulk == launches or not takes_tensor_maps(kernel, plan.sizes, plan.strides):
             return plain
-        launches = [(launch, grid_of(launch, plan.sizes, count)) for launch in kernel.bulk_launches]
-        starts = _starts(functions[len(kernel.launches) :], launches)
+        starts = _starts(device, module, bulk, plan)
 
         def make(tensor_maps: Sequence[bytes]) -> Launcher:
             return make_launcher(device, module, starts, Parameters(kernel, plan, tensor_maps))
@@ -117,18 +119,21 @@ class CudaKernel(PlannedKernel[CudaPlan]):
         index = plan.device.index
         if plan.workspaces:
             scratch = [
-                torch_streams.allocate(count, dtype, index) for count, dtype in plan.workspaces
+                torch_streams.allocate(count, dtype, index) if count else None
+                for count, dtype in plan.workspaces
             ]
-            pointers = [*pointers, *(tensor.data_ptr() for tensor in scratch)]
+            found = [0 if tensor is None else tensor.data_ptr() for tensor in scratch]
+            pointers = [*pointers, *found]
         plan.launcher(torch_streams.current_stream(index), pointers)
 
 
 def _starts(
-    functions: Sequence[int], launches: Sequence[tuple[GpuLaunch, tuple[int, int, int]]]
+    device: Device, module: LoadedModule, launches: Sequence[GpuLaunch], plan: LaunchPlan
 ) -> list[Start]:
     """Launches with their grids; those without blocks are left out."""
+    grids = [(launch, grid_of(launch, plan.sizes, device.multiprocessors)) for launch in launches]
     return [
-        (function, *grid, launch.threads, 1, 1, launch.shared_bytes)
-        for function, (launch, grid) in zip(functions, launches, strict=False)
+        (module.functions[launch.symbol], *grid, launch.threads, 1, 1, launch.shared_bytes)
+        for launch, grid in grids
         if 0 not in grid
     ]

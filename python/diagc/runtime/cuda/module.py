@@ -22,7 +22,7 @@ _PINNED: list["LoadedModule"] = []
 
 
 class LoadedModule:
-    """The functions of a kernel in the memory of one GPU: of `launches`, then of `bulk_launches`.
+    """The functions of a kernel in the memory of one GPU, of all its launches, by symbol.
 
     Args:
         device: where to load.
@@ -39,10 +39,10 @@ class LoadedModule:
         with device.loading():
             module = _load(device, kernel)
             try:
-                self.functions = tuple(
-                    _function(device, module, launch.symbol, launch.shared_bytes)
-                    for launch in (*kernel.launches, *kernel.bulk_launches)
-                )
+                self.functions = {
+                    launch.symbol: _function(device, module, launch.symbol, launch.shared_bytes)
+                    for launch in kernel.all_launches
+                }
             except BaseException:
                 device.driver.cuModuleUnload(module)
                 raise

@@ -1,14 +1,17 @@
 """The part of a streamed axis that a task visits: monotone masks are bounds."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from diagc.algebra.bound_values import bound_value
+from diagc.algebra.bound_values import bound_value, read_bounds
 from diagc.mlir import arith, ir
 from diagc.targets.cpu.code import Code, Index
 from diagc.targets.cpu.frame import Frame
 
-__all__ = ["Range", "StreamBounds", "stream_bounds"]
+__all__ = ["Fold", "Range", "StreamBounds", "stream_bounds"]
+
+Fold = Callable[[ir.Value, str], ir.Value]
+"""Of a wire, with a kind of reduction, over all positions of the task's tile."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,14 @@ class StreamBounds:
         yield Range(middle, self.high)
 
 
-def stream_bounds(
-    frame: Frame, op: ir.Operation, axis: str, condition: ir.Value | None
-) -> StreamBounds:
+def stream_bounds(frame: Frame, op: ir.Operation, axis: str, fold: Fold) -> StreamBounds:
     """Bounds from the attributes `diag.upper`, `diag.lower`, `diag.bound_axes`, `diag.bound_sizes`.
 
     `diag.upper` maps positions (symbols: sizes) to the first excluded position of `axis`; it grows
     with every position, so its value at the last lane bounds the tile, at the first lane the part
     without masks. `diag.lower` is the first position that is not excluded; it grows likewise.
+    Of bounds that rows read, the largest and the smallest hold for the tile. Nothing is visited
+    where no position of the tile has the op's condition.
     """
     code = frame.code
     size = frame.sizes[axis]
@@ -64,13 +67,25 @@ def stream_bounds(
         at_first = _evaluate(frame, op, "diag.upper", last=False)
         high = code.max(code.min(size, at_last), 0)
         whole = code.max(code.min(high, at_first), 0)
+    for wire, offset in read_bounds(op, "diag.upper").items():
+        high = code.min(high, _read(code, fold(wire, "max"), offset, size))
+        whole = None if whole is None else code.min(whole, high)
     low: Index = 0
     if "diag.lower" in op.attributes:
         low = code.max(code.min(high, _evaluate(frame, op, "diag.lower", last=False)), 0)
-    if condition is not None:
+    for wire, offset in read_bounds(op, "diag.lower").items():
+        low = code.max(low, code.min(high, _read(code, fold(wire, "min"), offset, size)))
+    if len(op.operands):
+        condition = fold(op.operands[0], "or")
         high = arith.select(condition, code.index(high), code.index(0))
         whole = None if whole is None else arith.select(condition, code.index(whole), code.index(0))
     return StreamBounds(code, high, whole, low)
+
+
+def _read(code: Code, value: ir.Value, offset: int, size: Index) -> Index:
+    """What was read plus a number, from 0 to the size: any integer may be read."""
+    number = arith.index_cast(code.index_type, value)
+    return code.add(code.max(code.min(number, code.sub(size, offset)), -offset), offset)
 
 
 def _evaluate(frame: Frame, op: ir.Operation, name: str, *, last: bool) -> Index:

@@ -18,13 +18,14 @@ class Span:
 
     `base` is the first position, `count` how many of the `tile` positions exist. `ahead` is how far
     behind a position of this chunk the same one of the next lies, or the last that exists; None
-    where there is no next.
+    where there is no next. `count` is a multiple of `block`.
     """
 
     base: Index
     count: Index
     tile: int
     ahead: Index | None = None
+    block: int = 1
 
 
 @dataclass
@@ -73,6 +74,10 @@ class Frame:
         if label in self.grid:
             return 1
         return self.spans[label].count if label in self.spans else self.room(label)
+
+    def in_blocks(self, label: str, size: int) -> bool:
+        """Whether blocks of so many positions leave no rest along an axis."""
+        return label in self.spans and self.spans[label].block % size == 0
 
     def vectors(self, label: str | None) -> Index:
         """The number of vectors along a label; 1 for scalars."""

@@ -4,12 +4,10 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from weakref import WeakValueDictionary
 
-from diagc.debug import logger
-from diagc.errors import CacheError
 from diagc.mlir import bindings, ir
 from diagc.options import CompileOptions
 from diagc.passes.generalize_kernels import kernel_key
-from diagc.runtime.cache import cache_key, default_cache
+from diagc.runtime.cache import Entry, cache_key, default_cache
 from diagc.runtime.cpu_features import CpuFeatures, selected_features
 from diagc.runtime.cpu_kernel import CpuKernel
 from diagc.runtime.signature import KernelSignature
@@ -19,7 +17,7 @@ from diagc.targets.cpu.lower import build_module
 __all__ = ["CODE_VERSION", "LoadedKernel", "load_kernel", "lower_kernel", "text_key"]
 
 # Part of every cache key: raise it when the code generator makes other code from the same kernel.
-CODE_VERSION = 17
+CODE_VERSION = 24
 
 
 class LoadedKernel(CpuKernel):
@@ -69,20 +67,15 @@ def lower_kernel(
 
 def load_kernel(key: str) -> LoadedKernel | None:
     """The kernel of a key, if it is loaded or stored; one that cannot be loaded is removed."""
-    loaded = _LOADED.get(key)
-    if loaded is not None:
-        return loaded
-    entry = default_cache().get(key)
-    if entry is None:
-        return None
-    try:
+
+    def read(entry: Entry) -> LoadedKernel:
         signature = KernelSignature.from_json(str(entry.metadata.get("signature", "")))
-        loaded = _LOADED[key] = LoadedKernel(signature, entry.payload, key, "hit")
-        return loaded
-    except CacheError as error:
-        logger("cache").warning("removed a cache entry that cannot be loaded: %s", error)
-        default_cache().remove(key)
-        return None
+        return LoadedKernel(signature, entry.payload, key, "hit")
+
+    found = _LOADED.get(key) or default_cache().load(key, read)
+    if found is not None:
+        _LOADED[key] = found
+    return found
 
 
 def text_key(text: str) -> str:

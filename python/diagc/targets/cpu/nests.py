@@ -34,6 +34,8 @@ class Nest:
         operands: where the operands of the head contraction live.
         sinks: where each computed wire that is needed outside the nest goes.
         references: maxima that may ignore NaN.
+        after: emits what is done after each register block: gets its positions, its size along
+            each blocked axis, the offset of its vectors and their number.
     """
 
     def __init__(
@@ -45,10 +47,12 @@ class Nest:
         operands: Sequence[Operand],
         sinks: Mapping[ir.Value, Sequence[Sink]],
         references: frozenset[ir.Value],
+        after: Callable[[Positions, Mapping[str, int], Index, int], None] | None = None,
     ) -> None:
         self.frame, self.group, self.code = frame, group, frame.code
         self.canonical, self.place_of = canonical, place_of
         self.operands, self.sinks, self.references = operands, sinks, references
+        self.after = after
         self.reductions = [n for n in group.nodes if n.over]
         self.over = group.over or frozenset()
         self.pair_sinks = [s for all_ in sinks.values() for s in all_ if isinstance(s, PairScratch)]
@@ -175,6 +179,8 @@ class Nest:
         if stride is not None:
             return self.code.loop(0, stride, 1, carried, lambda i, c: step(i, size, c))
         count_along = self.frame.count(label)
+        if self.frame.in_blocks(label, size):
+            return self.code.loop(0, count_along, size, carried, lambda i, c: step(i, size, c))
         return self.code.blocked_loop(0, count_along, self.blocks.steps(label), carried, step)
 
     # -- one register block ------------------------------------------------------------------------
@@ -199,6 +205,8 @@ class Nest:
                 carried[k] = value
         for sink in self.pair_sinks:
             sink.flush(self.frame)
+        if self.after is not None:
+            self.after(at, shape, offset, count)
         return carried
 
     def _slots(self, point: int, points: int, count: int) -> list[int]:

@@ -86,6 +86,9 @@ def _turn_square(
         position = code.min(code.add(new[1], i), last)
         row = source.read(frame, {**at, new[0]: position}, old[0], old[1])
         rows.append(narrow(row, stored_type(source.element)))
+        if isinstance(source, Memory):
+            ahead = code.min(code.add(position, code.lanes), last)
+            source.ask(frame, {**at, new[0]: ahead}, old[1])
     for i, column in enumerate(code.transpose(rows)):
         position = code.add(old[1], i)
         _write_column(frame, target, column, {**at, old[0]: position}, old[0], new)

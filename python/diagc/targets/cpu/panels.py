@@ -1,14 +1,14 @@
 """Memory of a task for products in tiles: panels of an operand, sums that grow piece by piece."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from diagc.mlir import arith, ir
 from diagc.targets.cpu.code import Index, is_vector
 from diagc.targets.cpu.frame import Frame
-from diagc.targets.cpu.places import Memory, Positions, Scratch, stored_type
+from diagc.targets.cpu.places import Place, Positions, Scratch, stored_type
 
-__all__ = ["Panels", "RunningSum"]
+__all__ = ["Clamped", "Panels", "RunningSum", "Window"]
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,65 @@ class Panels(Scratch):
 
 
 @dataclass(frozen=True)
+class Clamped(Place):
+    """A place whose last position along an axis is read in place of those behind it.
+
+    Args:
+        place: what is read.
+        label: the axis.
+        count: its positions.
+    """
+
+    place: Place
+    label: str
+    count: Index
+
+    @property
+    def labels(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Those of the place."""
+        return self.place.labels
+
+    def read(self, frame: Frame, at: Positions, along: str | None, offset: Index) -> ir.Value:
+        """An element, or a vector along another axis."""
+        position = frame.code.min(at[self.label], frame.code.sub(self.count, 1))
+        return self.place.read(frame, {**at, self.label: position}, along, offset)
+
+
+@dataclass(frozen=True)
+class Window(Place):
+    """A part of a place: its positions are counted from `start`."""
+
+    place: Place
+    start: Mapping[str, Index]
+
+    @property
+    def labels(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Those of the place."""
+        return self.place.labels
+
+    @property
+    def unit(self) -> str | None:  # type: ignore[override]
+        """That of the place."""
+        return self.place.unit
+
+    def read(self, frame: Frame, at: Positions, along: str | None, offset: Index) -> ir.Value:
+        """An element, or a vector along the contiguous axis."""
+        at, offset = _moved(frame, self.start, at, along, offset)
+        return self.place.read(frame, at, along, offset)
+
+
+@dataclass(frozen=True)
 class RunningSum:
     """A place that sums are added to; what it held before the first piece is not read as a number.
 
     Args:
         place: where the sum lives.
+        start: where in it positions are counted from.
         first: whether this is the first piece, an i1.
     """
 
-    place: Memory | Scratch
+    place: Scratch
+    start: Mapping[str, Index]
     first: ir.Value
 
     def write(
@@ -58,8 +108,17 @@ class RunningSum:
     ) -> None:
         """Add to what is there."""
         code = frame.code
+        at, offset = _moved(frame, self.start, at, along, offset)
         old = self.place.read(frame, at, along, offset)
         zero = code.like(value, 0)
         first = code.broadcast(self.first) if is_vector(value) else self.first
         total = arith.addf(code.select(first, zero, old), value)
         self.place.write(frame, total, at, along, offset)
+
+
+def _moved(
+    frame: Frame, start: Mapping[str, Index], at: Positions, along: str | None, offset: Index
+) -> tuple[Positions, Index]:
+    """A position that is counted from `start`, counted from the beginning."""
+    moved = {label: frame.code.add(at.get(label, 0), x) for label, x in start.items()}
+    return {**at, **moved}, frame.code.add(offset, start.get(along, 0)) if along else offset

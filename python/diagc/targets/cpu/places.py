@@ -194,7 +194,11 @@ class Memory(Place):
             span = frame.spans.get(label) if ahead and label != self.unit else None
             if span is not None and span.ahead is not None:
                 later[label] = frame.code.add(at.get(label, 0), span.ahead)
-        frame.code.prefetch(self.buffer, self._at(frame, {**at, **later}, self.unit, offset))
+        self.ask(frame, {**at, **later}, offset)
+
+    def ask(self, frame: Frame, at: Positions, offset: Index) -> None:
+        """Ask for the line at `offset` of a row."""
+        frame.code.prefetch(self.buffer, self._at(frame, at, self.unit, offset))
 
     def line_vectors(self, frame: Frame) -> int:
         """Vectors of a cache line."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from diagc.cost import elements, op_flops
+from diagc.cost.registers import register_block
 from diagc.dialects import diag
 from diagc.errors import InternalError, UnsupportedError
 from diagc.mlir import ir
@@ -34,6 +35,7 @@ class CpuSchedule:
         repeat: positions of the grid, and tiles, that one task works on.
         serial: whether one task works on all tiles of a position of the grid, in order.
         tiles: further axes that are cut into tiles, with the positions of a task.
+        block: positions of `tiled` that a register block has, where there are `tiles`.
     """
 
     grid: tuple[str, ...]
@@ -45,6 +47,7 @@ class CpuSchedule:
     repeat: int = 1
     serial: bool = False
     tiles: Mapping[str, int] = field(default_factory=dict)
+    block: int = 1
 
     @property
     def cut(self) -> Mapping[str, int]:
@@ -79,10 +82,17 @@ def read_schedule(
     lanes = tiled if by_lanes else None
     tile = _whole(tile, vector_lanes)
     repeat = _repeat(kernel, {**dict.fromkeys(grid, 1), **({tiled: tile} if tiled else {})})
+    block = 1
     if tiles:
-        repeat = 1
+        repeat, block = 1, _row_block(tiles, vector_lanes)
     serial = _adds_up(kernel, grid, lanes)
-    return CpuSchedule(grid, tiled, lanes, tile, rounded, bf16_dot, repeat, serial, tiles)
+    return CpuSchedule(grid, tiled, lanes, tile, rounded, bf16_dot, repeat, serial, tiles, block)
+
+
+def _row_block(tiles: Mapping[str, int], lanes: int) -> int:
+    """Rows of a register block for tiles of these columns."""
+    (columns,) = tiles.values()
+    return register_block(columns // lanes, 32 if lanes == 16 else 16)[1]
 
 
 def _adds_up(kernel: ir.Operation, grid: Sequence[str], lanes: str | None) -> bool:

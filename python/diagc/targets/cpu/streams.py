@@ -13,11 +13,14 @@ from diagc.targets.cpu.loops import each_position
 from diagc.targets.cpu.nodes import has_loops, make_node, yielded
 from diagc.targets.cpu.packing import copy
 from diagc.targets.cpu.places import Place, Scratch, Total
+from diagc.targets.elementwise.scalars import compute_type
 
 if TYPE_CHECKING:
     from diagc.targets.cpu.tasks import Sinks, Task
 
 __all__ = ["StreamLoop"]
+
+_COMBINE = {"or": arith.ori, "max": arith.maxsi, "min": arith.minsi}
 
 
 @dataclass
@@ -40,7 +43,7 @@ class StreamLoop:
         task.frame.spans[axis] = Span(0, 0, chunk)  # scratch needs the extent before the loop
         states = [self._state(argument) for argument in body.arguments]
         self._run_into(init, states)
-        bounds = stream_bounds(task.frame, self.op, axis, self._condition())
+        bounds = stream_bounds(task.frame, self.op, axis, self._fold)
         self._hoist_copies(body)
         for part in bounds.ranges(chunk, split=self._splits(body)):
             self._chunks(part, chunk, lambda: self._run_into(body, states))
@@ -58,33 +61,33 @@ class StreamLoop:
         found = (self.task.totals.get(result) for result in self.op.results)
         return [total for total in found if total is not None]
 
-    # -- condition -------------------------------------------------------------------------------
-    def _condition(self) -> ir.Value | None:
-        """Whether any position of the tile wants the stream's results."""
-        if not len(self.op.operands):
-            return None
+    # -- what a wire is over the tile --------------------------------------------------------------
+    def _fold(self, wire: ir.Value, kind: str) -> ir.Value:
+        """A wire without the streamed axis, reduced over all positions of the tile."""
         frame = self.task.frame
-        place = self.task.place(self.op.operands[0])
+        place = self.task.place(wire)
         lanes = self.task.schedule.lanes
-        flag = Scratch.allocate(frame, (), frame.code.i1)
-        flag.write(frame, frame.code.scalar(frame.code.i1, 0), {}, None, 0)
+        total = Scratch.allocate(frame, (), place.element)
+        type_ = compute_type(place.element)
+        total.write(frame, arith.constant(type_, diag.identity_attr(kind, type_)), {}, None, 0)
         outer = [x for x in place.labels if x not in frame.grid and x != lanes]
-        each_position(frame, outer, lambda at: self._note(place, flag, at))
-        return flag.read(frame, {}, None, 0)
+        each_position(frame, outer, lambda at: self._fold_row(place, kind, total, at))
+        return total.read(frame, {}, None, 0)
 
-    def _note(self, place: Place, flag: Scratch, at: dict[str, Index]) -> None:
+    def _fold_row(self, place: Place, kind: str, total: Scratch, at: dict[str, Index]) -> None:
         frame, lanes = self.task.frame, self.task.schedule.lanes
-        seen = flag.read(frame, {}, None, 0)
+        found = total.read(frame, {}, None, 0)
         along = lanes if lanes in place.labels else None
         for i in range(frame.vectors(along)):
             offset = i * frame.code.lanes
-            wanted = place.read(frame, at, along, offset)
+            value = place.read(frame, at, along, offset)
             if along is not None:
                 mask = frame.tail_mask(along, offset)
-                wanted = wanted if mask is None else arith.andi(wanted, mask)
-                wanted = frame.code.reduce_vector("or", wanted)
-            seen = arith.ori(seen, wanted)
-        flag.write(frame, seen, {}, None, 0)
+                rest = frame.code.broadcast(found)
+                value = value if mask is None else arith.select(mask, value, rest)
+                value = frame.code.reduce_vector(kind, value)
+            found = _COMBINE[kind](found, value)
+        total.write(frame, found, {}, None, 0)
 
     # -- regions that yield states ---------------------------------------------------------------
     def _run_into(self, block: ir.Block, states: Sequence[Scratch]) -> None:

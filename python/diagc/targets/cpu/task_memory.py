@@ -8,7 +8,7 @@ from diagc.mlir import arith, ir, memref
 
 __all__ = ["TaskMemory"]
 
-STACK_BYTES = 512 * 1024
+STACK_BYTES = 768 * 1024
 """What a task may take of its thread's stack. Threads of OpenMP have 2 MiB or more; torch runs in
 them as well."""
 

@@ -187,7 +187,7 @@ class ScalarCode:
         self,
         low: Index,
         high: Index,
-        step: int,
+        step: Index,
         carried: Sequence[ir.Value],
         body: Callable[[Index, list[ir.Value]], Sequence[ir.Value]],
     ) -> list[ir.Value]:
@@ -195,7 +195,7 @@ class ScalarCode:
         if isinstance(low, int) and isinstance(high, int):
             if high <= low:
                 return list(carried)
-            if high - low <= step:
+            if isinstance(step, int) and high - low <= step:
                 return list(body(low, list(carried)))
         op = scf.ForOp(self.index(low), self.index(high), self.index(step), list(carried))
         with ir.InsertionPoint(op.body):

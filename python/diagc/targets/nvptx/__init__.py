@@ -2,6 +2,7 @@
 
 from diagc.passes.generalize_kernels import MOST_PACKED
 from diagc.targets.nvptx.decoration import decoration
+from diagc.targets.nvptx.forms import forms
 from diagc.targets.nvptx.kernel import LoadedKernel, load_kernel, lower_kernel, text_key
 from diagc.targets.nvptx.traffic import predict_traffic
 from diagc.targets.nvptx.tuning import choices
@@ -10,6 +11,7 @@ __all__ = [
     "LoadedKernel",
     "choices",
     "decoration",
+    "forms",
     "load_kernel",
     "lower_kernel",
     "pass_options",

@@ -19,8 +19,12 @@ def decoration(kernel: ir.Operation, loaded: LoadedKernel, sizes: Mapping[str, i
         sizes: of the axes that are open, by label.
     """
     from diagc.targets.nvptx.tiles.decoration import tile_decoration
+    from diagc.targets.nvptx.tiles.parts import sizes_with
     from diagc.targets.nvptx.tiles.plan import make_plan
 
     if loaded.tiles is None:
         return Decoration({}, {}, tensor=False)
-    return tile_decoration(make_plan(kernel, kernel_signature(kernel)), loaded.tiles, sizes)
+    plan, count = make_plan(kernel, kernel_signature(kernel)), loaded.multiprocessors
+    schedule = loaded.schedule_for(sizes_with(plan, sizes))
+    assert schedule is not None, "it is on tiles"
+    return tile_decoration(plan, schedule, sizes, multiprocessors=count)

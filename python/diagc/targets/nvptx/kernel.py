@@ -1,10 +1,9 @@
 """A kernel function in, a compiled GPU kernel out: through the cache, or through LLVM and ptxas."""
 
-import binascii
 import gc
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cache
@@ -12,14 +11,15 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from weakref import WeakValueDictionary
 
+from diagc.cost import device_of_architecture
 from diagc.debug import logger
-from diagc.errors import CacheError
 from diagc.mlir import bindings, ir
 from diagc.options import CompileOptions, current
 from diagc.passes.generalize_kernels import kernel_key
-from diagc.runtime.cache import cache_key, default_cache
+from diagc.runtime.cache import Entry, cache_key, default_cache
 from diagc.runtime.cuda.kernel import CudaKernel
-from diagc.runtime.gpu_kernel import GpuKernel
+from diagc.runtime.gpu_kernel import GpuKernel, planned_sizes
+from diagc.runtime.sharing import PARTS
 from diagc.targets.nvptx.arch import GpuArch, parse_arch
 from diagc.targets.nvptx.codegen import start_worker
 from diagc.targets.nvptx.lowering import GpuModule, build_modules
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 # Part of every cache key: raise it when the code generator makes other code from the same kernel.
-CODE_VERSION = 16
+CODE_VERSION = 17
 
 
 class LoadedKernel(CudaKernel):
@@ -55,6 +55,7 @@ class LoadedKernel(CudaKernel):
         key: in the cache.
         cache: "hit" or "miss".
         tiles: the schedule of a kernel on tiles; None for one on threads.
+        shared: the schedule of its form for few rows, if it has one.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class LoadedKernel(CudaKernel):
         key: str,
         cache: str,
         tiles: TileSchedule | None,
+        shared: TileSchedule | None = None,
     ) -> None:
         """Keep the code; no GPU is needed before the first launch."""
         super().__init__(kernel)
@@ -71,6 +73,19 @@ class LoadedKernel(CudaKernel):
         self.key = key
         self.cache = cache
         self.tiles = tiles
+        self.shared = shared
+
+    @property
+    def multiprocessors(self) -> int:
+        """Of a usual GPU of the architecture."""
+        return device_of_architecture(self.kernel.arch).units
+
+    def schedule_for(self, sizes: Mapping[str, int]) -> TileSchedule | None:
+        """The schedule of what runs, on a usual GPU, for sizes of all axes; None if on threads."""
+        if self.shared is None:
+            return self.tiles
+        planned = planned_sizes(self.kernel, sizes, self.multiprocessors)
+        return self.shared if planned[PARTS] else self.tiles
 
     @property
     def llvm_text(self) -> str:
@@ -121,19 +136,11 @@ def lower_kernel(
     start_worker()  # gets ready while the kernel is lowered
     with _no_collection():
         built, compiled = compile_kernel(kernel, arch, observe, tf32=tf32)
-    made = GpuKernel(
-        built.signature,
-        built.launches,
-        built.workspaces,
-        arch.name,
-        compiled.ptx,
-        compiled.cubin,
-        built.tensor_maps,
-        built.bulk_launches,
-    )
-    metadata = {"nvvm": _packed(compiled.nvvm), "tiles": built.tiles and asdict(built.tiles)}
-    default_cache().put(key, made.to_json().encode(), metadata)
-    loaded = _LOADED[key] = LoadedKernel(made, compiled.nvvm, key, "miss", built.tiles)
+    made = built.as_kernel(arch.name, compiled.ptx, compiled.cubin)
+    schedules = {"tiles": built.tiles, "shared": built.shared}
+    texts = {name: tile and asdict(tile) for name, tile in schedules.items()}
+    default_cache().put(key, made.to_json().encode(), {"nvvm": _packed(compiled.nvvm), **texts})
+    loaded = _LOADED[key] = LoadedKernel(made, compiled.nvvm, key, "miss", **schedules)
     return loaded
 
 
@@ -162,7 +169,8 @@ def compile_kernel(
     bad: set[TileSchedule | None] = set()
     for form, built in enumerate(build_modules(kernel, arch, tf32=tf32)):
         needed = not made and not built.bulk_launches  # what spills beside warpgroups, if no other
-        if not needed and built.tiles is not None and bad & {built.tiles, built.beside}:
+        used = {built.tiles, built.beside, built.shared} - {None}
+        if not needed and bad & used:
             continue
         try:
             compiled = compile_module(built.module)
@@ -191,30 +199,28 @@ def _spilling(built: GpuModule, compiled: CompiledModule) -> set[TileSchedule | 
     """The schedules of functions that spill."""
     names = {name for name, used in compiled.resources.items() if used.spills}
     plain = built.beside if built.bulk_launches else built.tiles
-    found = {plain} if any(launch.symbol in names for launch in built.launches) else set()
-    if any(launch.symbol in names for launch in built.bulk_launches):
-        found.add(built.tiles)
-    return found
+    forms = (
+        (plain, built.launches),
+        (built.tiles, built.bulk_launches),
+        (built.shared, built.shared_launches),
+    )
+    return {tile for tile, launches in forms if any(x.symbol in names for x in launches)}
 
 
 def load_kernel(key: str) -> LoadedKernel | None:
     """The kernel of a key, if it is loaded or stored; one that cannot be read is removed."""
-    loaded = _LOADED.get(key)
-    if loaded is not None:
-        return loaded
-    entry = default_cache().get(key)
-    if entry is None:
-        return None
-    try:
+
+    def read(entry: Entry) -> LoadedKernel:
         kernel = GpuKernel.from_json(entry.payload.decode(errors="replace"))
-        nvvm, tiles = _unpacked(entry.metadata["nvvm"]), entry.metadata["tiles"]
-        schedule = None if tiles is None else TileSchedule(**tiles)
-    except (CacheError, KeyError, TypeError, zlib.error, binascii.Error) as error:
-        logger("cache").warning("removed a cache entry that cannot be read: %s", error)
-        default_cache().remove(key)
-        return None
-    loaded = _LOADED[key] = LoadedKernel(kernel, nvvm, key, "hit", schedule)
-    return loaded
+        nvvm = _unpacked(entry.metadata["nvvm"])
+        texts = {name: entry.metadata[name] for name in ("tiles", "shared")}
+        schedules = {name: None if x is None else TileSchedule(**x) for name, x in texts.items()}
+        return LoadedKernel(kernel, nvvm, key, "hit", **schedules)
+
+    found = _LOADED.get(key) or default_cache().load(key, read)
+    if found is not None:
+        _LOADED[key] = found
+    return found
 
 
 def text_key(text: str) -> str:

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 from diagc.debug import logger
 from diagc.errors import UnsupportedError
 from diagc.mlir import ir
-from diagc.runtime.gpu_kernel import GpuLaunch, TensorMap, Workspace
+from diagc.runtime.gpu_kernel import GpuKernel, GpuLaunch, TensorMap, Workspace
+from diagc.runtime.sharing import Sharing
 from diagc.runtime.signature import KernelSignature
 from diagc.targets.nvptx.arch import GpuArch
 
@@ -31,6 +33,9 @@ class GpuModule:
         bulk_launches: what runs where tensor maps can describe the arrays; then `tiles` is their
             schedule.
         beside: the schedule of `launches`, where there are bulk launches.
+        sharing: in how many parts blocks share the stream, where they may.
+        shared_launches: what runs in place of the others where there are several parts.
+        shared: the schedule of `shared_launches`.
     """
 
     module: ir.Module
@@ -41,6 +46,26 @@ class GpuModule:
     tensor_maps: tuple[TensorMap, ...] = ()
     bulk_launches: tuple[GpuLaunch, ...] = ()
     beside: "TileSchedule | None" = None
+    sharing: Sharing | None = None
+    shared_launches: tuple[GpuLaunch, ...] = ()
+    shared: "TileSchedule | None" = None
+
+    def as_kernel(
+        self, arch: str = "sm_80", ptx: str = "", cubin: bytes | None = None
+    ) -> GpuKernel:
+        """What is launched, with its code."""
+        return GpuKernel(
+            self.signature,
+            self.launches,
+            self.workspaces,
+            arch,
+            ptx,
+            cubin,
+            self.tensor_maps,
+            self.bulk_launches,
+            self.sharing,
+            self.shared_launches,
+        )
 
 
 def build_module(kernel: ir.Operation, arch: GpuArch, *, tf32: bool = False) -> GpuModule:
@@ -66,16 +91,17 @@ def build_modules(
     """
     from diagc.targets.nvptx.selection import tile_schedules
     from diagc.targets.nvptx.threads.lower import lower_threads
-    from diagc.targets.nvptx.tiles.lower import lower_tiles
 
     fits = False
     try:
         schedules = tile_schedules(kernel, arch, tf32=tf32)
-        tiles = [schedule for schedule in schedules if not schedule.producers]
+        few = [schedule for schedule in schedules if schedule.few]
+        tiles = [each for each in schedules if not each.producers and not each.few]
         groups = [schedule for schedule in schedules if schedule.producers]
-        yield from _with_warpgroups(kernel, arch, groups, tiles)
-        for schedule in tiles:
-            yield lower_tiles(kernel, arch, schedule=schedule)
+        for beside in (*few, None):
+            yield from _with_warpgroups(kernel, arch, groups, tiles, beside)
+        for schedule, beside in product(tiles, (*few, None)):
+            yield _on_tiles(kernel, arch, schedule, beside)
             fits = True
     except UnsupportedError as error:
         logger("nvptx").info("no tiles: %s", error.message)
@@ -83,23 +109,39 @@ def build_modules(
         yield lower_threads(kernel, arch)
 
 
+def _on_tiles(
+    kernel: ir.Operation,
+    arch: GpuArch,
+    schedule: "TileSchedule",
+    few: "TileSchedule | None",
+    *,
+    workspace: bool = False,
+) -> GpuModule:
+    """A form on tiles, perhaps with one for few rows beside it."""
+    from diagc.targets.nvptx.tiles.lower import add_parts, lower_tiles
+
+    workspace = workspace or few is not None
+    built = lower_tiles(kernel, arch, schedule=schedule, workspace=workspace)
+    return built if few is None else add_parts(kernel, built, few)
+
+
 def _with_warpgroups(
     kernel: ir.Operation,
     arch: GpuArch,
     groups: Sequence["TileSchedule"],
     tiles: Sequence["TileSchedule"],
+    few: "TileSchedule | None",
 ) -> Iterator[GpuModule]:
     """Forms on warpgroups, each with one on tiles beside it, for arrays that it does not take.
 
     A schedule that cannot be lowered costs its own forms, no others.
     """
-    from diagc.targets.nvptx.tiles.lower import lower_tiles
     from diagc.targets.nvptx.warpgroups.lower import add_warpgroups
 
     for group in groups:
         try:
             for schedule in tiles:
-                built = lower_tiles(kernel, arch, schedule=schedule, workspace=group.split > 0)
+                built = _on_tiles(kernel, arch, schedule, few, workspace=group.split > 0)
                 yield add_warpgroups(kernel, built, group)
         except UnsupportedError as error:
             logger("nvptx").info("no warpgroups: %s", error.message)

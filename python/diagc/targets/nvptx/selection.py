@@ -9,19 +9,28 @@ estimated to gain something.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from diagc.cost import Device, Estimate, device_of_architecture
+from diagc.cost import UNKNOWN_BATCH, Device, Estimate, device_of_architecture
 from diagc.debug import logger
 from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 from diagc.options import current
 from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import GpuArch, parse_arch
+from diagc.targets.nvptx.tiles.packing import packed_positions
+from diagc.targets.nvptx.tiles.parts import splittable
 from diagc.targets.nvptx.tiles.plan import Plan, make_plan
-from diagc.targets.nvptx.tiles.ranking import RankedTile, rank_tiles
+from diagc.targets.nvptx.tiles.ranking import RankedTile, open_labels, rank_tiles
 from diagc.targets.nvptx.tiles.schedule import TileSchedule, candidates
 from diagc.targets.nvptx.warpgroups.schedule import warpgroup_schedules
 
-__all__ = ["TILES", "choose_tiles", "compared_tiles", "tile_schedules", "tiles_attribute"]
+__all__ = [
+    "TILES",
+    "choose_tiles",
+    "compared_tiles",
+    "tile_schedules",
+    "tiles_attribute",
+    "tiles_beside",
+]
 
 TILES = "diag.tiles"
 """Attribute of a kernel: its tile sizes, the best first."""
@@ -35,8 +44,21 @@ _MOST_TRIED = 6
 
 _FIELDS = (
     *("row_blocks", "warps", "chunk", "stages", "blocks_per_sm", "split"),
-    *("producers", "packed", "stays", "columns", "depth"),
+    *("producers", "packed", "stays", "columns", "depth", "few"),
 )
+_FLAGS = ("stays", "few")
+
+FEW_ROWS = 4
+"""Rows for which a form for few of them is chosen where their number is open."""
+
+_MOST_FEW_ROWS = 64
+"""Rows of a block of that form."""
+
+_SCHEDULERS = 4
+"""Of a multiprocessor: each has a warp there."""
+
+_MOST_BESIDE = 2
+"""Schedules of such forms that are tried, until one does not spill."""
 
 
 def choose_tiles(
@@ -58,10 +80,43 @@ def choose_tiles(
     plan, found = asked
     usual = rank_tiles(plan, found, device)
     ranked = rank_tiles(plan, found, device, sizes) if sizes else usual
+    beside = _beside(plan, found, device, sizes)
+    if beside:
+        usual, ranked = _alone(usual), _alone(ranked)
     chosen = _choice(usual, ranked)
     others = [each for each in ranked if each.schedule != chosen.schedule]
-    order = _to_try([chosen, *usual])
+    order = [*_to_try([chosen, *usual]), *(each.schedule for each in beside)]
     return order, [(words(each.schedule), each.estimate) for each in (chosen, *others)]
+
+
+def _alone(ranked: Iterable[RankedTile]) -> list[RankedTile]:
+    return [each for each in ranked if not each.schedule.split]
+
+
+def _beside(
+    plan: Plan, found: Sequence[TileSchedule], device: Device, sizes: Mapping[str, int]
+) -> list[RankedTile]:
+    """What stands beside schedules whose blocks do not share the stream, for few blocks.
+
+    That is where a size is open, so that whether they are few is known at a launch only. Open sizes
+    are taken to be small, but for that of the stream.
+    """
+    missing = [label for label in open_labels(plan) if label not in sizes]
+    if splittable(plan) is None or not missing:
+        return []
+    tiles = [t for t in found if not t.producers and t.warps * t.blocks_per_sm >= _SCHEDULERS]
+    if plan.row in missing:
+        short = (tile for tile in tiles if tile.rows <= _MOST_FEW_ROWS)
+        tiles = [replace(tile, packed=packed_positions(plan, tile.rows)) for tile in short]
+    grid = [label for label in missing if label in plan.grid]
+    few = {**dict.fromkeys(grid, 1), **dict.fromkeys(grid[-1:], UNKNOWN_BATCH), plan.row: FEW_ROWS}
+    sizes = {**sizes, **{label: few[label] for label in missing if label in few}}
+    shared = (
+        [x for x in rank_tiles(plan, tiles, device, sizes) if x.schedule.split] if tiles else []
+    )
+    first = _first_of_each_kind(each.schedule for each in shared)[:_MOST_BESIDE]
+    times = {each.schedule: each for each in shared}
+    return [replace(times[tile], schedule=replace(tile, few=True)) for tile in first]
 
 
 def compared_tiles(
@@ -72,6 +127,14 @@ def compared_tiles(
     if asked is None:
         return ()
     return [ranked.schedule for ranked in rank_tiles(*asked, device, sizes)]
+
+
+def tiles_beside(
+    kernel: ir.Operation, sizes: Mapping[str, int], device: Device
+) -> Sequence[TileSchedule]:
+    """What stands beside any of them, for calls with few blocks; arguments as above."""
+    asked = _fitting(kernel, device)
+    return () if asked is None else [each.schedule for each in _beside(*asked, device, sizes)]
 
 
 def _fitting(kernel: ir.Operation, device: Device) -> tuple[Plan, list[TileSchedule]] | None:
@@ -117,16 +180,19 @@ def _to_try(ranked: Iterable[RankedTile]) -> list[TileSchedule]:
 
     Where the first is on warpgroups, the first on tiles is among them.
     """
+    found = _first_of_each_kind(each.schedule for each in ranked)
+    kinds = ([t for t in found if bool(t.producers) == bulk] for bulk in (True, False))
+    bulk, tiles = (kind[:_MOST_TRIED] for kind in kinds)
+    return [*bulk, *tiles] if found[0].producers else tiles
+
+
+def _first_of_each_kind(schedules: Iterable[TileSchedule]) -> list[TileSchedule]:
     found: dict[tuple[int, ...], TileSchedule] = {}
-    for each in ranked:
-        tile = each.schedule
+    for tile in schedules:
         groups = tile.warps if tile.producers else 0  # which share out the registers
         kind = (tile.row_blocks, tile.chunk, tile.producers, groups, tile.stays, tile.columns)
         found.setdefault(kind, tile)
-    kinds = ([t for t in found.values() if bool(t.producers) == bulk] for bulk in (True, False))
-    bulk, tiles = (kind[:_MOST_TRIED] for kind in kinds)
-    first = next(iter(found.values()))
-    return [*bulk, *tiles] if first.producers else tiles
+    return list(found.values())
 
 
 def words(schedule: TileSchedule) -> str:
@@ -139,7 +205,7 @@ def words(schedule: TileSchedule) -> str:
     if schedule.columns:
         rows += f", {schedule.columns} columns"
     parts = f", sums in pieces of {schedule.depth}" if schedule.depth else ""
-    parts += f", parts of {schedule.split}" if schedule.split else ""
+    parts += f", parts of {schedule.split} or more" if schedule.split else ""
     blocks = f", {schedule.blocks_per_sm} blocks at a time" if schedule.blocks_per_sm > 1 else ""
     stays = ", blocks that take several tiles" if schedule.stays else ""
     return f"{rows}, chunks of {schedule.chunk}, {schedule.stages} stages{blocks}{parts}{stays}"
@@ -178,9 +244,12 @@ def tile_schedules(
         fields = [{x: ir.IntegerAttr(each[x]).value for x in _FIELDS} for each in entries]
         return [
             TileSchedule(
-                **{**each, "stays": bool(each["stays"])}, tf32=tf32 and not each["producers"]
+                **{**each, **{x: bool(each[x]) for x in _FLAGS}},
+                tf32=tf32 and not each["producers"],
             )
             for each in fields
         ]
-    device = device_of_architecture(arch.name)
-    return _to_try(rank_tiles(plan, _candidates(plan, arch, tf32=tf32), device))
+    device, found = device_of_architecture(arch.name), _candidates(plan, arch, tf32=tf32)
+    usual, beside = rank_tiles(plan, found, device), _beside(plan, found, device, {})
+    order = _to_try(_alone(usual) if beside else usual)
+    return [*order, *(each.schedule for each in beside)]

@@ -22,9 +22,13 @@ def predict_traffic(
         sizes: of the axes that are open, by label.
     """
     from diagc.targets.nvptx.threads.traffic import thread_traffic
+    from diagc.targets.nvptx.tiles.parts import sizes_with
     from diagc.targets.nvptx.tiles.plan import make_plan
     from diagc.targets.nvptx.tiles.traffic import tile_traffic
 
     if loaded.tiles is None:
         return thread_traffic(kernel, parse_arch(loaded.kernel.arch), sizes)
-    return tile_traffic(make_plan(kernel, kernel_signature(kernel)), loaded.tiles, sizes)
+    plan, count = make_plan(kernel, kernel_signature(kernel)), loaded.multiprocessors
+    schedule = loaded.schedule_for(sizes_with(plan, sizes))
+    assert schedule is not None, "it is on tiles"
+    return tile_traffic(plan, schedule, sizes, multiprocessors=count)

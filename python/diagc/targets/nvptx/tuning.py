@@ -9,13 +9,14 @@ from diagc.errors import TargetError
 from diagc.mlir import ir
 from diagc.passes.generalize_kernels import opened_copy
 from diagc.passes.select_schedule import select_schedule
-from diagc.targets.nvptx.selection import TILES, compared_tiles, tiles_attribute
+from diagc.targets.nvptx.selection import TILES, compared_tiles, tiles_attribute, tiles_beside
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
 __all__ = ["TileChoices", "choices"]
 
 Tiles = tuple[TileSchedule, ...]
-"""What a kernel carries: a schedule on tiles, in front of it perhaps one on warpgroups."""
+"""What a kernel carries: a schedule on tiles, in front of it perhaps one on warpgroups; behind them
+what stands beside for calls with few blocks."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,11 @@ class TileChoices:
         with kernel.context, kernel.location:
             copy, known = opened_copy(kernel)
             ranked = compared_tiles(copy, {**(sizes or {}), **known}, self.device)
+            few = tiles_beside(copy, known, self.device)
+        if few:  # blocks share the stream there
+            ranked = [tile for tile in ranked if not tile.split]
         beside = [tile for tile in ranked if not tile.producers][:1]
-        return [(tile, *beside) if tile.producers else (tile,) for tile in ranked]
+        return [(tile, *(beside if tile.producers else ()), *few) for tile in ranked]
 
     def put(self, kernel: ir.Operation, choice: Tiles) -> None:
         """Give the kernel tiles."""

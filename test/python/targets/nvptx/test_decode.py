@@ -9,11 +9,12 @@ import torch
 import diagc
 from diagc.targets.nvptx import LoadedKernel
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
+from diagc.testing.attention import Attention
 from diagc.testing.seed import SEED
 from diagc.testing.tile_kernels import compile_tiles, kernels_of, random_inputs, run_tiles
 
 Tensor = torch.Tensor
-Attention = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Function = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 TOLERANCE = {torch.float16: 2.0**-9, torch.bfloat16: 2.0**-6, torch.float32: 4e-6}
 """Of the largest element: scores, weights and results are rounded to the type."""
@@ -30,7 +31,7 @@ def scores_of(q: Tensor, k: Tensor, mask: str) -> Tensor:
     return scores.masked_fill(outside, float("-inf"))
 
 
-def attention(mask: str, *, grouped: bool = False) -> Attention:
+def attention(mask: str, *, grouped: bool = False) -> Function:
     """Attention and the logarithm of its sums of exponentials."""
 
     def decode(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,7 +53,7 @@ def inputs(
     return q, k, v
 
 
-def check(function: Attention, arrays: tuple[Tensor, Tensor, Tensor]) -> None:
+def check(function: Function, arrays: tuple[Tensor, Tensor, Tensor]) -> None:
     """Compare with float64; it is one stream on tiles, and nothing stores scores."""
     compiled = diagc.compile(function, *arrays, target="nvptx")
     results, report = diagc.simulate(compiled, *arrays)
@@ -104,20 +105,10 @@ def test_one_query_of_other_types_and_sizes(dtype: torch.dtype, d: int) -> None:
     check(attention("bottom right"), inputs(1, 517, dtype, d=d))
 
 
-ONE_ROW = """axis b, h, x, d = 64
-diagram decode(Q: b h d f16, K: b h x d f16, V: b h x d f16) {
-  S: b h x f32 = Q . K over d
-  P = softmax(S * 0.125) along x
-  O: b h d f16 = P . V over x
-  return O
-}
-"""
-
-
 @pytest.mark.parametrize("split", [0, 32])
 @pytest.mark.parametrize("keys", [5, 64, 150])
 def test_one_query_in_parts(split: int, keys: int) -> None:
-    _module, (kernel,) = kernels_of(ONE_ROW)
+    _module, (kernel,) = kernels_of(Attention(heads="b, h", queries="", dtype="f16").text)
     schedule = TileSchedule(warps=1, chunk=16, split=split)
     built, compiled = compile_tiles(kernel, schedule)
     assert len(built.launches) == (2 if split else 1)

@@ -15,16 +15,9 @@ from diagc.targets.nvptx.lowering import GpuModule, build_modules
 from diagc.targets.nvptx.pipeline import CompiledModule, NvvmModule
 from diagc.targets.nvptx.ptxas import Resources
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
+from diagc.testing.attention import Attention
 from diagc.testing.tile_kernels import kernels_of
 
-ATTENTION = """axis h, q, x, d = 64, e = 128
-diagram attention(Q: h q d bf16, K: h x d bf16, V: h x e bf16) {
-  S: h q x f32 = Q . K over d
-  P = softmax(S) along x
-  O: h q e bf16 = P . V over x
-  return O
-}
-"""
 GROUPS = [TileSchedule(warps=8, producers=4, chunk=chunk) for chunk in (64, 32)]
 TILES = [TileSchedule(chunk=chunk) for chunk in (64, 32)]
 ARCH = parse_arch("sm_90a")
@@ -36,7 +29,7 @@ def test_warpgroups_that_cannot_be_lowered_cost_no_other_form(
     large = TileSchedule(warps=8, producers=4, chunk=64, stages=9, stays=True)
     found = [large, GROUPS[0], TILES[0]]
     monkeypatch.setattr(selection, "tile_schedules", lambda *_args, **_more: found)
-    _module, (kernel,) = kernels_of(ATTENTION)
+    _module, (kernel,) = kernels_of(Attention(e=128, scores="S").text)
     with kernel.context, ir.Location.unknown():
         forms = [(form.tiles, form.beside) for form in build_modules(kernel, ARCH)]
     assert forms == [(GROUPS[0], TILES[0]), (TILES[0], None)]

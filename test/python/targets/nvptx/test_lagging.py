@@ -1,5 +1,7 @@
 """Products that lag a chunk behind, and blocks of three groups that compute."""
 
+from dataclasses import replace
+
 import pytest
 
 from diagc.mlir import ir
@@ -10,18 +12,12 @@ from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.warpgroups.lagging_plan import early_products, lagging_products
 from diagc.targets.nvptx.warpgroups.lower import lower_warpgroups
 from diagc.targets.nvptx.warpgroups.schedule import warpgroup_schedules
+from diagc.testing.attention import Attention
 from diagc.testing.seed import SEED
 from diagc.testing.tile_kernels import kernels_of, random_inputs, run_tiles, translate_module
 from diagc.testing.warpgroup_runs import TARGET, TOLERANCE
 
-FORM = """axis h, r = {r}, q, x, d = 64
-diagram form(Q: h r q d bf16, K: h x d bf16, V: h x d bf16) {{
-  S: h r q x f32 = Q . K over d
-  P = {n}(S * 0.17) along x where (q + 20 >= x)
-  O: h r q d bf16 = P . {v} over x
-  return O
-}}
-"""
+FORM = Attention("q + 20 >= x", scores="S * 0.17")
 
 
 def plan_of(text: str) -> tuple[ir.Module, Plan]:
@@ -31,7 +27,7 @@ def plan_of(text: str) -> tuple[ir.Module, Plan]:
 
 @pytest.mark.parametrize("normaliser", ["softmax", "l1", "l2"])
 def test_products_that_are_added_to_states_lag(normaliser: str) -> None:
-    _module, plan = plan_of(FORM.format(r=1, n=normaliser, v="V"))
+    _module, plan = plan_of(replace(FORM, normaliser=normaliser).text)
     (number,) = lagging_products(plan)
     assert number == (2 if normaliser == "softmax" else 1)
     assert len(early_products(plan)) == 1
@@ -39,13 +35,13 @@ def test_products_that_are_added_to_states_lag(normaliser: str) -> None:
 
 def test_keys_that_are_values_do_not_lag() -> None:
     """Their stage would be read in two chunks."""
-    _module, plan = plan_of(FORM.format(r=1, n="softmax", v="K").replace(", V: h x d bf16", ""))
+    _module, plan = plan_of(FORM.text.replace("P . V", "P . K").replace(", V: h x d bf16", ""))
     assert early_products(plan) == []
     assert lagging_products(plan) == {}
 
 
 def test_products_that_are_read_in_the_stream_do_not_lag() -> None:
-    _module, plan = plan_of(FORM.format(r=1, n="l1", v="V"))
+    _module, plan = plan_of(replace(FORM, normaliser="l1").text)
     (product,) = lagging_products(plan).values()
     (use,) = product.op.results[0].uses
     with plan.kernel.context, ir.Location.unknown(), ir.InsertionPoint(use.owner):
@@ -58,8 +54,7 @@ def test_registers_choose_the_number_of_groups() -> None:
     arch = parse_arch("sm_90a")
     found = {}
     for d in (64, 256):
-        text = FORM.format(r=1, n="softmax", v="V").replace("d = 64", f"d = {d}")
-        _module, plan = plan_of(text)
+        _module, plan = plan_of(replace(FORM, d=d).text)
         found[d] = {schedule.warps for schedule in warpgroup_schedules(plan, arch)}
     assert found == {64: {8, 12}, 256: {8}}
 
@@ -70,7 +65,7 @@ def test_registers_choose_the_number_of_groups() -> None:
 )
 def test_three_groups(normaliser: str, r: int, rows: int, keys: int) -> None:
     """192 rows of a block, also of several heads."""
-    _module, (kernel,) = kernels_of(FORM.format(r=r, n=normaliser, v="V"), TARGET)
+    _module, (kernel,) = kernels_of(replace(FORM, group=r, normaliser=normaliser).text, TARGET)
     schedule = TileSchedule(warps=12, chunk=32, stages=2, producers=4, packed=r)
     with kernel.context, ir.Location.unknown():
         built = lower_warpgroups(kernel, parse_arch("sm_90a"), schedule=schedule)

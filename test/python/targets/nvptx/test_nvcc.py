@@ -7,20 +7,13 @@ import pytest
 
 from diagc.targets.nvptx.ptxas import Resources, find_tool, parse_report
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
+from diagc.testing.attention import Attention
 from diagc.testing.cubins import instruction_count
 from diagc.testing.tile_kernels import compile_tiles, kernels_of
 
 SOURCE = Path(__file__).parents[4] / "benchmarks" / "gpu" / "nvcc" / "attention.cu"
 SCHEDULE = TileSchedule(row_blocks=2, warps=4, chunk=64, stages=2, blocks_per_sm=2)
 MOST = 1.1
-CAUSAL = """axis h, q, x, d = 64
-diagram attention(Q: h q d bf16, K: h x d bf16, V: h x d bf16) {
-  S: h q x f32 = Q . K over d
-  P = softmax(S * 0.125) along x where (q >= x)
-  O: h q d bf16 = P . V over x
-  return O
-}
-"""
 
 
 def by_nvcc(nvcc: str, folder: Path) -> tuple[int, Resources]:
@@ -40,7 +33,7 @@ def test_instructions_and_registers_are_within_a_tenth_of_nvcc(tmp_path: Path) -
     if nvcc is None or find_tool() is None:
         pytest.skip("NOT TESTED: our code beside nvcc's, for there is no nvcc, or no ptxas")
     wanted, theirs = by_nvcc(nvcc, tmp_path)
-    _module, (kernel,) = kernels_of(CAUSAL)
+    _module, (kernel,) = kernels_of(Attention("q >= x").text)
     built, compiled = compile_tiles(kernel, SCHEDULE)
     assert compiled.cubin is not None
     (launch,) = built.launches
@@ -62,7 +55,7 @@ def test_both_kernels_multiply_as_often(tmp_path: Path) -> None:
     command = [nvcc, "-std=c++17", "-arch=sm_80", "-ptx", str(SOURCE), "-o", str(target)]
     subprocess.run(command, capture_output=True, check=True)
     theirs = target.read_text(encoding="utf-8")
-    _module, (kernel,) = kernels_of(CAUSAL)
+    _module, (kernel,) = kernels_of(Attention("q >= x").text)
     ours = compile_tiles(kernel, SCHEDULE)[1].ptx
     for instruction in ("mma.sync", "ldmatrix", "cp.async.cg", "ex2.approx"):
         assert theirs.count(instruction) == ours.count(instruction), instruction

@@ -11,6 +11,7 @@ from diagc.targets.nvptx.arch import parse_arch
 from diagc.targets.nvptx.lowering import GpuModule
 from diagc.targets.nvptx.tiles.lower import lower_tiles
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
+from diagc.testing.attention import Attention
 from diagc.testing.seed import SEED
 from diagc.testing.tile_kernels import TileRun, kernels_of, run_tiles, translate_module
 from diagc.testing.warpgroup_runs import TARGET, TOLERANCE, lower_diagram
@@ -20,14 +21,6 @@ Array = npt.NDArray[Any]
 ROWS, KEYS, D = 72, 130, 64
 FAMILIES = ("warpgroups", "tiles")
 LEAST, MOST = float(np.finfo(np.float32).min), float(np.finfo(np.float32).max)
-FORM = """axis h, q, x, d = 64
-diagram form(Q: h q d {t}, K: h x d {t}, V: h x d {t}{argument}) {{
-  S: h q x f32 = Q . K over d
-  P = softmax({scores}) along x
-  O: h q d {t} = P . V over x
-  return O
-}}
-"""
 
 
 def lowered(text: str, family: str) -> tuple[ir.Module, ir.Operation, GpuModule]:
@@ -72,7 +65,7 @@ def large_scores(dtype: str, rng: np.random.Generator) -> tuple[Array, Array]:
 def test_large_scores(family: str, dtype: str) -> None:
     rng = np.random.default_rng(SEED)
     q, k = large_scores(dtype, rng)
-    text = FORM.format(t=dtype, argument="", scores="S")
+    text = Attention(dtype=dtype, scores="S").text
     done = run(text, family, q, k, rng.standard_normal(k.shape))
     assert np.isfinite(done.found[0]).all()
     assert done.error() < TOLERANCE[dtype]
@@ -89,7 +82,7 @@ def test_large_biases(family: str) -> None:
         if row >= 4 * len(numbers):  # all but the last chunk
             bias[0, row, 100 + row % 20 :] = 0
     q, k, v = (rng.standard_normal((1, n, D)) for n in (ROWS, KEYS, KEYS))
-    text = FORM.format(t="bf16", argument=", B: h q x f32", scores="S + B")
+    text = Attention(arguments="B: h q x f32", scores="S + B").text
     done = run(text, family, q, k, v, bias)
     assert np.isfinite(done.found[0]).all()
     assert done.error() < TOLERANCE["bf16"]
@@ -99,11 +92,11 @@ def test_large_biases(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_instruction(family: str) -> None:
     """Of a score there is no subtraction; products of f32 keep theirs, which is exact."""
-    _module, _kernel, built = lowered(FORM.format(t="bf16", argument="", scores="S"), family)
+    _module, _kernel, built = lowered(Attention(scores="S").text, family)
     text = translate_module(built)
     powers = text.count("call float @llvm.nvvm.ex2.approx.ftz.f")
     assert text.count("fsub") < powers / 3
     if family == "tiles":
-        _module, _kernel, built = lowered(FORM.format(t="f32", argument="", scores="S"), family)
+        _module, _kernel, built = lowered(Attention(dtype="f32", scores="S").text, family)
         exact = translate_module(built)
         assert exact.count("fsub") >= exact.count("call float @llvm.nvvm.ex2.approx.ftz.f") > 0

@@ -17,19 +17,16 @@ from diagc.runtime.program import Program
 from diagc.simulator import SimulatorOptions
 from diagc.simulator.program import simulated_program
 from diagc.targets.nvptx.kernel import LoadedKernel
+from diagc.testing.attention import Attention
 from diagc.testing.seed import SEED
 from diagc.testing.warpgroup_runs import TARGET, TOLERANCE
 
 Array = Any
 QUICK = SimulatorOptions(checking=False)
-FORM = """axis h, q{n}, x{n}, d = {d}
-diagram spherical(Q: h q d bf16, K: h x d bf16, V: h x d bf16) {{
-  S: h q x f32 = Q . K over d
-  P = l2(S) along x{where}
-  O: h q d bf16 = P . V over x
-  return O
-}}
-"""
+
+
+def form(d: int, where: str = "") -> str:
+    return Attention(where, d=d, normaliser="l2", scores="S").text
 
 
 def compiled(text: str, device: str = "") -> Program:
@@ -80,7 +77,7 @@ def check(program: Program, n: int, d: int, kept: Array | None = None) -> None:
 def test_streamed() -> None:
     """Under a mask, no exponentials: products of warpgroups."""
     n, d = 200, 64
-    text = FORM.format(n="", d=d, where=" where (q >= x)")
+    text = form(d, "q >= x")
     program = compiled(text)
     assert families(program) == ["warpgroups"]
     check(program, n, d, np.tri(n, dtype=bool))
@@ -89,7 +86,7 @@ def test_streamed() -> None:
 @pytest.mark.parametrize("d", [64, 128])
 def test_by_gram_matrices(d: int) -> None:
     n = 150
-    program = compiled(FORM.format(n="", d=d, where=""))
+    program = compiled(form(d))
     assert families(program) == ["tiles", "tiles"]
     check(program, n, d)
 
@@ -97,7 +94,7 @@ def test_by_gram_matrices(d: int) -> None:
 def test_in_chunks(slow_device: str) -> None:
     """Scores within a chunk on tensor cores, states of earlier chunks in f64."""
     n, d = 1024, 16
-    text = FORM.format(n=f" = {n}", d=d, where=" where (q >= x)")
+    text = form(d, "q >= x").replace("q, x,", f"q = {n}, x = {n},")
     program = compiled(text, slow_device)
     kinds = families(program)
     assert len(kinds) > 2

@@ -23,6 +23,7 @@ from diagc.targets.nvptx.warpgroups import arena
 from diagc.targets.nvptx.warpgroups.lower import lower_warpgroups
 from diagc.targets.nvptx.warpgroups.order import TileOrder
 from diagc.targets.nvptx.warpgroups.schedule import warpgroup_schedules
+from diagc.testing.attention import Attention
 from diagc.testing.seed import SEED
 from diagc.testing.tile_kernels import kernels_of, random_inputs, run_tiles, translate_module
 from diagc.testing.warpgroup_runs import TARGET, TOLERANCE
@@ -92,41 +93,15 @@ def test_blocks_work_on_few_heads_at_a_time(code: Code) -> None:
 
 
 @dataclass(frozen=True)
-class Form:
+class Form(Attention):
     """A diagram and its sizes: 300 rows are three tiles of 128, the last one partly filled."""
 
-    where: str = ""
-    dtype: str = "bf16"
-    d: int = 64
-    e: int = 64
-    normaliser: str = "softmax"
-    argument: str = ""
     scores: str = "S * 0.17"
-    result: str = ""
-    returned: str = "O"
     rows: int = 300
     keys: int = SEEN
-    heads: int = 2
+    grid: int = 2
     chunk: int = 32
     stages: int = 2
-    packed: int = 1
-
-    @property
-    def text(self) -> str:
-        where = f" where ({self.where})" if self.where else ""
-        r, axis = ("r ", f", r = {self.packed}") if self.packed > 1 else ("", "")
-        argument = f", {self.argument}" if self.argument else ""
-        t, value = self.dtype, "d" if self.d == self.e else "e"
-        columns = "" if self.d == self.e else f", e = {self.e}"
-        return f"""axis h, q, x, d = {self.d}{columns}{axis}
-diagram attention(Q: h {r}q d {t}, K: h x d {t}, V: h x {value} {t}{argument}) {{
-  S: h {r}q x f32 = Q . K over d
-  Z = sum(abs(S)) over x
-  P = {self.normaliser}({self.scores}) along x{where}
-  O: h {r}q {value} {self.result or t} = P . V over x
-  return {self.returned}
-}}
-"""
 
 
 CAUSAL, WINDOW = "q >= x", "(q >= x) and (q - x < 143)"
@@ -138,15 +113,15 @@ FORMS = {
     "window, l1": Form(WINDOW, normaliser="l1", keys=300),
     "l2, causal": Form(CAUSAL, normaliser="l2", scores="S"),
     "values of 128 columns": Form(CAUSAL, e=128),
-    "d = 128, f16": Form(CAUSAL, "f16", d=128, e=128, chunk=64, heads=1, keys=280),
+    "d = 128, f16": Form(CAUSAL, "f16", d=128, e=128, chunk=64, grid=1, keys=280),
     "d = 192 and 128": Form(CAUSAL, d=192, e=128, rows=140, keys=150),
     "d = 256": Form(CAUSAL, d=256, e=256, rows=140, keys=90),
     "results in f32": Form(CAUSAL, result="f32"),
-    "statistics": Form(scores="S", normaliser="l1", returned="O, Z"),
-    "four heads as rows": Form(CAUSAL, packed=4, rows=75, heads=1),
-    "sixteen heads as rows": Form("q + 110 >= x", packed=16, rows=21, heads=1),
-    "bias": Form("q + 10 >= x", argument="B: h q x bf16", scores="S + B", keys=152, heads=2),
-    "mask": Form("M", argument="M: q x i1", keys=144),
+    "statistics": Form(scores="S", normaliser="l1", statistic="sum(abs(S)) over x"),
+    "four heads as rows": Form(CAUSAL, group=4, rows=75, grid=1),
+    "sixteen heads as rows": Form("q + 110 >= x", group=16, rows=21, grid=1),
+    "bias": Form("q + 10 >= x", arguments="B: h q x bf16", scores="S + B", keys=152),
+    "mask": Form("M", arguments="M: q x i1", keys=144),
     "one row": Form(rows=1),
     "one key": Form(keys=1),
 }
@@ -156,7 +131,7 @@ def lowered(
     form: Form, *, stays: bool = True, split: int = 0
 ) -> tuple[ir.Module, ir.Operation, GpuModule]:
     schedule = TileSchedule(
-        warps=8, chunk=form.chunk, stages=form.stages, producers=4, packed=form.packed
+        warps=8, chunk=form.chunk, stages=form.stages, producers=4, packed=form.group or 1
     )
     schedule = replace(schedule, stays=stays, split=split)
     module, (kernel,) = kernels_of(form.text, TARGET)
@@ -168,7 +143,7 @@ def judge(form: Form, *runs: tuple[int, int]) -> GpuModule:
     """Right numbers, no findings, the traffic that was predicted; `runs` are (seed, blocks)."""
     _module, kernel, built = lowered(form)
     assert built.launches[0].stays
-    sizes = {"g": form.heads, "l": form.rows, "s": form.keys}
+    sizes = {"g": form.grid, "l": form.rows, "s": form.keys}
     inputs, text = random_inputs(built.signature, sizes, SEED), translate_module(built)
     plan = make_plan(kernel, kernel_signature(kernel))
     open_sizes = {x.label: sizes[x.label[0]] for x in built.signature.axes if x.size is None}

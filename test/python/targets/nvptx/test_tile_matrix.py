@@ -1,12 +1,9 @@
 """The matrix of kernels on tiles: normaliser, mask, type, head, group, stages, tails.
 
-Every case has at least 2 * stages + 1 tiles of keys that one row sees, so that every buffer is used
-twice and once more, and at least two tiles of rows; the last ones of both are partly filled. The
-traffic that is counted shows that the loops went where the bounds say.
+The traffic that is counted shows that the loops went where the bounds say.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import product
 
 import pytest
@@ -17,6 +14,7 @@ from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.tiles.plan import make_plan
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.traffic import tile_traffic, visited_chunks
+from diagc.testing.attention import MASKS, TailedAttention
 from diagc.testing.tile_kernels import kernels_of, random_inputs, run_tiles, translate_tiles
 
 # of the largest element: products and results are rounded to the type, 2**-9 and 2**-12 each
@@ -26,92 +24,37 @@ HEADS = (32, 16, 64, 40, 128, 80, 96)
 TAILS = (1, 15, 7, 8)
 
 
-@dataclass(frozen=True)
-class Case:
-    """A kernel and its sizes; `group` queries' heads share keys, 0 for no such axis."""
-
-    normaliser: str
-    mask: str
-    dtype: str
-    d: int
-    group: int
-    stages: int
-    row_blocks: int
-    tails: tuple[int, int]
-
-    @property
-    def keys(self) -> int:
-        """What one row sees, `seen`, and for a window as much again as a tile of rows."""
-        return self.seen + (2 * self.tile if self.mask == "window" else 0)
-
-    @property
-    def seen(self) -> int:
-        return 2 * self.stages * CHUNK + self.tails[0]
-
-    @property
-    def tile(self) -> int:
-        """Rows of a block."""
-        return 16 * WARPS * self.row_blocks
-
-    @property
-    def rows(self) -> int:
-        """At least two tiles; where a mask is causal, the last row sees the last key."""
-        least = self.tile + self.tails[1]
-        if self.mask not in ("causal", "window"):
-            return least
-        return -(-max(self.keys, least) // self.tile) * self.tile + self.tails[1]
-
-    @property
-    def text(self) -> str:
-        condition = {
-            "none": "",
-            "causal": "q >= x",
-            "bottom_right": f"q + {self.keys - self.rows} >= x",
-            "window": f"(q >= x) and (q - x < {self.seen})",
-            "dilated": "(q - x) % 3 == 0",
-        }[self.mask]
-        where = f" where ({condition})" if condition else ""
-        r, axis = ("r ", f", r = {self.group}") if self.group else ("", "")
-        t = self.dtype
-        return f"""axis h, q, x, d = {self.d}{axis}
-diagram attention(Q: h {r}q d {t}, K: h x d {t}, V: h x d {t}) {{
-  S: h {r}q x f32 = Q . K over d
-  P = {self.normaliser}(S * 0.125) along x{where}
-  O: h {r}q d {t} = P . V over x
-  return O
-}}
-"""
-
-
-def _cases() -> Iterator[Case]:
+def _cases() -> Iterator[TailedAttention]:
     """Every normaliser with every mask and type, three times with other sizes."""
-    masks = ("none", "causal", "bottom_right", "window", "dilated")
-    kinds = product(("softmax", "l1", "relu_sum", "l2"), masks, TOLERANCE, range(3))
+    kinds = product(("softmax", "l1", "relu_sum", "l2"), MASKS, TOLERANCE, range(3))
     streamed = (kind for kind in kinds if kind[:2] != ("l2", "none"))  # that is re-associated
     for number, (normaliser, mask, dtype, turn) in enumerate(streamed):
-        yield Case(
+        row_blocks = 2 if number % 11 == 0 and dtype != "f32" else 1
+        yield TailedAttention(
             *(normaliser, mask, dtype, HEADS[number % len(HEADS)]),
-            group=(0, 2, 0, 3)[number // 3 % 4],
+            chunk=CHUNK,
             stages=2 + turn,
-            row_blocks=2 if number % 11 == 0 and dtype != "f32" else 1,
+            group=(0, 2, 0, 3)[number // 3 % 4],
+            tile=16 * WARPS * row_blocks,
             tails=(TAILS[number % 4], TAILS[number // 4 % 4]),
+            passed=2,
         )
 
 
 CASES = list(_cases())
 
 
-def _name(case: Case) -> str:
+def _name(case: TailedAttention) -> str:
     group = f"-r{case.group}" if case.group else ""
     kind = f"{case.normaliser}-{case.mask}-{case.dtype}-d{case.d}{group}"
     return f"{kind}-s{case.stages}-{case.rows}x{case.keys}"
 
 
 @pytest.mark.parametrize("case", CASES, ids=_name)
-def test_kernel(case: Case) -> None:
+def test_kernel(case: TailedAttention) -> None:
     """With all checks of the simulator."""
     module, (kernel,) = kernels_of(case.text)
-    schedule = TileSchedule(case.row_blocks, WARPS, CHUNK, case.stages)
+    schedule = TileSchedule(case.tile // (16 * WARPS), WARPS, CHUNK, case.stages)
     built, text = translate_tiles(kernel, schedule)
     inputs = random_inputs(built.signature, {"g": 1, "l": case.rows, "s": case.keys})
     run = run_tiles(kernel, built, text, inputs)
@@ -123,7 +66,9 @@ def test_kernel(case: Case) -> None:
     del module
 
 
-def check_tiles(case: Case, kernel: ir.Operation, schedule: TileSchedule, counted: Traffic) -> None:
+def check_tiles(
+    case: TailedAttention, kernel: ir.Operation, schedule: TileSchedule, counted: Traffic
+) -> None:
     """Some block visits enough chunks, and what was counted is what such blocks read."""
     plan = make_plan(kernel, kernel_signature(kernel))
     given = {"g": 1, "l": case.rows, "s": case.keys}

@@ -16,6 +16,7 @@ from diagc.targets.nvptx import lower_kernel
 from diagc.targets.nvptx.arch import parse_arch
 from diagc.targets.nvptx.selection import tile_schedules
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
+from diagc.testing.attention import Attention
 from diagc.testing.tile_kernels import Array, kernels_of, run_tiles, translate_tiles
 
 PRODUCT = """axis n, c = {c}, m = {m}
@@ -24,14 +25,7 @@ diagram product(A: n c {a}, B: m c {b}) {{
   return S * 1.0
 }}
 """
-ATTENTION = """axis h, q, x, d = 32, e = 32
-diagram attention(Q: h q d f32, K: h x d f32, V: h x e f32) {
-  S: h q x f32 = Q . K over d
-  P = softmax(S * 0.17677669529663687) along x where (q >= x)
-  O: h q e f32 = P . V over x
-  return O
-}
-"""
+ATTENTION = Attention("q >= x", "f32", 32, scores="S * 0.17677669529663687").text
 
 
 def hard(shape: tuple[int, ...], kind: str, seed: int) -> Array:

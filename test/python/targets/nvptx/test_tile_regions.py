@@ -7,34 +7,28 @@ from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 from diagc.simulator.program import simulated_program
 from diagc.targets.nvptx.arch import parse_arch
+from diagc.targets.nvptx.lowering import build_module
 from diagc.targets.nvptx.tiles.lower import lower_tiles
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.testing.agreement import Agreement, agreement
-from diagc.testing.tile_kernels import compile_tiles, kernels_of, random_inputs, run_tiles
+from diagc.testing.attention import Attention, two_sums
+from diagc.testing.tile_kernels import (
+    compile_tiles,
+    kernels_of,
+    random_inputs,
+    run_tiles,
+    translate_module,
+)
 
 BF16 = 3 * 2.0**-9
 SIZES = {"g": 2, "l": 41, "s": 87}
 
 
-def spherical(dtype: str, d: int = 32) -> str:
-    return f"""axis h, q, x, d = {d}
-diagram spherical(Q: h q d {dtype}, K: h x d {dtype}, V: h x d {dtype}) {{
-  S: h q x f32 = Q . K over d
-  P = l2(S) along x
-  O: h q d {dtype} = P . V over x
-  return O
-}}
-"""
+DECODE = Attention(heads="b, g = 2", group=4, queries="").text
 
 
-DECODE = """axis b, g = 2, r = 4, x, d = 64
-diagram decode(Q: b g r d bf16, K: b g x d bf16, V: b g x d bf16) {
-  S: b g r x f32 = Q . K over d
-  P = softmax(S * 0.125) along x
-  O: b g r d bf16 = P . V over x
-  return O
-}
-"""
+def spherical(dtype: str, d: int = 32) -> Attention:
+    return Attention(dtype=dtype, d=d, normaliser="l2", scores="S")
 
 
 def error_of(kernel: ir.Operation, schedule: TileSchedule, sizes: dict[str, int]) -> float:
@@ -45,14 +39,14 @@ def error_of(kernel: ir.Operation, schedule: TileSchedule, sizes: dict[str, int]
 @pytest.mark.parametrize("dtype", ["bf16", "f16", "f32"])
 @pytest.mark.parametrize("split", [0, 48])
 def test_gram_states_are_exact_in_f32(dtype: str, split: int) -> None:
-    _module, kernels = kernels_of(spherical(dtype))
+    _module, kernels = kernels_of(spherical(dtype).text)
     schedule = TileSchedule(warps=2, chunk=16, split=split)
     assert error_of(kernels[0], schedule, SIZES) < 4e-6
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bf16", 2.0**-8), ("f16", 2.0**-11)])
 def test_gram_states_are_applied_without_rounding_them(dtype: str, tolerance: float) -> None:
-    _module, kernels = kernels_of(spherical(dtype))
+    _module, kernels = kernels_of(spherical(dtype).text)
     assert error_of(kernels[1], TileSchedule(warps=2, chunk=16), SIZES) < tolerance
 
 
@@ -62,42 +56,28 @@ def test_parts_of_a_stream_are_joined(sizes: dict[str, int]) -> None:
     assert error_of(kernel, TileSchedule(warps=1, chunk=16, split=32), sizes) < BF16
 
 
-MASKED = """axis h, q, x, d = 32
-diagram masked(Q: h q d bf16, K: h x d bf16, V: h x d bf16) {
-  S: h q x f32 = Q . K over d
-  P = softmax(S * 0.125) along x MASK
-  O: h q d bf16 = P . V over x
-  return O
-}
-"""
-
-
-@pytest.mark.parametrize("mask", ["", "where (q >= x)", "where ((q >= x) and (q - x < 20))"])
+@pytest.mark.parametrize("mask", ["", "q >= x", "(q >= x) and (q - x < 20)"])
 def test_blocks_of_many_rows_share_their_stream_too(mask: str) -> None:
     """Some parts have no position that a block of rows may see."""
-    _module, (kernel,) = kernels_of(MASKED.replace("MASK", mask))
+    _module, (kernel,) = kernels_of(Attention(mask, d=32).text)
     schedule = TileSchedule(row_blocks=2, warps=1, chunk=16, stages=3, split=32)
     assert error_of(kernel, schedule, {"g": 1, "l": 70, "s": 100}) < BF16
 
 
 def test_few_rows_share_their_stream_by_themselves() -> None:
     _module, (kernel,) = kernels_of(DECODE)
-    built, compiled = compile_tiles(kernel)
-    assert len(built.launches) == 2
-    inputs = random_inputs(built.signature, {"g": 1, "s": 600})
-    assert run_tiles(kernel, built, compiled, inputs).error() < BF16
+    with kernel.context, ir.Location.unknown():
+        built = build_module(kernel, parse_arch("sm_80"))
+    text = translate_module(built)
+    for batch, launches in ((1, 2), (40, 1)):
+        inputs = random_inputs(built.signature, {"g": batch, "s": 600})
+        found = run_tiles(kernel, built, text, inputs)
+        assert len(found.reports) == launches
+        assert found.error() < BF16
 
 
 def test_statistics_of_rows_are_results_too() -> None:
-    text = """axis h, q, x, d = 32
-diagram two(Q: h q d bf16, K: h x d bf16, V: h x d bf16) {
-  S: h q x f32 = Q . K over d
-  Z = sum(abs(S)) over x
-  O: h q d f32 = S . V over x
-  return O / Z, Z
-}
-"""
-    _module, kernels = kernels_of(text)
+    _module, kernels = kernels_of(two_sums(32))
     streams = [k for k in kernels if any(op.name == "diag.stream" for op in _ops(k))]
     assert len(streams) == 1
     assert len(diag.function_body(streams[0]).operations) > 1
@@ -171,7 +151,7 @@ def test_what_does_not_fit_is_refused_with_the_reason(case: str) -> None:
 
 @pytest.mark.parametrize("split", [0, 32])
 def test_sums_over_more_rows_than_a_block_has_are_refused(split: int) -> None:
-    _module, (gram, _apply) = kernels_of(spherical("bf16", d=48))
+    _module, (gram, _apply) = kernels_of(spherical("bf16", 48).text)
     few = TileSchedule(warps=1, chunk=16, split=split)
     with pytest.raises(UnsupportedError, match=r"of 48 rows.*blocks have 16") as caught:
         lower_tiles(gram, parse_arch("sm_80"), schedule=few)
@@ -180,7 +160,7 @@ def test_sums_over_more_rows_than_a_block_has_are_refused(split: int) -> None:
 
 
 def test_a_split_of_what_cannot_be_joined_is_refused() -> None:
-    _module, (_gram, apply) = kernels_of(spherical("bf16"))
+    _module, (_gram, apply) = kernels_of(spherical("bf16").text)
     with pytest.raises(UnsupportedError, match="splits the stream"):
         lower_tiles(apply, parse_arch("sm_80"), schedule=TileSchedule(warps=2, chunk=16, split=32))
 

@@ -5,20 +5,13 @@ import pytest
 from diagc.targets.nvptx.arch import parse_arch
 from diagc.targets.nvptx.kernel import compile_kernel
 from diagc.targets.nvptx.ptxas import disassemble, find_tool
+from diagc.testing.attention import Attention
 from diagc.testing.tile_kernels import compile_tiles, kernels_of
 
 pytestmark = pytest.mark.skipif(
     find_tool() is None, reason="NOT TESTED: registers and spills, for there is no ptxas"
 )
 
-HEAD = "axis h, q, x, d = {d}, e = {e}\n"
-ATTENTION = """diagram attention(Q: h q d {t}, K: h x d {t}, V: h x e {t}{more}) {{
-  S: h q x f32 = Q . K over d
-  P = {n}({s}) along x{where}
-  O: h q e {t} = P . V over x
-  return O
-}}
-"""
 # of the forms that are tried, the one that is taken
 CASES = [
     ("bf16", 64, 64, "softmax", ""),
@@ -34,10 +27,7 @@ CASES = [
 @pytest.mark.parametrize(("dtype", "d", "e", "normaliser", "mask"), CASES)
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])
 def test_registers(dtype: str, d: int, e: int, normaliser: str, mask: str, arch: str) -> None:
-    where = f" where ({mask})" if mask else ""
-    head = HEAD.format(d=d, e=e)
-    body = ATTENTION.format(t=dtype, n=normaliser, s="S * 0.125", where=where, more="")
-    _module, kernels = kernels_of(head + body)
+    _module, kernels = kernels_of(Attention(mask, dtype, d, e, normaliser).text)
     for kernel in kernels:
         with kernel.context:
             built, compiled = compile_kernel(kernel, parse_arch(arch))
@@ -52,8 +42,8 @@ def test_registers(dtype: str, d: int, e: int, normaliser: str, mask: str, arch:
 @pytest.mark.parametrize("d", [96, 128])
 def test_gram_matrices(d: int) -> None:
     """Both kernels: the states, and rows that meet them, with what a row that cancels needs."""
-    body = ATTENTION.format(t="bf16", n="l2", s="S", where="", more="")
-    _module, kernels = kernels_of(HEAD.format(d=d, e=d) + body, "nvptx:sm_90a")
+    text = Attention(d=d, normaliser="l2", scores="S").text
+    _module, kernels = kernels_of(text, "nvptx:sm_90a")
     assert len(kernels) == 2
     for kernel in kernels:
         with kernel.context:
@@ -64,9 +54,7 @@ def test_gram_matrices(d: int) -> None:
 
 
 def test_the_machine_code_uses_tensor_cores_and_asynchronous_copies() -> None:
-    head = HEAD.format(d=64, e=64)
-    body = ATTENTION.format(t="bf16", n="softmax", s="S", where="", more="")
-    _module, (kernel,) = kernels_of(head + body)
+    _module, (kernel,) = kernels_of(Attention(scores="S").text)
     _built, compiled = compile_tiles(kernel)
     for instruction in ("mma.sync.aligned.m16n8k16", "ldmatrix", "cp.async.cg"):
         assert instruction in compiled.ptx

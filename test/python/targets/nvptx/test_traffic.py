@@ -9,7 +9,6 @@ import diagc
 from diagc.cost import Traffic
 from diagc.errors import UnsupportedError
 from diagc.mlir import ir
-from diagc.runtime.gpu_kernel import GpuKernel
 from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import parse_arch
 from diagc.targets.nvptx.kernel import LoadedKernel
@@ -20,6 +19,7 @@ from diagc.targets.nvptx.tiles.plan import make_plan
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.traffic import tile_traffic
 from diagc.targets.nvptx.traffic import predict_traffic
+from diagc.testing.attention import Attention, two_sums
 from diagc.testing.tile_kernels import compile_tiles, kernels_of, random_inputs, run_tiles
 
 TOLERANCE = 0.02
@@ -70,49 +70,25 @@ MASKS = {
 }
 
 
-def attention(
-    normaliser: str = "softmax",
-    mask: str = "",
-    *,
-    dtype: str = "bf16",
-    d: int = 32,
-    e: int | None = None,
-    more: str = "",
-    scores: str = "S * 0.125",
-    results: str = "O",
-) -> str:
-    value = "d" if e is None else "e"
-    axes = f"axis h, q, x, d = {d}" + ("" if e is None else f", e = {e}")
-    where = f" where ({mask})" if mask else ""
-    return f"""{axes}
-diagram attention(Q: h q d {dtype}, K: h x d {dtype}, V: h x {value} {dtype}{more}) {{
-  S: h q x f32 = Q . K over d
-  P = {normaliser}({scores}) along x{where}
-  O: h q {value} {dtype} = P . V over x
-  return {results}
-}}
-"""
-
-
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("normaliser", ["softmax", "l2"])
 def test_normalisers_and_masks(normaliser: str, mask: str) -> None:
     # what applies a Gram matrix gets numbers that are none, and streams all rows again
-    check(attention(normaliser, MASKS[mask]), rare=True)
+    check(Attention(MASKS[mask], d=32, normaliser=normaliser).text, rare=True)
 
 
 @pytest.mark.parametrize("sizes", [{"l": 32, "s": 64}, {"l": 33, "s": 17}, {"l": 1, "s": 87}])
 def test_tails(sizes: dict[str, int]) -> None:
-    check(attention(mask="q >= x"), {"g": 3, **sizes})
+    check(Attention("q >= x", d=32).text, {"g": 3, **sizes})
 
 
 @pytest.mark.parametrize(("d", "e"), [(64, 16), (16, 48), (40, 24), (20, 32)])
 def test_heads_of_different_sizes(d: int, e: int) -> None:
-    check(attention(mask="q >= x", d=d, e=e))
+    check(Attention("q >= x", d=d, e=e).text)
 
 
 def test_f32() -> None:
-    check(attention(mask="q >= x", dtype="f32"))
+    check(Attention("q >= x", "f32", 32).text)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +99,7 @@ def test_f32() -> None:
     ],
 )
 def test_other_tiles(schedule: TileSchedule) -> None:
-    check(attention(mask="q >= x"), schedule=schedule)
+    check(Attention("q >= x", d=32).text, schedule=schedule)
 
 
 ARRAYS = {
@@ -141,47 +117,22 @@ ARRAYS = {
 def test_biases_and_conditions(name: str, keys: int) -> None:
     """Lines of 87 elements are unaligned, lines of 96 are not."""
     argument, scores, mask = ARRAYS[name]
-    text = attention(mask=mask, more=f", {argument}", scores=scores)
+    text = Attention(mask, d=32, arguments=argument, scores=scores).text
     check(text, {**SIZES, "s": keys})
 
 
 def test_keys_are_read_by_every_head_of_their_group() -> None:
-    text = """axis g = 2, r = 3, q, x, d = 32
-diagram grouped(Q: g r q d bf16, K: g x d bf16, V: g x d bf16) {
-  S: g r q x f32 = Q . K over d
-  P = softmax(S * 0.125) along x where (q >= x)
-  O: g r q d bf16 = P . V over x
-  return O
-}
-"""
-    check(text)
+    check(Attention("q >= x", d=32, heads="g = 2", group=3).text)
 
 
 def test_statistics_of_rows() -> None:
-    text = """axis h, q, x, d = 32
-diagram two(Q: h q d bf16, K: h x d bf16, V: h x d bf16) {
-  S: h q x f32 = Q . K over d
-  Z = sum(abs(S)) over x
-  O: h q d f32 = S . V over x
-  return O / Z, Z
-}
-"""
-    check(text)
-
-
-DECODE = """axis b, g = 2, r = 4, x, d = 64
-diagram decode(Q: b g r d bf16, K: b g x d bf16, V: b g x d bf16) {
-  S: b g r x f32 = Q . K over d
-  P = softmax(S * 0.125) along x
-  O: b g r d bf16 = P . V over x
-  return O
-}
-"""
+    check(two_sums(32))
 
 
 @pytest.mark.parametrize("keys", [5, 96, 150])
 def test_a_stream_that_blocks_share(keys: int) -> None:
-    check(DECODE, {"g": 2, "s": keys}, TileSchedule(warps=1, chunk=16, split=48))
+    text = Attention(heads="b, g = 2", group=4, queries="").text
+    check(text, {"g": 2, "s": keys}, TileSchedule(warps=1, chunk=16, split=48))
 
 
 def test_programs_are_predicted_as_they_are_counted() -> None:
@@ -229,13 +180,13 @@ def test_a_kernel_that_is_not_on_tiles_after_all_is_predicted_as_one_on_threads(
     def refuse(*_args: object, **_kwargs: object) -> None:
         raise UnsupportedError("diag.map", reason="tiles: tested")
 
-    _module, (kernel,) = kernels_of(attention(mask="q >= x"))
+    _module, (kernel,) = kernels_of(Attention("q >= x", d=32).text)
     arch, sizes = parse_arch("sm_80"), {"g0": 2, "l": 41, "s": 87}
 
     def predicted() -> Traffic | None:
         built = build_module(kernel, arch)
-        code = GpuKernel(built.signature, built.launches, built.workspaces, arch.name, "")
-        loaded = LoadedKernel(code, NvvmModule(b""), "", "miss", built.tiles)
+        code = built.as_kernel(arch.name)
+        loaded = LoadedKernel(code, NvvmModule(b""), "", "miss", built.tiles, built.shared)
         return predict_traffic(kernel, loaded, sizes)
 
     with kernel.context:
@@ -246,7 +197,7 @@ def test_a_kernel_that_is_not_on_tiles_after_all_is_predicted_as_one_on_threads(
 
 def test_prediction_needs_no_code() -> None:
     """Large sizes take no time, and traffic per key grows as 1 / rows of a block."""
-    _module, (kernel,) = kernels_of(attention(d=64))
+    _module, (kernel,) = kernels_of(Attention().text)
     plan = make_plan(kernel, kernel_signature(kernel))
     sizes = dict.fromkeys(("l", "s"), 1 << 14) | {"g0": 8}
     small, large = (tile_traffic(plan, TileSchedule(row_blocks=b, warps=4), sizes) for b in (1, 2))

@@ -1,7 +1,7 @@
 """What ptxas makes of kernels on warpgroups: registers, no spills, nothing serialised."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pytest
@@ -12,8 +12,11 @@ from diagc.targets.nvptx.kernel import compile_kernel
 from diagc.targets.nvptx.lowering import GpuModule
 from diagc.targets.nvptx.pipeline import CompiledModule
 from diagc.targets.nvptx.ptxas import disassemble, find_tool
+from diagc.targets.nvptx.selection import TILES, tiles_attribute
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
+from diagc.targets.nvptx.warpgroups.lower import warpgroup_plan_schedules
 from diagc.targets.nvptx.warpgroups.schedule import PRODUCER_REGISTERS, consumer_registers
+from diagc.testing.attention import Attention
 from diagc.testing.tile_kernels import kernels_of
 from diagc.testing.warpgroup_runs import TARGET
 
@@ -21,65 +24,38 @@ pytestmark = pytest.mark.skipif(
     find_tool() is None, reason="NOT TESTED: registers and spills, for there is no ptxas"
 )
 
-ATTENTION = """axis h, r = 4, q, x, d = {d}, e = {e}
-diagram attention(Q: h {r}{q}d {t}, K: h x d {t}, V: h x e {t}{argument}) {{
-  S: h {r}{q}x f32 = Q . K over d
-  P = {n}({scores}) along x{where}
-  O: h {r}{q}e {t} = P . V over x
-  return O
-}}
-"""
+BIASED = "S * 0.125 + B"
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(Attention):
     """A kernel, and how its blocks are to be: positions of a chunk, groups of 64 rows.
 
-    Where a mask is causal blocks stay, unless that needs too many registers.
+    Where a mask is causal blocks stay, unless that needs too many registers. With `split` they
+    share the stream, in parts of so many positions or more.
     """
 
-    chunk: int
-    d: int
-    e: int
-    dtype: str = "bf16"
-    normaliser: str = "softmax"
-    where: str = ""
-    bias: str = ""
-    heads: bool = False
-    rows: str = "q "
+    chunk: int = 128
     groups: int = 2
     stays: bool = False
-
-    @property
-    def text(self) -> str:
-        return ATTENTION.format(
-            d=self.d,
-            e=self.e,
-            t=self.dtype,
-            n=self.normaliser,
-            r="r " if self.heads else "",
-            q=self.rows,
-            argument=f", B: {self.bias}" if self.bias else "",
-            scores="S * 0.125 + B" if self.bias and "i1" not in self.bias else "S * 0.125",
-            where=f" where ({self.where})" if self.where else "",
-        )
+    split: int = 0
 
 
 CASES = {
-    "causal, d = 64": Case(128, 64, 64, where="q >= x", stays=True),
-    "d = 96": Case(96, 96, 96, groups=3),
-    "d = 128": Case(128, 128, 128, "f16"),
-    "causal, d = 192 and 128": Case(128, 192, 128, where="q >= x", stays=True),
-    "causal, d = 256": Case(80, 256, 256, where="q >= x"),
-    "bias, d = 64": Case(96, 64, 64, bias="q x bf16", groups=3),
-    "bias and causal, d = 128": Case(128, 128, 128, where="q >= x", bias="h q x bf16", stays=True),
-    "mask, d = 128": Case(128, 128, 128, where="B", bias="q x i1"),
-    "four heads and causal, d = 128": Case(128, 128, 128, where="q >= x", heads=True, stays=True),
-    "few rows in parts, d = 64": Case(64, 64, 64, heads=True, rows="", groups=1),
-    "no exponentials, d = 64": Case(112, 64, 64, normaliser="l1", groups=3),
-    "no exponentials and causal, d = 128": Case(
-        128, 128, 128, normaliser="l2", where="q >= x", stays=True
+    "causal, d = 64": Case("q >= x", stays=True),
+    "d = 96": Case(d=96, chunk=96, groups=3),
+    "d = 128": Case(d=128, dtype="f16"),
+    "causal, d = 192 and 128": Case("q >= x", d=192, e=128, stays=True),
+    "causal, d = 256": Case("q >= x", d=256, chunk=80),
+    "bias, d = 64": Case(arguments="B: q x bf16", scores=BIASED, chunk=96, groups=3),
+    "bias and causal, d = 128": Case(
+        "q >= x", d=128, arguments="B: h q x bf16", scores=BIASED, stays=True
     ),
+    "mask, d = 128": Case("B", d=128, arguments="B: q x i1"),
+    "four heads and causal, d = 128": Case("q >= x", d=128, group=4, stays=True),
+    "few rows in parts, d = 64": Case(group=4, queries="", chunk=64, groups=1, split=256),
+    "no exponentials, d = 64": Case(normaliser="l1", chunk=112, groups=3),
+    "no exponentials and causal, d = 128": Case("q >= x", d=128, normaliser="l2", stays=True),
 }
 ARITHMETIC = {"softmax": "MUFU.EX2", "l1": "FADD", "l2": "FFMA"}
 """What there is one of for every score."""
@@ -90,14 +66,18 @@ _INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P[T0-9]+\s+)?([A-Z]
 
 def compiled(case: Case) -> tuple[GpuModule, CompiledModule]:
     _module, (kernel,) = kernels_of(case.text, TARGET)
+    arch = parse_arch("sm_90a")
     with kernel.context, ir.Location.unknown():
-        built, made = compile_kernel(kernel, parse_arch("sm_90a"))
+        if case.split:
+            first = replace(warpgroup_plan_schedules(kernel, arch)[0], split=case.split)
+            kernel.attributes[TILES] = tiles_attribute([first, TileSchedule(warps=1)])
+        built, made = compile_kernel(kernel, arch)
     assert built.tiles is not None
     assert built.tiles.producers == 4
     assert (built.tiles.chunk, built.tiles.warps) == (case.chunk, 4 * case.groups)
     assert built.tiles.stays == case.stays
     assert built.bulk_launches[0].stays == case.stays
-    assert built.tiles.packed == (4 if case.heads and case.rows else 1)
+    assert built.tiles.packed == (case.group if case.queries and case.group else 1)
     return built, made
 
 
@@ -111,7 +91,7 @@ def test_registers_and_overlap(name: str) -> None:
         used = made.resources[launch.symbol]
         assert used.spills == 0
         assert used.registers * launch.threads * launch.blocks_per_sm <= PER_MULTIPROCESSOR
-    assert len(joins) == (1 if built.tiles is not None and built.tiles.split else 0)
+    assert len(joins) == (1 if CASES[name].split else 0)
     for instruction in ("wgmma.mma_async", "cp.async.bulk.tensor", "setmaxnreg", "mbarrier"):
         assert instruction in made.ptx
     assert made.cubin is not None

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from diagc.testing.attention import Attention
 from diagc.testing.tile_kernels import Placement
 from diagc.testing.warpgroup_runs import TOLERANCE, run_diagram
 
@@ -11,48 +12,38 @@ CHUNK, STAGES = 32, 2
 
 
 @dataclass(frozen=True)
-class Form:
-    """A diagram: further arguments, scores, a condition; and its sizes."""
+class Form(Attention):
+    """A diagram, and its sizes."""
 
-    arguments: str
-    scores: str
-    where: str = ""
-    normaliser: str = "softmax"
-    dtype: str = "bf16"
     chunk: int = 32
     sizes: dict[str, int] = field(default_factory=lambda: {"g": 1, "l": 137, "s": 152})
 
-    @property
-    def text(self) -> str:
-        condition = f" where ({self.where})" if self.where else ""
-        t = self.dtype
-        return f"""axis h, q, x, d = 64
-diagram form(Q: h q d {t}, K: h x d {t}, V: h x d {t}, {self.arguments}) {{
-  S: h q x f32 = Q . K over d
-  P = {self.normaliser}({self.scores}) along x{condition}
-  O: h q d {t} = P . V over x
-  return O
-}}
-"""
 
-
+BIASED = "S * 0.125 + B"
 LONG = {"g": 1, "l": 130, "s": 5 * 128}
 MASKED = {"g": 1, "l": 137, "s": 144}
 FORMS = {
-    "bias of each head": Form("B: h q x bf16", "S * 0.125 + B"),
+    "bias of each head": Form(arguments="B: h q x bf16", scores=BIASED),
     "bias of all heads, f16": Form(
-        "B: q x f16", "S * 0.125 + B", dtype="f16", sizes={"g": 2, "l": 129, "s": 136}
+        dtype="f16",
+        arguments="B: q x f16",
+        scores=BIASED,
+        sizes={"g": 2, "l": 129, "s": 136},
     ),
-    "bias in f32": Form("B: q x f32", "S + B", chunk=64, sizes={"g": 1, "l": 130, "s": 284}),
-    "bias and causal": Form("B: h q x bf16", "S * 0.125 + B", "q + 10 >= x"),
-    "factor": Form("B: q x bf16", "S * B", normaliser="l1"),
-    "bias, no exponential": Form("B: h q x bf16", "S + B", normaliser="relu_sum"),
-    "mask of each head": Form("M: h q x i1", "S * 0.125", "M", sizes=MASKED),
-    "mask of all heads, causal": Form("M: q x i1", "S * 0.17", "M and q + 5 >= x", sizes=MASKED),
-    "mask, chunks of a panel": Form("M: q x i1", "S * 0.125", "M", chunk=128, sizes=LONG),
-    "mask, l2": Form("M: q x i1", "S", "M", normaliser="l2", sizes=MASKED),
-    "bias and mask": Form("B: q x bf16, M: h q x i1", "S * 0.125 + B", "M", sizes=MASKED),
-    "two biases": Form("B: q x bf16, C: h q x f32", "S * 0.125 + B + C"),
+    "bias in f32": Form(
+        arguments="B: q x f32", scores="S + B", chunk=64, sizes={"g": 1, "l": 130, "s": 284}
+    ),
+    "bias and causal": Form("q + 10 >= x", arguments="B: h q x bf16", scores=BIASED),
+    "factor": Form(arguments="B: q x bf16", scores="S * B", normaliser="l1"),
+    "bias, no exponential": Form(arguments="B: h q x bf16", scores="S + B", normaliser="relu_sum"),
+    "mask of each head": Form("M", arguments="M: h q x i1", sizes=MASKED),
+    "mask of all heads, causal": Form(
+        "M and q + 5 >= x", arguments="M: q x i1", scores="S * 0.17", sizes=MASKED
+    ),
+    "mask, chunks of a panel": Form("M", arguments="M: q x i1", chunk=128, sizes=LONG),
+    "mask, l2": Form("M", arguments="M: q x i1", scores="S", normaliser="l2", sizes=MASKED),
+    "bias and mask": Form("M", arguments="B: q x bf16, M: h q x i1", scores=BIASED, sizes=MASKED),
+    "two biases": Form(arguments="B: q x bf16, C: h q x f32", scores="S * 0.125 + B + C"),
 }
 
 
@@ -65,50 +56,28 @@ def test_rows_and_keys(name: str) -> None:
 
 # ---- query heads that share keys -----------------------------------------------------------------
 
-PACKED = """axis h, r = {r}, q, x, d = 64
-diagram packed(Q: {order} d bf16, K: h x d bf16, V: h x d bf16{argument}) {{
-  S: h r q x f32 = Q . K over d
-  P = softmax({scores}) along x{where}
-  O: {order} d bf16 = P . V over x
-  return O
-}}
-"""
-
 
 @dataclass(frozen=True)
-class Heads:
-    """Heads that are rows of a block: how many, and what else there is."""
+class Heads(Attention):
+    """Heads that are rows of a block, and how many rows and keys."""
 
-    r: int
-    rows: int
+    rows: int = 64 + 7
     keys: int = 2 * 2 * 32 + 17
-    argument: str = ""
-    scores: str = "S * 0.125"
-    where: str = ""
-    order: str = "h r q"
-
-    @property
-    def text(self) -> str:
-        return PACKED.format(
-            r=self.r,
-            order=self.order,
-            argument=f", {self.argument}" if self.argument else "",
-            scores=self.scores,
-            where=f" where ({self.where})" if self.where else "",
-        )
 
 
 HEADS = {
-    "2 heads": Heads(2, 64 + 7),
-    "4 heads, causal": Heads(4, 32 + 5, where="q + 110 >= x"),
-    "8 heads, window": Heads(8, 16 + 3, where="(q + 128 >= x) and (q - x < 1)"),
-    "16 heads": Heads(16, 8 + 1),
-    "heads behind queries": Heads(4, 32 + 9, order="h q r"),
-    "bias of all heads": Heads(4, 40, 152, "B: q x bf16", "S * 0.125 + B"),
-    "bias of each head": Heads(8, 17, 152, "B: r q x bf16", "S * 0.125 + B"),
-    "slopes of heads": Heads(4, 37, argument="B: r f32", scores="S * 0.125 + B"),
-    "mask of keys by head": Heads(4, 37, argument="M: h r x i1", where="M"),
-    "mask of each head": Heads(2, 66, 144, "M: r q x i1", where="M"),
+    "2 heads": Heads(group=2),
+    "4 heads, causal": Heads("q + 110 >= x", group=4, rows=32 + 5),
+    "8 heads, window": Heads("(q + 128 >= x) and (q - x < 1)", group=8, rows=16 + 3),
+    "16 heads": Heads(group=16, rows=8 + 1),
+    "heads behind queries": Heads(group=4, rows=32 + 9, group_last=True),
+    "bias of all heads": Heads(group=4, rows=40, keys=152, arguments="B: q x bf16", scores=BIASED),
+    "bias of each head": Heads(
+        group=8, rows=17, keys=152, arguments="B: r q x bf16", scores=BIASED
+    ),
+    "slopes of heads": Heads(group=4, rows=37, arguments="B: r f32", scores=BIASED),
+    "mask of keys by head": Heads("M", group=4, rows=37, arguments="M: h r x i1"),
+    "mask of each head": Heads("M", group=2, rows=66, keys=144, arguments="M: r q x i1"),
 }
 
 
@@ -117,15 +86,13 @@ def test_heads_as_rows(name: str) -> None:
     heads = HEADS[name]
     built, run = run_diagram(heads.text, {"g": 1, "l": heads.rows, "s": heads.keys}, CHUNK)
     assert built.tiles is not None
-    assert built.tiles.packed == heads.r
+    assert built.tiles.packed == heads.group
     assert run.error_of_averages() < TOLERANCE["bf16"]
 
 
 def test_heads_of_one_array_of_keys() -> None:
     """No axis is shared by queries and keys but the summed one."""
-    text = PACKED.format(r=4, order="r q", argument="", scores="S * 0.125", where="")
-    text = text.replace("h r q x", "r q x").replace("h x d", "x d").replace("axis h, ", "axis ")
-    built, run = run_diagram(text, {"l": 45, "s": 140}, CHUNK)
+    built, run = run_diagram(Attention(heads="", group=4).text, {"l": 45, "s": 140}, CHUNK)
     assert built.tiles is not None
     assert built.tiles.packed == 4
     assert run.error_of_averages() < TOLERANCE["bf16"]
@@ -134,7 +101,7 @@ def test_heads_of_one_array_of_keys() -> None:
 @pytest.mark.parametrize("r", [3, 32])
 def test_what_is_not_packed(r: int) -> None:
     """Heads that do not divide the rows of a block, or leave each too few, are blocks' own."""
-    built, run = run_diagram(Heads(r, 10, 40).text, {"g": 1, "l": 10, "s": 40}, CHUNK)
+    built, run = run_diagram(Heads(group=r).text, {"g": 1, "l": 10, "s": 40}, CHUNK)
     assert built.tiles is not None
     assert built.tiles.packed == 1
     assert run.error_of_averages() < TOLERANCE["bf16"]
@@ -142,53 +109,28 @@ def test_what_is_not_packed(r: int) -> None:
 
 # ---- few rows ------------------------------------------------------------------------------------
 
-FEW = """axis b, r = {r}, x, d = {d}
-diagram few(Q: b r d {t}, K: b x d {t}, V: b x d {t}{argument}) {{
-  S: b r x f32 = Q . K over d
-  P = {n}({scores}) along x{where}
-  O: b r d {t} = P . V over x
-  return O
-}}
-"""
-
 
 @dataclass(frozen=True)
-class Few:
-    """Rows of known number, and the length of a part, 0 for one block a stream."""
+class Few(Attention):
+    """Rows of known number, how many keys, and the length of a part, 0 for one block a stream."""
 
-    r: int
-    split: int
+    heads: str = "b"
+    group: int = 4
+    queries: str = ""
     keys: int = 5 * 32 + 9
-    d: int = 64
-    normaliser: str = "softmax"
-    dtype: str = "bf16"
-    argument: str = ""
-    scores: str = "S * 0.125"
-    where: str = ""
-
-    @property
-    def text(self) -> str:
-        return FEW.format(
-            r=self.r,
-            d=self.d,
-            t=self.dtype,
-            n=self.normaliser,
-            argument=f", {self.argument}" if self.argument else "",
-            scores=self.scores,
-            where=f" where ({self.where})" if self.where else "",
-        )
+    split: int = 64
 
 
 FEW_ROWS = {
-    "in one part": Few(4, 0),
-    "in parts": Few(4, 64),
-    "a part of five chunks": Few(8, 160, 200),
-    "f16": Few(2, 96, dtype="f16"),
-    "wide": Few(4, 64, d=128),
-    "l1": Few(4, 64, normaliser="l1"),
-    "relu_sum": Few(8, 64, normaliser="relu_sum"),
-    "masked keys": Few(4, 64, argument="M: b x i1", where="M"),
-    "bias": Few(4, 64, 168, argument="B: b r x bf16", scores="S * 0.125 + B"),
+    "in one part": Few(split=0),
+    "in parts": Few(),
+    "a part of five chunks": Few(group=8, split=160, keys=200),
+    "f16": Few(group=2, split=96, dtype="f16"),
+    "wide": Few(d=128),
+    "l1": Few(normaliser="l1"),
+    "relu_sum": Few(group=8, normaliser="relu_sum"),
+    "masked keys": Few("M", arguments="M: b x i1"),
+    "bias": Few(keys=168, arguments="B: b r x bf16", scores=BIASED),
 }
 
 
@@ -202,19 +144,10 @@ def test_few_rows(name: str) -> None:
     assert run.error_of_averages() < TOLERANCE[few.dtype]
 
 
-SHORT = """axis b, r = 4, q = 5, x, d = 64
-diagram short(Q: b r q d bf16, K: b x d bf16, V: b x d bf16) {
-  S: b r q x f32 = Q . K over d
-  P = softmax(S * 0.125) along x where (q + 130 >= x)
-  O: b r q d bf16 = P . V over x
-  return O
-}
-"""
-
-
 def test_few_queries_of_several_heads() -> None:
     """Twenty rows of one block; the last part is empty for it."""
-    built, run = run_diagram(SHORT, {"g": 2, "s": 200}, CHUNK, split=64)
+    text = Attention("q + 130 >= x", heads="b", group=4, queries="q = 5").text
+    built, run = run_diagram(text, {"g": 2, "s": 200}, CHUNK, split=64)
     assert built.tiles is not None
     assert (built.tiles.packed, built.tiles.warps) == (4, 4)
     assert run.error_of_averages() < TOLERANCE["bf16"]

@@ -11,7 +11,8 @@ from math import prod
 
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
-from diagc.runtime.gpu_kernel import Factor, Workspace
+from diagc.runtime.factors import Factor
+from diagc.runtime.gpu_kernel import Workspace
 from diagc.targets.elementwise.code import Index
 from diagc.targets.elementwise.scalars import compute_type
 from diagc.targets.nvptx.threads.code import GpuCode

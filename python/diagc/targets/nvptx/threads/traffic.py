@@ -20,7 +20,8 @@ import numpy as np
 from diagc.cost import Traffic
 from diagc.dialects import diag
 from diagc.mlir import ir, passmanager
-from diagc.runtime.gpu_kernel import GpuLaunch, element_count, grid_of
+from diagc.runtime.factors import element_count
+from diagc.runtime.gpu_kernel import GpuLaunch, grid_of
 from diagc.runtime.signature import DTYPES, KernelSignature
 from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.lowering import GpuModule

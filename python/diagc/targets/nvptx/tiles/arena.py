@@ -60,8 +60,13 @@ def lay_out(plan: Plan, schedule: "TileSchedule") -> Arena:
 
 
 def _wide_results(plan: Plan, schedule: "TileSchedule") -> dict[int, int]:
-    """Sizes in bytes of the results that leave through shared memory: floats, rows, columns."""
-    found = {}
+    """Sizes in bytes of the results that leave through shared memory: floats, rows, columns.
+
+    Rows that are packed lie apart in memory; so threads write them.
+    """
+    found: dict[int, int] = {}
+    if plan.packed is not None:
+        return found
     for number, wire in enumerate(plan.signature.results):
         local = [label for label in wire.labels if label not in plan.grid]
         if wire.dtype in _FLOATS and plan.row in local and len(local) == 2:

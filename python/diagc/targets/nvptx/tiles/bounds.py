@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from diagc.algebra.bound_values import bound_value
+from diagc.algebra.bound_values import bound_value, read_bounds
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.instructions import Code
-from diagc.targets.nvptx.tiles.reductions import over_block
+from diagc.targets.nvptx.tiles.reductions import over_block, reduce_rows
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
 if TYPE_CHECKING:
@@ -68,9 +68,45 @@ def _same(a: Index, b: Index) -> bool:
 
 
 def stream_bounds(region: "Region", op: ir.Operation, axis: str) -> Bounds:
-    """Bounds from the size, `diag.upper`, `diag.lower` and the condition of a stream."""
+    """Bounds from the size, `diag.upper`, `diag.lower` and the condition of a stream.
+
+    Also those that rows read, but where other warps start the copies, which know no rows.
+    """
     wanted = _any_row(region, op.operands[0]) if len(op.operands) else None
-    return chunk_bounds(region.frame, op, axis, wanted)
+    bounds = chunk_bounds(region.frame, op, axis, wanted)
+    return bounds if region.frame.schedule.producers else _narrowed(region, op, bounds)
+
+
+def _narrowed(region: "Region", op: ir.Operation, bounds: Bounds) -> Bounds:
+    """The chunks between the least and the largest integer that rows of the block read."""
+    frame, first, last = region.frame, bounds.first, bounds.last
+    code, chunk = frame.code, frame.schedule.chunk
+    for wire, offset in _readable(region, op, "diag.upper"):
+        end = _read(region, wire, "max", offset, bounds.size)
+        last = code.min(last, code.ceil_div(end, chunk))
+    for wire, offset in _readable(region, op, "diag.lower"):
+        first = code.max(first, code.div(_read(region, wire, "min", offset, bounds.size), chunk))
+    if _same(first, bounds.first) and _same(last, bounds.last):
+        return bounds
+    first = code.min(first, last)
+    return Bounds(first, code.max(code.min(bounds.full, last), first), last, bounds.size)
+
+
+def _readable(region: "Region", op: ir.Operation, name: str) -> Iterator[tuple[ir.Value, int]]:
+    """Integers of 32 bits, as lanes exchange them, one a row or one a block."""
+    known = {*region.frame.grid, *region.frame.rows}
+    for wire, offset in read_bounds(op, name).items():
+        if diag.element_type(wire) == region.frame.code.i32 and set(diag.labels(wire)) <= known:
+            yield wire, offset
+
+
+def _read(region: "Region", wire: ir.Value, kind: str, offset: int, size: Index) -> Index:
+    """The least or largest integer of the block's rows plus a number, from 0 to the size."""
+    frame, tile = region.frame, region.tile(wire)
+    code, slot = frame.code, next(iter(tile.slots(1, 1)))
+    folded = reduce_rows(frame, kind, tile, code.i32) if tile.rows else tile
+    number: Index = folded.at(slot)
+    return code.add(code.max(code.min(number, code.sub(size, offset)), -offset), offset)
 
 
 def chunk_bounds(

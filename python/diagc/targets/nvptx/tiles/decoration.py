@@ -1,12 +1,10 @@
 """Tile sizes as groups and chunks of the cost model."""
 
 from collections.abc import Mapping
-from math import ceil
 
-from diagc.cost import UNKNOWN_SIZE, Decoration
-from diagc.dialects import diag
+from diagc.cost import Decoration
 from diagc.targets.nvptx.tiles.packing import pack
-from diagc.targets.nvptx.tiles.parts import part_elements
+from diagc.targets.nvptx.tiles.parts import part_elements, sharing_of, sizes_with
 from diagc.targets.nvptx.tiles.plan import ONE_ROW, Plan
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
@@ -18,7 +16,12 @@ _WARPGROUP_ROWS = 64
 
 
 def tile_decoration(
-    plan: Plan, schedule: TileSchedule, sizes: Mapping[str, int], *, counted: bool = True
+    plan: Plan,
+    schedule: TileSchedule,
+    sizes: Mapping[str, int],
+    *,
+    counted: bool = True,
+    multiprocessors: int | None = None,
 ) -> Decoration:
     """What a block of a plan works on: one position of the grid, a tile of rows, chunks.
 
@@ -29,6 +32,7 @@ def tile_decoration(
         schedule: its tile sizes.
         sizes: of the axes that are open, by label.
         counted: whether these are known well enough to count blocks.
+        multiprocessors: of the device, for the number of parts; see `Sharing.parts`.
     """
     plan = pack(plan, schedule)
     rows = () if plan.row == ONE_ROW else (plan.row,)
@@ -40,17 +44,14 @@ def tile_decoration(
     chunks = dict.fromkeys(plan.streamed, schedule.chunk)
     parts, states = 1, 0
     if schedule.split:
-        (axis,) = plan.streamed
-        size = plan.sizes[axis]
-        length = sizes.get(axis, UNKNOWN_SIZE) if size == diag.DYNAMIC else size
-        parts = ceil(length / schedule.split)
+        parts = sharing_of(plan, schedule).parts(sizes_with(plan, sizes), multiprocessors)
         states = 4 * part_elements(plan, schedule.warps, schedule.row_blocks)
     bulk = schedule.producers > 0
     return Decoration(
         groups,
         chunks,
         schedule.blocks_per_sm,
-        (*rows, *plan.streamed),
+        {**{label: groups[label] for label in rows}, **chunks},
         parts=parts,
         states=states,
         warps=schedule.warps,

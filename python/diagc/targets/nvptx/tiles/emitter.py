@@ -160,9 +160,9 @@ class Emitter(GpuScalarCode):
             return a % b
         return 0 if isinstance(b, int) and b == 1 else arith.remui(self.index(a), self.index(b))
 
-    def ceil_div(self, a: Index, b: int) -> Index:
+    def ceil_div(self, a: Index, b: Index) -> Index:
         """How many tiles of b cover a (a >= 0)."""
-        return self.div(self.add(a, b - 1), b)
+        return self.div(self.add(a, self.sub(b, 1)), b)
 
     def bit_and(self, a: Index, b: Index) -> Index:
         """Bitwise and."""

@@ -1,13 +1,15 @@
 """A kernel as a gpu.module of tiles: parameters, position of the block, region, stores."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from diagc.dialects import diag
 from diagc.errors import UnsupportedError
 from diagc.mlir import gpu, ir, llvm
-from diagc.runtime.gpu_kernel import Factor, GpuLaunch, Workspace
+from diagc.runtime.factors import Factor
+from diagc.runtime.gpu_kernel import GpuLaunch, Workspace
+from diagc.runtime.sharing import PARTS as PART_COUNT
 from diagc.runtime.signature import KernelSignature
 from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import GpuArch
@@ -22,7 +24,12 @@ from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.layouts import Tile
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.packing import pack
-from diagc.targets.nvptx.tiles.parts import part_elements, splittable
+from diagc.targets.nvptx.tiles.parts import (
+    blocks_of_rows,
+    part_elements,
+    sharing_of,
+    splittable,
+)
 from diagc.targets.nvptx.tiles.plan import ONE_ROW, Plan, make_plan
 from diagc.targets.nvptx.tiles.regions import Region, StreamLowering
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
@@ -30,7 +37,7 @@ from diagc.targets.nvptx.tiles.splitting import PartStates, join_parts, run_part
 from diagc.targets.nvptx.tiles.staging import Staging
 from diagc.targets.nvptx.tiles.streams import StreamLoop, lower_stream
 
-__all__ = ["TileBlock", "TileFunction", "lower_tiles", "part_workspace"]
+__all__ = ["TileBlock", "TileFunction", "add_parts", "lower_tiles", "part_workspace"]
 
 _BAND = 16
 """Tiles of rows that are gone through before the next tile of columns."""
@@ -49,7 +56,8 @@ def lower_tiles(
         kernel: a function of diag ops, with the attribute `diag.kernel`.
         arch: what it is compiled for.
         schedule: tile sizes; by default the first of those that would be tried.
-        workspace: whether functions that are put beside it have one, and so it has, too.
+        workspace: whether functions that are put beside it share a stream, so that it has their
+            parameters, too.
 
     Raises:
         UnsupportedError: the kernel does not fit into tiles, it sums over more rows than a block
@@ -65,15 +73,49 @@ def lower_tiles(
     with kernel.context, kernel.location:
         module = empty_module()
         attach_arch(module, arch)
-        workspace = workspace or schedule.split > 0
-        function = partial(TileFunction, module, plan, schedule, arena, workspace)
         if not schedule.split:
-            return GpuModule(module, signature, (function().emit(symbol),), (), schedule)
-        launches = (
-            function(is_part=True).emit(f"{symbol}{PARTS}"),
-            function(is_join=True).emit(f"{symbol}{JOIN}"),
-        )
-    return GpuModule(module, signature, launches, (part_workspace(plan, (schedule,)),), schedule)
+            function = TileFunction(module, plan, schedule, arena, workspace)
+            return GpuModule(module, signature, (function.emit(symbol),), (), schedule)
+        launches = _emit_parts(module, plan, schedule)
+    workspaces = (part_workspace(plan, (schedule,)),)
+    sharing = sharing_of(plan, schedule)
+    return GpuModule(module, signature, launches, workspaces, schedule, sharing=sharing)
+
+
+def add_parts(kernel: ir.Operation, built: GpuModule, schedule: TileSchedule) -> GpuModule:
+    """Put functions whose blocks share the stream beside one whose blocks do not.
+
+    Args:
+        kernel: as of `lower_tiles`.
+        built: what that gave, with `workspace`.
+        schedule: of the functions.
+
+    Raises:
+        UnsupportedError: as `lower_tiles`.
+    """
+    plan = pack(make_plan(kernel, built.signature), schedule)
+    _check_fit(plan, schedule)
+    with kernel.context, kernel.location:
+        launches = _emit_parts(built.module, plan, schedule)
+    return replace(
+        built,
+        workspaces=(part_workspace(plan, (schedule,)),),
+        sharing=sharing_of(plan, schedule),
+        shared_launches=launches,
+        shared=schedule,
+    )
+
+
+def _emit_parts(
+    module: ir.Module, plan: Plan, schedule: TileSchedule
+) -> tuple[GpuLaunch, GpuLaunch]:
+    """What works on parts of the stream, and what joins them."""
+    symbol = plan.signature.symbol
+    function = partial(TileFunction, module, plan, schedule, lay_out(plan, schedule), True)
+    return (
+        function(is_part=True).emit(f"{symbol}{PARTS}"),
+        function(is_join=True).emit(f"{symbol}{JOIN}"),
+    )
 
 
 def _first_on_tiles(kernel: ir.Operation, arch: GpuArch) -> TileSchedule:
@@ -105,32 +147,18 @@ def _check_fit(plan: Plan, schedule: TileSchedule) -> None:
 
 def part_workspace(plan: Plan, schedules: Sequence[TileSchedule]) -> Workspace:
     """Room for the states of all parts, whichever of some schedules is launched."""
-    split = min(schedule.split for schedule in schedules)
     elements = max(part_elements(plan, x.warps, x.row_blocks) for x in schedules)
     extent = min(schedule.row_extent for schedule in schedules)
     rows: Factor = 1 if plan.row == ONE_ROW else (plan.row, extent)
-    (axis,) = plan.streamed
-    return Workspace("f32", ((axis, split), rows, *reversed(plan.grid), elements))
-
-
-def _blocks(plan: Plan, schedule: TileSchedule) -> tuple[Factor, ...]:
-    """One block per tile of rows, tile of columns and position of the grid's axes."""
-    rows: Factor = 1 if plan.row == ONE_ROW else (plan.row, schedule.row_extent)
-    columns: list[Factor] = [] if plan.tiled is None else [(plan.tiled, schedule.columns)]
-    return (rows, *columns, *reversed(plan.grid))
-
-
-def _parts(plan: Plan, schedule: TileSchedule) -> Factor:
-    """Parts of the streamed axis."""
-    (axis,) = plan.streamed
-    return (axis, schedule.split)
+    return Workspace("f32", (PART_COUNT, rows, *reversed(plan.grid), elements))
 
 
 @dataclass
 class TileFunction:
     """Writes one function: all of the kernel, a part of its stream, or what joins the parts.
 
-    `workspace` says whether the kernel has one, which all of its functions get.
+    `workspace` says whether the kernel has one, which all of its functions get, and the number of
+    parts.
     """
 
     module: ir.Module
@@ -168,8 +196,8 @@ class TileFunction:
         with ir.InsertionPoint(entry):
             self._body(code, list(entry.arguments))
             gpu.return_([])
-        tile, *rest = _blocks(self.plan, self.schedule)
-        grid = (tile, _parts(self.plan, self.schedule), *rest) if self.is_part else (tile, *rest)
+        tile, *rest = blocks_of_rows(self.plan, self.schedule)
+        grid = (tile, PART_COUNT, *rest) if self.is_part else (tile, *rest)
         return GpuLaunch(
             symbol,
             self.schedule.threads,
@@ -184,7 +212,8 @@ class TileFunction:
 
     # -- parameters ------------------------------------------------------------------------------
     def _dynamic(self) -> list[str]:
-        return [axis.label for axis in self.signature.axes if axis.size is None]
+        found = [axis.label for axis in self.signature.axes if axis.size is None]
+        return [*found, PART_COUNT] if self.workspace else found
 
     def _pointers(self) -> int:
         """Wires, and the workspace."""
@@ -269,8 +298,7 @@ class TileBlock:
         self.parts: Index = 1
         self.part: Index = 0
         if self.schedule.split:
-            (axis,) = self.plan.streamed
-            self.parts = code.ceil_div(sizes[axis], self.schedule.split)
+            self.parts = sizes[PART_COUNT]
         if function.is_part:
             self.part, rest = code.rem(rest, self.parts), code.div(rest, self.parts)
         self.number = code.add(code.mul(rest, tiles), tile)

@@ -64,6 +64,15 @@ class Memory:
             _narrow=[],
         )
 
+    def at(self, label: str, position: int) -> "Memory":
+        """The part at a position of an axis; all of it where it lacks the axis."""
+        if label not in self.labels:
+            return self
+        with self.frame.code.within(self.frame.scope):
+            start = self.frame.code.address(self.base, self.offset(label, position))
+        labels = tuple(x for x in self.labels if x != label)
+        return replace(self, labels=labels, root=None, _base=[start], _aligned={}, _narrow=[])
+
     @property
     def base(self) -> ir.Value:
         """Pointer to the first element at the block's position of the grid."""

@@ -1,10 +1,19 @@
 """Analysis: whether blocks may share a stream, and what a part of it keeps."""
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from diagc.cost import UNKNOWN_SIZE
 from diagc.dialects import diag
 from diagc.mlir import ir
-from diagc.targets.nvptx.tiles.plan import Plan
+from diagc.runtime.factors import Factor
+from diagc.runtime.sharing import Sharing
+from diagc.targets.nvptx.tiles.plan import ONE_ROW, Plan
 
-__all__ = ["part_elements", "splittable"]
+if TYPE_CHECKING:
+    from diagc.targets.nvptx.tiles.schedule import TileSchedule
+
+__all__ = ["blocks_of_rows", "part_elements", "sharing_of", "sizes_with", "splittable"]
 
 
 def splittable(plan: Plan) -> ir.Operation | None:
@@ -30,3 +39,25 @@ def part_elements(plan: Plan, warps: int, row_blocks: int) -> int:
         wide = 2 * (-(-plan.sizes[column] // 16) * 2) if column is not None else 1
         count += wide * (2 * row_blocks if rows else 1)
     return count * 32 * warps
+
+
+def sizes_with(plan: Plan, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Sizes of all axes; of open ones as given, where nothing is given a usual one."""
+    return {
+        label: sizes.get(label, UNKNOWN_SIZE) if size == diag.DYNAMIC else size
+        for label, size in plan.sizes.items()
+    }
+
+
+def blocks_of_rows(plan: Plan, schedule: "TileSchedule") -> tuple[Factor, ...]:
+    """One block per tile of rows, tile of columns and position of the grid's axes."""
+    rows: Factor = 1 if plan.row == ONE_ROW else (plan.row, schedule.row_extent)
+    columns: list[Factor] = [] if plan.tiled is None else [(plan.tiled, schedule.columns)]
+    return (rows, *columns, *reversed(plan.grid))
+
+
+def sharing_of(plan: Plan, schedule: "TileSchedule") -> Sharing:
+    """How the blocks of a schedule share the stream; `plan` is packed as it says."""
+    (axis,) = plan.streamed
+    blocks = blocks_of_rows(plan, schedule)
+    return Sharing(axis, schedule.chunk, schedule.split, blocks, schedule.blocks_per_sm)

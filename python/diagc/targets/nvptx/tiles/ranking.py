@@ -19,7 +19,7 @@ from diagc.targets.nvptx.tiles.parts import splittable
 from diagc.targets.nvptx.tiles.plan import Plan
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
-__all__ = ["RankedTile", "rank_tiles"]
+__all__ = ["RankedTile", "open_labels", "rank_tiles"]
 
 _BATCHES = (UNKNOWN_BATCH, 8 * UNKNOWN_BATCH)
 _MANY_ROWS = 4 * UNKNOWN_SIZE
@@ -38,8 +38,9 @@ _MOST_STAGED = 8
 _FEW_TILES = 4
 """So many for each block that a device has room for, and blocks stay though all are equal."""
 
-_OPEN_PARTS = (256, 512, 1024, 2048, 4096)
-"""Lengths of parts of a stream where sizes are open."""
+_OPEN_PART = 256
+"""Positions of a part at least, where sizes are open: states of 64 rows are a quarter of keys
+and values of so many."""
 
 
 @dataclass(frozen=True)
@@ -124,20 +125,22 @@ class _Cases:
     @classmethod
     def of(cls, plan: Plan, sizes: Mapping[str, int]) -> "_Cases":
         """Those of a plan, some of whose open sizes are known."""
-        missing = [label for label in _open_labels(plan) if label not in sizes]
+        missing = [label for label in open_labels(plan) if label not in sizes]
         if not missing:
             return cls((sizes,), counted=True, known=True)
-        if plan.sizes[plan.row] == diag.DYNAMIC:
+        if plan.row in missing:
             assumed = {x: _BATCHES[-1] if x in plan.grid else _MANY_ROWS for x in missing}
             return cls(({**sizes, **assumed},), counted=False, known=False)
-        cases = tuple(
+        cases = [
             {**sizes, **{x: batch if x in plan.grid else length for x in missing}}
             for batch, length in product(_BATCHES, _LENGTHS)
-        )
-        return cls(cases, counted=True, known=False)
+        ]
+        unique = {tuple(case.items()): case for case in cases}
+        return cls(tuple(unique.values()), counted=True, known=False)
 
 
-def _open_labels(plan: Plan) -> list[str]:
+def open_labels(plan: Plan) -> list[str]:
+    """The open axes of a kernel's arguments."""
     arguments = diag.function_body(plan.kernel).arguments
     dims = [pair for value in arguments for pair in diag.dims(value).items()]
     return list(dict.fromkeys(label for label, size in dims if size == diag.DYNAMIC))
@@ -167,7 +170,13 @@ class _Judge:
         """The product of the times of all cases: none counts more because it takes longer."""
         estimates = [
             estimator.estimate(
-                tile_decoration(self.plan, schedule, sizes, counted=self.cases.counted)
+                tile_decoration(
+                    self.plan,
+                    schedule,
+                    sizes,
+                    counted=self.cases.counted,
+                    multiprocessors=self.device.units,
+                )
             )
             for sizes, estimator in zip(self.cases.sizes, self.estimators, strict=True)
         ]
@@ -202,9 +211,9 @@ class _Judge:
                 yield replace(schedule, split=length)
 
     def _lengths(self, schedule: TileSchedule) -> Iterator[int]:
-        """Lengths of parts that are tried: chunks times powers of two, so that sizes share them."""
+        """Least lengths of parts that are tried: chunks times powers of two, shared by sizes."""
         if not self.cases.known:
-            yield from (ceil(x / schedule.chunk) * schedule.chunk for x in _OPEN_PARTS)
+            yield ceil(_OPEN_PART / schedule.chunk) * schedule.chunk
             return
         (sizes,), (axis,) = self.cases.sizes, self.plan.streamed
         known = {**self.plan.sizes, **sizes}

@@ -28,7 +28,8 @@ class TileSchedule:
         chunk: positions of a streamed axis that are worked on at a time.
         stages: chunks in shared memory: all but one are on their way.
         blocks_per_sm: how many blocks one multiprocessor should take, for the limit of registers.
-        split: positions of the streamed axis that a block visits at most, 0 for all.
+        split: positions of a part of the stream at least, where blocks share it; else 0. The number
+            of parts is found when a launch is planned (`runtime.sharing`).
         resident: registers that an operand of rows may take while a stream runs.
         tf32: whether products of f32 by f32 round to tf32; others are exact to 22 bits.
         producers: warps that only start copies, in a kernel of warpgroups; else 0.
@@ -36,6 +37,7 @@ class TileSchedule:
         columns: of a tile, where blocks share columns (`Plan.tiled`); else 0.
         depth: positions that a product in a stream sums over at a time (`Plan.walked`); 0 for all.
         stays: whether blocks of warpgroups take several tiles each; see `warpgroups.order`.
+        few: whether it stands beside others, for calls with few blocks; these share the stream.
     """
 
     row_blocks: int = 1
@@ -51,6 +53,7 @@ class TileSchedule:
     columns: int = 0
     depth: int = 0
     stays: bool = False
+    few: bool = False
 
     @property
     def rows(self) -> int:
@@ -72,6 +75,7 @@ class TileSchedule:
 _ROW_BLOCKS = (2, 1)
 _WARPS = (4, 8, 2, 1)
 _MOST_WARPS = 8
+_MOST_ROWS = 16 * _MOST_WARPS  # of a block, with the fewest registers
 _CHUNKS = (64, 32, 128, 16)
 _STAGES = (2, 3, 4)
 _COLUMNS = (128, 64)  # of tiles
@@ -127,11 +131,12 @@ def _fitting(plan: "Plan", arch: GpuArch, *, tf32: bool, depth: int) -> Iterator
 
 
 def _shapes(plan: "Plan") -> Iterator[tuple[int, int, int]]:
-    """(blocks of rows per warp, warps, chunk); rows of known size are all in one block."""
+    """(blocks of rows per warp, warps, chunk); few rows of known size are all in one block."""
     rows = plan.sizes[plan.row]
+    many = rows == diag.DYNAMIC or (rows > _MOST_ROWS and plan.sum_over_rows is None)
     chunks = _CHUNKS if plan.streamed else _CHUNKS[:1]
     for blocks, chunk in product(_ROW_BLOCKS, chunks):
-        if rows == diag.DYNAMIC:
+        if many:
             yield from ((blocks, warps, chunk) for warps in _WARPS)
             continue
         warps = -(-rows // (16 * blocks))

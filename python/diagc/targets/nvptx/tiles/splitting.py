@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
+from diagc.runtime.sharing import PARTS
 from diagc.targets.nvptx.tiles.bounds import Bounds, stream_bounds
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.frame import Frame
@@ -71,9 +72,9 @@ def run_part(region: Region, loop: type[StreamLoop], part: Index, states: PartSt
 
 
 def part_bounds(frame: Frame, bounds: Bounds, part: Index) -> Bounds:
-    """The chunks of one part among those that a block visits."""
-    code, schedule = frame.code, frame.schedule
-    chunks = schedule.split // schedule.chunk
+    """The chunks of one part among those that a block visits; see `Sharing.chunks_of_part`."""
+    code = frame.code
+    chunks = code.ceil_div(code.ceil_div(bounds.size, frame.schedule.chunk), frame.sizes[PARTS])
     low = code.mul(part, chunks)
     high = code.add(low, chunks)
 

@@ -1,7 +1,7 @@
 """The tiles of a kernel in shared memory: where they are, when they are filled, who reads them."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from diagc.mlir import ir
 from diagc.targets.nvptx.tiles.arena import Arena
@@ -36,14 +36,14 @@ class Staging:
     _started: bool = False
     _ready: bool = False
     _rewritten: set[Staged] = field(default_factory=set)
-    _copies: dict[Staged, TileCopy] = field(default_factory=dict)
+    _copies: dict[Staged, list[TileCopy]] = field(default_factory=dict)
 
     def start_fixed(self) -> None:
         """Start the copies of all tiles that stay; they are started when they are read, else."""
         self._started = True
         fixed = [staged for staged in self.plan.staged if staged.streamed is None]
         for staged in fixed:
-            self._copy(staged).start(0, self._span(staged.lines), self._span(staged.inner))
+            self._start(staged, 0, self._span(staged.lines), self._span(staged.inner))
         if fixed:
             self.frame.code.commit_copies()
         else:
@@ -57,7 +57,7 @@ class Staging:
                     span if label == staged.streamed else self._span(label)
                     for label in (staged.lines, staged.inner)
                 ]
-                self._copy(staged).start(stage, *spans)
+                self._start(staged, stage, *spans)
 
     def start_piece(self, piece: Span, stage: Index) -> None:
         """Start the copies of a piece of the axis that a product walks, of the chunk that is on."""
@@ -67,7 +67,7 @@ class Staging:
                     piece if label == self.plan.walked else self._piece_span(staged, label)
                     for label in (staged.lines, staged.inner)
                 ]
-                self._copy(staged).start(stage, *spans)
+                self._start(staged, stage, *spans)
 
     def _piece_span(self, staged: Staged, label: str) -> Span:
         return self.frame.spans[label] if label == staged.streamed else self._span(label)
@@ -180,19 +180,31 @@ class Staging:
         pair = [tile.at(slot._replace(pair=pair)) for pair in (0, 1)]
         return self.frame.code.f32_pair(*pair)
 
-    def _copy(self, staged: Staged) -> TileCopy:
+    def _start(self, staged: Staged, stage: Index, lines: Span, inner: Span) -> None:
         if staged not in self._copies:
-            source, target = self.memories[staged.argument], self.arena.tiles[staged]
-            copy = TileCopy(self.frame, source, target, staged.lines, staged.inner)
-            self._copies[staged] = copy
-        return self._copies[staged]
+            self._copies[staged] = list(self._new_copies(staged))
+        for copy in self._copies[staged]:
+            copy.start(stage, lines, inner)
+
+    def _new_copies(self, staged: Staged) -> Iterator[TileCopy]:
+        """One; of rows that are packed one for each position of the axis that packs them."""
+        source, target = self.memories[staged.argument], self.arena.tiles[staged]
+        labels, packed = (staged.lines, staged.inner), self.plan.packed
+        if packed is None or staged.lines != self.frame.row:
+            yield TileCopy(self.frame, source, target, *labels)
+            return
+        extent = self.frame.schedule.row_extent
+        for position in range(self.frame.schedule.packed):
+            offset = target.offset + position * extent * target.pitch
+            part = replace(target, offset=offset, lines=extent)
+            yield TileCopy(self.frame, source.at(packed, position), part, *labels)
 
     def _span(self, label: str) -> Span:
         """The part of an axis that does not stream: the block's rows, or all."""
         frame = self.frame
         size = frame.sizes[label]
         if label == frame.row:
-            return Span(frame.row_base, frame.schedule.rows, size)
+            return Span(frame.row_base, frame.schedule.row_extent, size)
         if label == self.plan.tiled:
             return frame.spans[label]
         assert isinstance(size, int), "columns that do not stream are of known size"

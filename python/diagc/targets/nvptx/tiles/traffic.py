@@ -21,7 +21,7 @@ from diagc.runtime.signature import DTYPES
 from diagc.targets.nvptx.tiles.bounds import chunk_bounds
 from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.packing import pack
-from diagc.targets.nvptx.tiles.parts import part_elements
+from diagc.targets.nvptx.tiles.parts import part_elements, sharing_of
 from diagc.targets.nvptx.tiles.plan import Plan, Staged, trace
 from diagc.targets.nvptx.tiles.reads import Reads, find_reads
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
@@ -31,7 +31,12 @@ __all__ = ["tile_traffic", "visited_chunks"]
 
 
 def tile_traffic(
-    plan: Plan, schedule: TileSchedule, sizes: Mapping[str, int], *, rare: bool = False
+    plan: Plan,
+    schedule: TileSchedule,
+    sizes: Mapping[str, int],
+    *,
+    rare: bool = False,
+    multiprocessors: int | None = None,
 ) -> Traffic:
     """Bytes that all launches of a kernel move.
 
@@ -40,10 +45,11 @@ def tile_traffic(
         schedule: its tile sizes.
         sizes: of the axes that are open, by label.
         rare: whether streams with a condition run.
+        multiprocessors: of the device, for the number of parts; see `Sharing.parts`.
     """
     with plan.kernel.context, ir.Location.unknown():
         count = _Count(pack(plan, schedule), schedule, _all_sizes(plan, sizes), Code(), rare)
-        return count.shared_stream() if schedule.split else count.whole()
+        return count.shared_stream(multiprocessors) if schedule.split else count.whole()
 
 
 def visited_chunks(plan: Plan, schedule: TileSchedule, sizes: Mapping[str, int]) -> list[list[int]]:
@@ -132,12 +138,14 @@ class _Count:
                 read += place.count * self._streamed(place, number, reads, *chunks)
         return Traffic(read, self._results())
 
-    def shared_stream(self) -> Traffic:
+    def shared_stream(self, multiprocessors: int | None) -> Traffic:
         """Blocks share a stream, and a second launch joins their states."""
         schedule, (op,) = self.schedule, self.plan.streams()
         first, second = find_reads(self.plan, (0, 1)), find_reads(self.plan, (0, 2, 3))
-        (axis,) = self.plan.streamed
-        parts = -(-self.sizes[axis] // schedule.split)
+        sharing = sharing_of(self.plan, schedule)
+        parts = sharing.parts(self.sizes, multiprocessors)
+        chunks = -(-self.sizes[sharing.axis] // schedule.chunk)
+        share = sharing.chunks_of_part(chunks, parts)
         states = 4 * part_elements(self.plan, schedule.warps, schedule.row_blocks)
         fixed = [staged for staged in self.plan.staged if staged.streamed is None]
         read = blocks = 0
@@ -145,11 +153,10 @@ class _Count:
             blocks += place.count
             low, high = self.chunks(place, op)
             for part in range(parts):
-                start = part * schedule.split // schedule.chunk
-                end = start + schedule.split // schedule.chunk
-                chunks = (max(min(x, end), start) for x in (low, high))
+                start, end = part * share, (part + 1) * share
+                visited = (max(min(x, end), start) for x in (low, high))
                 read += place.count * self._once(place, fixed, first)
-                read += place.count * self._streamed(place, 0, first, *chunks)
+                read += place.count * self._streamed(place, 0, first, *visited)
             read += place.count * self._once(place, second.staged, second)
             read += place.count * parts * self._direct(second, 0, 2)
         moved = parts * blocks * states

@@ -22,6 +22,7 @@ from diagc.targets.nvptx.tiles.layouts import Tile
 from diagc.targets.nvptx.tiles.lower import TileBlock, TileFunction, part_workspace
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.packing import pack
+from diagc.targets.nvptx.tiles.parts import sharing_of
 from diagc.targets.nvptx.tiles.plan import Plan, Staged, make_plan
 from diagc.targets.nvptx.tiles.reads import find_reads
 from diagc.targets.nvptx.tiles.regions import Region
@@ -83,8 +84,10 @@ def lower_warpgroups(
     chosen = schedules[0]
     plan = pack(make_plan(kernel, signature), chosen)
     launches, maps = _emit(plan, module, signature.symbol, chosen, workspace=chosen.split > 0)
-    workspaces = (part_workspace(plan, (chosen,)),) if chosen.split else ()
-    return GpuModule(module, signature, launches, workspaces, chosen, maps)
+    if not chosen.split:
+        return GpuModule(module, signature, launches, (), chosen, maps)
+    workspaces, sharing = (part_workspace(plan, (chosen,)),), sharing_of(plan, chosen)
+    return GpuModule(module, signature, launches, workspaces, chosen, maps, sharing=sharing)
 
 
 def add_warpgroups(kernel: ir.Operation, built: GpuModule, schedule: TileSchedule) -> GpuModule:
@@ -96,13 +99,15 @@ def add_warpgroups(kernel: ir.Operation, built: GpuModule, schedule: TileSchedul
     assert built.tiles is not None, "threads have nothing to do with warpgroups"
     symbol = f"{built.signature.symbol}{BULK}"
     plan = make_plan(kernel, built.signature)
-    parts = [each for each in (built.tiles, schedule) if each.split]
-    launches, maps = _emit(
-        pack(plan, schedule), built.module, symbol, schedule, workspace=bool(parts)
-    )
+    packed = pack(plan, schedule)
+    if schedule.split:
+        parts = [each for each in (built.tiles, schedule) if each.split]
+        sharing = sharing_of(packed, schedule)
+        built = replace(built, workspaces=(part_workspace(plan, parts),), sharing=sharing)
+    workspace = built.sharing is not None
+    launches, maps = _emit(packed, built.module, symbol, schedule, workspace=workspace)
     return replace(
         built,
-        workspaces=(part_workspace(plan, parts),) if parts else (),
         tiles=schedule,
         tensor_maps=maps,
         bulk_launches=launches,

@@ -45,13 +45,10 @@ class TileOrder:
     def __post_init__(self) -> None:
         """Heads of a section, and sections."""
         code = self.code
-        wanted = self._ceil_div(code.mul(self.blocks, SECTION_ROUNDS), self.tiles)
-        sections = self._ceil_div(self.heads, code.min(wanted, self.heads))
-        self.section_heads = self._ceil_div(self.heads, sections)
-        self.sections = self._ceil_div(self.heads, self.section_heads)
-
-    def _ceil_div(self, a: Index, b: Index) -> Index:
-        return self.code.div(self.code.sub(self.code.add(a, b), 1), b)
+        wanted = code.ceil_div(code.mul(self.blocks, SECTION_ROUNDS), self.tiles)
+        sections = code.ceil_div(self.heads, code.min(wanted, self.heads))
+        self.section_heads = code.ceil_div(self.heads, sections)
+        self.sections = code.ceil_div(self.heads, self.section_heads)
 
     def _heads_of(self, section: Index) -> Index:
         """The last section may have fewer."""
