@@ -135,6 +135,7 @@ def _region(
     core = _hull(taken - common, stretch.nodes)
     inside = {node for node in core if not is_number(node)}
     inside |= {user for node in inside for user in node.users if is_item(user)}
+    inside |= _copies(stretch, inside)
     shared = {
         node
         for number, node in enumerate(stretch.nodes)
@@ -146,6 +147,33 @@ def _region(
             inside.add(node)
     nodes = tuple(node for node in stretch.nodes if node in inside)
     return Region(unit.kernels, nodes, results, views)
+
+
+def _copies(stretch: Stretch, inside: AbstractSet[fx.Node]) -> set[fx.Node]:
+    """Copies in another order of what nothing else reads, and views on the way: kernels write so.
+
+    Such as `transpose(1, 2).contiguous()` behind attention.
+    """
+    found: set[fx.Node] = set()
+    for node in inside:
+        chain = [node]
+        while (user := _only_view(chain[-1], stretch)) is not None:
+            chain.append(user)
+            if _memory(user) != _memory(node):
+                found.update(chain[1:])
+                break
+    return found
+
+
+def _only_view(node: fx.Node, stretch: Stretch) -> fx.Node | None:
+    """The only reader of a node, if it looks at all elements in another way or copies them."""
+    user = next(iter(node.users)) if len(node.users) == 1 else None
+    if user is None or user not in stretch.nodes or not is_view(user):
+        return None
+    value, other = node.meta.get("val"), user.meta.get("val")
+    if not isinstance(value, torch.Tensor) or not isinstance(other, torch.Tensor):
+        return None
+    return user if value.numel() == other.numel() else None
 
 
 def _results(
