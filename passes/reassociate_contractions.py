@@ -26,9 +26,9 @@ Requires: everybody who reads the contraction sums its products with other wires
 factors, squares, `select(keep, s, 0)` with a mask that one operand has the axes of (it becomes
 zeroed rows of that operand), or a causal one over static axes. Run on functions. Sums of products
 are in f32, in f64 for f64. A sum of squares needs a guard: that of `reassociation_guard.py` for
-scores of two wires (`chunk_guard.py` in chunks, of 16 bits), f64 for others (`wide_squares.py`); option `reassociate=exact` shortens only
-linear chains, `reassociate=off` nothing. With option `wide-squares`
-f64 is the guard of all, for streams have no derivatives.
+scores of two wires (`chunk_guard.py` in chunks, of 16 bits), f64 for others (`wide_squares.py`);
+option `reassociate=exact` shortens only linear chains, `reassociate=off` nothing. With option
+`wide-squares` f64 is the guard of all, for streams have no derivatives.
 
 Declines: an order that saves less than a third of the time of a linear chain, or of the operations
 of squares (dynamic axes count as long); an axis of squares shorter than the matrices that would
