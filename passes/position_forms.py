@@ -134,7 +134,7 @@ def _keeps_sign(cast: ir.Operation) -> bool:
     """Whether a cast holds every integer as it is."""
     if cast.name == "arith.index_cast":
         return isinstance(cast.results[0].type, ir.IndexType)
-    return cast.name == "arith.extsi"
+    return bool(cast.name == "arith.extsi")
 
 
 def _product(lhs: Linear, rhs: Linear) -> Linear | None:

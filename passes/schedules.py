@@ -23,6 +23,8 @@ from diagc.passes.tiled_products import (
     COLUMNS,
     DEPTH,
     ROWS,
+    STRIP,
+    TASKS,
     product_axes,
     streamed_axes,
     tiled_op,
@@ -232,7 +234,7 @@ def choose_schedule(kernel: ir.Operation, device: Device) -> Schedule:
     """
     product, stream = tiled_op(kernel), tiled_stream(kernel)
     if product is not None:
-        return _in_tiles(product)
+        return _in_tiles(product, device)
     if stream is not None:
         found = streamed_axes(stream)
         schedule = Schedule("tiles", found.others, found.rows, ROWS)
@@ -264,12 +266,17 @@ def choose_schedule(kernel: ir.Operation, device: Device) -> Schedule:
     return Schedule("features", tuple(a for a in axes.common if a != inner), chunk=chunk)
 
 
-def _in_tiles(product: ir.Operation) -> Schedule:
+def _in_tiles(product: ir.Operation, device: Device) -> Schedule:
     """Tiles of the result of a marked contraction, whose summed axis is walked in pieces."""
     axes = product_axes(product)
     assert axes is not None
+    dims = diag.dims(product.results[0])
+    parts = {**dict.fromkeys(axes.others, 1), axes.rows: ROWS, axes.columns: COLUMNS}
+    tasks = prod(ceil(dims[label] / size) for label, size in parts.items())
+    few = diag.DYNAMIC not in dims.values() and tasks < TASKS * device.units
     chunk, tiles = ((axes.summed, DEPTH),), ((axes.columns, COLUMNS),)
-    return Schedule("tiles", axes.others, axes.rows, ROWS, chunk=chunk, tiles=tiles)
+    rows = STRIP if few else ROWS
+    return Schedule("tiles", axes.others, axes.rows, rows, chunk=chunk, tiles=tiles)
 
 
 def _reuse(axes: KernelAxes) -> int:

@@ -19,9 +19,9 @@ and, where a mask inside a stream is monotone in position, the stream is bounded
 positions of the axes `diag.bound_axes`, `diag.lower` the first that is not excluded; both grow with
 every position. A mask with `diag.keep` is true wherever `diag.upper` allows.
 
-A mask may compare the streamed position with an integer of the row. Where it reads it, that element
-is marked; rows keep positions below what is read plus the number (`diag.lower`: from there on), so
-a task visits what lies between the least and the largest integer that its rows read, in any order:
+A mask may compare the streamed position with an integer of the row. The element that reads it is
+marked: rows keep positions below what is read plus the number (`diag.lower`: from there on), so a
+task visits what lies between the least and the largest integer that its rows read, in any order:
 
     "diag.element"(%ends) {diag.upper = 0 : i64} : (tensor<?xi32, ["q"]>) -> i32
 

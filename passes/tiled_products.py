@@ -1,8 +1,9 @@
 """Products of matrices in tiles of rows and columns: which contractions, and the sizes of tiles.
 
 A task makes one tile of the result. It walks the summed axis in pieces, copies the piece of the
-operand with the columns into panels of a register block's width, and multiplies all its rows by one
-panel after the other. The panel stays in the first-level cache, the rows' piece in the second.
+operand with the columns into panels of a register block's width, and multiplies strips of its rows
+by one panel after the other. The panel stays in the first-level cache, the strip's piece in the
+second; the taller the tile, the less often panels are made.
 """
 
 from dataclasses import dataclass
@@ -13,18 +14,20 @@ from diagc.dialects import diag
 from diagc.mlir import ir
 
 __all__ = [
-    *("COLUMNS", "DEPTH", "ROWS", "STRIP", "TILED"),
+    *("COLUMNS", "DEPTH", "ROWS", "STRIP", "TASKS", "TILED"),
     *("ProductAxes", "product_axes", "streamed_axes", "tiled_op", "tiled_stream"),
 ]
 
 TILED = "diag.tiled"
 """Marks a contraction that is computed in tiles, or a stream that has such products as states."""
 
-ROWS, COLUMNS, DEPTH, STRIP = 528, 128, 256, 264
-"""Of tiles and pieces in f32: rows are whole register blocks of 6 and a little more than powers of
-two need, a panel of 16 columns takes 16 KiB, the rows' piece 264 KiB. On two cores of a Zen 2 sizes
-from 96 x 128 x 384 to 1026 x 128 x 384 were within 5 % of each other; 64 columns are 5 % slower
-when operands come from memory, and 10 % where rows are copied."""
+ROWS, COLUMNS, DEPTH, STRIP = 528, 128, 384, 204
+"""Of tiles, strips of rows and pieces of the summed axis in f32. A panel of 16 columns takes 24 KiB,
+three quarters of a first-level cache; a strip's piece 306 KiB, and the piece of the columns 192.
+Rows are multiples of 12, which are whole register blocks of 6 and of 4."""
+
+TASKS = 4
+"""Of a core, at least: with fewer, tiles are one strip high."""
 
 NARROWEST = 64
 """Rows, columns and summed positions below which the copies cost more than they save."""

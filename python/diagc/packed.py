@@ -139,8 +139,8 @@ def _attention(
     """Each condition of the mask bounds a stream over keys, or over queries in the gradients."""
     tokens = torch.arange(starts.shape[0], device=starts.device, dtype=starts.dtype)
     rows = tokens[:, None]
-    keep = (starts[:, None] <= tokens) & (rows < ends)
-    keep = keep & (tokens <= rows) if causal else keep & (tokens < ends[:, None]) & (starts <= rows)
+    other = (tokens <= rows) if causal else (tokens < ends[:, None]) & (starts <= rows)
+    keep = (starts[:, None] <= tokens) & (rows < ends) & other
     q, k, v = (x.transpose(0, 1) for x in (query, key, value))
     grouped = q.shape[0] != k.shape[0]
     found = scaled_dot_product_attention(q, k, v, keep, scale=scale, enable_gqa=grouped)

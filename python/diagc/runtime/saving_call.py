@@ -51,7 +51,8 @@ class _SavingCall(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[Any, ...]:
-        tensors, saved = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+        kept = ctx.saved_tensors  # read once: checkpointing drops a tensor when it is unpacked
+        tensors, saved = kept[: ctx.count], kept[ctx.count :]
         needed, group = list(ctx.needs_input_grad[2:]), ctx.group
         if in_mode():
             values = [list(tensors), list(gradients), needed]

@@ -1,6 +1,7 @@
 """From Dynamo's graph to un-decomposed ATen, before autograd."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import fx
 from torch._guards import TracingContext, tracing
 from torch._ops import HigherOrderOperator
 from torch._subclasses import FakeTensor, FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
@@ -46,7 +48,8 @@ def aten_graph(module: fx.GraphModule, inputs: Sequence[Any]) -> fx.GraphModule:
     _check_kinds(values)
     mode = fake_mode_of(values)
     # an interpreter carries places in the user's code over to the new nodes
-    with mode, tracing(TracingContext(mode)), fx.traceback.preserve_node_meta():
+    nodes, aside = fx.traceback.preserve_node_meta(), _aside_from_hooks()
+    with mode, tracing(TracingContext(mode)), nodes, aside:
         trace = make_fx(
             Autocasting(module).run,
             decomposition_table=_table(),
@@ -67,6 +70,16 @@ def aten_graph(module: fx.GraphModule, inputs: Sequence[Any]) -> fx.GraphModule:
 def is_trained(traced: fx.GraphModule) -> bool:
     """Whether autograd will record a graph that `aten_graph` gave."""
     return bool(traced.meta[_TRAINED])
+
+
+def _aside_from_hooks() -> AbstractContextManager[Any]:
+    """Hide what tracing saves for gradients from the user's hooks, such as a checkpoint's.
+
+    Hooks that are innermost are asked alone; where they are not allowed there are none.
+    """
+    if not torch._C._autograd._saved_tensors_hooks_is_enabled():
+        return nullcontext()
+    return saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)
 
 
 def _check_kinds(values: Sequence[Any]) -> None:

@@ -170,3 +170,30 @@ def test_checkpoint_policies_name_the_op() -> None:
     found = torch.autograd.grad(out.square().sum(), args)
     assert_close(found, torch.autograd.grad(wanted.square().sum(), args))
     assert ("diagc.call.default", False) in seen
+
+
+def used(function: Function) -> Function:
+    return torch.compile(function, backend="diagc")
+
+
+@pytest.mark.usefixtures("fresh_dynamo")
+@pytest.mark.parametrize("door", [diagc.compile, used])
+def test_checkpoints_run_the_forward_pass_again(door: Callable[[Function], Function]) -> None:
+    """The first call compiles within the checkpoint, which counts what is saved."""
+    args, cotangent = inputs(grad=True), inputs()[0]
+    out = checkpoint(door(attention), *args, use_reentrant=False)
+    found = torch.autograd.grad(out, args, cotangent)
+    assert_close(found, torch.autograd.grad(attention(*args), args, cotangent))
+
+
+def test_second_derivatives_through_a_checkpoint() -> None:
+    args = inputs(grad=True)
+
+    def second(function: Function) -> Any:
+        out = checkpoint(function, *args, use_reentrant=False)
+        first = torch.autograd.grad(out.square().sum(), args, create_graph=True)
+        return torch.autograd.grad(sum(g.square().sum() for g in first), args)
+
+    torch.testing.assert_close(
+        second(diagc.compile(attention)), second(attention), rtol=1e-4, atol=1e-4
+    )

@@ -101,6 +101,16 @@ def test_gradients() -> None:
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6)
 
 
+def test_gradients_of_checkpointed_layers() -> None:
+    ours, theirs = twins(LlamaForCausalLM, llama())
+    tokens = torch.randint(2, 100, (2, 40))
+    ours.train().gradient_checkpointing_enable({"use_reentrant": False})
+    for model in (ours, theirs):
+        model(tokens, labels=tokens).loss.backward()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-6)
+
+
 def test_spherical() -> None:
     """Against the formula: causal scores over their norm, no scale."""
     ours, _ = twins(LlamaForCausalLM, llama(), own="diagc_spherical")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 import diagc
 from diagc.api import CompiledFunction
+from diagc.passes.tiled_products import COLUMNS, ROWS, STRIP
 from diagc.testing.seed import SEED
 
 Make = Callable[..., Tensor]
@@ -50,6 +51,7 @@ PRODUCTS: dict[str, tuple[Make, tuple[Tensor, ...]]] = {
     "both as they are": (torch.mm, (_random(70, 80), _random(80, 90))),
     "left turned": (lambda a, b: a.T @ b, (_random(80, 70), _random(80, 90))),
     "left turned, in pieces": (lambda a, b: a.T @ b, (_random(389, 275), _random(389, 140))),
+    "left turned, in strips": (lambda a, b: a.T @ b, (_random(70, 1190), _random(70, 80))),
     "batch of rows": (F.linear, (_random(3, 70, 80), _random(90, 80))),
     "heads of columns": (
         lambda x, w: torch.einsum("nk,hek->hne", x, w),
@@ -88,6 +90,30 @@ def test_what_comes_before_has_a_kernel_of_its_own() -> None:
         return F.linear(torch.tanh(x) * x + 1, w).relu()
 
     _check(function, _random(100, 80), _random(90, 80), kernels=2)
+
+
+def _on_one_core(rows: int, columns: int) -> tuple[float, object]:
+    """The largest error of a layer with maps behind it, and the rows of a tile."""
+
+    def layer(x: Tensor, w: Tensor) -> Tensor:
+        return torch.sigmoid(F.linear(x, w)) + x[:, :1]
+
+    x, w = _random(rows, 400), _random(columns, 400)
+    compiled = diagc.compile(
+        layer, x, w, library="tiled", target="cpu", device="cpu-avx2", reassociate="off"
+    )
+    (kernel,) = compiled.report.kernels
+    assert kernel.schedule is not None
+    error = (compiled(x, w) - layer(x.double(), w.double())).abs().max()
+    return error.item(), kernel.schedule["lane_tile"]
+
+
+def test_tiles_are_tall_where_tasks_are_many() -> None:
+    """Two tall tiles of several strips, the last with a rest of rows; two pieces."""
+    for rows, columns, height in ((ROWS + 71, 3 * COLUMNS + 5, ROWS), (STRIP + 71, 133, STRIP)):
+        error, found = _on_one_core(rows, columns)
+        assert found == height
+        assert error < 1e-5
 
 
 NOT_TILED: dict[str, tuple[Make, tuple[Tensor, ...]]] = {

@@ -84,9 +84,7 @@ def stream_bounds(frame: Frame, op: ir.Operation, axis: str, fold: Fold) -> Stre
 
 def _read(code: Code, value: ir.Value, offset: int, size: Index) -> Index:
     """What was read plus a number, from 0 to the size: any integer may be read."""
-    number = (
-        value if isinstance(value.type, ir.IndexType) else arith.index_cast(code.index_type, value)
-    )
+    number = arith.index_cast(code.index_type, value)
     return code.add(code.max(code.min(number, code.sub(size, offset)), -offset), offset)
 
 

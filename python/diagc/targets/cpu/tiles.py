@@ -68,21 +68,21 @@ class _Room:
     Args:
         columns: panels of a piece of the operand with the columns.
         rows: a piece of a strip of the other one, where that is copied.
-        sums: of the tile.
+        sums: of the tile, in panels too: register blocks below each other are neighbours.
     """
 
     columns: Panels
     rows: Scratch | None
-    sums: Scratch
+    sums: Panels
 
     @classmethod
     def of(cls, task: Task, product: ir.Operation, axes: ProductAxes) -> "_Room":
         """Room for whole tiles."""
         frame, element = task.frame, diag.element_type(product.results[0])
-        sums = Scratch.allocate(frame, (axes.rows, axes.columns), element)
+        width = PANEL_VECTORS * frame.code.lanes
+        sums = Panels.of(frame, (axes.rows, axes.columns), element, width)
         frame.spans[axes.summed] = Span(0, 0, task.schedule.chunk_of(axes.summed))
         frame.spans[axes.rows] = replace(frame.spans[axes.rows], tile=STRIP)
-        width = PANEL_VECTORS * frame.code.lanes
         panels = Panels.of(frame, (axes.summed, axes.columns), element, width)
         copied = _place(task, product, axes.rows).unit == axes.rows
         rows = Scratch.allocate(frame, (axes.summed, axes.rows), element) if copied else None

@@ -1,7 +1,7 @@
 """What ptxas makes of kernels on warpgroups: registers, no spills, nothing serialised."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pytest
@@ -12,7 +12,9 @@ from diagc.targets.nvptx.kernel import compile_kernel
 from diagc.targets.nvptx.lowering import GpuModule
 from diagc.targets.nvptx.pipeline import CompiledModule
 from diagc.targets.nvptx.ptxas import disassemble, find_tool
+from diagc.targets.nvptx.selection import TILES, tiles_attribute
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
+from diagc.targets.nvptx.warpgroups.lower import warpgroup_plan_schedules
 from diagc.targets.nvptx.warpgroups.schedule import PRODUCER_REGISTERS, consumer_registers
 from diagc.testing.attention import Attention
 from diagc.testing.tile_kernels import kernels_of
@@ -29,12 +31,14 @@ BIASED = "S * 0.125 + B"
 class Case(Attention):
     """A kernel, and how its blocks are to be: positions of a chunk, groups of 64 rows.
 
-    Where a mask is causal blocks stay, unless that needs too many registers.
+    Where a mask is causal blocks stay, unless that needs too many registers. With `split` they
+    share the stream, in parts of so many positions or more.
     """
 
     chunk: int = 128
     groups: int = 2
     stays: bool = False
+    split: int = 0
 
 
 CASES = {
@@ -49,7 +53,7 @@ CASES = {
     ),
     "mask, d = 128": Case("B", d=128, arguments="B: q x i1"),
     "four heads and causal, d = 128": Case("q >= x", d=128, group=4, stays=True),
-    "few rows in parts, d = 64": Case(group=4, queries="", chunk=64, groups=1),
+    "few rows in parts, d = 64": Case(group=4, queries="", chunk=64, groups=1, split=256),
     "no exponentials, d = 64": Case(normaliser="l1", chunk=112, groups=3),
     "no exponentials and causal, d = 128": Case("q >= x", d=128, normaliser="l2", stays=True),
 }
@@ -62,8 +66,12 @@ _INSTRUCTION = re.compile(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P[T0-9]+\s+)?([A-Z]
 
 def compiled(case: Case) -> tuple[GpuModule, CompiledModule]:
     _module, (kernel,) = kernels_of(case.text, TARGET)
+    arch = parse_arch("sm_90a")
     with kernel.context, ir.Location.unknown():
-        built, made = compile_kernel(kernel, parse_arch("sm_90a"))
+        if case.split:
+            first = replace(warpgroup_plan_schedules(kernel, arch)[0], split=case.split)
+            kernel.attributes[TILES] = tiles_attribute([first, TileSchedule(warps=1)])
+        built, made = compile_kernel(kernel, arch)
     assert built.tiles is not None
     assert built.tiles.producers == 4
     assert (built.tiles.chunk, built.tiles.warps) == (case.chunk, 4 * case.groups)
@@ -83,7 +91,7 @@ def test_registers_and_overlap(name: str) -> None:
         used = made.resources[launch.symbol]
         assert used.spills == 0
         assert used.registers * launch.threads * launch.blocks_per_sm <= PER_MULTIPROCESSOR
-    assert len(joins) == (1 if built.tiles is not None and built.tiles.split else 0)
+    assert len(joins) == (1 if CASES[name].split else 0)
     for instruction in ("wgmma.mma_async", "cp.async.bulk.tensor", "setmaxnreg", "mbarrier"):
         assert instruction in made.ptx
     assert made.cubin is not None
