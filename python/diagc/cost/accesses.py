@@ -134,9 +134,7 @@ class Accesses:
         }
         return Access(dims, element_bytes(diag.element_type(value)), streams, written, again)
 
-    def _reads(
-        self, block: ir.Block, around: tuple[ir.Operation, ...]
-    ) -> Iterator[Read]:
+    def _reads(self, block: ir.Block, around: tuple[ir.Operation, ...]) -> Iterator[Read]:
         """The reads of arguments in a block inside of the streams `around`."""
         for view in block.operations:
             op = view.operation
@@ -150,9 +148,7 @@ class Accesses:
                 if diag.is_wire(value.type) and self._is_argument(root_of(value)):
                     yield *self._named(value), streams, bool(around)
 
-    def _stream_reads(
-        self, op: ir.Operation, around: tuple[ir.Operation, ...]
-    ) -> Iterator[Read]:
+    def _stream_reads(self, op: ir.Operation, around: tuple[ir.Operation, ...]) -> Iterator[Read]:
         init, body, _, tail = op.regions
         yield from self._reads(init.blocks[0], around)
         yield from self._reads(body.blocks[0], (*around, op))

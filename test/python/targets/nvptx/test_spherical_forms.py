@@ -96,7 +96,5 @@ def test_in_chunks(slow_device: str) -> None:
     n, d = 1024, 16
     text = form(d, "q >= x").replace("q, x,", f"q = {n}, x = {n},")
     program = compiled(text, slow_device)
-    kinds = families(program)
-    assert len(kinds) > 2
-    assert kinds[0] != "threads"
+    assert families(program).count("tiles") > 2
     check(program, n, d, np.tri(n, dtype=bool))
