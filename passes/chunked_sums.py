@@ -11,7 +11,7 @@ earlier chunk" and "the same chunk" is a term.
 
 The sum over c' < c is one more factor of the network, a matrix of zeros and ones, so that its place
 in the order is found like that of any other contraction. With squares all is summed in f64, as in
-`wide_squares`.
+`wide_squares`, but for scores of 16 bits, which `chunk_guard` keeps accurate.
 """
 
 from collections.abc import Collection, Sequence
@@ -86,7 +86,7 @@ class ChunkedSums:
             for place, (value, each) in enumerate(zip(near, builders, strict=True))
         ]
         if self.guard is not None:
-            (term,), (builder,) = (each[self.guard.square] for each in (self.terms, builders))
+            (term,), (builder,) = self.terms[self.guard.square], builders[self.guard.square]
             gram = gram_step(term.network, term.order, self.axes)
             assert gram is not None  # else there were no guard
             return self.guard.values(graph, self.axes, totals, builder.part(gram))
@@ -127,8 +127,8 @@ class ChunkedSums:
         return map_expr(maximum(total, 0.0) if is_square else total, wires, dtype, result=dims)
 
 
-def chunked_sums(graph: Graph, chain: MaskedChain) -> ChunkedSums:
-    """The cheapest way to cut the sums of a chain at chunks.
+def chunked_sums(graph: Graph, chain: MaskedChain, *, wide: bool = False) -> ChunkedSums:
+    """The cheapest way to cut the sums of a chain at chunks; `wide`: with squares all in f64.
 
     Raises:
         Refusal: the masks are not causal, an axis is open, or no size of chunks divides it.
@@ -143,7 +143,7 @@ def chunked_sums(graph: Graph, chain: MaskedChain) -> ChunkedSums:
         raise Refusal("a causal mask over open axes, or of different sizes, is not cut", op)
     (length,) = sizes
     taken = {label for wire in _wires(graph) for label in diag.labels(wire)}
-    guard = chunk_guard(graph, chain) if chain.has_squares else None
+    guard = chunk_guard(graph, chain) if chain.has_squares and not wide else None
     tried = [
         _with_chunks(chain, ChunkAxes(masks, size, length // size, _names(masks, taken)), guard)
         for size in _sizes(length)

@@ -26,9 +26,9 @@ Requires: everybody who reads the contraction sums its products with other wires
 factors, squares, `select(keep, s, 0)` with a mask that one operand has the axes of (it becomes
 zeroed rows of that operand), or a causal one over static axes. Run on functions. Sums of products
 are in f32, in f64 for f64. A sum of squares needs a guard: that of `reassociation_guard.py` for
-scores of two wires, f64 for others (`wide_squares.py`); option `reassociate=exact` shortens only
-linear chains, `reassociate=off` nothing. With option `wide-squares`
-f64 is the guard of all, for streams have no derivatives.
+scores of two wires (`chunk_guard.py` in chunks, of 16 bits), f64 for others (`wide_squares.py`);
+option `reassociate=exact` shortens only linear chains, `reassociate=off` nothing. With option
+`wide-squares` f64 is the guard of all, for streams have no derivatives.
 
 Declines: an order that saves less than a third of the time of a linear chain, or of the operations
 of squares (dynamic axes count as long); an axis of squares shorter than the matrices that would
@@ -117,7 +117,7 @@ class ReassociateContractionsPass(Pass):
                 return position  # the network is in its best order; searching it again may not end
             masked = masked_chain(graph, op) if with_squares else None
             if masked is not None:
-                if _rewrite_masked(function, graph, masked):
+                if _rewrite_masked(function, graph, masked, self.wide_squares):
                     return position  # what is left are short sums
                 graph = Graph(block)
                 continue
@@ -230,12 +230,12 @@ def _rewrite_squares(
     return True
 
 
-def _rewrite_masked(function: ir.Operation, graph: Graph, chain: MaskedChain) -> bool:
+def _rewrite_masked(function: ir.Operation, graph: Graph, chain: MaskedChain, wide: bool) -> bool:
     """Cut sums under a causal mask at chunks, where that saves enough; whether it was done."""
     op = chain.contraction
     try:
         check_squares(chain.networks, op)
-        way = chunked_sums(graph, chain)
+        way = chunked_sums(graph, chain, wide=wide)
     except Refusal as refusal:
         declined(function, op, f"not cut into chunks: {refusal}")
         return False
