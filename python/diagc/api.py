@@ -130,9 +130,14 @@ def _options(values: Mapping[str, Any], library: str) -> CompileOptions:
 
 
 def with_torch_s_precision(values: Mapping[str, Any]) -> CompileOptions:
-    """Options with these values; products of f32 are as exact as torch's, unless that is given."""
-    from diagc.runtime.torch_settings import matmul_precision
+    """Options with these values; products of f32 are as exact as torch's, unless that is given.
 
+    Raises:
+        UserError: a version of torch that is not supported, or a value that an option has not.
+    """
+    from diagc.runtime.torch_settings import matmul_precision, require_torch
+
+    require_torch()
     return CompileOptions(**{"float32_matmul_precision": matmul_precision(), **values})
 
 

@@ -28,5 +28,9 @@ def require_torch() -> None:
 
 
 def matmul_precision() -> str:
-    """What `torch.set_float32_matmul_precision` has set: "highest", "high" or "medium"."""
-    return str(torch.get_float32_matmul_precision())
+    """How exact torch has products of f32 on GPUs: "high" with tf32, else "highest".
+
+    Asked is what rules the library's products there, whichever way it was set; the older
+    `torch.get_float32_matmul_precision` fails where the newer settings were used.
+    """
+    return "high" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "highest"

@@ -315,18 +315,3 @@ def test_scalars_without_axes(function: Callable[[Tensor], Tensor], library: str
     s = torch.tensor(2.5)
     compiled = diagc.compile(function, s, library=library)
     torch.testing.assert_close(compiled(s), function(s))
-
-
-def test_products_are_as_exact_as_torch_has_them() -> None:
-    """On tensor cores, when nothing else is asked for; `highest` takes three of them for one."""
-    args = [torch.randn(2, 64, 32) for _ in range(3)]
-
-    def products(**options: Any) -> int:
-        torch.set_float32_matmul_precision("high")
-        try:
-            compiled = diagc.compile(attention, *args, target="nvptx", **options)
-        finally:
-            torch.set_float32_matmul_precision("highest")
-        return compiled.emit("ptx").count("mma.sync")
-
-    assert 0 < 3 * products() == products(float32_matmul_precision="highest")
