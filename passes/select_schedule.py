@@ -55,7 +55,7 @@ from diagc.passes.base import Pass
 from diagc.passes.generalize_kernels import opened_copy
 from diagc.passes.ranking import Ranking, note_ranking
 from diagc.passes.schedule_candidates import compare_schedules, words
-from diagc.passes.schedules import SCHEDULE
+from diagc.passes.schedules import SCHEDULE, invariant_schedule
 from diagc.passes.stream_bounds import bound_streams
 
 __all__ = ["SelectSchedulePass", "select_schedule", "select_tiles"]
@@ -70,6 +70,8 @@ class SelectSchedulePass(Pass):
     """Width of a vector register of the device, in bytes: 64, 32 or 16."""
     device: str = ""
     """Name or file of its description; by default that of a usual CPU with such vectors."""
+    batch_invariant: bool = False
+    """Whether sums run in one order whatever the sizes of other axes are."""
 
     def run(self, op: ir.Operation) -> None:
         """Decorate one function if it is a kernel.
@@ -81,7 +83,7 @@ class SelectSchedulePass(Pass):
         if not diag.is_kernel(op):
             return
         found = find_device(self.device) if self.device else None
-        ranked = select_schedule(op, self._cpu(found))
+        ranked = select_schedule(op, self._cpu(found), batch_invariant=self.batch_invariant)
         if found is not None and found.kind == "gpu":
             ranked = select_tiles(op, found)
         note_ranking(op, ranked)
@@ -103,7 +105,9 @@ class SelectSchedulePass(Pass):
             ) from None
 
 
-def select_schedule(kernel: ir.Operation, device: Device) -> Ranking:
+def select_schedule(
+    kernel: ir.Operation, device: Device, *, batch_invariant: bool = False
+) -> Ranking:
     """Decorate a kernel for a CPU; one that has a schedule keeps it.
 
     Returns:
@@ -112,6 +116,9 @@ def select_schedule(kernel: ir.Operation, device: Device) -> Ranking:
     with kernel.context, kernel.location:
         bound_streams(kernel)
         if SCHEDULE in kernel.attributes:
+            return ()
+        if batch_invariant:
+            kernel.attributes[SCHEDULE] = invariant_schedule(kernel, device).to_attr()
             return ()
         chosen, ranked = compare_schedules(kernel, device)
         kernel.attributes[SCHEDULE] = chosen.to_attr()

@@ -189,7 +189,10 @@ def _nested(name: str, options: Mapping[str, Any]) -> str:
     return text if pass_class.anchor == "builtin.module" else f"{pass_class.anchor}({text})"
 
 
-PASS_OPTIONS = ("reassociate", "library", "empty_rows", "wrt", "float8_matmul_precision")
+PASS_OPTIONS = (
+    *("reassociate", "library", "empty_rows", "wrt", "float8_matmul_precision"),
+    "batch_invariant",
+)
 """Compile options that are options of passes too, under the same names."""
 
 
