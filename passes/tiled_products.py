@@ -22,8 +22,8 @@ TILED = "diag.tiled"
 """Marks a contraction that is computed in tiles, or a stream that has such products as states."""
 
 ROWS, COLUMNS, DEPTH, STRIP = 528, 128, 384, 204
-"""Of tiles, strips of rows and pieces of the summed axis in f32. A panel of 16 columns takes
-24 KiB, three quarters of a first-level cache; a strip's piece 306 KiB, that of the columns 192.
+"""Of tiles, strips of rows and pieces of the summed axis in f32. A panel of 16 columns is 24 KiB,
+three quarters of a first-level cache; a strip's piece 306 KiB, and the piece of the columns 192.
 Rows are multiples of 12, which are whole register blocks of 6 and of 4."""
 
 TASKS = 4
