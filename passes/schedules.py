@@ -284,7 +284,9 @@ def invariant_schedule(kernel: ir.Operation, device: Device) -> Schedule:
     columns = axes.results[0][-1] if axes.results[0] else None
     if columns in axes.common and axes.contractions:
         grid, rows = (tuple(x for x in s if x != columns) for s in (schedule.grid, schedule.rows))
-        schedule = replace(schedule, grid=grid, rows=rows, lanes=columns, lane_tile=INVARIANT_TILE)
+        schedule = replace(schedule, grid=grid, rows=rows)
+        if not axes.streamed:
+            schedule = replace(schedule, lanes=columns, lane_tile=INVARIANT_TILE)
     return schedule
 
 

@@ -22,7 +22,7 @@ class BackendOptions:
     Args:
         rest: who runs what diagc does not take: "inductor", or "eager".
         take: "streams" for regions that stream an axis, "all" for every kernel that more than one
-            call goes into (default when the rest is eager).
+            call goes into (default when the rest is eager, or with `batch_invariant`).
         mode: as torch.compile has it, for Inductor.
         check: "first-call" to compare the first call of every region with eager torch.
         compile: of the compiler.
@@ -48,7 +48,8 @@ def read_options(mode: str | None, options: Mapping[str, Any] | None) -> Backend
     given = dict(options or {})
     _check_mode(mode)
     rest = str(given.pop("rest", "inductor"))
-    take = str(given.pop("take", "streams" if rest == "inductor" else "all"))
+    usual = "streams" if rest == "inductor" and not given.get("batch_invariant") else "all"
+    take = str(given.pop("take", usual))
     for name, value, known in (("rest", rest, RESTS), ("take", take, TAKES)):
         if value not in known:
             expected = " or ".join(known)

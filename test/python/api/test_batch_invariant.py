@@ -61,6 +61,73 @@ def test_rows_have_the_same_bits_in_every_batch(name: str) -> None:
         assert torch.equal(rows, expected[start:stop])
 
 
+def softmax_rows(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return torch.softmax(q @ k.mT / 24**0.5, -1) @ v
+
+
+def l1_rows(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    scores = q @ k.mT
+    return (scores / scores.abs().sum(-1, keepdim=True)) @ v
+
+
+def causal_rows(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The last query sees all keys, as in decoding."""
+    rows, keys = q.shape[-2], k.shape[-2]
+    keep = torch.arange(keys) <= torch.arange(rows)[:, None] + (keys - rows)
+    scores = (q @ k.mT / 4).masked_fill(~keep, -torch.inf)
+    return torch.softmax(scores, -1) @ v
+
+
+BATCHES = ((3, 3, 1), (2, 3, 40), (1, 2, 2))
+"""Batches, heads and queries: a size of 1 has programs of its own, the others share some."""
+
+
+@pytest.mark.parametrize("function", [softmax_rows, l1_rows, spherical, causal_rows])
+def test_queries_have_the_same_bits_however_many_there_are(function: Callable[..., Tensor]) -> None:
+    q, k, v = (torch.randn(3, 3, 65, 24) for _ in range(3))
+    whole = diagc.compile(function, q, k, v, batch_invariant=True)(q, k, v)
+    torch.testing.assert_close(whole, function(q, k, v), rtol=1e-3, atol=1e-3)
+    compiled = diagc.compile(function, batch_invariant=True)
+    for batches, heads, rows in BATCHES:
+        part = slice(None, batches), slice(None, heads)
+        found = compiled(q[*part, -rows:], k[part], v[part])
+        assert torch.equal(found, whole[*part, -rows:]), (batches, heads, rows)
+
+
+GAIN, SQUARE = torch.rand(48), torch.randn(48, 40)
+
+
+def normed_linear(x: Tensor) -> Tensor:
+    return F.rms_norm(x, (48,), GAIN) @ SQUARE
+
+
+def product(x: Tensor) -> Tensor:
+    return x @ SQUARE
+
+
+def linear(x: Tensor) -> Tensor:
+    return F.linear(x, NARROW.T[:, :48].contiguous())
+
+
+@pytest.mark.parametrize("function", [normed_linear, product, linear])
+@pytest.mark.parametrize("door", ["compile", "backend"])
+def test_tokens_have_the_same_bits_however_many_there_are(
+    function: Callable[..., Tensor], door: str
+) -> None:
+    x = torch.randn(3, 65, 48)
+    if door == "compile":
+        compiled: Callable[..., Tensor] = diagc.compile(function, batch_invariant=True)
+    else:
+        torch._dynamo.reset()
+        options = {"batch_invariant": True, "rest": "eager"}
+        compiled = torch.compile(function, backend="diagc", options=options)
+    whole = compiled(x)
+    torch.testing.assert_close(whole, function(x), rtol=1e-3, atol=1e-3)
+    for batches, rows in ((1, 1), (3, 1), (1, 8), (2, 40)):
+        found = compiled(x[:batches, :rows])
+        assert torch.equal(found, whole[:batches, :rows]), (batches, rows)
+
+
 def test_number_of_threads_changes_nothing() -> None:
     x = torch.randn(MOST, 48)
     compiled = diagc.compile(layer, x, batch_invariant=True)
