@@ -1,9 +1,11 @@
 """What a compilation is asked to do: `CompileOptions`, and the one that is in force now."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
+from os import PathLike
 from pathlib import Path
 
 from diagc import debug
@@ -60,26 +62,31 @@ class CompileOptions:
     framework's library, no reordering by cost, no tuning; targets that split streams are refused.
     """
     kernels_off: tuple[str, ...] = field(default_factory=debug.KERNELS_OFF.get)
-    """Names of kernels that are not used, with `*` and `?`; the interpreter runs them, slowly."""
+    """Names of kernels that are not used, or one, with `*` and `?`; the interpreter runs them,
+    slowly."""
     validate: bool = field(default_factory=debug.VALIDATE.get)
     """Check every derived stream on random f64 data against the unstreamed meaning."""
     verify_each: bool = True
     """Verify the IR after every pass."""
     print_ir_before: tuple[str, ...] = ()
-    """Names of passes before which the IR is printed on stderr; `all` for every pass."""
+    """Names of passes, or one, before which the IR is printed on stderr; `all` for every pass."""
     print_ir_after: tuple[str, ...] = ()
-    """Names of passes after which the IR is printed on stderr; `all` for every pass."""
+    """Names of passes, or one, after which the IR is printed on stderr; `all` for every pass."""
     dump_dir: Path | None = field(default_factory=debug.DUMP_DIR.get)
     """Directory that gets one file with the IR after every pass."""
     timing: bool = False
     """Print a table with the time of every pass on stderr."""
 
     def __post_init__(self) -> None:
-        """Check what no pass does.
+        """Check what no pass does; one name, a list or a set of names becomes a tuple.
 
         Raises:
-            UserError: no such precision, or options that exclude each other.
+            UserError: no such precision, something else than names, no path, or options that
+                exclude each other.
         """
+        for option in _NAMES:
+            object.__setattr__(self, option, _names(option, getattr(self, option)))
+        object.__setattr__(self, "dump_dir", _directory(self.dump_dir))
         for name, known in (("float32", PRECISIONS), ("float8", PRECISIONS[:2])):
             option = f"{name}_matmul_precision"
             found = getattr(self, option)
@@ -93,6 +100,27 @@ class CompileOptions:
             raise UserError("autotune chooses by size, which batch_invariant excludes")
         object.__setattr__(self, "library", "none")
         object.__setattr__(self, "reassociate", "off")
+
+
+_NAMES = ("wrt", "kernels_off", "print_ir_before", "print_ir_after")
+
+
+def _names(option: str, found: object) -> tuple[str, ...]:
+    if isinstance(found, str):
+        return (found,)
+    expected = f"one name for {option}, or a collection of names"
+    if not isinstance(found, Collection) or isinstance(found, Mapping):
+        raise UserError(f"{option} is no name", expected=expected, found=repr(found))
+    for name in found:
+        if not isinstance(name, str):
+            raise UserError(f"{option} holds no name", expected=expected, found=repr(name))
+    return tuple(sorted(found) if isinstance(found, AbstractSet) else found)
+
+
+def _directory(found: object) -> Path | None:
+    if found is None or isinstance(found, str | PathLike):
+        return None if found is None else Path(found)
+    raise UserError("dump_dir is no path", expected="a directory or None", found=repr(found))
 
 
 def option_names() -> list[str]:

@@ -14,6 +14,7 @@ import diagc
 from diagc import debug, driver
 from diagc.errors import DiagcError
 from diagc.frontend.builder import Diagram
+from diagc.options import CompileOptions
 
 Tensor = torch.Tensor
 
@@ -339,11 +340,25 @@ def test_calls(name: str) -> None:
         ({"importer": "yes"}, "unknown adapter"),
         ({"example_kwargs": [1]}, "example_kwargs must be a dict"),
         ({"speed": 3}, "unknown compile option"),
+        ({"kernels_off": 5}, r"kernels_off is no name, expected one name.*collection.*found 5"),
+        ({"kernels_off": None}, "kernels_off is no name"),
+        ({"kernels_off": {"a": 1}}, "kernels_off is no name"),
+        ({"print_ir_after": ["all", 5]}, "print_ir_after holds no name"),
+        ({"dump_dir": 5}, "dump_dir is no path"),
     ],
 )
 def test_options_of_compile(options: dict[str, Any], message: str) -> None:
     with pytest.raises(DiagcError, match=message):
         diagc.compile(mix, A, B, **options)
+
+
+def test_one_name_is_as_good_as_several() -> None:
+    wanted = CompileOptions(kernels_off=("map*",), print_ir_after=("all",), dump_dir=Path("x"))
+    one: dict[str, Any] = {"kernels_off": "map*", "print_ir_after": "all", "dump_dir": "x"}
+    assert CompileOptions(**one) == wanted
+    assert CompileOptions(**one | {"kernels_off": ["map*"], "print_ir_after": {"all"}}) == wanted
+    compiled = diagc.compile(mix, A, B, kernels_off="nope*")
+    assert not any(kernel.is_off for kernel in compiled.report.kernels)
 
 
 class Unknown:

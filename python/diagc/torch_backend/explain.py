@@ -1,7 +1,8 @@
 """`diagc.torch_backend.explain(model, *inputs)`: what the backend makes of a model, by graph."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from traceback import FrameSummary
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ class Explanation:
 
     Args:
         graphs: reports, in the order in which Dynamo met the graphs.
-        breaks: why Dynamo cut the model into several graphs.
+        breaks: why Dynamo cut the model into several graphs, and where.
     """
 
     def __init__(self, graphs: list[GraphReport], breaks: list[str]) -> None:
@@ -72,17 +73,44 @@ def explain(
     def backend(module: torch.fx.GraphModule, examples: list[Any]) -> Callable[..., Any]:
         return diagc(module, examples, mode=mode, options=chosen)
 
+    from torch._dynamo.utils import graph_break_reasons
+
     torch._dynamo.reset()
-    before = _graph_breaks()
+    counted, located = _counted(), len(graph_break_reasons)
     with collecting() as graphs:
         torch.compile(model, backend=backend)(*inputs, **kwargs)
-    breaks = _graph_breaks() - before  # torch counts those of the whole process
+    # torch has those of the whole process
+    breaks = _breaks(graph_break_reasons[located:], _counted() - counted)
     torch._dynamo.reset()
-    return Explanation(graphs, list(breaks))
+    return Explanation(graphs, breaks)
 
 
-def _graph_breaks() -> Counter[str]:
+def _counted() -> Counter[str]:
     counts: Counter[str] = Counter()
     for reason, count in torch._dynamo.utils.counters["graph_break"].items():
-        counts[str(reason).strip().split("\n")[0]] += count
+        counts[_first_line(reason)] += count
     return counts
+
+
+def _breaks(located: Sequence[Any], counted: Iterable[str]) -> list[str]:
+    """Reasons with their places.
+
+    Torch tells a place where it goes on in the same function, and does not count branches there;
+    where it gives a function up it only counts.
+    """
+    reasons = [_BRANCH if r.reason.startswith(_JUMP) else _first_line(r.reason) for r in located]
+    found = [reason + _place(r.user_stack) for reason, r in zip(reasons, located, strict=True)]
+    return list(dict.fromkeys([*found, *(reason for reason in counted if reason not in reasons)]))
+
+
+_JUMP, _BRANCH = "generic_jump", "Data-dependent branching"
+"""How torch begins the reason of a branch on values of a tensor, and what it is called in counts.
+"""
+
+
+def _first_line(reason: object) -> str:
+    return str(reason).strip().split("\n")[0]
+
+
+def _place(stack: Sequence[FrameSummary]) -> str:
+    return f" at {stack[-1].filename}:{stack[-1].lineno}" if stack else ""

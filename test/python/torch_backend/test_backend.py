@@ -1,6 +1,7 @@
 """`torch.compile(…, backend="diagc")`: what is taken, with which numbers, and what stays out."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -365,6 +366,33 @@ def test_explanation_has_no_breaks_of_others() -> None:
 
     assert diagc.explain(broken, torch.ones(3)).breaks
     assert not diagc.explain(torch.sin, torch.ones(3)).breaks
+
+
+def by_value(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return attention(q + 1, k, v) if q.sum() > 0 else attention(q, k, v)
+
+
+def within(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return by_value(q, k, v) * 2
+
+
+def by_number(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    return attention(q * q.sum().item(), k, v)
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (by_value, r"Data-dependent branching at \S*test_backend\.py:\d+"),
+        (within, r"Data-dependent branching at \S*test_backend\.py:\d+"),
+        (by_number, r"Unsupported Tensor\.item\(\) call .* at \S*test_backend\.py:\d+"),
+    ],
+)
+def test_explanation_lists_each_break_once_with_its_place(
+    function: Callable[..., Any], reason: str
+) -> None:
+    (found,) = diagc.explain(function, *inputs()).breaks
+    assert re.fullmatch(reason, found)
 
 
 def test_explanation_of_nothing() -> None:
