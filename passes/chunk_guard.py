@@ -104,8 +104,9 @@ def chunk_guard(graph: Graph, chain: MaskedChain) -> ChunkGuard | None:
     if len(axes) != 1 or degrees.count(2) != 1 or any(not _is_narrow(leaf) for leaf in leaves):
         return None
     (axis,), square = axes, degrees.index(2)
-    if len(reduced_axes(op)) != 1:
-        return None
+    summed = reduced_axes(op)
+    if len(summed) != 1 or diag.dims(op.operands[0])[summed[0]] == diag.DYNAMIC:
+        return None  # the bound needs the number of terms
     queries = [n for n, value in enumerate(op.operands) if not carries(value, axis)]
     labels = set(diag.labels(chain.roots[square].results[0]))
     known = all(labels <= set(diag.labels(root.results[0])) for root in chain.roots)

@@ -147,6 +147,19 @@ class Accesses:
             for value in (value for reader in (op, *inner) for value in reader.operands):
                 if diag.is_wire(value.type) and self._is_argument(root_of(value)):
                     yield *self._named(value), streams, bool(around)
+                elif diag.is_wire(value.type) and around:
+                    yield from self._mapped(root_of(value))
+
+    def _mapped(self, value: ir.Value) -> Iterator[Read]:
+        """Arguments of a map before all streams that makes what a stream reads: a scale."""
+        owner = value.owner
+        if isinstance(owner, ir.Block) or owner.parent.operation != self.kernel.operation:
+            return
+        if owner.name == "diag.map":
+            for child in diag.walk_ops(owner.regions[0]):
+                for read in child.operands:
+                    if diag.is_wire(read.type) and self._is_argument(root_of(read)):
+                        yield *self._named(read), (), True
 
     def _stream_reads(self, op: ir.Operation, around: tuple[ir.Operation, ...]) -> Iterator[Read]:
         init, body, _, tail = op.regions

@@ -39,8 +39,10 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_SPECIALIZATIONS", "Build", "Calls", "Group", "OpenDims"]
 
-MAX_SPECIALIZATIONS = 8
-"""Programs kept for one kind of call; the one that met new sizes longest ago goes first."""
+MAX_SPECIALIZATIONS = 32
+"""Programs kept for one kind of call; the one that met new sizes longest ago goes first.
+
+Sizes of 1 are kinds of their own: batches, heads, rows and keys that may be 1 are 16 programs."""
 
 # For each tensor the dims whose sizes are open; True for all that can be.
 OpenDims = Sequence[frozenset[int]] | bool

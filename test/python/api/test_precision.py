@@ -29,14 +29,17 @@ def test_products_are_as_exact_as_torch_has_them() -> None:
     assert 0 < 3 * products() == products(float32_matmul_precision="highest")
 
 
+BACKENDS: Any = torch.backends  # stubs lack the newer settings
+
+
 @pytest.fixture
 def older_setting() -> Iterator[None]:
     """Torch knows that its older setting was used, and has it again after the test."""
     torch.set_float32_matmul_precision("high")
     torch.set_float32_matmul_precision("highest")
-    torch.backends.cuda.matmul.fp32_precision = "none"  # so that the setting for all counts
+    BACKENDS.cuda.matmul.fp32_precision = "none"  # so that the setting for all counts
     yield
-    torch.backends.fp32_precision = torch.backends.mkldnn.matmul.fp32_precision = "none"
+    BACKENDS.fp32_precision = BACKENDS.mkldnn.matmul.fp32_precision = "none"
     torch.set_float32_matmul_precision("highest")
     assert torch.get_float32_matmul_precision() == "highest"
 
@@ -44,11 +47,11 @@ def older_setting() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("place", "precision", "wanted"),
     [
-        (torch.backends.cuda.matmul, "tf32", "high"),
-        (torch.backends.cuda.matmul, "ieee", "highest"),
-        (torch.backends, "tf32", "high"),
-        (torch.backends, "none", "highest"),
-        (torch.backends.mkldnn.matmul, "bf16", "highest"),
+        (BACKENDS.cuda.matmul, "tf32", "high"),
+        (BACKENDS.cuda.matmul, "ieee", "highest"),
+        (BACKENDS, "tf32", "high"),
+        (BACKENDS, "none", "highest"),
+        (BACKENDS.mkldnn.matmul, "bf16", "highest"),
     ],
 )
 @pytest.mark.usefixtures("older_setting", "fresh_dynamo")

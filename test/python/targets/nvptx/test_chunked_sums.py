@@ -125,7 +125,7 @@ def test_rows_near_the_null_space_of_keys(monkeypatch: pytest.MonkeyPatch) -> No
     streamed = error(compiled(n, d, reassociate="off"), inputs)
     assert error(compiled(n, d), inputs) <= 1.05 * streamed
     monkeypatch.setattr(chunk_guard, "_BOUND", 1e30)
-    assert error(compiled(n, d), inputs) > 2 * streamed
+    assert error(compiled(n, d), inputs) > 1.3 * streamed
 
 
 @pytest.mark.skipif(find_tool() is None, reason="NOT TESTED: registers, for there is no ptxas")

@@ -66,7 +66,12 @@ def walked_product(plan: Plan) -> Product | None:
 
 
 def _packable(plan: Plan) -> str | None:
-    """The innermost axis of the grid that no columns have, of a suitable number of positions."""
+    """The innermost axis of the grid that no columns have, of a suitable number of positions.
+
+    None where rows lie along lines of shared memory: each head's would begin inside of a line.
+    """
+    if any(staged.inner == plan.row for staged in plan.staged):
+        return None
     columns = {x for product in plan.products.values() for x in diag.labels(product.columns)}
     found = [x for x in plan.grid if plan.sizes[x] in _COUNTS and x not in columns]
     return found[-1] if found else None
