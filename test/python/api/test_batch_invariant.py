@@ -119,7 +119,7 @@ def test_tokens_have_the_same_bits_however_many_there_are(
         compiled: Callable[..., Tensor] = diagc.compile(function, batch_invariant=True)
     else:
         torch._dynamo.reset()
-        options = {"batch_invariant": True, "rest": "eager"}
+        options: dict[str, Any] = {"batch_invariant": True, "rest": "eager"}
         compiled = torch.compile(function, backend="diagc", options=options)
     whole = compiled(x)
     torch.testing.assert_close(whole, function(x), rtol=1e-3, atol=1e-3)
