@@ -19,10 +19,12 @@ __all__ = ["differentiate", "eager_gradients", "split_tensors"]
 def split_tensors(
     group: "Group", tensors: Sequence[torch.Tensor]
 ) -> tuple[Sequence[torch.Tensor], dict[object, torch.Tensor]]:
-    """The user's tensors, and the captured ones by identity."""
-    sources = group.captured
-    users = len(tensors) - len(sources)
-    values = zip(sources, tensors[users:], strict=True)
+    """The user's tensors, and the captured ones by identity.
+
+    An earlier call has those alone that were captured by then, the first of today's.
+    """
+    users = group.arguments.count
+    values = zip(group.captured, tensors[users:], strict=False)
     return tensors[:users], {source.identity: tensor for source, tensor in values}
 
 
@@ -38,7 +40,8 @@ def eager_gradients(
     leaves = [
         tensor.detach().requires_grad_(need) for tensor, need in zip(users, needed, strict=False)
     ]
-    sources = [*leaves, *(source.get() for source in group.captured)]
+    captured = group.captured[: len(needed) - len(users)]
+    sources = [*leaves, *(source.get() for source in captured)]
     wanted = [source for source, need in zip(sources, needed, strict=True) if need]
     with composed_attention() if again else nullcontext():
         pairs = list(_differentiable_pairs(group, leaves, gradients))

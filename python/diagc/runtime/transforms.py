@@ -29,7 +29,7 @@ def call_composition(group: "Group", tensors: Sequence[torch.Tensor]) -> list[to
     """
     users, captured = split_tensors(group, tensors)
     for source in group.captured:
-        if captured[source.identity] is not source.get():
+        if captured.get(source.identity, source.get()) is not source.get():
             message = "a transform of a graph with a compiled function whose weights were replaced"
             raise UserError(message, remedy="transform the function itself, before it is traced")
     args, kwargs = group.arguments.rebuild(users)
