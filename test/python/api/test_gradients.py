@@ -202,7 +202,9 @@ def test_a_branch_may_be_met_before_the_backward_pass_of_another() -> None:
         total = first.square().sum() + function(y).square().sum()
         return list(torch.autograd.grad(total, [x, *model.parameters()]))
 
-    for ours, exact in zip(gradients(diagc.compile(model, dynamic=False)), gradients(model), strict=True):
+    for ours, exact in zip(
+        gradients(diagc.compile(model, dynamic=False)), gradients(model), strict=True
+    ):
         torch.testing.assert_close(ours, exact, rtol=1e-3, atol=1e-3 * float(exact.abs().max()))
 
 
