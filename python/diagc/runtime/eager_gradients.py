@@ -8,12 +8,12 @@ import torch
 from torch.utils import _pytree as pytree
 
 from diagc.runtime.composed_attention import composed_attention
-from diagc.runtime.specialization import ProgramResult
+from diagc.runtime.specialization import ProgramResult, Specialization
 
 if TYPE_CHECKING:
     from diagc.runtime.calls import Group
 
-__all__ = ["differentiate", "eager_gradients", "split_tensors"]
+__all__ = ["differentiate", "eager_gradients", "reads", "split_tensors"]
 
 
 def split_tensors(
@@ -26,6 +26,14 @@ def split_tensors(
     users = group.arguments.count
     values = zip(group.captured, tensors[users:], strict=False)
     return tensors[:users], {source.identity: tensor for source, tensor in values}
+
+
+def reads(group: "Group", specialization: Specialization, count: int) -> list[bool]:
+    """Which of a call's tensors, the user's and then the captured ones, a program reads."""
+    sources = [s for i, s in enumerate(specialization.sources) if i not in specialization.unused]
+    weights = {s.identity for s in sources if not isinstance(s, int)}
+    users = [number in sources for number in range(group.arguments.count)]
+    return [*users, *(source.identity in weights for source in group.captured)][:count]
 
 
 def eager_gradients(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from diagc.runtime.eager_gradients import reads
 from diagc.runtime.program_gradients import Saved
 from diagc.runtime.specialization import Specialization
 from diagc.runtime.torch_ops import first_gradients, in_mode, second_backward, setup_second
@@ -54,8 +55,8 @@ class _SavingCall(torch.autograd.Function):
         kept = ctx.saved_tensors  # read once: checkpointing drops a tensor when it is unpacked
         tensors, saved = kept[: ctx.count], kept[ctx.count :]
         group = ctx.group
-        reads = group.reads(ctx.specialization, len(tensors))
-        needed = [a and b for a, b in zip(ctx.needs_input_grad[2:], reads, strict=True)]
+        read = reads(group, ctx.specialization, len(tensors))
+        needed = [a and b for a, b in zip(ctx.needs_input_grad[2:], read, strict=True)]
         if in_mode():
             values = [list(tensors), list(gradients), needed]
             found = torch.ops.diagc.call_backward(*values, group.key, [])

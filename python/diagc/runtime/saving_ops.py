@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from diagc.runtime.dispatch_keys import without_autocast
-from diagc.runtime.eager_gradients import split_tensors
+from diagc.runtime.eager_gradients import reads, split_tensors
 from diagc.runtime.op_gradients import register_gradients
 from diagc.runtime.program import Program
 from diagc.runtime.specialization import Specialization
@@ -63,8 +63,8 @@ def _setup_context(ctx: Any, inputs: tuple[list[torch.Tensor], str], output: Any
     tensors, ctx.key = inputs
     ctx.group = group_of(ctx.key)  # it lives as long as the backward pass may come
     specialization, _ = _saver(ctx.group)
-    reads = ctx.group.reads(specialization, len(tensors))
-    ctx.needed = [t.requires_grad and r for t, r in zip(tensors, reads, strict=True)]
+    read = reads(ctx.group, specialization, len(tensors))
+    ctx.needed = [t.requires_grad and r for t, r in zip(tensors, read, strict=True)]
     ctx.results = len(specialization.program.outputs)
     ctx.save_for_backward(*tensors, *output[ctx.results :])
 

@@ -18,7 +18,7 @@ from torch.autograd import forward_ad
 
 from diagc.errors import UserError
 from diagc.runtime.dispatch_keys import plain_dispatch, without_autocast
-from diagc.runtime.eager_gradients import differentiate, eager_gradients, split_tensors
+from diagc.runtime.eager_gradients import differentiate, eager_gradients, reads, split_tensors
 from diagc.runtime.op_gradients import register_gradients
 from diagc.runtime.plain_thread import in_plain_thread
 from diagc.runtime.program import Program
@@ -232,8 +232,8 @@ def _needed(group: "Group", tensors: Sequence[torch.Tensor]) -> list[bool]:
             "gradients of a graph that calls a compiled function, which takes more weights now"
         )
         raise UserError(message, remedy="trace it again")
-    reads = group.reads(ran, len(tensors))
-    return [a and b for a, b in zip(wanted, reads, strict=True)]
+    read = reads(group, ran, len(tensors))
+    return [a and b for a, b in zip(wanted, read, strict=True)]
 
 
 def _backward(ctx: Any, gradients: Sequence[torch.Tensor | None]) -> tuple[list[Any], None]:

@@ -176,7 +176,7 @@ class Branches(nn.Module):
         self.few, self.many = nn.Linear(8, 8), nn.Linear(8, 8)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.many(x) if x.shape[0] > 10 else self.few(x)
+        y: Tensor = self.many(x) if x.shape[0] > 10 else self.few(x)
         return y.softmax(-1) * y
 
 
