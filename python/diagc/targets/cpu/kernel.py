@@ -6,7 +6,7 @@ from weakref import WeakValueDictionary
 
 from diagc.mlir import bindings, ir
 from diagc.options import CompileOptions
-from diagc.passes.generalize_kernels import kernel_key
+from diagc.passes.kernels.generalize_kernels import kernel_key
 from diagc.runtime.cache import Entry, cache_key, default_cache
 from diagc.runtime.cpu_features import CpuFeatures, selected_features
 from diagc.runtime.cpu_kernel import CpuKernel
