@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -140,15 +139,6 @@ def test_export_with_open_sizes_compiles_within() -> None:
     graph = torch.export.export(Model(compiled), tuple(args), dynamic_shapes=[{0: batch}] * 3)
     more = [x.repeat(3, 1, 1, 1) for x in args]
     assert_close(graph.module()(*more), attention(*more) + 1)
-
-
-@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_ahead_of_time(tmp_path: Path) -> None:
-    args = tuple(inputs())
-    compiled = diagc.compile(attention, *args)
-    graph = torch.export.export(Model(compiled), args)
-    path = torch._inductor.aoti_compile_and_package(graph, package_path=str(tmp_path / "m.pt2"))
-    assert_close(torch._inductor.aoti_load_package(path)(*args), attention(*args) + 1)
 
 
 def test_checkpoint_policies_name_the_op() -> None:
