@@ -121,12 +121,13 @@ def write_arguments(arguments: Arguments, name: str) -> tuple[Any, ...]:
     """Structure, constants and places as values that Python can read back from their text.
 
     Args:
-        arguments: not plain.
+        arguments: with a structure.
         name: of the function, for messages.
 
     Raises:
         UserError: a constant, or a structure, that cannot be written.
     """
+    assert arguments.spec is not None
     try:
         spec = json.loads(pytree.treespec_dumps(arguments.spec))
     except NotImplementedError as error:

@@ -1,4 +1,4 @@
-"""All programs for calls that differ in their tensors only, and the key that graphs call them by."""
+"""Programs for calls that differ in their tensors only, and the key that graphs call them by."""
 
 import os
 import threading

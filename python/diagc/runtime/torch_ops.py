@@ -136,8 +136,8 @@ def _gone(key: str) -> UserError:
     return UserError(
         "a graph calls a compiled function that is there no more",
         found=f"key '{key}'",
-        remedy="keep what diagc.compile gave; for a graph that another process runs, compile with a "
-        "name: diagc.compile(…, name='…'), in a module that this process imports",
+        remedy="keep what diagc.compile gave; for a graph of another process, compile with a name: "
+        "diagc.compile(…, name='…'), in a module that this process imports",
     )
 
 

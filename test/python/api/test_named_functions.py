@@ -222,7 +222,7 @@ def scaled(x: Tensor, scale: float = 1.0) -> Tensor:
 def test_names_belong_to_one_function() -> None:
     first = diagc.compile(scaled, name="test.one")
     again = diagc.compile(scaled, name="test.one")
-    with pytest.raises(UserError, match="two functions are named 'test.one'"):
+    with pytest.raises(UserError, match="two functions are named"):
         diagc.compile(two_inputs, name="test.one")
     del first, again
     assert diagc.compile(two_inputs, name="test.one")
@@ -262,20 +262,22 @@ def test_names(name: Any) -> None:
 
 def test_tensors_without_a_name() -> None:
     bias = torch.randn(8)
-    with pytest.raises(UserError, match="reads a tensor that no module holds.*shape \\(8,\\)"):
+    with pytest.raises(UserError, match=r"reads a tensor that no module holds.*shape \(8,\)"):
         diagc.compile(lambda x: x * bias + 1, torch.randn(3, 8), name="test.bias")
 
 
 def test_constants_that_cannot_be_written() -> None:
     compiled = diagc.compile(lambda x, f: f(x) + 1, name="test.constant")
-    with pytest.raises(UserError, match="argument of 'test.constant' cannot be written.*builtin"):
+    with pytest.raises(UserError, match=r"argument of 'test.constant' cannot be written.*builtin"):
         compiled(torch.randn(3, 8), torch.exp)
 
 
 @pytest.mark.parametrize(
     "constant",
-    [None, True, -3, 0.1, float("inf"), -0.0, "a 'b' \"c\" \\ %22 é", torch.bfloat16, torch.strided]
-    + [torch.preserve_format, torch.device("cuda:1")],
+    [
+        *(None, True, -3, 0.1, float("inf"), -0.0, "a 'b' \"c\" \\ %22 é"),
+        *(torch.bfloat16, torch.strided, torch.preserve_format, torch.device("cuda:1")),
+    ],
 )
 def test_keys_tell_what_a_call_is(constant: Any) -> None:
     x = torch.ones(2)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import diagc
-from diagc.errors import UserError
+from diagc.errors import UnsupportedError, UserError
 from diagc.frontend.text import parse
 from diagc.testing.seed import SEED
 
@@ -189,6 +189,9 @@ COMPUTED: dict[str, Callable[[Tensor], Tensor]] = {
     "cat": lambda x: torch.cat([x, x[:, :3]], 1).float() + 1,
     "half": lambda x: x.to(torch.bfloat16) * 2,
     "a copy": lambda x: x.clone().float() @ x.float().mT,
+    "a product by torch": lambda x: (x @ x.mT).float() + 1,
+    "a layer by torch": lambda x: torch.nn.functional.linear(x, x).float() + 1,
+    "factors": lambda x: (x * x).float() + 1,
 }
 
 
@@ -199,3 +202,9 @@ def test_what_torch_computes(name: str) -> None:
     x = torch.randn(6, 8).to(FLOAT8)
     found = diagc.compile(COMPUTED[name], target="cpu")(x)
     torch.testing.assert_close(found, COMPUTED[name](x))
+
+
+def test_the_other_8_bit_floats_are_refused() -> None:
+    x = torch.ones(6, 8).to(torch.float8_e5m2)
+    with pytest.raises(UnsupportedError, match=r"argument 'x'.*convert with .float\(\) before"):
+        diagc.compile(lambda x: x.float() + 1, x)

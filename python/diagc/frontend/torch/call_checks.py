@@ -41,7 +41,7 @@ def is_float8(dtype: torch.dtype) -> bool:
 
 
 def check_float8(target: str, args: Mapping[str, Any], location: SourceLocation | None) -> None:
-    """See that torch has an op for its tensors of f8: it is asked, with one element for each.
+    """See that torch has an op for its tensors of f8: it is asked, with two numbers along each dim.
 
     Args:
         target: overload name.
@@ -52,13 +52,13 @@ def check_float8(target: str, args: Mapping[str, Any], location: SourceLocation 
         UserError: torch has not got it.
     """
     op = operator_named(target)
-    if op is None or torch.Tag.nondeterministic_seeded in op.tags:
+    if op is None:
         return
-    sample = {name: replace_refs(value, _one_element) for name, value in args.items()}
+    sample = {name: replace_refs(value, _sample) for name, value in args.items()}
     if "normalized_shape" in sample:
-        sample["normalized_shape"] = [1] * len(sample["normalized_shape"])
+        sample["normalized_shape"] = [2] * len(sample["normalized_shape"])
     try:
-        with torch._C._DisablePythonDispatcher():
+        with torch.random.fork_rng(devices=[]), torch._C._DisablePythonDispatcher():
             op(**sample)
     except NotImplementedError as error:
         raise UserError(
@@ -69,13 +69,13 @@ def check_float8(target: str, args: Mapping[str, Any], location: SourceLocation 
             location=location,
         ) from None
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError):
-        return  # one element does not fit the other arguments, such as those of a view
+        return  # these sizes do not fit the other arguments, such as those of a view
 
 
-def _one_element(value: Any) -> Any:
+def _sample(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        return torch.zeros([1] * value.dim(), dtype=value.dtype)
-    return 1 if hasattr(value, "free_symbols") else value
+        return torch.zeros([2] * value.dim(), dtype=value.dtype)
+    return 2 if hasattr(value, "free_symbols") else value
 
 
 def need(holds: bool, message: str) -> None:

@@ -269,7 +269,13 @@ class Raiser:
         dtype: torch.dtype,
         suffix: str = "",
     ) -> View:
-        """Multiply two uses and sum over axes that both have."""
+        """Multiply two uses and sum over axes that both have.
+
+        Raises:
+            NotRaised: the sums are kept in f8, which diagrams only store.
+        """
+        if is_float8(dtype):
+            raise NotRaised(f"its sums are {dtype}")
         return self.add(ContractOp([left, right], over=tuple(over)), dims, dtype, suffix)
 
     def normalize(
