@@ -191,10 +191,16 @@ def specialize_like(group: "Group", users: Sequence[torch.Tensor]) -> Specializa
     kinds = [([_hint(size) for size in t.shape], t.dtype, t.device) for t in users]
 
     def compile_examples() -> Specialization:
-        examples = [torch.zeros(shape, dtype=d, device=where) for shape, d, where in kinds]
+        examples = [_example(*kind) for kind in kinds]
         return group.specialize(examples, open_dims if any(open_dims) else None)
 
     return in_plain_thread(compile_examples)
+
+
+def _example(shape: list[int], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Zeros; on the CPU where this machine lacks the device: kernels can be compiled nevertheless."""
+    lacks = device.type == "cuda" and not torch.cuda.is_available()
+    return torch.zeros(shape, dtype=dtype, device="cpu" if lacks else device)
 
 
 def _hint(size: Any) -> int:
