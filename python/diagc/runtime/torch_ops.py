@@ -198,7 +198,7 @@ def specialize_like(group: "Group", users: Sequence[torch.Tensor]) -> Specializa
 
 
 def _example(shape: list[int], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-    """Zeros; on the CPU where this machine lacks the device: kernels can be compiled nevertheless."""
+    """Zeros; on the CPU where this machine lacks the device, for which kernels can be compiled."""
     lacks = device.type == "cuda" and not torch.cuda.is_available()
     return torch.zeros(shape, dtype=dtype, device="cpu" if lacks else device)
 
