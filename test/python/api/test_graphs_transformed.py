@@ -42,7 +42,13 @@ def exported() -> Function:
     compiled = diagc.compile(attention, *args)
     graph = torch.export.export(Model(compiled), tuple(args))
     assert "diagc.call" in str(graph.graph)
-    return graph.module()
+    return keeping(compiled, graph.module())
+
+
+def keeping(compiled: Function, graph: Any) -> Any:
+    """The graph, which needs the function as long as it lives."""
+    graph.compiled = compiled
+    return graph
 
 
 def assert_close(found: Any, wanted: Any) -> None:
@@ -87,7 +93,7 @@ def test_transforms_of_a_graph(name: str) -> None:
 def exported_single() -> Function:
     args = tuple(x[:1] for x in inputs())
     compiled = diagc.compile(attention, *args)
-    return torch.export.export(Model(compiled), args).module()
+    return keeping(compiled, torch.export.export(Model(compiled), args).module())
 
 
 @pytest.mark.usefixtures("fresh_dynamo")
