@@ -162,13 +162,22 @@ class TorchBuild:
         from diagc.runtime.arguments import dynamic_shapes
 
         is_module = self._is_module(arguments)
-        imported = self._import(arguments, tensors, dynamic_shapes(dynamic, is_module))
-        if not dynamic or len(self._fixed) >= MOST_FIXED:
+        if not dynamic:
+            return self._import(arguments, tensors, dynamic_shapes(dynamic, is_module))
+        every = [frozenset(range(tensor.dim())) for tensor in tensors]
+        open_dims = every if isinstance(dynamic, bool) else list(dynamic)
+        try:
+            imported = self._import(arguments, tensors, dynamic_shapes(dynamic, is_module))
+        except UnsupportedError:
+            # a power of the number of features, say: where these are usually, they stay fixed
+            rest = [dims - {t.dim() - 1} for dims, t in zip(open_dims, tensors, strict=True)]
+            if rest == open_dims or not any(rest):
+                raise
+            return self._import(arguments, tensors, dynamic_shapes(rest, is_module))
+        if len(self._fixed) >= MOST_FIXED:
             return imported
         from diagc.feature_sizes import without_features
 
-        every = [frozenset(range(tensor.dim())) for tensor in tensors]
-        open_dims = every if isinstance(dynamic, bool) else list(dynamic)
         rest = without_features(imported, open_dims)
         if rest == open_dims:
             return imported
