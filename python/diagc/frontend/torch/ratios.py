@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from diagc.frontend.torch.captured import Captured
-from diagc.frontend.torch.sizes import Size, fix
+from diagc.frontend.torch.sizes import Size, fix, free_symbols
 
 __all__ = ["fixed_ratios"]
 
@@ -31,14 +31,12 @@ def fixed_ratios(captured: Captured, shapes: Sequence[Sequence[int]]) -> Mapping
         for dim, size in enumerate(source.type.shape)
     }
     for whole, part in _divisions(captured.conditions):
-        known = [fix(symbols.get(place), found) for place in (whole, part)]
+        size, unit = (fix(symbols.get(place), found) for place in (whole, part))
         ratio, rest = divmod(shapes[whole[0]][whole[1]], shapes[part[0]][part[1]])
-        if rest or not all(getattr(size, "is_Symbol", False) for size in known):
-            continue
-        name, times = known[0].name, ratio * known[1]
-        if name != known[1].name:
-            found = {other: fix(size, {name: times}) for other, size in found.items()}
-            found[name] = times
+        is_open = getattr(size, "is_Symbol", False) and not isinstance(unit, int | None)
+        if not rest and is_open and size.name not in free_symbols(unit):
+            times = {size.name: ratio * unit}
+            found = {name: fix(other, times) for name, other in found.items()} | times
     return found
 
 
