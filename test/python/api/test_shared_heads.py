@@ -44,28 +44,37 @@ def programs(compiled: diagc.CompiledFunction) -> int:
     return sum(len(group.specializations) for group in compiled._calls.groups)
 
 
-@pytest.mark.parametrize(("function", "calls"), [(by_flag, 20), (by_division, 3), (by_hand, 3)])
-def test_one_program_for_all_batches_heads_and_lengths(
-    function: Callable[..., Tensor], calls: int
-) -> None:
+def test_one_program_for_all_batches_heads_and_lengths_of_a_ratio() -> None:
     generator = torch.Generator().manual_seed(SEED)
-    compiled = diagc.compile(function, dynamic=True)
-    for _ in range(calls):
-        inputs = arguments(*torch.randint(2, 9, (4,), generator=generator).tolist())
-        torch.testing.assert_close(compiled(*inputs), function(*inputs), rtol=1e-5, atol=1e-5)
-    assert programs(compiled) == 1
-    assert "they stay fixed" not in compiled.explain()
-    (kernel,) = compiled.kernels
-    assert kernel.streams
-
-
-def test_another_ratio_is_another_program() -> None:
     compiled = diagc.compile(by_flag, dynamic=True)
     for count, group in enumerate((4, 2), start=1):
-        for sizes in ((2, 3, 5, 6), (3, 2, 4, 7)):
+        for _ in range(10):
+            sizes = torch.randint(2, 9, (4,), generator=generator).tolist()
             inputs = arguments(*sizes, group)
             torch.testing.assert_close(compiled(*inputs), by_flag(*inputs), rtol=1e-5, atol=1e-5)
         assert programs(compiled) == count
+        assert "they stay fixed" not in compiled.explain()
+        (kernel,) = compiled.kernels
+        assert kernel.streams
+
+
+@pytest.mark.parametrize("function", [by_division, by_hand])
+def test_groups_that_are_written_out_have_open_sizes(function: Callable[..., Tensor]) -> None:
+    compiled = diagc.compile(function, *arguments(2, 3, 5, 7), dynamic=True, target="interp")
+    sizes = compiled.program.inputs[0].sizes
+    assert sizes.count(None) == 3
+    assert GROUP in sizes
+    assert "they stay fixed" not in compiled.explain()
+
+
+def test_a_ratio_that_no_axis_shows_is_a_condition() -> None:
+    def first(x: Tensor, y: Tensor) -> Tensor:
+        return x.repeat_interleave(2, 0)[: x.shape[0] // y.shape[0]] + y.sum()
+
+    compiled = diagc.compile(first, dynamic=True, target="interp")
+    for rows in (8, 9, 12):
+        x, y = torch.randn(rows, 3), torch.randn(2, 3)
+        torch.testing.assert_close(compiled(x, y), first(x, y), rtol=1e-5, atol=1e-5)
 
 
 def test_sizes_that_cannot_be_open_are_told_with_the_reason() -> None:

@@ -1,4 +1,4 @@
-"""Open sizes of which one is a multiple of another: where the ratio is fixed, and where it is not."""
+"""Open sizes of which one is a multiple of another: where the ratio is fixed, and where not."""
 
 import torch
 
@@ -19,7 +19,7 @@ def ratios(conditions: tuple[str, ...], *examples: tuple[Size, int]) -> dict[str
     ]
     spec = torch.utils._pytree.tree_structure(0)
     captured = Captured(torch.fx.Graph(), inputs, spec, {}, conditions)
-    return dict(fixed_ratios(captured, [(number,) for _, number in examples]))
+    return dict(fixed_ratios(captured, [(number,) for _, number in examples])[0])
 
 
 def test_what_is_divided_is_a_multiple() -> None:

@@ -179,10 +179,11 @@ def import_torch(
         )
     captured = capture(function, example_inputs, dynamic)
     program = ADAPTERS[adapter](captured)
-    ratios = fixed_ratios(captured, [leaf.shape for leaf in pytree.tree_leaves(example_inputs)])
+    shapes = [leaf.shape for leaf in pytree.tree_leaves(example_inputs)]
+    ratios, assumed = fixed_ratios(captured, shapes)
     program = program.fixed(ratios) if ratios else program
     imported = import_program(program, captured.output_spec, context)
-    return replace(imported, conditions=captured.conditions)
+    return replace(imported, conditions=(*captured.conditions, *assumed))
 
 
 def import_program(

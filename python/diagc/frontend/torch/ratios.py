@@ -17,14 +17,20 @@ _DIVIDED = re.compile(rf"{_SIZE} (?:%|//) {_SIZE}")
 """In a condition: torch demands that one size is a multiple of another."""
 
 
-def fixed_ratios(captured: Captured, shapes: Sequence[Sequence[int]]) -> Mapping[str, Size]:
-    """Sizes by the names of their symbols, as multiples of other symbols.
+def fixed_ratios(
+    captured: Captured, shapes: Sequence[Sequence[int]]
+) -> tuple[Mapping[str, Size], tuple[str, ...]]:
+    """Sizes by the names of their symbols, as multiples of other symbols, and what that assumes.
 
     Args:
         captured: with symbolic sizes.
         shapes: of the example inputs, which say how many times.
+
+    Returns:
+        the sizes, and conditions as `Captured` has them.
     """
     found: dict[str, Size] = {}
+    assumed: list[str] = []
     symbols = {
         (source.user_index, dim): size
         for source in captured.inputs
@@ -37,7 +43,8 @@ def fixed_ratios(captured: Captured, shapes: Sequence[Sequence[int]]) -> Mapping
         if not rest and is_open and size.name not in free_symbols(unit):
             times = {size.name: ratio * unit}
             found = {name: fix(other, times) for name, other in found.items()} | times
-    return found
+            assumed.append(f"s[{whole[0]}][{whole[1]}] == {ratio}*s[{part[0]}][{part[1]}]")
+    return found, tuple(assumed)
 
 
 def _divisions(conditions: Sequence[str]) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
