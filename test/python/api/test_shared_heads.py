@@ -49,8 +49,8 @@ def test_one_program_for_all_batches_heads_and_lengths_of_a_ratio() -> None:
     compiled = diagc.compile(by_flag, dynamic=True)
     for count, group in enumerate((4, 2), start=1):
         for _ in range(10):
-            sizes = torch.randint(2, 9, (4,), generator=generator).tolist()
-            inputs = arguments(*sizes, group)
+            batch, heads, rows, keys = torch.randint(2, 9, (4,), generator=generator).tolist()
+            inputs = arguments(batch, heads, rows, keys, group)
             torch.testing.assert_close(compiled(*inputs), by_flag(*inputs), rtol=1e-5, atol=1e-5)
         assert programs(compiled) == count
         assert "they stay fixed" not in compiled.explain()
