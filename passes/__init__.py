@@ -17,6 +17,7 @@ __all__ = ["PASSES", "TARGET_PASSES", "find_pass", "is_pass", "pass_names", "reg
 PASSES = (
     "join-blocks",
     "canonicalize-diag",
+    "open-rows",
     "expand-normalizers",
     "split-pads",
     "save-statistics",

@@ -55,10 +55,14 @@ class TorchBuild:
             UserError: the function fails on the examples.
             UnsupportedError: it cannot be imported, or sizes that must be equal stay open.
         """
+        from diagc.feature_sizes import seen_sizes
         from diagc.host_program.shards import sharded_axes
         from diagc.runtime.specialization import ProgramResult, Specialization
 
         imported = self._import_open(arguments, tensors, dynamic)
+        # a pass opens sizes with which the function may have computed
+        shapes = [tuple(tensor.shape) for tensor in tensors]
+        seen = seen_sizes(imported, shapes) if self.options.batch_invariant else ()
         source = str(imported.module.operation.get_asm(enable_debug_info=True))
         axes = sharded_axes(find_entry(imported.module))
         program = compile_module(
@@ -79,7 +83,7 @@ class TorchBuild:
             tuple(tuple(tensor.shape) for tensor in tensors),
             source,
             dynamic=bool(dynamic),
-            conditions=imported.conditions,
+            conditions=(*imported.conditions, *seen),
             random=any(extern.is_random for extern in imported.externs.values()),
             axes=axes,
         )
