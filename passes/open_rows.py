@@ -84,8 +84,10 @@ def _told_apart(op: ir.Operation) -> set[str]:
     if op.name in _APART:
         return {label for value in (*inputs(op), *op.results) for label in _of(value)}
     if op.name == "diag.reindex":
-        views = {label for value in (op.operands[0], op.results[0]) for label in _of(value)}
-        return views - {label for pair in _renamed(op) for label in pair}
+        exprs = ir.AffineMapAttr(op.attributes["map"]).value.results
+        pairs = zip(_of(op.operands[0]), exprs, strict=True)
+        moved = {label for label, expr in pairs if dims_of(expr)}  # others are read at one position
+        return (moved | {*_of(op.results[0])}) - {label for pair in _renamed(op) for label in pair}
     names = [name for name in ("over", "along") if name in op.attributes]
     return {label for name in names for label in diag.strings(op.attributes[name])}
 

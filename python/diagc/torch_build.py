@@ -56,13 +56,16 @@ class TorchBuild:
             UnsupportedError: it cannot be imported, or sizes that must be equal stay open.
         """
         from diagc.feature_sizes import seen_sizes
+        from diagc.frontend.torch.row_ops import check_rows
         from diagc.host_program.shards import sharded_axes
         from diagc.runtime.specialization import ProgramResult, Specialization
 
         imported = self._import_open(arguments, tensors, dynamic)
-        # a pass opens sizes with which the function may have computed
-        shapes = [tuple(tensor.shape) for tensor in tensors]
-        seen = seen_sizes(imported, shapes) if self.options.batch_invariant else ()
+        seen: Sequence[str] = ()
+        if self.options.batch_invariant:
+            check_rows(imported.externs, imported.module)
+            # a pass opens sizes with which the function may have computed
+            seen = seen_sizes(imported, [tuple(tensor.shape) for tensor in tensors])
         source = str(imported.module.operation.get_asm(enable_debug_info=True))
         axes = sharded_axes(find_entry(imported.module))
         program = compile_module(
