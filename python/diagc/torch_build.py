@@ -55,10 +55,17 @@ class TorchBuild:
             UserError: the function fails on the examples.
             UnsupportedError: it cannot be imported, or sizes that must be equal stay open.
         """
+        from diagc.feature_sizes import seen_sizes
+        from diagc.frontend.torch.row_ops import check_rows
         from diagc.host_program.shards import sharded_axes
         from diagc.runtime.specialization import ProgramResult, Specialization
 
         imported = self._import_open(arguments, tensors, dynamic)
+        seen: Sequence[str] = ()
+        if self.options.batch_invariant:
+            check_rows(imported.externs, imported.module)
+            # a pass opens sizes with which the function may have computed
+            seen = seen_sizes(imported, [tuple(tensor.shape) for tensor in tensors])
         source = str(imported.module.operation.get_asm(enable_debug_info=True))
         axes = sharded_axes(find_entry(imported.module))
         program = compile_module(
@@ -79,7 +86,7 @@ class TorchBuild:
             tuple(tuple(tensor.shape) for tensor in tensors),
             source,
             dynamic=bool(dynamic),
-            conditions=imported.conditions,
+            conditions=(*imported.conditions, *seen),
             random=any(extern.is_random for extern in imported.externs.values()),
             axes=axes,
         )
@@ -162,13 +169,22 @@ class TorchBuild:
         from diagc.runtime.arguments import dynamic_shapes
 
         is_module = self._is_module(arguments)
-        imported = self._import(arguments, tensors, dynamic_shapes(dynamic, is_module))
-        if not dynamic or len(self._fixed) >= MOST_FIXED:
+        if not dynamic:
+            return self._import(arguments, tensors, dynamic_shapes(dynamic, is_module))
+        every = [frozenset(range(tensor.dim())) for tensor in tensors]
+        open_dims = every if isinstance(dynamic, bool) else list(dynamic)
+        try:
+            imported = self._import(arguments, tensors, dynamic_shapes(dynamic, is_module))
+        except UnsupportedError:
+            # a power of the number of features, say: where these are usually, they stay fixed
+            rest = [dims - {t.dim() - 1} for dims, t in zip(open_dims, tensors, strict=True)]
+            if rest == open_dims or not any(rest):
+                raise
+            return self._import(arguments, tensors, dynamic_shapes(rest, is_module))
+        if len(self._fixed) >= MOST_FIXED:
             return imported
         from diagc.feature_sizes import without_features
 
-        every = [frozenset(range(tensor.dim())) for tensor in tensors]
-        open_dims = every if isinstance(dynamic, bool) else list(dynamic)
         rest = without_features(imported, open_dims)
         if rest == open_dims:
             return imported

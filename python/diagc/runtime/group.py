@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -242,12 +243,14 @@ class Group:
         return Backward(program)
 
     def _compile(self, tensors: Sequence[torch.Tensor], dynamic: OpenDims) -> Specialization:
-        if dynamic:
-            try:
-                return self._build_checked(tensors, dynamic)
-            except DiagcError as error:
-                logger("calls").info("sizes stay fixed, for they cannot be open: %s", error)
-        return self._build_checked(tensors, False)
+        if not dynamic:
+            return self._build_checked(tensors, False)
+        try:
+            return self._build_checked(tensors, dynamic)
+        except DiagcError as error:
+            logger("calls").info("sizes stay fixed, for they cannot be open: %s", error)
+            reason = str(error).strip().split("\n")[0]
+        return replace(self._build_checked(tensors, False), fixed_because=reason)
 
     def _build_checked(self, tensors: Sequence[torch.Tensor], dynamic: OpenDims) -> Specialization:
         """Compile, and see that the program takes its own examples."""
