@@ -19,6 +19,7 @@ from diagc.targets.nvptx.kernel import LoadedKernel
 from diagc.targets.nvptx.lowering import GpuModule, build_module
 from diagc.targets.nvptx.pipeline import NvvmModule
 from diagc.targets.nvptx.tiles.lower import add_parts, lower_tiles
+from diagc.targets.nvptx.tiles.packing import packed_positions
 from diagc.targets.nvptx.tiles.plan import make_plan
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.traffic import tile_traffic
@@ -51,13 +52,14 @@ class Form:
     where: str = ""
     normaliser: str = "softmax"
     result: str = "O"
+    rows: str = "q d"
 
     @property
     def text(self) -> str:
         condition = f" where ({self.where})" if self.where else ""
         t, more = self.dtype, f", {self.arguments}" if self.arguments else ""
         return f"""axis h, r = {self.heads}, q, x, d = 32
-diagram form(Q: h r q d {t}, K: h x d {t}, V: h x d {t}{more}) {{
+diagram form(Q: h r {self.rows} {t}, K: h x d {t}, V: h x d {t}{more}) {{
   S: h r q x f32 = Q . K over d
   Z = sum(abs(S)) over x
   P = {self.normaliser}({self.scores}) along x{condition}
@@ -77,6 +79,7 @@ FORMS = {
     "mask of all heads": Form(2, arguments="M: q x i1", where="M"),
     "statistics": Form(2, result="O, Z"),
     "f32": Form(2, "f32", normaliser="l1"),
+    "rows along lines": Form(4, rows="d q"),
 }
 
 
@@ -89,9 +92,11 @@ def lowered(form: Form, few: TileSchedule = FEW) -> tuple[ir.Module, ir.Operatio
 
 
 def packed(form: Form) -> TileSchedule:
-    """Each head has eight rows or more of a block."""
-    count = form.heads
-    return replace(FEW, warps=max(count // 2, 1), packed=count)
+    """Each head has eight rows or more of a block, where heads may be side by side."""
+    _module, (kernel,) = kernels_of(form.text, "nvptx:sm_80")
+    few = replace(FEW, warps=max(form.heads // 2, 1))
+    plan = make_plan(kernel, kernel_signature(kernel))
+    return replace(few, packed=packed_positions(plan, few.rows))
 
 
 def run(
@@ -101,8 +106,10 @@ def run(
     sizes: dict[str, int],
     placement: Placement | None = None,
     multiprocessors: int = MULTIPROCESSORS,
+    order: int = 0,
 ) -> TileRun:
-    options = SimulatorOptions(multiprocessors=multiprocessors)
+    """A run whose warps take turns in an order that a number chooses."""
+    options = SimulatorOptions(multiprocessors=multiprocessors, seed=order)
     inputs = random_inputs(built.signature, sizes, SEED)
     return run_tiles(kernel, built, text, inputs, placement, options)
 
@@ -153,11 +160,11 @@ def test_heads_in_one_block_read_keys_once() -> None:
 
 
 def test_results_do_not_depend_on_how_often_they_are_made() -> None:
-    """Parts are joined in order; which block is first does not count."""
+    """Parts are joined in order; which block or warp is first does not count."""
     _module, kernel, built = lowered(FORMS["causal"])
     text, sizes = translate_module(built), {"g": 2, "l": 4, "s": 140}
-    first, second = (run(kernel, built, text, sizes).found[0] for _ in range(2))
-    assert (first == second).all()
+    first, *others = (run(kernel, built, text, sizes, order=x).found[0] for x in range(3))
+    assert all((first == other).all() for other in others)
 
 
 def test_scratch_memory_is_bounded_by_the_places_of_the_device() -> None:
