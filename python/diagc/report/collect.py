@@ -18,9 +18,9 @@ from diagc.cost import (
 from diagc.dialects import diag
 from diagc.errors import SourceLocation
 from diagc.mlir import ir
-from diagc.passes.kernel_names import ORIGIN
-from diagc.passes.library_products import is_library
-from diagc.passes.ranking import read_ranking
+from diagc.passes.kernels.kernel_names import ORIGIN
+from diagc.passes.kernels.library_products import is_library
+from diagc.passes.kernels.ranking import read_ranking
 from diagc.passes.remarks import DONE, REMARKS
 from diagc.report.data import (
     EstimateReport,

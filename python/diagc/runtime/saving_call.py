@@ -1,8 +1,8 @@
 """A call in eager mode that will be differentiated: its forward pass saves what gradients need.
 
-Saved are the inputs and few values a row (`diagc.passes.save_statistics`), never scores. Tracers
-and modes see the op `diagc::call` instead, which keeps the inputs alone: one op must give as many
-results for every program of a group.
+Saved are the inputs and few values a row (`diagc.passes.gradients.save_statistics`), never scores.
+Tracers and modes see the op `diagc::call` instead, which keeps the inputs alone: one op must give
+as many results for every program of a group.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,9 @@
 """The op of a call in a graph that will be differentiated: it also gives what its gradients need.
 
 `torch.ops.diagc.call_saving(tensors, key)` gives the results of `diagc::call`, and behind them the
-statistics of rows that `diagc.passes.save_statistics` finds, never scores. An op must give as many
-results in every call of a graph: so the group has one specialization that such graphs call
-(`Group.saver`), and who writes a graph sees that it takes all calls of it.
+statistics of rows that `diagc.passes.gradients.save_statistics` finds, never scores. An op must
+give as many results in every call of a graph: so the group has one specialization that such graphs
+call (`Group.saver`), and who writes a graph sees that it takes all calls of it.
 """
 
 from collections.abc import Sequence

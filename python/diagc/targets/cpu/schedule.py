@@ -63,7 +63,9 @@ class CpuSchedule:
 def read_schedule(
     kernel: ir.Operation, vector_lanes: int, *, bf16_dot: bool = False
 ) -> CpuSchedule:
-    """The `diag.schedule` of a kernel; tiles are rounded up to whole vectors.
+    """The `diag.schedule` of a kernel; tiles of lanes are rounded up to whole vectors.
+
+    Tiles of rows are rounded down to whole register blocks: `task_grid.even` never makes more.
 
     Raises:
         InternalError: there is none: select-schedule was not run.
@@ -80,11 +82,12 @@ def read_schedule(
     chunk, tiles = (_sizes(entries, name) for name in ("chunk", "tiles"))
     rounded = {k: _whole(v, vector_lanes) for k, v in chunk.items()}
     lanes = tiled if by_lanes else None
-    tile = _whole(tile, vector_lanes)
+    tile = tile if tiles else _whole(tile, vector_lanes)
     repeat = _repeat(kernel, {**dict.fromkeys(grid, 1), **({tiled: tile} if tiled else {})})
     block = 1
     if tiles:
         repeat, block = 1, _row_block(tiles, vector_lanes)
+        tile -= tile % block
     serial = _adds_up(kernel, grid, lanes)
     return CpuSchedule(grid, tiled, lanes, tile, rounded, bf16_dot, repeat, serial, tiles, block)
 

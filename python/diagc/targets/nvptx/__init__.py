@@ -1,6 +1,6 @@
 """The target of NVIDIA GPUs: PTX, and cubins where ptxas is at hand."""
 
-from diagc.passes.generalize_kernels import MOST_PACKED
+from diagc.passes.kernels.generalize_kernels import MOST_PACKED
 from diagc.targets.nvptx.decoration import decoration
 from diagc.targets.nvptx.forms import forms
 from diagc.targets.nvptx.kernel import LoadedKernel, load_kernel, lower_kernel, text_key

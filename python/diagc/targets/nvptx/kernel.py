@@ -15,7 +15,7 @@ from diagc.cost import device_of_architecture
 from diagc.debug import logger
 from diagc.mlir import bindings, ir
 from diagc.options import CompileOptions, current
-from diagc.passes.generalize_kernels import kernel_key
+from diagc.passes.kernels.generalize_kernels import kernel_key
 from diagc.runtime.cache import Entry, cache_key, default_cache
 from diagc.runtime.cuda.kernel import CudaKernel
 from diagc.runtime.gpu_kernel import GpuKernel, planned_sizes

@@ -17,7 +17,7 @@ from diagc.context import make_context
 from diagc.frontend.text import parse
 from diagc.mlir import ir
 from diagc.options import CompileOptions, use
-from diagc.passes import chunk_guard, reassociate_contractions
+from diagc.passes.contractions import chunk_guard, reassociate_contractions
 from diagc.runtime.program import Program
 from diagc.simulator import SimulatorOptions
 from diagc.simulator.program import simulated_program
