@@ -46,9 +46,9 @@ def schedule(kernel: ir.Operation, loaded: LoadedKernel) -> Mapping[str, object]
         loaded: what it became.
 
     Returns:
-        `mode` (threads, tiles or warpgroups); but of threads, `grid` (axes of which a block has one
-        position), `block` (positions that it has of others), `chunk` (positions of streamed axes at
-        a time).
+        `mode` (threads, tiles or warpgroups); but of threads also, where there are any, `grid`
+        (axes of which a block has one position), `block` (positions that it has of others), `chunk`
+        (positions of streamed axes at a time).
     """
     from diagc.targets.nvptx.tiles.decoration import tile_decoration
     from diagc.targets.nvptx.tiles.plan import make_plan
@@ -57,12 +57,13 @@ def schedule(kernel: ir.Operation, loaded: LoadedKernel) -> Mapping[str, object]
     if tiles is None:
         return {"mode": "threads"}
     cut = tile_decoration(make_plan(kernel, kernel_signature(kernel)), tiles, {})
-    return {
+    found = {
         "mode": "warpgroups" if tiles.producers else "tiles",
         "grid": [label for label, size in cut.groups.items() if size == 1],
         "block": {label: size for label, size in cut.groups.items() if size > 1},
         "chunk": dict(cut.chunks),
     }
+    return {name: value for name, value in found.items() if value}
 
 
 def _lacking(kernel: ir.Operation, loaded: LoadedKernel) -> Iterator[tuple[str, str]]:

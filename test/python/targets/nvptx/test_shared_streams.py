@@ -15,9 +15,7 @@ from diagc.simulator import SimulatorOptions
 from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import parse_arch
 from diagc.targets.nvptx.forms import forms
-from diagc.targets.nvptx.kernel import LoadedKernel
 from diagc.targets.nvptx.lowering import GpuModule, build_module
-from diagc.targets.nvptx.pipeline import NvvmModule
 from diagc.targets.nvptx.tiles.lower import add_parts, lower_tiles
 from diagc.targets.nvptx.tiles.packing import packed_positions
 from diagc.targets.nvptx.tiles.plan import make_plan
@@ -28,6 +26,7 @@ from diagc.testing.seed import SEED
 from diagc.testing.tile_kernels import (
     Placement,
     TileRun,
+    compiled_as,
     kernels_of,
     random_inputs,
     run_tiles,
@@ -210,35 +209,12 @@ def test_open_sizes_have_a_form_for_few_blocks(arch: str) -> None:
     assert built.shared is not None
     assert (built.shared.packed, built.shared.few) == (8, True)
     assert [x.symbol.rpartition("_")[2] for x in built.shared_launches] == ["parts", "join"]
-    many, few = described(kernel, built, arch)
+    found = compiled_as(built, arch)
+    with kernel.context:
+        many, few = forms(kernel, found)
     assert many.endswith("else on tiles") == (arch == "sm_90a")
     assert "8 heads side by side" in few
     assert "at most half of the multiprocessors" in few
-
-
-def described(kernel: ir.Operation, built: GpuModule, arch: str) -> list[str]:
-    """What `explain` says about forms."""
-    code = built.as_kernel(arch), NvvmModule(b"")
-    loaded = LoadedKernel(*code, "", "miss", built.tiles, built.shared)
-    with kernel.context:
-        return list(forms(kernel, loaded))
-
-
-def test_what_a_kernel_lacks_is_told_with_the_reason() -> None:
-    row = """axis b, x, d = 64
-diagram decode(Q: b d TYPE, K: b x d TYPE) {
-  S: b x TYPE = Q . K over d
-  return sum(exp(S)) over x
-}
-"""
-    lines = {}
-    for dtype in ("bf16", "f64"):
-        _module, (kernel,) = kernels_of(row.replace("TYPE", dtype), "nvptx:sm_90a")
-        with kernel.context, ir.Location.unknown():
-            built = build_module(kernel, parse_arch("sm_90a"))
-        lines[dtype] = described(kernel, built, "sm_90a")
-    assert lines["bf16"][-1] == "no warpgroups: there is one row"
-    assert lines["f64"] == ["no tiles: elements are f64"]
 
 
 def test_streams_that_cannot_be_joined_have_none() -> None:
