@@ -159,7 +159,11 @@ def masked_chain(graph: Graph, contraction: ir.Operation) -> MaskedChain | None:
 def _consumers(
     graph: Graph, contraction: ir.Operation
 ) -> tuple[list[ir.Operation], set[ir.Operation]] | None:
-    """The sums that the results of a contraction end in, and the ops on the way."""
+    """The sums that the results of a contraction end in, and the ops on the way.
+
+    None where another op reads the results, or a sum reads another (as `s @ f(s @ v)` does): all
+    are replaced at once.
+    """
     through, roots = {contraction}, []
     stack = [contraction]
     while stack:
@@ -173,7 +177,8 @@ def _consumers(
                 stack.append(user)
             else:
                 return None
-    return graph.in_order(roots), through
+    roots = graph.in_order(roots)
+    return None if graph.after(roots).intersection(roots) else (roots, through)
 
 
 def _is_summed_again(graph: Graph, op: ir.Operation) -> bool:

@@ -43,7 +43,7 @@ class Product:
 
 @dataclass(frozen=True)
 class _Place:
-    """A scalar in a product, and the op (mulf or divf) that multiplies or divides by it."""
+    """A scalar in a product, and the op that multiplies or divides by it or, for all, yields it."""
 
     value: ir.Value
     user: ir.Operation
@@ -55,7 +55,8 @@ def take_factors(op: ir.Operation, over: Sequence[str]) -> Product | None:
     """Split map `op` into factors without the axes `over` and a rest, both as new ops before it.
 
     The rest keeps the element type of the map, but for f16 where only the product is known to be
-    in range: then it is f32. None when there is no factor or nothing else.
+    in range: then it is f32; of a map that varies along none of `over` it is ones. None when there
+    is no factor.
     """
     with ir.InsertionPoint(op), op.location:
         scratch = _inlined(op, over)
@@ -104,8 +105,11 @@ def _root(op: ir.Operation) -> ir.Operation:
 
 def _places(op: ir.Operation, over: Sequence[str]) -> list[_Place]:
     """The factors of the body of `op`, none inside another."""
+    root = _root(op)
+    if _is_free(root.operands[0], over):  # then no operand of a product is the rest
+        return [_Place(root.operands[0], root, 0, False)]
     found: list[_Place] = []
-    for place in _walk(_root(op), 0, False):
+    for place in _walk(root, 0, False):
         whole = place.user.name not in ("arith.mulf", "arith.divf")
         if whole or not _is_free(place.value, over):
             continue
@@ -193,7 +197,7 @@ def _remove(scratch: ir.Operation, places: Sequence[_Place]) -> None:
     """Take the factors out of the body of `scratch`."""
     for place in places:
         user = place.user
-        if user.name == "arith.divf" and not place.inverse:
+        if user.name != "arith.mulf" and not place.inverse:
             with ir.InsertionPoint(user):
                 one = arith.constant(place.value.type, 1.0)
             user.operands[place.operand] = one

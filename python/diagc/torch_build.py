@@ -18,7 +18,7 @@ from diagc.options import CompileOptions
 if TYPE_CHECKING:
     from diagc.frontend.torch.importer import ImportedProgram
     from diagc.runtime.arguments import Arguments
-    from diagc.runtime.calls import OpenDims
+    from diagc.runtime.build import OpenDims
     from diagc.runtime.captured import CapturedTensor
     from diagc.runtime.program import Program
     from diagc.runtime.specialization import Specialization
@@ -49,7 +49,7 @@ class TorchBuild:
     def __call__(
         self, arguments: "Arguments", tensors: Sequence[Any], dynamic: "OpenDims"
     ) -> "Specialization":
-        """Import and compile; see `diagc.runtime.calls.Build`.
+        """Import and compile; see `diagc.runtime.build.Build`.
 
         Raises:
             UserError: the function fails on the examples.
@@ -101,7 +101,7 @@ class TorchBuild:
         wanted: Sequence[int],
         saved: bool,
     ) -> "Program":
-        """Differentiate the imported module, and compile; see `diagc.runtime.calls.Build`.
+        """Differentiate the imported module, and compile; see `diagc.runtime.build.Build`.
 
         Raises:
             UnsupportedError: an op has no derivative, a kernel is not code of the target, or the

@@ -15,7 +15,7 @@ from diagc.runtime.specialization import Specialization
 from diagc.runtime.torch_ops import first_gradients, in_mode, second_backward, setup_second
 
 if TYPE_CHECKING:
-    from diagc.runtime.calls import Group
+    from diagc.runtime.group import Group
 
 __all__ = ["call_saving"]
 

@@ -20,7 +20,7 @@ from diagc.runtime.torch_ops import empty_results, group_of
 from diagc.runtime.transforms import call_composition, refuse_tangents
 
 if TYPE_CHECKING:
-    from diagc.runtime.calls import Group
+    from diagc.runtime.group import Group
 
 __all__ = ["CALLS"]
 
