@@ -8,6 +8,12 @@ their scores, by a stream over all keys that runs only where it is wanted.
 |P| is the trace here, which is at least the Frobenius norm: P is larger than what a kernel keeps,
 its diagonal is a view. A spread spectrum has t^2 = d by it. The bound t^2 <= 8 d leaves a relative
 error of 8 d eps(f32), 6e-5 at d = 128, below half a unit of f16 (2e-4) and of bf16 (2e-3).
+
+Products of bf16 below 2^-126, of keys below 1e-19, are lost: up to n of them in each of d x d
+sums, of norm d n 2^-126 together. In eps(f32) that is d n 2^-103, which is added to |P|: rows whose
+z would be less than what may be lost are computed again too, whatever is left in P. What is judged
+by |A|^2 is not seen where that is lost, of queries below 1e-19; nor are products of keys and values
+below 2^-126, whose sums are parts of results of that size.
 """
 
 from collections.abc import Collection, Sequence
@@ -34,6 +40,9 @@ __all__ = ["ChunkGuard", "chunk_guard", "gram_step"]
 _BOUND = 8.0
 """Largest t^2 / d of a row that keeps the result of states."""
 
+_LOST = 2.0**-103
+"""The least normal number of f32 in parts of its precision."""
+
 _NARROW = 2
 """Bytes of numbers whose products f32 holds exactly."""
 
@@ -46,12 +55,14 @@ class ChunkGuard:
         chain: the chain.
         square: the place of that root.
         queries: the operand of the scores that has the row axis.
+        keys: the number of terms of that sum.
         streamed: the stream that computes all roots from the scores.
     """
 
     chain: MaskedChain
     square: int
     queries: int
+    keys: int
     streamed: Derivation
 
     def values(
@@ -83,13 +94,14 @@ class ChunkGuard:
         return self.chain.contraction.operands[self.queries]
 
     def _doubtful(self, a: ir.Value, z: ir.Value, gram: ir.Value) -> ir.Value:
-        """Where t^2 = |A|^2 tr(P) / z is above the bound."""
+        """Where t^2 = |A|^2 |P| / z is above the bound, with what P may have lost."""
         over = reduced_axes(self.chain.contraction)
         depth = prod(diag.dims(a)[axis] for axis in over)
         number = self.chain.networks[self.square].number
         squares = diag.contract(a, a, over, dtype=diag.element_type(gram))
         wires = {"a": squares, "p": _trace(gram, diag.labels(z)), "z": z}
-        return doubtful(symbol("a") * symbol("p") * (number / (_BOUND * depth)), wires)
+        norm = symbol("p") + _LOST * depth * self.keys
+        return doubtful(symbol("a") * norm * (number / (_BOUND * depth)), wires)
 
 
 def chunk_guard(graph: Graph, chain: MaskedChain) -> ChunkGuard | None:
@@ -116,7 +128,8 @@ def chunk_guard(graph: Graph, chain: MaskedChain) -> ChunkGuard | None:
         streamed = derive(graph, axis, chain.roots, {*chain.through, *_masks(chain)})
     except Refusal:
         return None
-    return ChunkGuard(chain, square, queries[0], streamed)
+    keys = chain.networks[square].sizes[axis]
+    return ChunkGuard(chain, square, queries[0], keys, streamed)
 
 
 def gram_step(net: Network, order: Order, axes: ChunkAxes) -> Order | None:

@@ -100,7 +100,7 @@ def _kernel_report(
         streams=tuple(stream_report(op) for op in ops if op.name == "diag.stream"),
         ops=_counts(ops),
         origins=_strings(kernel, ORIGIN),
-        schedule=_plain(kernel.attributes["diag.schedule"]) if _scheduled(kernel) else {},
+        schedule=_schedule(compiled, target),
         cache=compiled.cache,
         seconds=compiled.seconds,
         flops=flops,
@@ -114,8 +114,14 @@ def _kernel_report(
     )
 
 
-def _scheduled(kernel: ir.Operation) -> bool:
-    return "diag.schedule" in kernel.attributes
+def _schedule(compiled: CompiledKernel, target: str) -> Mapping[str, Any]:
+    """As a target that has one of its own says, else as the kernel carries it."""
+    describe = getattr(get_target(target).load(), "schedule", None)
+    if describe is not None and compiled.fall_back is None:
+        found: Mapping[str, Any] = describe(compiled.function, compiled.kernel)
+        return found
+    attributes = compiled.function.attributes
+    return _plain(attributes["diag.schedule"]) if "diag.schedule" in attributes else {}
 
 
 def _strings(op: ir.Operation, name: str) -> tuple[str, ...]:
