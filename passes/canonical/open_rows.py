@@ -32,13 +32,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import networkx as nx
-from diagc.passes.axis_renaming import rename_axes
 
 from diagc.algebra.dataflow import inputs, is_parameter
 from diagc.algebra.feature_axes import feature_axes
 from diagc.dialects import diag
 from diagc.mlir import ir
 from diagc.passes.base import Pass
+from diagc.passes.canonical.axis_renaming import rename_axes
 from diagc.passes.canonical.lifting import dims_of, lift
 from diagc.passes.cloning import array_ops
 

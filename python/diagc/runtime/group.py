@@ -274,6 +274,15 @@ class Group:
             changed.append(frozenset(d for d in dims if any(o[d] != shape[d] for o in others)))
         return changed if any(changed) else False
 
+    def reads(self, specialization: Specialization, count: int) -> list[bool]:
+        """Which of a call's tensors, the user's and then the captured ones, a program reads."""
+        sources = [
+            s for i, s in enumerate(specialization.sources) if i not in specialization.unused
+        ]
+        weights = {s.identity for s in sources if isinstance(s, CapturedTensor)}
+        found = [number in sources for number in range(self.count)]
+        return [*found, *(source.identity in weights for source in self.captured)][:count]
+
     def _move_to_front(self, specialization: Specialization) -> None:
         rest = [other for other in self.specializations if other is not specialization]
         self.specializations = [specialization, *rest]
