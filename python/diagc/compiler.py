@@ -87,7 +87,10 @@ DIAG_STAGES = (
     # the function gives statistics for its gradients, which take them
     Stage(
         "differentiated",
-        ("reassociate-contractions", "save-statistics", "differentiate", "canonicalize-diag"),
+        (
+            *("reassociate-contractions", "save-statistics", "differentiate"),
+            *("factor-scales", "canonicalize-diag"),
+        ),
     ),
     # before streams are derived: a chain that is cheap another way round needs none
     Stage("reassociated", ("reassociate-contractions", "canonicalize-diag")),
