@@ -135,8 +135,10 @@ def _scaled_by(wire: ir.Value, factors: Sequence[_Factor], acc: ir.Type) -> ir.V
     if not factors:
         return wire
     wide = _before_rounding(wire)
-    return _times(wire, factors, acc) if wide is None else cast(
-        _times(wide, factors, acc), diag.element_type(wire)
+    return (
+        _times(wire, factors, acc)
+        if wide is None
+        else cast(_times(wide, factors, acc), diag.element_type(wire))
     )
 
 
