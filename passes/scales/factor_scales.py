@@ -20,16 +20,16 @@ are in f32 in any case.
 
 With `products` (the target has matrix instructions for 16 bits) the same holds of f16 and bf16, as
 of the cotangents of a softmax, which its gradients divide by the sums of rows. An operand of 16
-bits that takes a factor is rounded once, with the factor.
+bits that takes a factor is rounded behind it, once where it was a conversion before.
 
 Requires: normalisers are expanded; run on functions.
 
 Declines: operands that are no product with one array of narrow numbers that has all their axes;
 factors along the summed axes where the other operand is of f8 itself, for then that would be
-computed; beside arrays of 16 bits also where it is an array, or rounded by more than a conversion.
+computed; beside arrays of 16 bits also where it is an array, or a view of one.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
@@ -131,22 +131,27 @@ def _rewrite(
 
 
 def _scaled_by(wire: ir.Value, factors: Sequence[_Factor], acc: ir.Type) -> ir.Value:
-    """An operand times factors; one that was rounded to 16 bits is rounded behind them instead."""
+    """An operand times factors; one of 16 bits stays that, rounded behind them."""
     if not factors:
         return wire
+<<<<<<< HEAD:passes/scales/factor_scales.py
     wide = _before_rounding(wire)
     return (
         _times(wire, factors, acc)
         if wide is None
         else cast(_times(wide, factors, acc), diag.element_type(wire))
     )
+=======
+    dtype = diag.element_type(wire)
+    made = _times(_before_rounding(wire) or wire, factors, acc)
+    return cast(made, dtype) if _is_sixteen(dtype) else made
+>>>>>>> spills:passes/factor_scales.py
 
 
 def _takes_factors(value: ir.Value) -> bool:
-    """Whether an operand is computed in any case, and is not rounded before the factors."""
-    if defining_op(value) is None:
-        return False
-    return _before_rounding(value) is not None or _is_wide(diag.element_type(value))
+    """Whether an operand is computed in any case."""
+    op = defining_op(value)
+    return op is not None and op.name in ("diag.map", "diag.contract")
 
 
 def _before_rounding(value: ir.Value) -> ir.Value | None:
@@ -209,7 +214,7 @@ def _collect(
     scalar: ir.Value,
     arrays: list[ir.Value],
     factors: list[_Factor],
-    labels: Set[str],
+    labels: Collection[str],
     *,
     inverse: bool,
 ) -> bool:
@@ -232,13 +237,16 @@ def _collect(
     if op.name != "diag.element":
         return False
     wire = op.operands[0]
-    narrow = isinstance(scalar.type, (ir.BF16Type, ir.F16Type)) and bool(labels)
-    whole = narrow and set(diag.labels(wire)) == labels
+    whole = _is_sixteen(scalar.type) and bool(labels) and set(diag.labels(wire)) == set(labels)
     if (diag.is_stored_float(scalar.type) or whole) and not inverse:
         arrays.append(wire)
     else:
         factors.append(_Factor(wire, inverse))
     return True
+
+
+def _is_sixteen(type_: ir.Type) -> bool:
+    return isinstance(type_, (ir.BF16Type, ir.F16Type))
 
 
 def _is_wide(type_: ir.Type) -> bool:
