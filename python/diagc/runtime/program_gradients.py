@@ -17,7 +17,7 @@ from diagc.runtime.program import Program
 from diagc.runtime.specialization import Specialization
 
 if TYPE_CHECKING:
-    from diagc.runtime.calls import Group
+    from diagc.runtime.group import Group
 
 __all__ = ["Saved", "program_gradients"]
 

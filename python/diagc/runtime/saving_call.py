@@ -1,8 +1,8 @@
 """A call in eager mode that will be differentiated: its forward pass saves what gradients need.
 
-Saved are the inputs and few values a row (`diagc.passes.save_statistics`), never scores. Tracers
-and modes see the op `diagc::call` instead, which keeps the inputs alone: one op must give as many
-results for every program of a group.
+Saved are the inputs and few values a row (`diagc.passes.gradients.save_statistics`), never scores.
+Tracers and modes see the op `diagc::call` instead, which keeps the inputs alone: one op must give
+as many results for every program of a group.
 """
 
 from collections.abc import Sequence
@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from diagc.runtime.eager_gradients import reads
 from diagc.runtime.program_gradients import Saved
 from diagc.runtime.specialization import Specialization
 from diagc.runtime.torch_ops import first_gradients, in_mode, second_backward, setup_second
 
 if TYPE_CHECKING:
-    from diagc.runtime.calls import Group
+    from diagc.runtime.group import Group
 
 __all__ = ["call_saving"]
 
@@ -55,8 +54,8 @@ class _SavingCall(torch.autograd.Function):
         kept = ctx.saved_tensors  # read once: checkpointing drops a tensor when it is unpacked
         tensors, saved = kept[: ctx.count], kept[ctx.count :]
         group = ctx.group
-        read = reads(group, ctx.specialization, len(tensors))
-        needed = [a and b for a, b in zip(ctx.needs_input_grad[2:], read, strict=True)]
+        reads = group.reads(ctx.specialization, len(tensors))
+        needed = [a and b for a, b in zip(ctx.needs_input_grad[2:], reads, strict=True)]
         if in_mode():
             values = [list(tensors), list(gradients), needed]
             found = torch.ops.diagc.call_backward(*values, group.key, [])

@@ -65,6 +65,7 @@ class Specialization:
         shapes: of the user's tensors at the import.
         source_ir: text of the diag module.
         dynamic: whether some size is open.
+        fixed_because: why none is, where some should be.
         conditions: see `diagc.runtime.guards.holds`.
         random: whether it draws random numbers, which a backward pass would draw anew.
         unused: numbers of the inputs that nothing reads: they have no gradients, not even zeros.
@@ -84,6 +85,7 @@ class Specialization:
     shapes: tuple[tuple[int, ...], ...]
     source_ir: str
     dynamic: bool = False
+    fixed_because: str = ""
     conditions: tuple[str, ...] = ()
     random: bool = False
     unused: frozenset[int] = frozenset()

@@ -400,7 +400,7 @@ SECOND = """
     (group,) = compiled._calls.groups
     (made,) = group.specializations[0].backward.values()
     print("cache" in made.program.report.seconds, "passes" in made.program.report.seconds)
-    print("diagc.passes.derive_streams" in sys.modules)
+    print("diagc.passes.streams.derive_streams" in sys.modules)
 """
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import diagc
-from diagc.runtime.calls import Group
+from diagc.runtime.group import Group
 from diagc.testing.seed import SEED
 from diagc.torch_backend.report import collecting
 
