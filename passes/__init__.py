@@ -17,6 +17,7 @@ __all__ = ["PASSES", "TARGET_PASSES", "find_pass", "is_pass", "pass_names", "reg
 PASSES = {
     "join-blocks": "canonical",
     "canonicalize-diag": "canonical",
+    "open-rows": "canonical",
     "expand-normalizers": "canonical",
     "split-pads": "canonical",
     "save-statistics": "gradients",

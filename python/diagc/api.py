@@ -312,7 +312,7 @@ class CompiledFunction:
     @property
     def report(self) -> "Report":
         """What the compiler did, as data."""
-        from diagc.report.data import GradientReport
+        from diagc.report.data import GradientReport, Note
 
         current = self.latest
         inputs = current.program.inputs
@@ -324,7 +324,12 @@ class CompiledFunction:
             )
             for (wanted, _), made in current.backward.items()
         ]
-        return replace(current.program.report, gradients=gradients)
+        report = current.program.report
+        declined = list(report.declined)
+        if current.fixed_because:
+            text = f"they stay fixed, for they cannot be open: {current.fixed_because}"
+            declined.append(Note("open sizes", text))
+        return replace(report, declined=declined, gradients=gradients)
 
     @property
     def source_ir(self) -> str:

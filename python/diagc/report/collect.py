@@ -116,7 +116,7 @@ def _kernel_report(
 
 def _schedule(compiled: CompiledKernel, target: str) -> Mapping[str, Any]:
     """As a target that has one of its own says, else as the kernel carries it."""
-    describe = getattr(get_target(target).load(), "schedule", None)
+    describe = getattr(get_target(target).load(), "describe_schedule", None)
     if describe is not None and compiled.fall_back is None:
         found: Mapping[str, Any] = describe(compiled.function, compiled.kernel)
         return found
@@ -179,7 +179,7 @@ def _traffic(
 
 
 def _forms(compiled: CompiledKernel, target: str) -> tuple[str, ...]:
-    describe = getattr(get_target(target).load(), "forms", None)
+    describe = getattr(get_target(target).load(), "describe_forms", None)
     if describe is None or compiled.fall_back is not None:
         return ()
     return tuple(describe(compiled.function, compiled.kernel))

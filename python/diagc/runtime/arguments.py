@@ -32,11 +32,13 @@ class Arguments:
         spec: structure of (args, kwargs); None when the arguments are just tensors, in order.
         leaves: the constants among the leaves; None in the places of tensors.
         places: positions of the tensors among the leaves.
+        count: of the tensors.
     """
 
     spec: pytree.TreeSpec | None = None
     leaves: tuple[Any, ...] = ()
     places: tuple[int, ...] = ()
+    count: int = 0
 
     @property
     def plain(self) -> bool:
@@ -63,7 +65,7 @@ def split_arguments(
         UserError: an argument that is neither a tensor nor can be a key.
     """
     if not kwargs and all(isinstance(arg, torch.Tensor) for arg in args):
-        return args, len(args), Arguments()
+        return args, len(args), Arguments(count=len(args))
     leaves, spec = pytree.tree_flatten((args, dict(kwargs)))
     places = tuple(i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor))
     tensors = [leaves[place] for place in places]
@@ -73,7 +75,7 @@ def split_arguments(
         message = "an argument is neither a tensor nor a constant"
         raise UserError(message, expected="a value that never changes", found=kinds)
     key = (spec, tuple(map(_constant_key, rest)), places)
-    return tensors, key, Arguments(spec, rest, places)
+    return tensors, key, Arguments(spec, rest, places, len(places))
 
 
 def dynamic_shapes(dynamic: Sequence[frozenset[int]] | bool, is_module: bool) -> Any:

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -242,12 +243,14 @@ class Group:
         return Backward(program)
 
     def _compile(self, tensors: Sequence[torch.Tensor], dynamic: OpenDims) -> Specialization:
-        if dynamic:
-            try:
-                return self._build_checked(tensors, dynamic)
-            except DiagcError as error:
-                logger("calls").info("sizes stay fixed, for they cannot be open: %s", error)
-        return self._build_checked(tensors, False)
+        if not dynamic:
+            return self._build_checked(tensors, False)
+        try:
+            return self._build_checked(tensors, dynamic)
+        except DiagcError as error:
+            logger("calls").info("sizes stay fixed, for they cannot be open: %s", error)
+            reason = str(error).strip().split("\n")[0]
+        return replace(self._build_checked(tensors, False), fixed_because=reason)
 
     def _build_checked(self, tensors: Sequence[torch.Tensor], dynamic: OpenDims) -> Specialization:
         """Compile, and see that the program takes its own examples."""
@@ -270,6 +273,15 @@ class Group:
             dims = (d for d, size in enumerate(shape) if size > 1)
             changed.append(frozenset(d for d in dims if any(o[d] != shape[d] for o in others)))
         return changed if any(changed) else False
+
+    def reads(self, specialization: Specialization, count: int) -> list[bool]:
+        """Which of a call's tensors, the user's and then the captured ones, a program reads."""
+        sources = [
+            s for i, s in enumerate(specialization.sources) if i not in specialization.unused
+        ]
+        weights = {s.identity for s in sources if isinstance(s, CapturedTensor)}
+        found = [number in sources for number in range(self.count)]
+        return [*found, *(source.identity in weights for source in self.captured)][:count]
 
     def _move_to_front(self, specialization: Specialization) -> None:
         rest = [other for other in self.specializations if other is not specialization]

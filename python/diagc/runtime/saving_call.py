@@ -53,7 +53,9 @@ class _SavingCall(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[Any, ...]:
         kept = ctx.saved_tensors  # read once: checkpointing drops a tensor when it is unpacked
         tensors, saved = kept[: ctx.count], kept[ctx.count :]
-        needed, group = list(ctx.needs_input_grad[2:]), ctx.group
+        group = ctx.group
+        reads = group.reads(ctx.specialization, len(tensors))
+        needed = [a and b for a, b in zip(ctx.needs_input_grad[2:], reads, strict=True)]
         if in_mode():
             values = [list(tensors), list(gradients), needed]
             found = torch.ops.diagc.call_backward(*values, group.key, [])

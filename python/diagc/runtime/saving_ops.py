@@ -62,8 +62,10 @@ def _fake_call(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
 def _setup_context(ctx: Any, inputs: tuple[list[torch.Tensor], str], output: Any) -> None:
     tensors, ctx.key = inputs
     ctx.group = group_of(ctx.key)  # it lives as long as the backward pass may come
-    ctx.needed = [tensor.requires_grad for tensor in tensors]
-    ctx.results = len(_saver(ctx.group)[0].program.outputs)
+    specialization, _ = _saver(ctx.group)
+    reads = ctx.group.reads(specialization, len(tensors))
+    ctx.needed = [t.requires_grad and r for t, r in zip(tensors, reads, strict=True)]
+    ctx.results = len(specialization.program.outputs)
     ctx.save_for_backward(*tensors, *output[ctx.results :])
 
 

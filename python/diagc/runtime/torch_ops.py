@@ -219,14 +219,36 @@ def _empty(
 
 def _setup_context(ctx: Any, inputs: tuple[list[torch.Tensor], str], output: Any) -> None:
     tensors, ctx.key = inputs
-    ctx.group = _GROUPS.get(ctx.key)  # it lives as long as the backward pass may come
-    ctx.needed = [tensor.requires_grad for tensor in tensors]
-    if any(s.random for s in group_of(ctx.key).specializations):
+    ctx.group = group = group_of(ctx.key)  # it lives as long as the backward pass may come
+    ctx.needed = _needed(group, tensors)
+    if any(s.random for s in group.specializations):
         raise UserError(
             "gradients of a compiled function that draws random numbers, in a graph",
             remedy="leave dropout outside of it, or switch it off",
         )
     ctx.save_for_backward(*tensors)
+
+
+def _needed(group: "Group", tensors: Sequence[torch.Tensor]) -> list[bool]:
+    """Which tensors of a call that has run get gradients: not the weights of other branches.
+
+    Raises:
+        UserError: the program has a weight that the call does not know.
+    """
+    users, captured = split_tensors(group, tensors)
+    shapes = [tuple(tensor.shape) for tensor in users]
+    wanted = [tensor.requires_grad for tensor in tensors]
+    ran = next((s for s in group.specializations if s.accepts(shapes)), None)
+    if ran is None:  # sizes are symbols that hold for several programs
+        return wanted
+    others = [s for s in ran.sources if not isinstance(s, int) and s.identity not in captured]
+    if any(source.get().requires_grad for source in others):
+        message = (
+            "gradients of a graph that calls a compiled function, which takes more weights now"
+        )
+        raise UserError(message, remedy="trace it again")
+    reads = group.reads(ran, len(tensors))
+    return [a and b for a, b in zip(wanted, reads, strict=True)]
 
 
 def _backward(ctx: Any, gradients: Sequence[torch.Tensor | None]) -> tuple[list[Any], None]:

@@ -17,7 +17,7 @@ from diagc.targets.cpu.lower import build_module
 __all__ = ["CODE_VERSION", "LoadedKernel", "load_kernel", "lower_kernel", "text_key"]
 
 # Part of every cache key: raise it when the code generator makes other code from the same kernel.
-CODE_VERSION = 31
+CODE_VERSION = 32
 
 
 class LoadedKernel(CpuKernel):

@@ -2,7 +2,7 @@
 
 from diagc.passes.kernels.generalize_kernels import MOST_PACKED
 from diagc.targets.nvptx.decoration import decoration
-from diagc.targets.nvptx.forms import forms, schedule
+from diagc.targets.nvptx.forms import describe_forms, describe_schedule
 from diagc.targets.nvptx.kernel import LoadedKernel, load_kernel, lower_kernel, text_key
 from diagc.targets.nvptx.traffic import predict_traffic
 from diagc.targets.nvptx.tuning import choices
@@ -11,12 +11,12 @@ __all__ = [
     "LoadedKernel",
     "choices",
     "decoration",
-    "forms",
+    "describe_forms",
+    "describe_schedule",
     "load_kernel",
     "lower_kernel",
     "pass_options",
     "predict_traffic",
-    "schedule",
     "text_key",
 ]
 

@@ -9,7 +9,7 @@ from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import GpuArch, parse_arch
 from diagc.targets.nvptx.kernel import LoadedKernel
 
-__all__ = ["forms", "schedule"]
+__all__ = ["describe_forms", "describe_schedule"]
 
 _MAPPED = "where tensor maps can describe the arrays, else on tiles"
 _SHARED = (
@@ -18,7 +18,7 @@ _SHARED = (
 )
 
 
-def forms(kernel: ir.Operation, loaded: LoadedKernel) -> Iterator[str]:
+def describe_forms(kernel: ir.Operation, loaded: LoadedKernel) -> Iterator[str]:
     """One line for each form of a kernel, and for each that it has not, with the reason.
 
     Args:
@@ -38,7 +38,7 @@ def forms(kernel: ir.Operation, loaded: LoadedKernel) -> Iterator[str]:
         yield f"no {' or '.join(form for form, _ in alike)}: {why}"
 
 
-def schedule(kernel: ir.Operation, loaded: LoadedKernel) -> Mapping[str, object]:
+def describe_schedule(kernel: ir.Operation, loaded: LoadedKernel) -> Mapping[str, object]:
     """How the form that many blocks run cuts the axes of a kernel.
 
     Args:

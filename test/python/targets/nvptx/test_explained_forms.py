@@ -10,7 +10,7 @@ import torch.nn.functional as F
 import diagc
 from diagc.mlir import ir
 from diagc.targets.nvptx.arch import parse_arch
-from diagc.targets.nvptx.forms import forms, schedule
+from diagc.targets.nvptx.forms import describe_forms, describe_schedule
 from diagc.targets.nvptx.lowering import build_module, build_modules
 from diagc.targets.nvptx.selection import TILES, tiles_attribute
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
@@ -72,7 +72,7 @@ def test_reason(name: str) -> None:
 def described(text: str) -> list[str]:
     _module, (kernel,) = kernels_of(text, TARGET)
     with kernel.context, ir.Location.unknown():
-        return list(forms(kernel, compiled_as(build_module(kernel, ARCH), "sm_90a")))
+        return list(describe_forms(kernel, compiled_as(build_module(kernel, ARCH), "sm_90a")))
 
 
 @pytest.mark.parametrize(
@@ -92,8 +92,10 @@ def test_reason_of_what_fits(tried: tuple[TileSchedule, ...], reason: str) -> No
     with kernel.context, ir.Location.unknown():
         kernel.attributes[TILES] = tiles_attribute(tried)
         *_, last = build_modules(kernel, ARCH)
-        assert list(forms(kernel, compiled_as(last, "sm_90a")))[-1] == reason
-        assert not any(form.startswith("no ") for form in forms(kernel, compiled_as(last, "sm_80")))
+        assert list(describe_forms(kernel, compiled_as(last, "sm_90a")))[-1] == reason
+        assert not any(
+            form.startswith("no ") for form in describe_forms(kernel, compiled_as(last, "sm_80"))
+        )
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_the_schedule_is_that_of_the_form(text: str, expected: dict[str, object]
     _module, (kernel,) = kernels_of(text, TARGET)
     with kernel.context, ir.Location.unknown():
         built = build_module(kernel, ARCH)
-        found = dict(schedule(kernel, compiled_as(built, "sm_90a")))
+        found = dict(describe_schedule(kernel, compiled_as(built, "sm_90a")))
     chunk = found.pop("chunk", None)
     assert found == expected
     assert chunk == (None if built.tiles is None else {"s": built.tiles.chunk})

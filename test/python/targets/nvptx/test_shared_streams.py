@@ -14,7 +14,7 @@ from diagc.runtime.gpu_kernel import planned_sizes
 from diagc.simulator import SimulatorOptions
 from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import parse_arch
-from diagc.targets.nvptx.forms import forms
+from diagc.targets.nvptx.forms import describe_forms
 from diagc.targets.nvptx.lowering import GpuModule, build_module
 from diagc.targets.nvptx.tiles.lower import add_parts, lower_tiles
 from diagc.targets.nvptx.tiles.packing import packed_positions
@@ -211,7 +211,7 @@ def test_open_sizes_have_a_form_for_few_blocks(arch: str) -> None:
     assert [x.symbol.rpartition("_")[2] for x in built.shared_launches] == ["parts", "join"]
     found = compiled_as(built, arch)
     with kernel.context:
-        many, few = forms(kernel, found)
+        many, few = describe_forms(kernel, found)
     assert many.endswith("else on tiles") == (arch == "sm_90a")
     assert "8 heads side by side" in few
     assert "at most half of the multiprocessors" in few
