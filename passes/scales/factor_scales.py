@@ -134,18 +134,9 @@ def _scaled_by(wire: ir.Value, factors: Sequence[_Factor], acc: ir.Type) -> ir.V
     """An operand times factors; one of 16 bits stays that, rounded behind them."""
     if not factors:
         return wire
-<<<<<<< HEAD:passes/scales/factor_scales.py
-    wide = _before_rounding(wire)
-    return (
-        _times(wire, factors, acc)
-        if wide is None
-        else cast(_times(wide, factors, acc), diag.element_type(wire))
-    )
-=======
     dtype = diag.element_type(wire)
     made = _times(_before_rounding(wire) or wire, factors, acc)
     return cast(made, dtype) if _is_sixteen(dtype) else made
->>>>>>> spills:passes/factor_scales.py
 
 
 def _takes_factors(value: ir.Value) -> bool:
