@@ -39,8 +39,8 @@ Requires: run on functions; those that are no kernels are left alone.
 Declines: a kernel that has a schedule keeps it. A mask bounds nothing when it is not a comparison
 of linear forms of positions, or of the streamed position with an integer of 32 or 64 bits that the
 mask reads (no sum, which may overflow; nothing along the stream), or when an excluded position
-would still change the stream. Integers bound no stream of GPU threads, or of warpgroups, whose
-copies are started by warps that know no rows.
+would still change the stream. Integers bound no stream of GPU threads; on
+warpgroups only those that are arguments do.
 """
 
 from dataclasses import dataclass
