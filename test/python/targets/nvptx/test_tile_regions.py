@@ -50,6 +50,34 @@ def test_gram_states_are_applied_without_rounding_them(dtype: str, tolerance: fl
     assert error_of(kernels[1], TileSchedule(warps=2, chunk=16), SIZES) < tolerance
 
 
+ADDED = """
+axis h, q, x, d = 16, e = 16
+diagram added(Q: h q d bf16, K: h x d bf16, V: h x e bf16, W: h d e f32) {{
+  S: h q x f32 = Q . K over d
+  O: h q e f32 = where(q >= x, S, 0.0) . V over x
+  R: h q e f32 = Q . W over d
+  return O + R * {factor}
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("factor", "inverse", "divides"),
+    [(0.3, "3.33333325 ", True), (-4.0, "-2.500000e-01", True), (1e3, "1.000000e-03", False)],
+)
+def test_a_multiple_of_a_product_is_added_in_its_registers(
+    factor: float, inverse: str, divides: bool
+) -> None:
+    """The sums begin with what is divided by the factor; not where that is far from 1."""
+    _module, (kernel,) = kernels_of(ADDED.format(factor=factor))
+    with kernel.context, ir.Location.unknown():
+        built = lower_tiles(kernel, parse_arch("sm_80"), TileSchedule(warps=2, chunk=16))
+        constants = [x for x in str(built.module).splitlines() if "arith.constant" in x]
+    assert any(f"constant {inverse}" in line for line in constants) == divides
+    text = translate_module(built)
+    assert run_tiles(kernel, built, text, random_inputs(built.signature, SIZES)).error() < 2.0**-15
+
+
 @pytest.mark.parametrize("sizes", [SIZES, {"g": 1, "l": 1, "s": 32}, {"g": 2, "l": 1, "s": 5}])
 def test_parts_of_a_stream_are_joined(sizes: dict[str, int]) -> None:
     _module, (kernel,) = kernels_of(DECODE)
