@@ -72,7 +72,8 @@ class Step:
 DIAG_STAGES = (
     # what a front end made: normalisers are whole, every op is located in the user's source
     Stage("diag", ()),
-    Stage("canonical", ("join-blocks", "canonicalize-diag")),
+    # with option `batch_invariant`, no later pass sees how many rows there are
+    Stage("canonical", ("join-blocks", "canonicalize-diag", "open-rows")),
     # normalisers become maps and reductions in their safe forms, and what is joined to a row as
     # one more element leaves it
     Stage("expanded", ("expand-normalizers", "split-pads", "canonicalize-diag")),
@@ -199,18 +200,20 @@ PASS_OPTIONS = (
 """Compile options that are options of passes too, under the same names."""
 
 
+def _passes(stage: Stage, options: CompileOptions) -> list[str]:
+    """The passes of a stage but those that nobody asks for."""
+    unwanted = {"open-rows"} if not options.batch_invariant else set()
+    if not options.saves:
+        unwanted.add("save-statistics")
+    if not options.wrt:
+        unwanted.add("differentiate")
+    if stage.name == _DIFFERENTIATED and {"save-statistics", "differentiate"} <= unwanted:
+        return []
+    return [name for name in stage.passes if name not in unwanted]
+
+
 _DIFFERENTIATED = "differentiated"
 """The stage of what only gradients need."""
-
-
-def _passes(stage: Stage, options: CompileOptions) -> list[str]:
-    """The passes of a stage; those that only gradients need where they are asked for."""
-    if stage.name != _DIFFERENTIATED:
-        return list(stage.passes)
-    unwanted = {"save-statistics": not options.saves, "differentiate": not options.wrt}
-    if all(unwanted.values()):
-        return []
-    return [name for name in stage.passes if not unwanted.get(name, False)]
 
 
 def run_pipeline(

@@ -9,7 +9,7 @@ from diagc.dialects import diag
 from diagc.frontend.torch.importer import ImportedProgram, UserInput
 from diagc.mlir import ir
 
-__all__ = ["feature_symbols", "without_features"]
+__all__ = ["feature_symbols", "seen_sizes", "without_features"]
 
 
 def feature_symbols(module: ir.Module) -> frozenset[str]:
@@ -34,13 +34,38 @@ def without_features(
         return found
     with imported.module.context, ir.Location.unknown():
         entry = find_entry(imported.module)
-        arguments = ir.ArrayAttr(entry.attributes["arg_attrs"])
-        for parameter, attributes in zip(imported.parameters, arguments, strict=True):
+        arguments = _dims_of_arguments(imported)
+        for parameter, dims in zip(imported.parameters, arguments, strict=True):
             if isinstance(parameter, UserInput):
-                dims = [diag.strings(dim) for dim in ir.DictAttr(attributes)["diag.dims"]]
                 closed = (d for d, labels in enumerate(dims) if _symbols(entry, labels) & fixed)
                 found[parameter.index] -= frozenset(closed)
     return found
+
+
+def seen_sizes(imported: ImportedProgram, shapes: Sequence[Sequence[int]]) -> list[str]:
+    """Conditions, as `imported` has them, on the sizes of the user's tensors that are no symbols.
+
+    Args:
+        imported: from these examples.
+        shapes: of the user's tensors.
+    """
+    fixed = {(number, dim) for number, shape in enumerate(shapes) for dim in range(len(shape))}
+    arguments = diag.function_body(find_entry(imported.module)).arguments
+    for parameter, argument, dims in zip(
+        imported.parameters, arguments, _dims_of_arguments(imported), strict=True
+    ):
+        if isinstance(parameter, UserInput):
+            sizes = diag.dims(argument)
+            opened = (d for d, x in enumerate(dims) if diag.DYNAMIC in map(sizes.get, x))
+            fixed -= {(parameter.index, dim) for dim in opened}
+    return [f"s[{number}][{dim}] == {int(shapes[number][dim])}" for number, dim in sorted(fixed)]
+
+
+def _dims_of_arguments(imported: ImportedProgram) -> list[list[list[str]]]:
+    """The labels of each dim of each argument."""
+    entry = find_entry(imported.module)
+    attributes = map(ir.DictAttr, ir.ArrayAttr(entry.attributes["arg_attrs"]))
+    return [[diag.strings(dim) for dim in each["diag.dims"]] for each in attributes]
 
 
 def _symbols(entry: ir.Operation, labels: Iterable[str]) -> frozenset[str]:

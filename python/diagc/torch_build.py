@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from diagc.compiler import compile_module, find_entry
 from diagc.context import make_context
 from diagc.crash import reproducible
+from diagc.dialects import diag
 from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 from diagc.options import CompileOptions
@@ -18,7 +19,7 @@ from diagc.options import CompileOptions
 if TYPE_CHECKING:
     from diagc.frontend.torch.importer import ImportedProgram
     from diagc.runtime.arguments import Arguments
-    from diagc.runtime.calls import OpenDims
+    from diagc.runtime.build import OpenDims
     from diagc.runtime.captured import CapturedTensor
     from diagc.runtime.program import Program
     from diagc.runtime.specialization import Specialization
@@ -49,18 +50,27 @@ class TorchBuild:
     def __call__(
         self, arguments: "Arguments", tensors: Sequence[Any], dynamic: "OpenDims"
     ) -> "Specialization":
-        """Import and compile; see `diagc.runtime.calls.Build`.
+        """Import and compile; see `diagc.runtime.build.Build`.
 
         Raises:
             UserError: the function fails on the examples.
             UnsupportedError: it cannot be imported, or sizes that must be equal stay open.
         """
+        from diagc.feature_sizes import seen_sizes
+        from diagc.frontend.torch.row_ops import check_rows
         from diagc.host_program.shards import sharded_axes
         from diagc.runtime.specialization import ProgramResult, Specialization
 
         imported = self._import_open(arguments, tensors, dynamic)
+        seen: Sequence[str] = ()
+        if self.options.batch_invariant:
+            check_rows(imported.externs, imported.module)
+            # a pass opens sizes with which the function may have computed
+            seen = seen_sizes(imported, [tuple(tensor.shape) for tensor in tensors])
         source = str(imported.module.operation.get_asm(enable_debug_info=True))
-        axes = sharded_axes(find_entry(imported.module))
+        entry = find_entry(imported.module)
+        axes = sharded_axes(entry)
+        unused = _unused(entry)
         program = compile_module(
             imported.module,
             self.options.target,
@@ -79,8 +89,9 @@ class TorchBuild:
             tuple(tuple(tensor.shape) for tensor in tensors),
             source,
             dynamic=bool(dynamic),
-            conditions=imported.conditions,
+            conditions=(*imported.conditions, *seen),
             random=any(extern.is_random for extern in imported.externs.values()),
+            unused=unused,
             axes=axes,
         )
 
@@ -101,7 +112,7 @@ class TorchBuild:
         wanted: Sequence[int],
         saved: bool,
     ) -> "Program":
-        """Differentiate the imported module, and compile; see `diagc.runtime.calls.Build`.
+        """Differentiate the imported module, and compile; see `diagc.runtime.build.Build`.
 
         Raises:
             UnsupportedError: an op has no derivative, a kernel is not code of the target, or the
@@ -162,13 +173,22 @@ class TorchBuild:
         from diagc.runtime.arguments import dynamic_shapes
 
         is_module = self._is_module(arguments)
-        imported = self._import(arguments, tensors, dynamic_shapes(dynamic, is_module))
-        if not dynamic or len(self._fixed) >= MOST_FIXED:
+        if not dynamic:
+            return self._import(arguments, tensors, dynamic_shapes(dynamic, is_module))
+        every = [frozenset(range(tensor.dim())) for tensor in tensors]
+        open_dims = every if isinstance(dynamic, bool) else list(dynamic)
+        try:
+            imported = self._import(arguments, tensors, dynamic_shapes(dynamic, is_module))
+        except UnsupportedError:
+            # a power of the number of features, say: where these are usually, they stay fixed
+            rest = [dims - {t.dim() - 1} for dims, t in zip(open_dims, tensors, strict=True)]
+            if rest == open_dims or not any(rest):
+                raise
+            return self._import(arguments, tensors, dynamic_shapes(rest, is_module))
+        if len(self._fixed) >= MOST_FIXED:
             return imported
         from diagc.feature_sizes import without_features
 
-        every = [frozenset(range(tensor.dim())) for tensor in tensors]
-        open_dims = every if isinstance(dynamic, bool) else list(dynamic)
         rest = without_features(imported, open_dims)
         if rest == open_dims:
             return imported
@@ -222,6 +242,12 @@ class TorchBuild:
         from diagc.runtime.captured import Owners
 
         return Owners(self.function)
+
+
+def _unused(entry: ir.Operation) -> frozenset[int]:
+    """Numbers of the arguments that nothing reads."""
+    arguments = diag.function_body(entry).arguments
+    return frozenset(i for i, value in enumerate(arguments) if not any(True for _ in value.uses))
 
 
 def _streams(program: "Program") -> int:

@@ -83,6 +83,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         *("frontend/torch/", "runtime/", "torch_backend/", "integrations/", "commands/"),
         *("testing/fake_cuda.py", "testing/models.py", "testing/library_models.py", "packed.py"),
         *("testing/own_rule.py", "testing/saved_tensors.py", "testing/variant_packages.py"),
+        "testing/guard_pages.py",
     ),
     "torch_mlir": ("mlir.py",),
     "mlir": ("mlir.py",),

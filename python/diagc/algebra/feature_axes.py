@@ -5,13 +5,13 @@ keeps no scores in memory; but then the depth of the first product, and the colu
 are in the state of each row, whose size a kernel must know. Lengths, batches and heads stay open.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from diagc.algebra.dataflow import defining_op, inputs, reduced_axes
 from diagc.dialects import diag
 from diagc.mlir import ir
 
-__all__ = ["open_features"]
+__all__ = ["feature_axes", "open_features"]
 
 _VIEWS = ("diag.map", "diag.relabel", "diag.reindex")
 _STATISTICS = ("diag.normalize", "diag.reduce")
@@ -21,27 +21,31 @@ def open_features(entry: ir.Operation) -> frozenset[str]:
     """Labels of such axes in a function as it was imported, by the labels of the ops that sum."""
     found: set[str] = set()
     for view in diag.function_body(entry).operations:
-        if view.operation.name == "diag.contract":
-            found.update(_features(view.operation))
+        op = view.operation
+        if op.name != "diag.contract":
+            continue
+        for weights in op.operands:
+            sizes = diag.dims(weights)
+            if any(sizes.get(axis) == diag.DYNAMIC for axis in reduced_axes(op)):
+                found.update(axis for axis, size in _features(op, weights) if size == diag.DYNAMIC)
     return frozenset(found)
 
 
-def _features(op: ir.Operation) -> Iterator[str]:
-    """Axes of open size of a contraction of normalised products, and of these products."""
-    summed = set(reduced_axes(op))
-    for weights in op.operands:
-        sizes = diag.dims(weights)
-        if not any(sizes.get(axis) == diag.DYNAMIC for axis in summed):
-            continue
-        for scores in _products(weights):
-            depths = diag.dims(scores.operands[0])
-            yield from _open(depths, set(reduced_axes(scores)))
-            columns = diag.dims(op.results[0])
-            yield from _open(columns, columns.keys() - sizes.keys())
+def feature_axes(entry: ir.Operation) -> frozenset[str]:
+    """Labels of all axes, of any size, that such a kernel keeps in the state of a row."""
+    ops = [view.operation for view in diag.function_body(entry).operations]
+    products = [op for op in ops if op.name == "diag.contract"]
+    features = (_features(op, weights) for op in products for weights in op.operands)
+    return frozenset(axis for found in features for axis, _ in found)
 
 
-def _open(sizes: Mapping[str, int], axes: set[str]) -> Iterator[str]:
-    yield from (axis for axis in sorted(axes) if sizes.get(axis) == diag.DYNAMIC)
+def _features(op: ir.Operation, weights: ir.Value) -> Iterator[tuple[str, int]]:
+    """Axes, with sizes, of a contraction of normalised products, and of these products."""
+    for scores in _products(weights):
+        depths = diag.dims(scores.operands[0])
+        yield from ((axis, depths[axis]) for axis in sorted(reduced_axes(scores)))
+        columns, sizes = diag.dims(op.results[0]), diag.dims(weights)
+        yield from ((axis, columns[axis]) for axis in sorted(columns.keys() - sizes.keys()))
 
 
 def _products(value: ir.Value) -> list[ir.Operation]:

@@ -16,7 +16,14 @@ from diagc.torch_backend.graph import aten_graph, is_trained
 from diagc.torch_backend.options import BackendOptions, read_options
 from diagc.torch_backend.products import product_regions, with_tiles
 from diagc.torch_backend.regions import Region, find_regions
-from diagc.torch_backend.report import GraphReport, RegionReport, calls_of, left_calls, record
+from diagc.torch_backend.report import (
+    GraphReport,
+    RegionReport,
+    calls_of,
+    left_calls,
+    record,
+    unsteady_calls,
+)
 from diagc.torch_backend.rest import run_rest
 from diagc.torch_backend.splice import Cut, cut_out, replace_region
 from diagc.torch_backend.stretches import Stretch, stretches
@@ -43,11 +50,14 @@ def diagc(
     Raises:
         UserError: an unknown mode or option, or a version of torch that is not supported. What
             cannot be compiled stays in torch.
+        UnsupportedError: with `batch_invariant`, where that would have other bits.
     """
     require_torch()
     chosen = read_options(mode, options)
     graph, report = partition(module, example_inputs, chosen)
     record(report)
+    if chosen.compile.batch_invariant:
+        _check_rows(report)
     return run_rest(graph, example_inputs, chosen)
 
 
@@ -67,6 +77,7 @@ def partition(
     except Exception as error:
         # whatever it is, the model runs: Dynamo's own graph goes on untouched
         report.reasons.append(f"the whole graph: {_reason(error)}")
+        report.unsteady.append("the whole graph")
         taken = None
     return taken or module, report
 
@@ -82,12 +93,13 @@ def _take_regions(
     trained = is_trained(traced)
     for region in list(product_regions(traced.graph, options, trained=trained)):
         _take(traced, region, with_tiles(options), report)
-    if not report.regions:
-        report.left = left_calls(traced.graph.nodes)
-        return None
-    traced.graph.eliminate_dead_code()
-    traced.recompile()
+    if report.regions:
+        traced.graph.eliminate_dead_code()
+        traced.recompile()
     report.left = left_calls(traced.graph.nodes)
+    report.unsteady += unsteady_calls(traced.graph.nodes)
+    if not report.regions:
+        return None
     return traced
 
 
@@ -121,6 +133,20 @@ def _take(
         report.reasons.append(f"{', '.join(calls)}: {_reason(error)}")
 
 
+def _check_rows(report: GraphReport) -> None:
+    """See that what stays in torch gives rows the same bits, however many there are.
+
+    Raises:
+        UnsupportedError: it does not.
+    """
+    if report.unsteady:
+        why = "; ".join(report.reasons)
+        reason = "torch runs it, and chooses its code by size" + (f" ({why})" if why else "")
+        calls = ", ".join(report.unsteady)
+        remedy = "keep it outside of the compiled function, or compile without batch_invariant"
+        raise UnsupportedError(f"{calls} with batch_invariant", reason=reason, remedy=remedy)
+
+
 def _check_device(cut: Cut, device: str) -> None:
     """See that a region's tensors are where its kernels run.
 
@@ -130,7 +156,9 @@ def _check_device(cut: Cut, device: str) -> None:
     found = {node.meta["val"].device.type for node in cut.inputs} - {device}
     if found:
         reason = f"its tensors are on {', '.join(sorted(found))}, kernels of the target on {device}"
-        raise UnsupportedError("a region", reason=reason)
+        target = "nvptx" if found == {"cuda"} else "cpu"
+        remedy = f"options={{'target': '{target}'}}" if found <= {"cpu", "cuda"} else None
+        raise UnsupportedError("a region", reason=reason, remedy=remedy)
 
 
 # kept for good, as Inductor keeps its code: a backward graph may outlive Dynamo's forward graph

@@ -1,7 +1,7 @@
 """Linear layers whose products our own tiles compute faster than torch's library.
 
 Which of the two is faster was measured on this machine: `diagc targets --measure` keeps rates of
-both. Without that the library computes them. With `batch_invariant` all are ours, however small.
+both. Without that the library computes them. With `batch_invariant` all are regions already.
 
 Where gradients are recorded a region is a product and its bias alone, of matrices: its gradients
 are products of matrices too. Maps behind it stay with who runs the rest: inside of the region their
@@ -20,7 +20,7 @@ from diagc.cost import find_device
 from diagc.cost.device_catalog import measured_device
 from diagc.frontend.torch.formulas import ALIASES, ARITHMETIC
 from diagc.options import CompileOptions
-from diagc.passes.tiled_products import NARROWEST
+from diagc.passes.kernels.tiled_products import NARROWEST
 from diagc.torch_backend.left import note_reason
 from diagc.torch_backend.options import BackendOptions
 from diagc.torch_backend.regions import Region
@@ -72,10 +72,11 @@ def product_regions(graph: fx.Graph, options: BackendOptions, *, trained: bool) 
         options: of the backend.
         trained: whether autograd will record it.
     """
-    invariant = options.compile.batch_invariant
-    least = 0 if invariant else least_flops(options.compile)
+    if options.compile.batch_invariant:
+        return
+    least = least_flops(options.compile)
     for node in list(graph.nodes):
-        flops = _flops(node, narrowest=1 if invariant else NARROWEST)
+        flops = _flops(node)
         if flops >= least:
             nodes = (_flat(node),) if trained else _with_maps(node)
             yield Region((), nodes, nodes[-1:])
@@ -138,7 +139,7 @@ def _is_map(node: fx.Node, inside: Sequence[fx.Node]) -> bool:
     return known and value.numel() == first.numel() and all(s in inside for s in sources)
 
 
-def _flops(node: fx.Node, narrowest: int) -> int:
+def _flops(node: fx.Node) -> int:
     """Of a product that we can compute; -1 for what is none, or narrower."""
     places = _FACTORS.get(str(node.target))
     if node.op != "call_function" or places is None or node.kwargs:
@@ -152,7 +153,7 @@ def _flops(node: fx.Node, narrowest: int) -> int:
     rows, result = left.meta["val"], node.meta["val"]
     depth, columns = _hint(rows.shape[-1]), _hint(result.shape[-1])
     count = prod(_hint(size) for size in rows.shape[:-1])
-    return 2 * depth * columns * count if min(depth, columns, count) >= narrowest else -1
+    return 2 * depth * columns * count if min(depth, columns, count) >= NARROWEST else -1
 
 
 def _is_plain(value: torch.Tensor) -> bool:

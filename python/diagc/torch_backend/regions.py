@@ -90,7 +90,12 @@ def _import(stretch: Stretch, spec: pytree.TreeSpec) -> ImportedProgram:
 
 
 def _is_wanted(unit: Unit, options: BackendOptions) -> bool:
-    """Whether a unit does what torch does not: it streams, or computes in another order."""
+    """Whether a unit does what torch does not: it streams, or computes in another order.
+
+    With `batch_invariant` torch's order is that of no row, so every sum is wanted.
+    """
+    if options.compile.batch_invariant and unit.sums:
+        return bool(unit.kernels)
     return unit.streams or unit.mixed or (options.take == "all" and unit.fuses)
 
 

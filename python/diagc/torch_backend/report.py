@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import torch
 from torch import fx
 
 from diagc.debug import logger
 from diagc.frontend.torch.from_fx import node_location
+from diagc.frontend.torch.row_ops import keeps_rows
 from diagc.torch_backend.left import why_left
-from diagc.torch_backend.stretches import is_number
+from diagc.torch_backend.stretches import is_number, is_view
 
 if TYPE_CHECKING:
     from diagc.api import CompiledFunction
@@ -48,11 +50,13 @@ class GraphReport:
         regions: that were taken.
         left: numbers of calls that stayed in torch, by op, for each reason.
         reasons: why something that might have been taken was not.
+        unsteady: calls that stayed in torch and choose their code by the number of rows.
     """
 
     regions: list[RegionReport] = field(default_factory=list)
     left: dict[str, Counter[str]] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)
+    unsteady: list[str] = field(default_factory=list)
 
     def text(self) -> str:
         """For people."""
@@ -84,6 +88,19 @@ def left_calls(nodes: Iterable[fx.Node]) -> dict[str, Counter[str]]:
         if reason is not None:
             found.setdefault(reason, Counter())[_short(node)] += 1
     return found
+
+
+def unsteady_calls(nodes: Iterable[fx.Node]) -> list[str]:
+    """Calls that are torch's and promise rows nothing: see `diagc.frontend.torch.row_ops`."""
+    return [call for node in nodes if _is_unsteady(node) for call in calls_of([node])]
+
+
+def _is_unsteady(node: fx.Node) -> bool:
+    if why_left(node) is None or is_view(node):
+        return False
+    values = (source.meta.get("val") for source in node.all_input_nodes)
+    floats = any(isinstance(v, torch.Tensor) and v.is_floating_point() for v in values)
+    return not keeps_rows(node.target, floats)
 
 
 def _list(ops: Counter[str]) -> str:

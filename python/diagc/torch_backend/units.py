@@ -32,12 +32,14 @@ class Unit:
         places: lines of the ops' locations.
         streams: whether a kernel streams an axis.
         mixed: whether several kernels or ops are one unit.
+        sums: whether it sums or multiplies.
     """
 
     kernels: tuple[str, ...]
     places: frozenset[int]
     streams: bool
     mixed: bool
+    sums: bool
 
     @property
     def fuses(self) -> bool:
@@ -87,6 +89,7 @@ def _unit(parts: list[_Part]) -> Unit:
         frozenset().union(*(part.places for part in parts)),
         any(part.streams for part in parts),
         len(parts) > 1,
+        any(part.sums or part.streams for part in parts),
     )
 
 

@@ -52,9 +52,8 @@ def test_rows_have_the_same_bits_in_every_batch(name: str) -> None:
     whole = [torch.randn(MOST, *shape, dtype=dtype) for shape in shapes]
     compiled = diagc.compile(function, batch_invariant=True)
     expected = compiled(*whole)
-    torch.testing.assert_close(
-        expected, function(*whole), rtol=2e-2, atol=2e-2 if dtype == torch.bfloat16 else 1e-3
-    )
+    bound = 2e-2 if dtype == torch.bfloat16 else 1e-3
+    torch.testing.assert_close(expected, function(*whole), rtol=bound, atol=bound)
     assert not compiled.outside
     for start, stop in ((0, 1), (0, 2), (1, 4), (5, 22), (6, 39)):
         rows = compiled(*(x[start:stop].clone() for x in whole))
@@ -109,8 +108,16 @@ def linear(x: Tensor) -> Tensor:
     return F.linear(x, NARROW.T[:, :48].contiguous())
 
 
-@pytest.mark.parametrize("function", [normed_linear, product, linear])
-@pytest.mark.parametrize("door", ["compile", "backend"])
+@pytest.mark.parametrize(
+    ("function", "door"),
+    [
+        (normed_linear, "compile"),
+        (product, "compile"),  # not by the backend: docs/usage.md
+        (linear, "compile"),
+        (normed_linear, "backend"),
+        (linear, "backend"),
+    ],
+)
 def test_tokens_have_the_same_bits_however_many_there_are(
     function: Callable[..., Tensor], door: str
 ) -> None:
@@ -123,8 +130,6 @@ def test_tokens_have_the_same_bits_however_many_there_are(
         compiled = torch.compile(function, backend="diagc", options=options)
     whole = compiled(x)
     torch.testing.assert_close(whole, function(x), rtol=1e-3, atol=1e-3)
-    if door == "backend" and function is product:
-        pytest.xfail("few tokens of `x @ W` have other bits: docs/usage.md")
     for batches, rows in ((1, 1), (3, 1), (1, 8), (2, 40)):
         found = compiled(x[:batches, :rows])
         assert torch.equal(found, whole[:batches, :rows]), (batches, rows)

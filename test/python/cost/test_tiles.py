@@ -11,7 +11,7 @@ from diagc.dialects import diag
 from diagc.frontend.text import parse
 from diagc.mlir import ir
 from diagc.options import CompileOptions, use
-from diagc.passes.generalize_kernels import kernel_text
+from diagc.passes.kernels.generalize_kernels import kernel_text
 from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import parse_arch
 from diagc.targets.nvptx.selection import TILES, choose_tiles, compared_tiles, tile_schedules

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import diagc
 from diagc.api import CompiledFunction
-from diagc.passes.tiled_products import COLUMNS, ROWS, STRIP
+from diagc.passes.kernels.tiled_products import COLUMNS, ROWS, STRIP
 from diagc.testing.seed import SEED
 
 Make = Callable[..., Tensor]

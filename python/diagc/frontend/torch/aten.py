@@ -113,8 +113,8 @@ class Program:
     origin: str = ""
     symbols: dict[str, tuple[int, int]] = field(default_factory=dict)
 
-    def fixed(self, sizes: Mapping[str, int]) -> "Program":
-        """The same program with numbers for some symbols."""
+    def fixed(self, sizes: Mapping[str, Size]) -> "Program":
+        """The same program with numbers, or other sizes, for some symbols."""
         return replace(
             self,
             inputs=[replace(i, type=_fixed_type(i.type, sizes)) for i in self.inputs],
@@ -139,11 +139,11 @@ class Program:
                 node.results = tuple(type_ if keep else None for type_, keep in pairs)
 
 
-def _fixed_type(type_: TensorType, sizes: Mapping[str, int]) -> TensorType:
+def _fixed_type(type_: TensorType, sizes: Mapping[str, Size]) -> TensorType:
     return replace(type_, shape=tuple(fix(size, sizes) for size in type_.shape))
 
 
-def _fixed_argument(value: Any, sizes: Mapping[str, int]) -> Any:
+def _fixed_argument(value: Any, sizes: Mapping[str, Size]) -> Any:
     return replace_refs(value, lambda leaf: fix(leaf, sizes))
 
 

@@ -30,6 +30,7 @@ from diagc.frontend.torch.extern import ExternCall
 from diagc.frontend.torch.from_fx import from_fx
 from diagc.frontend.torch.graph import ExternOp, View, reachable
 from diagc.frontend.torch.raiser import Note, raise_program
+from diagc.frontend.torch.ratios import fixed_ratios
 from diagc.mlir import ir
 
 __all__ = [
@@ -177,8 +178,12 @@ def import_torch(
             "unknown adapter", expected=" or ".join(map(repr, ADAPTERS)), found=repr(adapter)
         )
     captured = capture(function, example_inputs, dynamic)
-    program = import_program(ADAPTERS[adapter](captured), captured.output_spec, context)
-    return replace(program, conditions=captured.conditions)
+    program = ADAPTERS[adapter](captured)
+    shapes = [leaf.shape for leaf in pytree.tree_leaves(example_inputs)]
+    ratios, assumed = fixed_ratios(captured, shapes)
+    program = program.fixed(ratios) if ratios else program
+    imported = import_program(program, captured.output_spec, context)
+    return replace(imported, conditions=(*captured.conditions, *assumed))
 
 
 def import_program(

@@ -79,8 +79,8 @@ def divide(whole: Size, part: Size) -> Size | None:
     return quotient if sympy.fraction(quotient)[1] == 1 else None
 
 
-def fix(value: Any, sizes: Mapping[str, int]) -> Any:
-    """A size with numbers for some symbols; what is no symbolic size stays as it is."""
+def fix(value: Any, sizes: Mapping[str, Size]) -> Any:
+    """A size with other sizes for some symbols; what is no symbolic size stays as it is."""
     if not hasattr(value, "free_symbols"):
         return value
     found: Size = value.subs({symbol(name): number for name, number in sizes.items()})

@@ -54,7 +54,7 @@ _FLAGS = ("stays", "few")
 FEW_ROWS = 4
 """Rows for which a form for few of them is chosen where their number is open."""
 
-_MOST_FEW_ROWS = 64
+_MOST_FEW_ROWS = 128
 """Rows of a block of that form."""
 
 _SCHEDULERS = 4
