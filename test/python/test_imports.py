@@ -28,6 +28,7 @@ COMPILER = TARGETS | {
     "frontend",
     "host_program",
     "program_cache",
+    "stages",
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -54,6 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "explain_page": COMPILER | {"viz", "drawings"},
     "host_program": TARGETS,
     "program_cache": TARGETS | {"report", "host_program"},
+    "stages": TARGETS,
     "compiler": COMPILER,
     "autotune": TARGETS,
     "variants": COMPILER,
