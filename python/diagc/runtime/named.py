@@ -72,6 +72,7 @@ class NamedCall:
             return None
         facts = ast.literal_eval(unquote(text))
         arguments = read_arguments(facts["arguments"]) if "arguments" in facts else Arguments()
+        arguments = replace(arguments, count=facts["tensors"])
         training, weights = facts.get("training", ""), facts.get("weights", ())
         return cls(name, facts["tensors"], training, arguments, weights)
 
