@@ -69,6 +69,7 @@ class Step:
     text: str
 
 
+_GRADIENTS = ("reassociate-contractions", "save-statistics", "differentiate")
 DIAG_STAGES = (
     # what a front end made: normalisers are whole, every op is located in the user's source
     Stage("diag", ()),
@@ -82,21 +83,16 @@ DIAG_STAGES = (
     # divisions leave contractions: they join the tail, where they are cheap
     # and scales of f8 numbers leave operands, so that these are arrays
     Stage("fused", ("fuse-normalization", "factor-scales", "canonicalize-diag")),
-    # only where gradients are asked for (option `wrt`): the results give way to them; first chains
-    # get their cheap order, for derivatives of a short chain are short chains. With option `saves`
-    # the function gives statistics for its gradients, which take them
+    # only where gradients are asked for (option `wrt`): derivatives of a short chain are short, so
+    # chains first get their cheap order. With `saves` the function gives statistics for gradients
     Stage(
         "differentiated",
-        (
-            *("reassociate-contractions", "save-statistics", "differentiate"),
-            *("factor-scales", "canonicalize-diag"),
-        ),
+        (*_GRADIENTS, "factor-scales", "canonicalize-diag"),
     ),
     # before streams are derived: a chain that is cheap another way round needs none
     Stage("reassociated", ("reassociate-contractions", "canonicalize-diag")),
-    # scales leave streams once it is known which operand does not stream
-    # and deep products leave streams for the library, once they are where they will stay
-    # products that are left become streams of tiles, where the target has a use for these
+    # scales leave streams once it is known which operand does not stream; deep products leave for
+    # the library; those that are left become streams of tiles, where the target has a use for these
     Stage(
         "streams",
         (
