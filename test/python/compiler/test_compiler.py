@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from diagc import compiler, program_cache
+from diagc import program_cache
 from diagc.compiler import compile_module, emit, run_pipeline
 from diagc.context import make_context
 from diagc.debug import CACHE_DIR
