@@ -650,3 +650,54 @@ func.func private @scheduled(%x: tensor<?x64xf32, ["n", "c"]>) -> tensor<?xf32, 
 func.func @entry(%x: tensor<?x64xf32, ["n", "c"]>) -> tensor<?x64xf32, ["n", "c"]> {
   return %x : tensor<?x64xf32, ["n", "c"]>
 }
+
+// -----
+
+// The stream reads positions alone: the size of its axis is that of an argument which nobody reads.
+// CHECK-LABEL: func.func private @counted_positions(
+// CHECK-SAME: diag.schedule
+func.func private @counted_positions(%arg0: tensor<?xindex, ["t"]>, %arg1: tensor<?xindex, ["q"]>) -> tensor<?xi1, ["q"]> attributes {diag.kernel} {
+  %0 = "diag.index"() {axis = "t"} : () -> tensor<?xindex, ["t"]>
+  %1 = "diag.index"() {axis = "q"} : () -> tensor<?xindex, ["q"]>
+  %2 = "diag.stream"() ({
+    %3 = "diag.map"() ({
+      %false = arith.constant false
+      "diag.yield"(%false) : (i1) -> ()
+    }) : () -> tensor<?xi1, ["q"]>
+    "diag.yield"(%3) : (tensor<?xi1, ["q"]>) -> ()
+  }, {
+  ^bb0(%arg2: tensor<?xi1, ["q"]>):
+    %3 = "diag.chunk"(%0) : (tensor<?xindex, ["t"]>) -> tensor<?xindex, ["t"]>
+    %4 = "diag.map"() ({
+      %c4 = arith.constant 4 : index
+      %7 = "diag.element"(%3) : (tensor<?xindex, ["t"]>) -> index
+      %8 = "diag.element"(%1) : (tensor<?xindex, ["q"]>) -> index
+      %9 = arith.cmpi sge, %7, %8 : index
+      %10 = arith.addi %8, %c4 : index
+      %11 = arith.cmpi slt, %7, %10 : index
+      %12 = arith.andi %9, %11 : i1
+      "diag.yield"(%12) : (i1) -> ()
+    }) : () -> tensor<?x?xi1, ["t", "q"]>
+    %5 = "diag.reduce"(%4) {kind = "or", over = ["t"]} : (tensor<?x?xi1, ["t", "q"]>) -> tensor<?xi1, ["q"]>
+    %6 = "diag.map"() ({
+      %7 = "diag.element"(%arg2) : (tensor<?xi1, ["q"]>) -> i1
+      %8 = "diag.element"(%5) : (tensor<?xi1, ["q"]>) -> i1
+      %9 = arith.ori %7, %8 : i1
+      "diag.yield"(%9) : (i1) -> ()
+    }) : () -> tensor<?xi1, ["q"]>
+    "diag.yield"(%6) : (tensor<?xi1, ["q"]>) -> ()
+  }, {
+  ^bb0(%arg2: tensor<?xi1, ["q"]>, %arg3: tensor<?xi1, ["q"]>):
+    %3 = "diag.map"() ({
+      %4 = "diag.element"(%arg2) : (tensor<?xi1, ["q"]>) -> i1
+      %5 = "diag.element"(%arg3) : (tensor<?xi1, ["q"]>) -> i1
+      %6 = arith.ori %4, %5 : i1
+      "diag.yield"(%6) : (i1) -> ()
+    }) : () -> tensor<?xi1, ["q"]>
+    "diag.yield"(%3) : (tensor<?xi1, ["q"]>) -> ()
+  }, {
+  ^bb0(%arg2: tensor<?xi1, ["q"]>):
+    "diag.yield"(%arg2) : (tensor<?xi1, ["q"]>) -> ()
+  }) {axis = "t", properties = ["monoid", "commutative"], resultSegmentSizes = array<i32: 1, 0, 0, 0, 0, 0, 0, 0>} : () -> tensor<?xi1, ["q"]>
+  return %2 : tensor<?xi1, ["q"]>
+}

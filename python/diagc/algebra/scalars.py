@@ -269,21 +269,28 @@ def _emit(
             done[expr] = arith.constant(type_, float(expr.value or 0.0))
         elif expr.op not in _BUILDERS:
             done[expr] = _emit_opaque(expr, values, type_, done)
-        elif (power := _power_of_2(expr)) is not None:
-            done[expr] = math_dialect.exp2(_emit(power, values, type_, done))
+        elif (two := _base_two(expr)) is not None:
+            done[expr] = two[0](_emit(two[1], values, type_, done))
         else:
             args = [_emit(arg, values, type_, done) for arg in expr.args]
             done[expr] = _BUILDERS[expr.op](*args)
     return done[expr]
 
 
-def _power_of_2(expr: Expr) -> Expr | None:
-    """The x of exp(x log 2), which read as 2^x: the rounding of log 2 stays out of it."""
-    if expr.op != "exp" or expr.args[0].op != "mul":
-        return None
-    left, right = expr.args[0].args
-    log2 = constant(math.log(2.0))
-    return left if right == log2 else right if left == log2 else None
+_LOG2 = constant(math.log(2.0))
+
+
+def _base_two(expr: Expr) -> tuple[Callable[[ir.Value], ir.Value], Expr] | None:
+    """How 2^x and log2 x are read, given back as the ops that they were, and their x.
+
+    So the rounding of log 2 stays out of them.
+    """
+    if expr.op == "div" and expr.args[0].op == "log" and expr.args[1] == _LOG2:
+        return math_dialect.log2, expr.args[0].args[0]
+    if expr.op == "exp" and expr.args[0].op == "mul" and _LOG2 in expr.args[0].args:
+        left, right = expr.args[0].args
+        return math_dialect.exp2, left if right == _LOG2 else right
+    return None
 
 
 def _emit_opaque(

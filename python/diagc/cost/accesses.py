@@ -92,8 +92,11 @@ class Accesses:
 
     @cached_property
     def all_sizes(self) -> dict[str, int]:
-        """Known sizes, and those of all accesses."""
-        return {**self.extents, **self.sizes}
+        """Of every axis: of what is accessed, or only counted (positions of a mask) or known."""
+        block = diag.function_body(self.kernel)
+        dims = diag.join_dims(map(diag.dims, block.arguments))
+        counted = {label: open_size(label, size, self.sizes) for label, size in dims.items()}
+        return {**counted, **self.extents, **self.sizes}
 
     def visited(self, stream: ir.Operation, groups: Mapping[str, int], chunk: int) -> float:
         """`visited_fraction` of one of the kernel's streams, remembered."""
