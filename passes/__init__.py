@@ -1,7 +1,7 @@
 """The passes of diagc, by name; each is imported on first use.
 
-A pass called `derive-streams` is the class `DeriveStreamsPass` in `derive_streams.py`. Passes that
-live elsewhere (tests, other packages) join with `register`.
+A pass called `derive-streams` is the class `DeriveStreamsPass` in `streams/derive_streams.py`.
+Passes that live elsewhere (tests, other packages) join with `register`.
 """
 
 if __name__ != "diagc.passes":
@@ -13,28 +13,28 @@ from diagc.passes.base import Pass
 
 __all__ = ["PASSES", "TARGET_PASSES", "find_pass", "is_pass", "pass_names", "register"]
 
-# In the order of the pipeline.
-PASSES = (
-    "join-blocks",
-    "canonicalize-diag",
-    "open-rows",
-    "expand-normalizers",
-    "split-pads",
-    "save-statistics",
-    "differentiate",
-    "balance-exponentials",
-    "fuse-normalization",
-    "factor-scales",
-    "reassociate-contractions",
-    "derive-streams",
-    "slide-scales",
-    "block-streams",
-    "stream-products",
-    "round-operands",
-    "form-kernels",
-    "select-schedule",
-    "generalize-kernels",
-)
+# In the order of the pipeline, each with the folder that holds it.
+PASSES = {
+    "join-blocks": "canonical",
+    "canonicalize-diag": "canonical",
+    "open-rows": "canonical",
+    "expand-normalizers": "canonical",
+    "split-pads": "canonical",
+    "save-statistics": "gradients",
+    "differentiate": "gradients",
+    "balance-exponentials": "scales",
+    "fuse-normalization": "contractions",
+    "factor-scales": "scales",
+    "reassociate-contractions": "contractions",
+    "derive-streams": "streams",
+    "slide-scales": "scales",
+    "block-streams": "streams",
+    "stream-products": "streams",
+    "round-operands": "canonical",
+    "form-kernels": "kernels",
+    "select-schedule": "kernels",
+    "generalize-kernels": "kernels",
+}
 
 # Passes of targets, by the module that holds them: stages of code that `diagc opt` runs alone.
 TARGET_PASSES = {
@@ -78,6 +78,7 @@ def find_pass(name: str) -> type[Pass]:
     if not is_pass(name):
         raise KeyError(name)
     words = name.split("-")
-    module = import_module(TARGET_PASSES.get(name, f"diagc.passes.{'_'.join(words)}"))
+    own = f"diagc.passes.{PASSES.get(name)}.{'_'.join(words)}"
+    module = import_module(TARGET_PASSES.get(name, own))
     pass_class: type[Pass] = getattr(module, "".join(word.capitalize() for word in words) + "Pass")
     return pass_class

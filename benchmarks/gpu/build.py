@@ -123,11 +123,17 @@ def _build(variant: Variant, args: argparse.Namespace) -> Built:
 def _save(variant: Variant, args: argparse.Namespace, path: Path) -> None:
     inputs = variant.inputs(0, "cpu", args.small)
     options: dict[str, Any] = {"target": args.target, **variant.options}
-    options["dynamic"] = True if variant.is_open else None
+    options["dynamic"] = True if variant.is_open and not variant.other else None
+    first = (
+        replace(variant, shapes=variant.other, small=variant.other) if variant.other else variant
+    )
     programs = 1 if get_target(options["target"]).name == "cpu" else variant.programs
     if variant.forward is None:
         with torch.no_grad():
-            compiled = diagc.compile(variant.function, *inputs, **options)
+            compiled = diagc.compile(
+                variant.function, *first.inputs(0, "cpu", args.small), **options
+            )
+            compiled.prepare(*inputs)
         compiled.save(path, variants=programs)
         return
     _save_gradients(diagc.compile(variant.forward, *inputs[:-1], **options), path)

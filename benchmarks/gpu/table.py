@@ -97,17 +97,23 @@ def _chunked(n: int, d: int) -> Variant:
     return replace(made, name=name, checked=_CHECKED, options=options, operations=None)
 
 
-def _grouped(causal: bool, n: int, *, flex: bool = False) -> Variant:
-    """64 query heads on 8 key heads; the group is part of the code, so the package is not open."""
+def _grouped(causal: bool, n: int, d: int, *, flex: bool = False) -> Variant:
+    """64 query heads on 8 key heads; the group is part of the code, all else is open."""
     made = attention(
         "grouped-causal" if causal else "grouped-full",
         f.grouped if causal else f.decode,
-        heads=8, group=8, rows=n, keys=n, d=128, share=0.5 if causal else 1.0,
+        heads=8, group=8, rows=n, keys=n, d=d, share=0.5 if causal else 1.0,
         peers=attention_peers(causal, with_flex=flex),
     )  # fmt: skip
-    name = f"{PREFIX}{made.name.removesuffix('-bf16-d128')}-d128-n{n}"
+    package = f"{PREFIX}{made.name.removesuffix(f'-bf16-d{d}')}-d{d}"
     return replace(
-        made, name=name, checked=_CHECKED, options={"target": WARPGROUPS, "device": "h200"}
+        made,
+        name=f"{package}-n{n}",
+        package=package,
+        is_open=True,
+        other=((2, 8, 200, d), *[(2, 200, d)] * 2),
+        checked=_CHECKED,
+        options={"target": WARPGROUPS, "device": "h200"},
     )
 
 
@@ -160,7 +166,7 @@ def _rows() -> Iterator[Variant]:
     yield _chunked(_LONG, 128)
     yield from (make(n, 128) for n in (4096, 8192) for make in (_full, _causal))
     yield from (make(_LONG, d) for d in (64, 256) for make in (_full, _causal))
-    yield from (_grouped(causal, _LONG, flex=causal) for causal in (True, False))
+    yield from (_grouped(causal, _LONG, 128, flex=causal) for causal in (True, False))
     yield _decode(32768)
     yield from map(_norm, ("layer-norm-bf16", "residual-rms-bf16", "rows-softmax-bf16"))
     yield from (make(32768, 128) for make in (_full, _causal))
@@ -172,11 +178,16 @@ def _rows() -> Iterator[Variant]:
     yield from (_backward(4096, causal) for causal in (False, True))
     yield _decode(8192)
     yield from (make(4096, d) for d in (64, 256) for make in (_full, _causal))
-    yield from (_grouped(causal, 4096) for causal in (True, False))
+    yield from (_grouped(causal, _LONG, d) for d in (64, 256) for causal in (True, False))
+    yield from (_grouped(causal, 4096, 128) for causal in (True, False))
     yield _norm("l2-bf16")
     rest = (8192, 32768, 2048, 1024)
     yield from (make(n, d) for n in rest for d in (64, 256) for make in (_full, _causal))
     yield from (_spherical(form, 4096, 128) for form in ("streamed", "reassociated", "causal"))
+    yield from (_grouped(causal, 4096, d) for d in (64, 256) for causal in (True, False))
+    yield from (
+        _grouped(causal, n, d) for n in rest for d in (128, 64, 256) for causal in (True, False)
+    )
 
 
 TABLE: Mapping[str, Variant] = {row.name: row for row in _rows()}

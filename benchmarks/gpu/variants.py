@@ -56,6 +56,7 @@ class Variant:
         gates: what must be reached on a GPU.
         package: name of the package, where several share one; default the variant's own.
         is_open: whether the package's sizes are open, so that other shapes may share it.
+        other: shapes of another call of the same package, so that just what differs is open.
         programs: at most, in the package; with several, the fastest is measured and kept first.
         forward: of `function`, where that gives its gradients: the package then holds the program
             of gradients that the compiler derives from it.
@@ -78,6 +79,7 @@ class Variant:
     gates: tuple[Gate, ...] = ()
     package: str = ""
     is_open: bool = False
+    other: Shapes = ()
     programs: int = 1
     forward: Function | None = None
     checked: int = 0

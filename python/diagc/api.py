@@ -1,6 +1,7 @@
 """`diagc.compile`: a Python function or nn.Module over torch tensors becomes fused kernels."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ def compile(
     library: str = "torch",
     importer: str = "fx",
     check: str | None = None,
+    name: str | None = None,
     **options: Any,
 ) -> "CompiledFunction":
     """Compile a function of tensors.
@@ -60,16 +62,18 @@ def compile(
             for kernels of our own where they make large tiles (on CPUs).
         importer: how the function is read: "fx", or "torch-mlir" through its raw torch dialect.
         check: "first-call" to compare the first call of every program with eager torch.
+        name: by which exported graphs find the function in every process that compiles it under
+            this name (docs/usage.md); letters, digits and `_.:-`.
         options: fields of `diagc.CompileOptions`, such as `target`, `reassociate`, `validate`.
 
     Raises:
-        UserError: bad arguments, an unknown option, a function that fails on the examples, a
-            version of torch that is not supported.
+        UserError: bad arguments, an unknown option, a function that fails on the examples, a name
+            that another function has, a version of torch that is not supported.
         UnsupportedError: the function depends on values, or writes into its arguments.
         TargetError: no such target on this machine.
     """
     chosen = _options(options, library)
-    compiled = CompiledFunction(function, chosen, dynamic, importer, check=check)
+    compiled = CompiledFunction(function, chosen, dynamic, importer, check=check, name=name)
     if not isinstance(example_kwargs, Mapping | None):
         found = type(example_kwargs).__name__
         raise UserError("example_kwargs must be a dict", expected="names and values", found=found)
@@ -209,16 +213,20 @@ class CompiledFunction:
         key: str | None = None,
         check: str | None = None,
         calls: Sequence[str] = (),
+        name: str | None = None,
+        origin: str = "",
     ) -> None:
         """Check the function; nothing is compiled yet.
 
         `key` says exactly what the function computes, for graphs with calls of it that are cached
         on disk; None makes a unique one. `calls` says what it stands for, when `check` complains.
+        `name` is that of `compile`, and `origin` tells that a copy may have it, too.
         """
         from diagc.runtime.torch_settings import require_torch
 
         require_torch()
         from diagc.runtime.calls import Calls
+        from diagc.runtime.named import origin_of
         from diagc.torch_build import TorchBuild
 
         if not callable(function):
@@ -227,6 +235,9 @@ class CompiledFunction:
                 expected="a function or nn.Module",
                 found=type(function).__name__,
             )
+        if name is not None:
+            origin = origin or origin_of(function)
+        self._settings = (options, dynamic, importer, key, check, tuple(calls), name, origin)
         self.options = options
         self.function = function
         """What was compiled."""
@@ -235,7 +246,21 @@ class CompiledFunction:
         self.__name__ = getattr(function, "__name__", type(function).__name__)
         build = TorchBuild(function, self.__name__, options, importer)
         judge = _check(check, key or self.__name__, calls)
-        self._calls = Calls(function, build, self.__name__, dynamic, key, judge)
+        self._calls = Calls(
+            function, build, self.__name__, dynamic, key, judge, public=name, origin=origin
+        )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "CompiledFunction":
+        """Compiled anew when it is called: a copied module has weights of its own."""
+        return CompiledFunction(deepcopy(self.function, memo), *self._settings)
+
+    def __copy__(self) -> "CompiledFunction":
+        """Of the same function; compiled anew when it is called."""
+        return CompiledFunction(self.function, *self._settings)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles hold the function, which has to be importable, and the options."""
+        return CompiledFunction, (self.function, *self._settings)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run; compiles first when no program fits.

@@ -15,7 +15,7 @@ from diagc.cost.device_file import device_text
 from diagc.debug import logger
 from diagc.dialects import diag
 from diagc.mlir import ir
-from diagc.passes.generalize_kernels import kernel_text
+from diagc.passes.kernels.generalize_kernels import kernel_text
 from diagc.runtime.cache import default_cache
 from diagc.runtime.package.variants import best_of
 

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from diagc.compiler import Step, find_entry, pipeline_steps, stage_names
+from diagc.compiler import find_entry
 from diagc.context import make_context
 from diagc.errors import UserError
 from diagc.files import as_path
 from diagc.mlir import ir
 from diagc.options import CompileOptions, use
 from diagc.passes.pipeline import Pipeline
+from diagc.stages import Step, pipeline_steps, stage_names
 from diagc.targets import get_target
 from diagc.viz import Drawing, check_suffix, draw_function
 

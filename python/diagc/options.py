@@ -30,7 +30,7 @@ class CompileOptions:
     """Options that passes, targets and the pipeline read; the environment gives the defaults."""
 
     target: str = "auto"
-    """Name of a target (`cpu`, `interp`), or `auto` for the one that fits the inputs."""
+    """Name of a target (`cpu`, `nvptx:sm_90`, `interp`); `auto` is that of `device`, else `cpu`."""
     device: str = ""
     """The device that costs are told for: a name, a description's file; empty: the target's."""
     autotune: bool = False

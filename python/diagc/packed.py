@@ -34,7 +34,7 @@ def document_bounds(cu_seqlens: Tensor, total: int) -> tuple[Tensor, Tensor]:
         total: number of tokens.
     """
     tokens = torch.arange(total, device=cu_seqlens.device, dtype=cu_seqlens.dtype)
-    behind = torch.searchsorted(cu_seqlens, tokens, right=True)
+    behind = torch.searchsorted(cu_seqlens.contiguous(), tokens, right=True)
     places = cu_seqlens.int()
     return places[behind - 1], places[behind]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from diagc.compiler import compile_module, find_entry
 from diagc.context import make_context
 from diagc.crash import reproducible
+from diagc.dialects import diag
 from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 from diagc.options import CompileOptions
@@ -18,7 +19,7 @@ from diagc.options import CompileOptions
 if TYPE_CHECKING:
     from diagc.frontend.torch.importer import ImportedProgram
     from diagc.runtime.arguments import Arguments
-    from diagc.runtime.calls import OpenDims
+    from diagc.runtime.build import OpenDims
     from diagc.runtime.captured import CapturedTensor
     from diagc.runtime.program import Program
     from diagc.runtime.specialization import Specialization
@@ -49,7 +50,7 @@ class TorchBuild:
     def __call__(
         self, arguments: "Arguments", tensors: Sequence[Any], dynamic: "OpenDims"
     ) -> "Specialization":
-        """Import and compile; see `diagc.runtime.calls.Build`.
+        """Import and compile; see `diagc.runtime.build.Build`.
 
         Raises:
             UserError: the function fails on the examples.
@@ -67,7 +68,9 @@ class TorchBuild:
             # a pass opens sizes with which the function may have computed
             seen = seen_sizes(imported, [tuple(tensor.shape) for tensor in tensors])
         source = str(imported.module.operation.get_asm(enable_debug_info=True))
-        axes = sharded_axes(find_entry(imported.module))
+        entry = find_entry(imported.module)
+        axes = sharded_axes(entry)
+        unused = _unused(entry)
         program = compile_module(
             imported.module,
             self.options.target,
@@ -88,6 +91,7 @@ class TorchBuild:
             dynamic=bool(dynamic),
             conditions=(*imported.conditions, *seen),
             random=any(extern.is_random for extern in imported.externs.values()),
+            unused=unused,
             axes=axes,
         )
 
@@ -108,7 +112,7 @@ class TorchBuild:
         wanted: Sequence[int],
         saved: bool,
     ) -> "Program":
-        """Differentiate the imported module, and compile; see `diagc.runtime.calls.Build`.
+        """Differentiate the imported module, and compile; see `diagc.runtime.build.Build`.
 
         Raises:
             UnsupportedError: an op has no derivative, a kernel is not code of the target, or the
@@ -238,6 +242,12 @@ class TorchBuild:
         from diagc.runtime.captured import Owners
 
         return Owners(self.function)
+
+
+def _unused(entry: ir.Operation) -> frozenset[int]:
+    """Numbers of the arguments that nothing reads."""
+    arguments = diag.function_body(entry).arguments
+    return frozenset(i for i, value in enumerate(arguments) if not any(True for _ in value.uses))
 
 
 def _streams(program: "Program") -> int:

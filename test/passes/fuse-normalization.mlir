@@ -196,3 +196,39 @@ func.func @linear_layer(%x: tensor<?x768xf32, ["n", "c"]>, %w: tensor<768x768xf3
   %o = "diag.contract"(%p, %w) {over = ["c"]} : (tensor<?x768xf32, ["n", "c"]>, tensor<768x768xf32, ["c", "e"]>) -> tensor<?x768xf32, ["n", "e"]>
   return %o : tensor<?x768xf32, ["n", "e"]>
 }
+
+// -----
+
+// A square that does not vary along the summed axis, in a map that only its reader's type spreads
+// over it: all of the product is the factor, and ones are summed.
+// CHECK-LABEL: func.func @square_of_a_row
+// CHECK: }) : () -> tensor<?x?xf32, ["t", "y"]>
+// CHECK-NEXT: %[[ONES:[0-9]+]] = "diag.map"() ({
+// CHECK-NEXT: arith.constant 1.0
+// CHECK: tensor<?xf32, ["y"]>
+// CHECK: %[[SQUARE:[0-9]+]] = "diag.map"
+// CHECK: %[[DIV:[0-9]+]] = arith.divf
+// CHECK-NEXT: %[[SQ:[0-9]+]] = arith.mulf %[[DIV]], %[[DIV]]
+// CHECK-NEXT: "diag.yield"(%[[SQ]])
+// CHECK: %[[N:[0-9]+]] = "diag.reduce"(%[[ONES]])
+// CHECK: %[[OUT:[0-9]+]] = "diag.map"
+// CHECK: "diag.element"(%[[N]])
+// CHECK: "diag.element"(%[[SQUARE]])
+// CHECK: arith.mulf
+// CHECK-NEXT: "diag.yield"
+// CHECK: return %[[OUT]],
+func.func @square_of_a_row(%a: tensor<?xf32, ["t"]>, %b: tensor<?xf32, ["t"]>, %y: tensor<?xf32, ["y"]>) -> (tensor<?xf32, ["t"]>, tensor<?x?xf32, ["t", "y"]>) {
+  %v = "diag.map"() ({
+    %0 = "diag.element"(%a) : (tensor<?xf32, ["t"]>) -> f32
+    %1 = "diag.element"(%b) : (tensor<?xf32, ["t"]>) -> f32
+    %2 = arith.divf %0, %1 : f32
+    "diag.yield"(%2) : (f32) -> ()
+  }) : () -> tensor<?x?xf32, ["t", "y"]>
+  %s = "diag.map"() ({
+    %0 = "diag.element"(%v) : (tensor<?x?xf32, ["t", "y"]>) -> f32
+    %1 = arith.mulf %0, %0 : f32
+    "diag.yield"(%1) : (f32) -> ()
+  }) : () -> tensor<?x?xf32, ["t", "y"]>
+  %z = "diag.reduce"(%s) {kind = "add", over = ["y"]} : (tensor<?x?xf32, ["t", "y"]>) -> tensor<?xf32, ["t"]>
+  return %z, %v : tensor<?xf32, ["t"]>, tensor<?x?xf32, ["t", "y"]>
+}

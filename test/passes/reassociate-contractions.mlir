@@ -205,3 +205,52 @@ func.func @third_power(%q: tensor<?x4xf32, ["q", "d"]>, %k: tensor<?x4xf32, ["x"
   %o = "diag.contract"(%s, %v) {over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>, tensor<?x4xf32, ["x", "e"]>) -> tensor<?x4xf32, ["q", "e"]>
   return %z, %o : tensor<?xf32, ["q"]>, tensor<?x4xf32, ["q", "e"]>
 }
+
+// -----
+
+// Declined: a sum of the scores that reads another one cannot be made together with it.
+// CHECK-LABEL: func.func @sum_of_a_sum
+// CHECK-NOT: diag.relabel
+// CHECK: return
+func.func @sum_of_a_sum(%q: tensor<?x4xf32, ["q", "d"]>, %k: tensor<?x4xf32, ["x", "d"]>) -> tensor<?xf32, ["x"]> {
+  %s = "diag.contract"(%q, %k) {over = ["d"]} : (tensor<?x4xf32, ["q", "d"]>, tensor<?x4xf32, ["x", "d"]>) -> tensor<?x?xf32, ["q", "x"]>
+  %p = "diag.map"() ({
+    %0 = "diag.element"(%s) : (tensor<?x?xf32, ["q", "x"]>) -> f32
+    %1 = arith.mulf %0, %0 : f32
+    "diag.yield"(%1) : (f32) -> ()
+  }) : () -> tensor<?x?xf32, ["q", "x"]>
+  %z = "diag.reduce"(%p) {kind = "add", over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]>
+  %r = "diag.map"() ({
+    %0 = "diag.element"(%z) : (tensor<?xf32, ["q"]>) -> f32
+    %1 = math.rsqrt %0 : f32
+    "diag.yield"(%1) : (f32) -> ()
+  }) : () -> tensor<?xf32, ["q"]>
+  %o = "diag.contract"(%s, %r) {over = ["q"]} : (tensor<?x?xf32, ["q", "x"]>, tensor<?xf32, ["q"]>) -> tensor<?xf32, ["x"]>
+  return %o : tensor<?xf32, ["x"]>
+}
+
+// -----
+
+// A constant that stands outside the map which reads it, as before canonicalize-diag.
+// CHECK-LABEL: func.func @scalar_from_outside
+// CHECK: diag.done
+// CHECK: return
+func.func @scalar_from_outside(%q: tensor<?x4xf32, ["q", "d"]>, %a: tensor<?xf32, ["x"]>, %b: tensor<4xf32, ["d"]>, %v: tensor<?x4xf32, ["x", "e"]>) -> (tensor<?xf32, ["q"]>, tensor<?x4xf32, ["q", "e"]>) {
+  %c = arith.constant 5.000000e-01 : f32
+  %k = "diag.map"() ({
+    %0 = "diag.element"(%a) : (tensor<?xf32, ["x"]>) -> f32
+    %1 = "diag.element"(%b) : (tensor<4xf32, ["d"]>) -> f32
+    %2 = arith.mulf %0, %1 : f32
+    %3 = arith.mulf %2, %c : f32
+    "diag.yield"(%3) : (f32) -> ()
+  }) : () -> tensor<?x4xf32, ["x", "d"]>
+  %s = "diag.contract"(%q, %k) {over = ["d"]} : (tensor<?x4xf32, ["q", "d"]>, tensor<?x4xf32, ["x", "d"]>) -> tensor<?x?xf32, ["q", "x"]>
+  %p = "diag.map"() ({
+    %0 = "diag.element"(%s) : (tensor<?x?xf32, ["q", "x"]>) -> f32
+    %1 = arith.mulf %0, %0 : f32
+    "diag.yield"(%1) : (f32) -> ()
+  }) : () -> tensor<?x?xf32, ["q", "x"]>
+  %z = "diag.reduce"(%p) {kind = "add", over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>) -> tensor<?xf32, ["q"]>
+  %o = "diag.contract"(%s, %v) {over = ["x"]} : (tensor<?x?xf32, ["q", "x"]>, tensor<?x4xf32, ["x", "e"]>) -> tensor<?x4xf32, ["q", "e"]>
+  return %z, %o : tensor<?xf32, ["q"]>, tensor<?x4xf32, ["q", "e"]>
+}

@@ -28,6 +28,7 @@ COMPILER = TARGETS | {
     "frontend",
     "host_program",
     "program_cache",
+    "stages",
 }
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -54,6 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "explain_page": COMPILER | {"viz", "drawings"},
     "host_program": TARGETS,
     "program_cache": TARGETS | {"report", "host_program"},
+    "stages": TARGETS,
     "compiler": COMPILER,
     "autotune": TARGETS,
     "variants": COMPILER,
@@ -83,6 +85,7 @@ HEAVY: dict[str, tuple[str, ...]] = {
         *("frontend/torch/", "runtime/", "torch_backend/", "integrations/", "commands/"),
         *("testing/fake_cuda.py", "testing/models.py", "testing/library_models.py", "packed.py"),
         *("testing/own_rule.py", "testing/saved_tensors.py", "testing/variant_packages.py"),
+        "testing/guard_pages.py",
     ),
     "torch_mlir": ("mlir.py",),
     "mlir": ("mlir.py",),

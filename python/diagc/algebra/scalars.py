@@ -269,10 +269,21 @@ def _emit(
             done[expr] = arith.constant(type_, float(expr.value or 0.0))
         elif expr.op not in _BUILDERS:
             done[expr] = _emit_opaque(expr, values, type_, done)
+        elif (power := _power_of_2(expr)) is not None:
+            done[expr] = math_dialect.exp2(_emit(power, values, type_, done))
         else:
             args = [_emit(arg, values, type_, done) for arg in expr.args]
             done[expr] = _BUILDERS[expr.op](*args)
     return done[expr]
+
+
+def _power_of_2(expr: Expr) -> Expr | None:
+    """The x of exp(x log 2), which read as 2^x: the rounding of log 2 stays out of it."""
+    if expr.op != "exp" or expr.args[0].op != "mul":
+        return None
+    left, right = expr.args[0].args
+    log2 = constant(math.log(2.0))
+    return left if right == log2 else right if left == log2 else None
 
 
 def _emit_opaque(

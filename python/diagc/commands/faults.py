@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from diagc.commands.kernel_checks import check_kernels
-from diagc.compiler import compile_module, emit, find_entry, pipeline_steps
+from diagc.compiler import compile_module, emit, find_entry
 from diagc.context import make_context
 from diagc.dialects import diag
 from diagc.mlir import ir
@@ -18,6 +18,7 @@ from diagc.runtime.comparison import compare_results, max_error, tensors_of
 from diagc.runtime.sizes import label_sizes
 from diagc.runtime.steps import ExternCall
 from diagc.runtime.torch_launch import TORCH_DTYPES
+from diagc.stages import pipeline_steps
 from diagc.targets import get_target, interp
 
 if TYPE_CHECKING:

@@ -63,7 +63,12 @@ def element_bytes(type_: ir.Type) -> int:
 
 
 def elements(value: ir.Value | ir.Type | diag.Dims, sizes: Sizes | None = None) -> int:
-    """Elements of a wire or of labelled sizes; open ones are `UNKNOWN_SIZE` unless `sizes` says."""
+    """Elements of a wire or of labelled sizes; open ones are `UNKNOWN_SIZE` unless `sizes` says.
+
+    A scalar, which bodies of maps may read from outside, is one.
+    """
+    if isinstance(value, ir.Value) and not diag.is_wire(value.type):
+        return 1
     dims = value if isinstance(value, dict) else diag.dims(value)
     return prod(open_size(label, size, sizes) for label, size in dims.items())
 

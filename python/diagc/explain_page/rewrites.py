@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from diagc.compiler import Step, pipeline_steps
 from diagc.context import make_context
 from diagc.dialects import diag
 from diagc.drawings import draw_module
@@ -14,6 +13,7 @@ from diagc.passes.pipeline import Pipeline
 from diagc.passes.remarks import DONE
 from diagc.report import Note, StreamReport
 from diagc.report.collect import notes_of, stream_report
+from diagc.stages import Step, pipeline_steps
 from diagc.targets import get_target
 from diagc.viz import Drawing
 from diagc.viz.scene import Box, Shape

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from diagc.cost import resident_bytes
 from diagc.dialects import diag
 from diagc.mlir import ir
-from diagc.passes.schedules import Schedule, read_schedule
+from diagc.passes.kernels.schedules import Schedule, read_schedule
 
 __all__ = ["AxisRow", "KernelSchedule", "schedules_of"]
 

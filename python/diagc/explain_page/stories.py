@@ -62,9 +62,9 @@ _STORIES = {
         "A view: position n of the axis is position n mod B of block ⌊n / B⌋.",
     ),
     "factor-scales": PassStory(
-        "Scales of 8-bit numbers leave products",
+        "Scales of narrow numbers leave products",
         "The scale of a line goes behind the sum, or to the other input, so that the products are "
-        "those of the 8-bit numbers as they lie in memory.",
+        "those of the numbers of 8 or 16 bits as they lie in memory.",
         "Linearity: Σ q · (s k) = s Σ q · k, and Σₘ p (sₘ vₘ) = Σₘ (p sₘ) vₘ.",
     ),
     "round-operands": PassStory(

@@ -18,9 +18,9 @@ from diagc.cost import (
 from diagc.dialects import diag
 from diagc.errors import SourceLocation
 from diagc.mlir import ir
-from diagc.passes.kernel_names import ORIGIN
-from diagc.passes.library_products import is_library
-from diagc.passes.ranking import read_ranking
+from diagc.passes.kernels.kernel_names import ORIGIN
+from diagc.passes.kernels.library_products import is_library
+from diagc.passes.kernels.ranking import read_ranking
 from diagc.passes.remarks import DONE, REMARKS
 from diagc.report.data import (
     EstimateReport,
@@ -100,7 +100,7 @@ def _kernel_report(
         streams=tuple(stream_report(op) for op in ops if op.name == "diag.stream"),
         ops=_counts(ops),
         origins=_strings(kernel, ORIGIN),
-        schedule=_plain(kernel.attributes["diag.schedule"]) if _scheduled(kernel) else {},
+        schedule=_schedule(compiled, target),
         cache=compiled.cache,
         seconds=compiled.seconds,
         flops=flops,
@@ -114,8 +114,14 @@ def _kernel_report(
     )
 
 
-def _scheduled(kernel: ir.Operation) -> bool:
-    return "diag.schedule" in kernel.attributes
+def _schedule(compiled: CompiledKernel, target: str) -> Mapping[str, Any]:
+    """As a target that has one of its own says, else as the kernel carries it."""
+    describe = getattr(get_target(target).load(), "describe_schedule", None)
+    if describe is not None and compiled.fall_back is None:
+        found: Mapping[str, Any] = describe(compiled.function, compiled.kernel)
+        return found
+    attributes = compiled.function.attributes
+    return _plain(attributes["diag.schedule"]) if "diag.schedule" in attributes else {}
 
 
 def _strings(op: ir.Operation, name: str) -> tuple[str, ...]:
@@ -173,7 +179,7 @@ def _traffic(
 
 
 def _forms(compiled: CompiledKernel, target: str) -> tuple[str, ...]:
-    describe = getattr(get_target(target).load(), "forms", None)
+    describe = getattr(get_target(target).load(), "describe_forms", None)
     if describe is None or compiled.fall_back is not None:
         return ()
     return tuple(describe(compiled.function, compiled.kernel))

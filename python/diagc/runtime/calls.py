@@ -1,335 +1,37 @@
 """Calls of a compiled function: finds the program that fits, compiles another when none does."""
 
-import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import is_grad_enabled
 from torch.compiler import is_compiling
 
 from diagc.debug import logger
-from diagc.errors import DiagcError, UserError
+from diagc.errors import UserError
 from diagc.runtime.arguments import Arguments, GroupKey, split_arguments
-from diagc.runtime.captured import CapturedTensor, visible_modules
+from diagc.runtime.build import Build
+from diagc.runtime.captured import visible_modules
 from diagc.runtime.composed_attention import attention_of_transforms
-from diagc.runtime.eager_gradients import split_tensors
-from diagc.runtime.guards import SizeMismatch, check_inputs
-from diagc.runtime.program import Program
+from diagc.runtime.group import Group
+from diagc.runtime.named import NamedCall, modes_text, register_function
 from diagc.runtime.repeat import Repeat
 from diagc.runtime.saving_call import call_saving
-from diagc.runtime.sharded_ops import register_sharding_rules
 from diagc.runtime.sharding import call_sharded, is_sharded
-from diagc.runtime.specialization import Backward, Ready, Specialization
+from diagc.runtime.specialization import Ready, Specialization
 from diagc.runtime.torch_ops import (
     call_through_op,
     in_autocast,
     in_transform,
     must_dispatch,
-    register_group,
     specialize_like,
 )
 
 if TYPE_CHECKING:
     from diagc.runtime.first_call import FirstCallCheck
 
-__all__ = ["MAX_SPECIALIZATIONS", "Build", "Calls", "Group", "OpenDims"]
-
-MAX_SPECIALIZATIONS = 32
-"""Programs kept for one kind of call; the one that met new sizes longest ago goes first.
-
-Sizes of 1 are kinds of their own: batches, heads, rows and keys that may be 1 are 16 programs."""
-
-# For each tensor the dims whose sizes are open; True for all that can be.
-OpenDims = Sequence[frozenset[int]] | bool
-
-
-class Build(Protocol):
-    """Imports and compiles the function for one kind of call."""
-
-    def __call__(
-        self, arguments: Arguments, tensors: Sequence[torch.Tensor], dynamic: OpenDims
-    ) -> Specialization:
-        """`tensors` are examples; `dynamic` says which sizes stay open."""
-
-    def gradients(
-        self,
-        arguments: Arguments,
-        specialization: Specialization,
-        wanted: Sequence[int],
-        saved: bool,
-    ) -> Program:
-        """The program of `Backward`, for the inputs of these numbers."""
-
-    def saving(self, specialization: Specialization) -> Program | None:
-        """The program of `Specialization.saving`; None where nothing is worth saving."""
-
-
-class Group:
-    """All programs for calls that differ in their tensors only.
-
-    Args:
-        function: the user's.
-        arguments: structure of the calls.
-        build: compiles.
-        dynamic: None to open the dims that have changed, True for all, False for none.
-        name: of the function.
-        key: says exactly what the function computes, for graphs that are cached on disk.
-        check: judges the first call of each program.
-    """
-
-    def __init__(
-        self,
-        function: Callable[..., Any],
-        arguments: Arguments,
-        build: Build,
-        dynamic: bool | None,
-        name: str,
-        key: str | None = None,
-        check: "FirstCallCheck | None" = None,
-    ) -> None:
-        """Nothing is compiled yet."""
-        self._check = check
-        self.function = function
-        self.arguments = arguments
-        self.specializations: list[Specialization] = []
-        self.captured: tuple[CapturedTensor, ...] = ()
-        """Captured tensors of all programs, in order of first use."""
-        self.saver: Specialization | None = None
-        """Which one graphs with `diagc::call_saving` call; see `diagc.runtime.saving_ops`."""
-        self.key = register_group(self, name, key)
-        """Name for torch's dispatcher; given here, for tracers defer side effects."""
-        self._build = build
-        self._dynamic = dynamic
-        self._seen: list[tuple[tuple[int, ...], ...]] = []
-        self._fixed: dict[tuple[tuple[int, ...], ...], Specialization] = {}
-        self._lock = threading.RLock()
-        _ALL.add(self)
-        register_sharding_rules()
-
-    def find(
-        self,
-        tensors: Sequence[torch.Tensor],
-        captured: Mapping[object, torch.Tensor] = MappingProxyType({}),
-    ) -> Ready | None:
-        """A program that has run on such tensors before; `captured` replaces captured ones."""
-        for specialization in self.specializations:
-            inputs = specialization.inputs(tensors, captured)
-            plan = specialization.program.find_plan(inputs)
-            if plan is not None:
-                return Ready(specialization, inputs, plan)
-        return None
-
-    def make(
-        self,
-        tensors: Sequence[torch.Tensor],
-        captured: Mapping[object, torch.Tensor] = MappingProxyType({}),
-    ) -> Ready:
-        """A program that takes these tensors; compiled when there is none yet.
-
-        Raises:
-            LaunchError: the tensors cannot be meant: number, dtype, rank, device.
-            DiagcError: the function cannot be compiled for them.
-        """
-        with self._lock:
-            shapes = _shapes(tensors)
-            for specialization in list(self.specializations):
-                if not specialization.admits(shapes):
-                    continue
-                inputs = specialization.inputs(tensors, captured)
-                try:
-                    plan = specialization.program.prepare(inputs)
-                except SizeMismatch:
-                    continue
-                self._move_to_front(specialization)
-                return Ready(specialization, inputs, plan)
-            specialization = self.specialize(tensors)
-            inputs = specialization.inputs(tensors, captured)
-            return Ready(specialization, inputs, specialization.program.prepare(inputs))
-
-    def run(
-        self, ready: Ready, tensors: Sequence[torch.Tensor], fresh: bool = False
-    ) -> list[torch.Tensor]:
-        """The program's results; `fresh`: none shares memory with anything.
-
-        Raises:
-            MismatchError: the first call is judged, and a result is wrong.
-        """
-        results = ready.run(fresh)
-        self._judge(ready.specialization, tensors, results)
-        return results
-
-    def run_saving(
-        self, specialization: Specialization, program: Program, tensors: Sequence[torch.Tensor]
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """The results, and what is saved for the gradients; `program`: that of `saving`.
-
-        Raises:
-            MismatchError: as `run`.
-        """
-        users, captured = split_tensors(self, tensors)
-        inputs = specialization.inputs(users, captured)
-        plan = program.find_plan(inputs) or program.prepare(inputs)
-        found = program.execute(plan, inputs, fresh=True)
-        count = len(specialization.program.outputs)
-        self._judge(specialization, users, found[:count])
-        return found[:count], found[count:]
-
-    def _judge(
-        self,
-        specialization: Specialization,
-        tensors: Sequence[torch.Tensor],
-        results: list[torch.Tensor],
-    ) -> None:
-        """Compare the first results of a program with those of eager mode, where that is wanted."""
-        if self._check is None or specialization.checked:
-            return
-        call, report = self.arguments.rebuild(tensors), specialization.program.report
-        self._check(self.function, call, results, specialization.results_of, report)
-        specialization.checked = True
-
-    def example(self, tensors: Sequence[torch.Tensor]) -> Specialization:
-        """A program for tensors like these, which may be on another device than it runs on.
-
-        Raises:
-            DiagcError: as `make`.
-        """
-        with self._lock:
-            shapes = _shapes(tensors)
-            fitting = [s for s in self.specializations if s.accepts(shapes)]
-            specialization = fitting[0] if fitting else self.specialize(tensors)
-            program, inputs = specialization.program, specialization.inputs(tensors)
-            if all(tensor.device.type == program.device for tensor in inputs):
-                program.prepare(inputs)
-            return specialization
-
-    def fixed(self, tensors: Sequence[torch.Tensor]) -> Specialization:
-        """A program for just these sizes, which is not kept for calls."""
-        shapes = _shapes(tensors)
-        with self._lock:
-            if shapes not in self._fixed:
-                self._fixed[shapes] = self._build_checked(tensors, False)
-            return self._fixed[shapes]
-
-    def specialize(
-        self, tensors: Sequence[torch.Tensor], dynamic: OpenDims | None = None
-    ) -> Specialization:
-        """Compile for tensors like these; by default dims that changed between calls are open."""
-        with self._lock:
-            shapes = _shapes(tensors)
-            self._seen.append(shapes)
-            specialization = self._compile(tensors, dynamic or self._open_dims(shapes))
-            self._move_to_front(specialization)
-            self._add_captured(specialization)
-            if len(self.specializations) > MAX_SPECIALIZATIONS:
-                self.specializations.pop()
-            return specialization
-
-    def saving(self, specialization: Specialization) -> Program | None:
-        """The program that also gives what gradients take; compiled at the first call."""
-        with self._lock:
-            if specialization.saves and specialization.saving is None:
-                specialization.saving = self._make_saving(specialization)
-                specialization.saves = specialization.saving is not None
-            return specialization.saving
-
-    def _make_saving(self, specialization: Specialization) -> Program | None:
-        try:
-            return self._build.saving(specialization)
-        except DiagcError as error:
-            logger("calls").info("nothing is saved for gradients: %s", error)
-            return None
-
-    def backward(
-        self, specialization: Specialization, wanted: tuple[int, ...], saved: bool
-    ) -> Backward:
-        """How to compute gradients by the inputs of these numbers; compiled at the first call."""
-        with self._lock:
-            if (wanted, saved) not in specialization.backward:
-                made = self._make_backward(specialization, wanted, saved)
-                specialization.backward[wanted, saved] = made
-            return specialization.backward[wanted, saved]
-
-    def _make_backward(
-        self, specialization: Specialization, wanted: tuple[int, ...], saved: bool
-    ) -> Backward:
-        names = ", ".join(specialization.program.inputs[number].name for number in wanted)
-        try:
-            program = self._build.gradients(self.arguments, specialization, wanted, saved)
-        except DiagcError as error:
-            reason = str(error).strip().split("\n")[0]
-            logger("calls").info("gradients by %s are those of eager mode: %s", names, reason)
-            return Backward(None, reason)
-        logger("calls").info("gradients by %s have a program of their own", names)
-        return Backward(program)
-
-    def _compile(self, tensors: Sequence[torch.Tensor], dynamic: OpenDims) -> Specialization:
-        if not dynamic:
-            return self._build_checked(tensors, False)
-        try:
-            return self._build_checked(tensors, dynamic)
-        except DiagcError as error:
-            logger("calls").info("sizes stay fixed, for they cannot be open: %s", error)
-            reason = str(error).strip().split("\n")[0]
-        return replace(self._build_checked(tensors, False), fixed_because=reason)
-
-    def _build_checked(self, tensors: Sequence[torch.Tensor], dynamic: OpenDims) -> Specialization:
-        """Compile, and see that the program takes its own examples."""
-        specialization = self._build(self.arguments, tensors, dynamic)
-        check_inputs(
-            specialization.program.inputs,
-            specialization.inputs(tensors),
-            specialization.program.float64,
-            device=None,
-        )
-        return specialization
-
-    def _open_dims(self, shapes: tuple[tuple[int, ...], ...]) -> OpenDims:
-        """Dims whose sizes have differed between calls; sizes 0 and 1 stay fixed."""
-        if self._dynamic is not None:
-            return self._dynamic
-        changed = []
-        for number, shape in enumerate(shapes):
-            others = [seen[number] for seen in self._seen if len(seen[number]) == len(shape)]
-            dims = (d for d, size in enumerate(shape) if size > 1)
-            changed.append(frozenset(d for d in dims if any(o[d] != shape[d] for o in others)))
-        return changed if any(changed) else False
-
-    def _move_to_front(self, specialization: Specialization) -> None:
-        rest = [other for other in self.specializations if other is not specialization]
-        self.specializations = [specialization, *rest]
-
-    def _add_captured(self, specialization: Specialization) -> None:
-        known = {source.identity: source for source in self.captured}
-        for source in specialization.sources:
-            if isinstance(source, CapturedTensor):
-                known.setdefault(source.identity, source)
-        self.captured = tuple(known.values())
-
-    def renew_lock(self) -> None:
-        """In a forked process, whose threads do not include the one that may have held it."""
-        self._lock = threading.RLock()
-
-
-_ALL: "WeakSet[Group]" = WeakSet()
-
-
-def _renew_locks() -> None:
-    for group in _ALL:
-        group.renew_lock()
-
-
-os.register_at_fork(after_in_child=_renew_locks)
-
-
-def _shapes(tensors: Sequence[torch.Tensor]) -> tuple[tuple[int, ...], ...]:
-    """Shapes; () for a nested tensor, which has none and is refused later, by name."""
-    return tuple(() if tensor.is_nested else tuple(tensor.shape) for tensor in tensors)
+__all__ = ["Calls"]
 
 
 class Calls:
@@ -342,6 +44,11 @@ class Calls:
         dynamic: None to open dims that change between calls, True for all, False for none.
         key: see `Group`; for a function of tensors alone.
         check: see `Group`.
+        public: the name by which graphs find the function in every process, if it has one.
+        origin: of a named function, see `diagc.runtime.named.origin_of`.
+
+    Raises:
+        UserError: it cannot be named so.
     """
 
     def __init__(
@@ -352,18 +59,25 @@ class Calls:
         dynamic: bool | None,
         key: str | None = None,
         check: "FirstCallCheck | None" = None,
+        public: str | None = None,
+        origin: str = "",
     ) -> None:
         """Nothing is compiled yet."""
         self._check = check
         self._key = key
+        self._public = public
+        self.origin = origin
         self.function = function
         self.name = name
         self._build = build
         self._dynamic = dynamic
         self._groups: dict[GroupKey, Group] = {}
+        self._of_graphs: dict[str, Group] = {}
         self.latest: Specialization | None = None
         """What was compiled or used last."""
         self._repeat: tuple[Repeat, Group] | None = None
+        if public is not None:
+            register_function(public, origin, self)
 
     @property
     def groups(self) -> Sequence[Group]:
@@ -378,10 +92,32 @@ class Calls:
         key = key, self._modes()
         found = self._groups.get(key)
         if found is None:
-            settings = (self._dynamic, self.name, self._key, self._check)
-            made = Group(self.function, arguments, self._build, *settings)
-            found = self._groups.setdefault(key, made)
+            found = self._groups.setdefault(key, self._new_group(arguments, len(tensors)))
         return found, tensors
+
+    def _new_group(self, arguments: Arguments, count: int) -> Group:
+        key: str | NamedCall | None = self._key
+        if self._public is not None:
+            key = NamedCall(self._public, count, modes_text(self._modes()), arguments)
+        settings = (self._build, self._dynamic, self.name, key, self._check)
+        return Group(self.function, arguments, count, *settings)
+
+    def group_of_graph(self, call: NamedCall) -> Group:
+        """The programs for calls in a graph that was exported by another process.
+
+        Raises:
+            UserError: the function has not got the weights that the graph gives, or its modules
+                are in other modes.
+        """
+        key = call.key()
+        if key in self._of_graphs:
+            return self._of_graphs[key]
+        found = modes_text(self._modes())
+        if found != call.training:
+            raise call.other(f"modes '{found}'", "call .train() or .eval() as it was at the export")
+        settings = (self._build, self._dynamic, self.name, call, self._check)
+        made = Group(self.function, call.arguments, call.tensors, *settings, sealed=True)
+        return self._of_graphs.setdefault(key, made)
 
     def _modes(self) -> tuple[bool, ...]:
         """Whether each module that the function sees is in training, which changes what it does."""

@@ -61,13 +61,32 @@ class Owners:
 
     def find(self, tensor: torch.Tensor) -> CapturedTensor:
         """Look for a tensor among the parameters and buffers of the modules."""
-        for root in self._modules:
-            for module in root.modules():
-                for owner in (module._parameters, module._buffers):
-                    for name, value in owner.items():
-                        if value is tensor:
-                            return CapturedTensor(tensor, owner, name)
+        for _, owner, key in self._entries():
+            if owner[key] is tensor:
+                return CapturedTensor(tensor, owner, key)
         return CapturedTensor(tensor)
+
+    def name_of(self, source: CapturedTensor) -> str | None:
+        """The number of a module and its own name for a tensor, `0.encoder.weight`."""
+        for path, owner, key in self._entries():
+            if owner is source.owner and key == source.name:
+                return f"{path}.{key}"
+        return None
+
+    def named(self, name: str) -> CapturedTensor | None:
+        """The tensor of which `name_of` gives this name."""
+        for path, owner, key in self._entries():
+            if f"{path}.{key}" == name and owner[key] is not None:
+                return CapturedTensor(owner[key], owner, key)
+        return None
+
+    def _entries(self) -> Iterator[tuple[str, MutableMapping[str, Any], str]]:
+        """Path of the module, owner and key of each parameter and buffer."""
+        for number, root in enumerate(self._modules):
+            for path, module in root.named_modules(prefix=str(number)):
+                for owner in (module._parameters, module._buffers):
+                    for key in owner:
+                        yield path, owner, key
 
 
 def visible_modules(function: Callable[..., Any]) -> Iterator[torch.nn.Module]:

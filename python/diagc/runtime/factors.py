@@ -50,6 +50,12 @@ def check_factor(factor: object) -> None:
     raise InternalError(f"{factor!r} is no factor of a grid")
 
 
-def read_factors(items: Iterable[Any]) -> tuple[Factor, ...]:
-    """A product from JSON, where pairs are lists."""
+def read_factors(items: Any) -> tuple[Factor, ...]:
+    """A product from JSON, where pairs are lists.
+
+    Raises:
+        TypeError: it is no list.
+    """
+    if not isinstance(items, list):
+        raise TypeError(f"{items!r} is no product of sizes")
     return tuple(tuple(item) if isinstance(item, list) else item for item in items)

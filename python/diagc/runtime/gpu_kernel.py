@@ -189,6 +189,8 @@ class GpuKernel:
         unknown = {label for entry in products for label in factor_labels(entry)} - known
         if unknown:
             raise InternalError(f"grids of '{self.signature.symbol}' name {sorted(unknown)}")
+        if self.shared_launches and self.sharing is None:
+            raise InternalError(f"'{self.signature.symbol}' has launches of parts, and no sharing")
         for item in self.tensor_maps:
             wires = self.signature.wires
             if item.wire >= len(wires) or not _fits_lines(item, wires[item.wire]):

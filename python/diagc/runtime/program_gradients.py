@@ -17,7 +17,7 @@ from diagc.runtime.program import Program
 from diagc.runtime.specialization import Specialization
 
 if TYPE_CHECKING:
-    from diagc.runtime.calls import Group
+    from diagc.runtime.group import Group
 
 __all__ = ["Saved", "program_gradients"]
 
@@ -48,7 +48,9 @@ def program_gradients(
     specialization, values = saved
     inputs = specialization.inputs(users, captured)
     places = _places(group, specialization, len(users))
-    wanted = tuple(number for number, place in enumerate(places) if needed[place])
+    wanted = tuple(
+        number for number, place in enumerate(places) if place < len(needed) and needed[place]
+    )
     program = _program(group, specialization, wanted, bool(values)) if wanted else None
     if program is None:
         return None

@@ -1,8 +1,8 @@
 """A call in eager mode that will be differentiated: its forward pass saves what gradients need.
 
-Saved are the inputs and few values a row (`diagc.passes.save_statistics`), never scores. Tracers
-and modes see the op `diagc::call` instead, which keeps the inputs alone: one op must give as many
-results for every program of a group.
+Saved are the inputs and few values a row (`diagc.passes.gradients.save_statistics`), never scores.
+Tracers and modes see the op `diagc::call` instead, which keeps the inputs alone: one op must give
+as many results for every program of a group.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from diagc.runtime.specialization import Specialization
 from diagc.runtime.torch_ops import first_gradients, in_mode, second_backward, setup_second
 
 if TYPE_CHECKING:
-    from diagc.runtime.calls import Group
+    from diagc.runtime.group import Group
 
 __all__ = ["call_saving"]
 
@@ -53,7 +53,9 @@ class _SavingCall(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[Any, ...]:
         kept = ctx.saved_tensors  # read once: checkpointing drops a tensor when it is unpacked
         tensors, saved = kept[: ctx.count], kept[ctx.count :]
-        needed, group = list(ctx.needs_input_grad[2:]), ctx.group
+        group = ctx.group
+        reads = group.reads(ctx.specialization, len(tensors))
+        needed = [a and b for a, b in zip(ctx.needs_input_grad[2:], reads, strict=True)]
         if in_mode():
             values = [list(tensors), list(gradients), needed]
             found = torch.ops.diagc.call_backward(*values, group.key, [])

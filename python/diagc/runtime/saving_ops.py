@@ -1,9 +1,9 @@
 """The op of a call in a graph that will be differentiated: it also gives what its gradients need.
 
 `torch.ops.diagc.call_saving(tensors, key)` gives the results of `diagc::call`, and behind them the
-statistics of rows that `diagc.passes.save_statistics` finds, never scores. An op must give as many
-results in every call of a graph: so the group has one specialization that such graphs call
-(`Group.saver`), and who writes a graph sees that it takes all calls of it.
+statistics of rows that `diagc.passes.gradients.save_statistics` finds, never scores. An op must
+give as many results in every call of a graph: so the group has one specialization that such graphs
+call (`Group.saver`), and who writes a graph sees that it takes all calls of it.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from diagc.runtime.torch_ops import empty_results, group_of
 from diagc.runtime.transforms import call_composition, refuse_tangents
 
 if TYPE_CHECKING:
-    from diagc.runtime.calls import Group
+    from diagc.runtime.group import Group
 
 __all__ = ["CALLS"]
 
@@ -62,8 +62,10 @@ def _fake_call(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
 def _setup_context(ctx: Any, inputs: tuple[list[torch.Tensor], str], output: Any) -> None:
     tensors, ctx.key = inputs
     ctx.group = group_of(ctx.key)  # it lives as long as the backward pass may come
-    ctx.needed = [tensor.requires_grad for tensor in tensors]
-    ctx.results = len(_saver(ctx.group)[0].program.outputs)
+    specialization, _ = _saver(ctx.group)
+    reads = ctx.group.reads(specialization, len(tensors))
+    ctx.needed = [t.requires_grad and r for t, r in zip(tensors, reads, strict=True)]
+    ctx.results = len(specialization.program.outputs)
     ctx.save_for_backward(*tensors, *output[ctx.results :])
 
 

@@ -17,7 +17,7 @@ from diagc.runtime.strides import permuted_strides
 from diagc.runtime.torch_ops import group_of
 
 if TYPE_CHECKING:
-    from diagc.runtime.calls import Group
+    from diagc.runtime.group import Group
 
 __all__ = ["register_sharding_rules"]
 

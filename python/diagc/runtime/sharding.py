@@ -22,7 +22,7 @@ from diagc.runtime.strides import permuted_strides
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor, Placement
 
-    from diagc.runtime.calls import Group
+    from diagc.runtime.group import Group
 
 __all__ = ["Layout", "call_sharded", "is_sharded", "layout_of"]
 

@@ -37,8 +37,9 @@ class Sharing:
     def __post_init__(self) -> None:
         """Check what the code depends on."""
         object.__setattr__(self, "blocks", tuple(self.blocks))
-        whole = self.chunk > 0 and self.least > 0 and self.least % self.chunk == 0
-        if not whole or self.blocks_per_sm < 1:
+        numbers = self.chunk, self.least, self.blocks_per_sm
+        whole = all(type(number) is int and number > 0 for number in numbers)
+        if not whole or self.least % self.chunk or not isinstance(self.axis, str):
             raise InternalError(f"a shared stream is malformed: {self}")
         for factor in self.blocks:
             check_factor(factor)

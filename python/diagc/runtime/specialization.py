@@ -68,6 +68,7 @@ class Specialization:
         fixed_because: why none is, where some should be.
         conditions: see `diagc.runtime.guards.holds`.
         random: whether it draws random numbers, which a backward pass would draw anew.
+        unused: numbers of the inputs that nothing reads: they have no gradients, not even zeros.
         axes: that the function keeps apart, so that shards of them may be computed alone.
         checked: whether results of it have been found right.
         backward: by the numbers of the inputs whose gradients are wanted, and whether it takes what
@@ -87,6 +88,7 @@ class Specialization:
     fixed_because: str = ""
     conditions: tuple[str, ...] = ()
     random: bool = False
+    unused: frozenset[int] = frozenset()
     axes: tuple[ShardedAxis, ...] = ()
     checked: bool = False
     backward: dict[tuple[tuple[int, ...], bool], Backward] = field(default_factory=dict)

@@ -19,6 +19,7 @@ from torch.autograd import forward_ad
 from diagc.errors import UserError
 from diagc.runtime.dispatch_keys import plain_dispatch, without_autocast
 from diagc.runtime.eager_gradients import differentiate, eager_gradients, split_tensors
+from diagc.runtime.named import NamedCall, find_function
 from diagc.runtime.op_gradients import register_gradients
 from diagc.runtime.plain_thread import in_plain_thread
 from diagc.runtime.program import Program
@@ -27,7 +28,7 @@ from diagc.runtime.specialization import Specialization
 from diagc.runtime.transforms import call_composition, refuse_tangents
 
 if TYPE_CHECKING:
-    from diagc.runtime.calls import Group
+    from diagc.runtime.group import Group
 
 __all__ = [
     "are_plain",
@@ -59,8 +60,8 @@ _LIBRARY.define(
 def register_group(group: "Group", name: str, key: str | None = None) -> str:
     """Give a group the key under which the ops find it, as long as it lives.
 
-    Graphs with the key may outlive the process, in caches on disk. So it is unique in the world,
-    but for a `key` that says exactly what the group computes.
+    Graphs with the key may outlive the process, in caches on disk or as exported programs. So it is
+    unique in the world, but for a `key` that says exactly what the group computes.
     """
     key = key or f"{name}#{uuid4().hex}"
     _GROUPS[key] = group
@@ -117,19 +118,27 @@ _PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 
 
 def group_of(key: str) -> "Group":
-    """The group that a graph calls by a key.
+    """The group that a graph calls by a key; that of a named function is made again.
 
     Raises:
-        UserError: there is none any more.
+        UserError: there is none any more, or no function of this name that fits.
     """
     group = _GROUPS.get(key)
     if group is None:
-        raise UserError(
-            "a graph calls a compiled function that is there no more",
-            found=f"key '{key}'",
-            remedy="keep what diagc.compile gave; in a new process compile and trace again",
-        )
+        call = NamedCall.read(key)
+        if call is None:
+            raise _gone(key)
+        group = _GROUPS[key] = find_function(call.name).group_of_graph(call)
     return group
+
+
+def _gone(key: str) -> UserError:
+    return UserError(
+        "a graph calls a compiled function that is there no more",
+        found=f"key '{key}'",
+        remedy="keep what diagc.compile gave; for a graph of another process, compile with a name: "
+        "diagc.compile(…, name='…'), in a module that this process imports",
+    )
 
 
 def _call_transformed(tensors: list[torch.Tensor], key: str) -> list[torch.Tensor]:
@@ -182,10 +191,16 @@ def specialize_like(group: "Group", users: Sequence[torch.Tensor]) -> Specializa
     kinds = [([_hint(size) for size in t.shape], t.dtype, t.device) for t in users]
 
     def compile_examples() -> Specialization:
-        examples = [torch.zeros(shape, dtype=d, device=where) for shape, d, where in kinds]
+        examples = [_example(*kind) for kind in kinds]
         return group.specialize(examples, open_dims if any(open_dims) else None)
 
     return in_plain_thread(compile_examples)
+
+
+def _example(shape: list[int], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Zeros; on the CPU where this machine lacks the device, for which kernels can be compiled."""
+    lacks = device.type == "cuda" and not torch.cuda.is_available()
+    return torch.zeros(shape, dtype=dtype, device="cpu" if lacks else device)
 
 
 def _hint(size: Any) -> int:
@@ -204,14 +219,36 @@ def _empty(
 
 def _setup_context(ctx: Any, inputs: tuple[list[torch.Tensor], str], output: Any) -> None:
     tensors, ctx.key = inputs
-    ctx.group = _GROUPS.get(ctx.key)  # it lives as long as the backward pass may come
-    ctx.needed = [tensor.requires_grad for tensor in tensors]
-    if any(s.random for s in group_of(ctx.key).specializations):
+    ctx.group = group = group_of(ctx.key)  # it lives as long as the backward pass may come
+    ctx.needed = _needed(group, tensors)
+    if any(s.random for s in group.specializations):
         raise UserError(
             "gradients of a compiled function that draws random numbers, in a graph",
             remedy="leave dropout outside of it, or switch it off",
         )
     ctx.save_for_backward(*tensors)
+
+
+def _needed(group: "Group", tensors: Sequence[torch.Tensor]) -> list[bool]:
+    """Which tensors of a call that has run get gradients: not the weights of other branches.
+
+    Raises:
+        UserError: the program has a weight that the call does not know.
+    """
+    users, captured = split_tensors(group, tensors)
+    shapes = [tuple(tensor.shape) for tensor in users]
+    wanted = [tensor.requires_grad for tensor in tensors]
+    ran = next((s for s in group.specializations if s.accepts(shapes)), None)
+    if ran is None:  # sizes are symbols that hold for several programs
+        return wanted
+    others = [s for s in ran.sources if not isinstance(s, int) and s.identity not in captured]
+    if any(source.get().requires_grad for source in others):
+        message = (
+            "gradients of a graph that calls a compiled function, which takes more weights now"
+        )
+        raise UserError(message, remedy="trace it again")
+    reads = group.reads(ran, len(tensors))
+    return [a and b for a, b in zip(wanted, reads, strict=True)]
 
 
 def _backward(ctx: Any, gradients: Sequence[torch.Tensor | None]) -> tuple[list[Any], None]:

@@ -16,7 +16,7 @@ from diagc.runtime.dispatch_keys import plain_dispatch
 from diagc.runtime.eager_gradients import split_tensors
 
 if TYPE_CHECKING:
-    from diagc.runtime.calls import Group
+    from diagc.runtime.group import Group
 
 __all__ = ["call_composition", "refuse_tangents"]
 
@@ -29,7 +29,8 @@ def call_composition(group: "Group", tensors: Sequence[torch.Tensor]) -> list[to
     """
     users, captured = split_tensors(group, tensors)
     for source in group.captured:
-        if captured[source.identity] is not source.get():
+        own = source.get()
+        if captured.get(source.identity, own) is not own:
             message = "a transform of a graph with a compiled function whose weights were replaced"
             raise UserError(message, remedy="transform the function itself, before it is traced")
     args, kwargs = group.arguments.rebuild(users)

@@ -3,6 +3,7 @@
 import os
 import select
 import signal
+import traceback
 from collections.abc import Callable
 
 __all__ = ["in_fork"]
@@ -15,6 +16,8 @@ def in_fork(function: Callable[[], bool], seconds: float) -> bool:
     if child == 0:
         try:
             os.write(writer, b"1" if function() else b"0")
+        except BaseException:  # shown here, for the parent does not see it
+            traceback.print_exc()
         finally:
             os._exit(0)
     os.close(writer)

@@ -105,12 +105,12 @@ MUTANTS = (
     ),
     Mutant(
         "dropped mask",
-        "diagc.passes.expand_normalizers:_Expansion.__init__",
+        "diagc.passes.canonical.expand_normalizers:_Expansion.__init__",
         (("keep = diag.mask_of(op)", "keep = None"),),
     ),
     Mutant(
         "wrong identity",
-        "diagc.passes.stream_builder:_Builder._identities",
+        "diagc.passes.streams.stream_builder:_Builder._identities",
         (("[full(value.value,", "[full(0.0 if value.value else 1.0,"),),
     ),
     Mutant(
@@ -132,23 +132,23 @@ MUTANTS = (
     ),
     Mutant(
         "missing rescale",
-        "diagc.passes.stream_builder:_Builder.body",
+        "diagc.passes.streams.stream_builder:_Builder.body",
         (("self._moving(state, old, values, made)", "Part([old[self._place[op]]])"),),
     ),
     Mutant(
         "wrong axis",
-        "diagc.passes.expand_normalizers:_Expansion.result",
+        "diagc.passes.canonical.expand_normalizers:_Expansion.result",
         (("diag.reduce(terms, self.over,", "diag.reduce(terms, list(self.dims)[:1],"),),
     ),
     Mutant(
         "dropped cast",  # statistics of f64 rows in f32
-        "diagc.passes.expand_normalizers:_Expansion.__init__",
+        "diagc.passes.canonical.expand_normalizers:_Expansion.__init__",
         (("statistic_type(diag.element_type(op.operands[0]))", "ir.F32Type.get()"),),
         target_gives_meaning,
     ),
     Mutant(
         "keep applied to the numerator only",
-        "diagc.passes.expand_normalizers:_Expansion.result",
+        "diagc.passes.canonical.expand_normalizers:_Expansion.result",
         (
             (
                 "terms = self._map(summand, self.dims)",
@@ -158,17 +158,17 @@ MUTANTS = (
     ),
     Mutant(
         "wrong combine",
-        "diagc.passes.stream_builder:_Builder.combine",
+        "diagc.passes.streams.stream_builder:_Builder.combine",
         (("self._merged(state, left, right)", "self._merged(state, left, left)"),),
     ),
     Mutant(
         "lost factor",
-        "diagc.passes.fuse_normalization:_times",
+        "diagc.passes.contractions.fuse_normalization:_times",
         (("expr = expr * symbol(name)\n            continue", "continue"),),
     ),
     Mutant(
         "different kernels merged",
-        "diagc.passes.generalize_kernels:generalize_kernels",
+        "diagc.passes.kernels.generalize_kernels:generalize_kernels",
         (("setdefault(kernel_text(kernel), kernel)", "setdefault(kernel_name(kernel), kernel)"),),
     ),
 )

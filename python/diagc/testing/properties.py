@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from diagc.compiler import compile_module, pipeline_text
+from diagc.compiler import compile_module
 from diagc.context import make_context
 from diagc.dialects import diag
 from diagc.errors import DiagcError
@@ -17,6 +17,7 @@ from diagc.options import CompileOptions
 from diagc.passes import PASSES, find_pass
 from diagc.passes.instrumentation import print_op
 from diagc.passes.pipeline import Pipeline
+from diagc.stages import pipeline_text
 from diagc.targets import interp
 from diagc.testing.oracle import ELEVEN_DIGITS, Expectation, expect
 from diagc.testing.random_diagrams import Diagram

@@ -23,9 +23,11 @@ from diagc.simulator import Buffer, Report, SimulatorOptions, TensorMap, simulat
 from diagc.targets import interp
 from diagc.targets.interp.rounding import float8_bits, float8_numbers
 from diagc.targets.nvptx.arch import parse_arch
+from diagc.targets.nvptx.kernel import LoadedKernel
 from diagc.targets.nvptx.lowering import GpuModule
 from diagc.targets.nvptx.pipeline import (
     CompiledModule,
+    NvvmModule,
     compile_module,
     lower_to_nvvm,
     translate,
@@ -37,6 +39,7 @@ __all__ = [
     "Placement",
     "TileRun",
     "compile_tiles",
+    "compiled_as",
     "kernels_of",
     "loaded",
     "place",
@@ -115,6 +118,12 @@ def compile_tiles(
     with kernel.context, ir.Location.unknown():
         built = lower_tiles(kernel, parse_arch(arch), schedule=schedule)
         return built, compile_module(built.module)
+
+
+def compiled_as(built: GpuModule, arch: str) -> LoadedKernel:
+    """A lowered kernel as if it had been compiled, without code."""
+    code = built.as_kernel(arch), NvvmModule(b"")
+    return LoadedKernel(*code, "", "miss", built.tiles, built.shared)
 
 
 def translate_tiles(kernel: ir.Operation, schedule: TileSchedule) -> tuple[GpuModule, str]:

@@ -156,7 +156,9 @@ def _check_device(cut: Cut, device: str) -> None:
     found = {node.meta["val"].device.type for node in cut.inputs} - {device}
     if found:
         reason = f"its tensors are on {', '.join(sorted(found))}, kernels of the target on {device}"
-        raise UnsupportedError("a region", reason=reason)
+        target = "nvptx" if found == {"cuda"} else "cpu"
+        remedy = f"options={{'target': '{target}'}}" if found <= {"cpu", "cuda"} else None
+        raise UnsupportedError("a region", reason=reason, remedy=remedy)
 
 
 # kept for good, as Inductor keeps its code: a backward graph may outlive Dynamo's forward graph

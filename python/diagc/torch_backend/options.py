@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from diagc.api import CHECKS, chosen_target, with_torch_s_precision
-from diagc.compiler import pipeline_text
 from diagc.errors import UserError
 from diagc.options import CompileOptions, option_names
+from diagc.stages import pipeline_text
 
 __all__ = ["BackendOptions", "read_options"]
 

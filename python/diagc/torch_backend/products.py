@@ -20,7 +20,7 @@ from diagc.cost import find_device
 from diagc.cost.device_catalog import measured_device
 from diagc.frontend.torch.formulas import ALIASES, ARITHMETIC
 from diagc.options import CompileOptions
-from diagc.passes.tiled_products import NARROWEST
+from diagc.passes.kernels.tiled_products import NARROWEST
 from diagc.torch_backend.left import note_reason
 from diagc.torch_backend.options import BackendOptions
 from diagc.torch_backend.regions import Region

@@ -219,6 +219,7 @@ def test_gradcheck_in_f64(name: str) -> None:
     tensors = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in SMALL[name]]
     compiled = diagc.compile(function)
     assert torch.autograd.gradcheck(compiled, tensors)
+    assert backwards(compiled)
     assert all(b.program for b in backwards(compiled))
     assert torch.autograd.gradgradcheck(compiled, tensors, fast_mode=True)
     forward = {"check_forward_ad": True, "check_backward_ad": False, "fast_mode": True}
@@ -305,6 +306,7 @@ def test_captured_weights_as_they_are_at_the_forward_pass() -> None:
     found = torch.autograd.grad(result, parameters)
     for a, b in zip(found, torch.autograd.grad(wanted, parameters), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    assert backwards(compiled)
     assert all(b.program for b in backwards(compiled))
 
 
@@ -398,7 +400,7 @@ SECOND = """
     (group,) = compiled._calls.groups
     (made,) = group.specializations[0].backward.values()
     print("cache" in made.program.report.seconds, "passes" in made.program.report.seconds)
-    print("diagc.passes.derive_streams" in sys.modules)
+    print("diagc.passes.streams.derive_streams" in sys.modules)
 """
 
 

@@ -14,7 +14,7 @@ from diagc.testing.mutants import Mutant
 
 WRONG = Mutant(
     "dropped mask",
-    "diagc.passes.expand_normalizers:_Expansion.__init__",
+    "diagc.passes.canonical.expand_normalizers:_Expansion.__init__",
     (("keep = diag.mask_of(op)", "keep = None"),),
 )
 KERNEL = "stream_max_exp_*"

@@ -168,6 +168,60 @@ def test_second_derivatives() -> None:
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * float(b.abs().max()))
 
 
+class Branches(nn.Module):
+    """Other weights for many rows than for few."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.few, self.many = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.many(x) if x.shape[0] > 10 else self.few(x)
+        return y.softmax(-1) * y
+
+
+def test_weights_that_another_branch_reads_have_no_gradient() -> None:
+    """Not even zeros, by which an optimizer would move them on."""
+    model = Branches()
+    compiled = diagc.compile(model, dynamic=False)
+    for rows in (12, 5, 12):
+        compiled(torch.randn(rows, 8)).sum().backward()
+        used, others = (model.many, model.few) if rows > 10 else (model.few, model.many)
+        assert used.weight.grad is not None
+        assert others.weight.grad is None
+        model.zero_grad()
+
+
+def test_a_branch_may_be_met_before_the_backward_pass_of_another() -> None:
+    model = Branches()
+    x, y = torch.randn(12, 8, requires_grad=True), torch.randn(5, 8)
+
+    def gradients(function: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        of_x = function(x).square().sum()
+        (first,) = torch.autograd.grad(of_x, x, create_graph=True)
+        total = first.square().sum() + function(y).square().sum()
+        return list(torch.autograd.grad(total, [x, *model.parameters()]))
+
+    for ours, exact in zip(
+        gradients(diagc.compile(model, dynamic=False)), gradients(model), strict=True
+    ):
+        torch.testing.assert_close(ours, exact, rtol=1e-3, atol=1e-3 * float(exact.abs().max()))
+
+
+def test_a_graph_does_not_know_the_weights_of_a_later_branch() -> None:
+    model = Branches()
+    compiled = diagc.compile(model, dynamic=False)
+    x, y = torch.randn(12, 8), torch.randn(5, 8)
+    compiled(x)
+    graph = make_fx(compiled)(x)
+    compiled(y)
+    torch.testing.assert_close(graph(x), model(x))
+    with torch.no_grad():
+        torch.testing.assert_close(graph(y), model(y))
+    with pytest.raises(UserError, match="takes more weights now"):
+        graph(y)
+
+
 def test_third_derivatives_are_refused() -> None:
     q, k, v = leaves(True, False, False)
     compiled = diagc.compile(attention, q, k, v)

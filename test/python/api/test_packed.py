@@ -93,6 +93,12 @@ def test_gradients(causal: bool) -> None:
         torch.testing.assert_close(found[inner], right[inner].float(), rtol=1e-3, atol=1e-4)
 
 
+def test_starts_that_lie_apart() -> None:
+    packed, starts = tensors()
+    apart = torch.stack([starts, starts], 1)[:, 0]
+    assert torch.equal(attend(packed, apart), attend(packed, starts))
+
+
 def test_no_tokens() -> None:
     packed, starts = tensors(lengths=[0, 0])
     assert attend(packed, starts).shape == (0, 4, 24)

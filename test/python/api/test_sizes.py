@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import diagc
-from diagc.runtime import calls, plan_products
+from diagc.runtime import group, plan_products
 
 Tensor = torch.Tensor
 
@@ -23,7 +23,7 @@ def check(compiled: diagc.CompiledFunction, *sizes: int) -> None:
 
 
 def programs(compiled: diagc.CompiledFunction) -> int:
-    return sum(len(group.specializations) for group in compiled._calls.groups)
+    return sum(len(g.specializations) for g in compiled._calls.groups)
 
 
 def test_sizes_that_change_become_open() -> None:
@@ -78,7 +78,7 @@ def test_all_sizes_open_from_the_start() -> None:
 
 
 def test_no_size_open_and_old_programs_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "MAX_SPECIALIZATIONS", 4)
+    monkeypatch.setattr(group, "MAX_SPECIALIZATIONS", 4)
     compiled = diagc.compile(attention, dynamic=False)
     for queries in range(10, 10 + 8):
         check(compiled, 1, queries, 20)

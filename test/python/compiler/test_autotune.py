@@ -11,7 +11,7 @@ import torch
 import diagc
 from diagc import autotune, debug
 from diagc.errors import TargetError
-from diagc.passes.schedules import Schedule
+from diagc.passes.kernels.schedules import Schedule
 from diagc.runtime.cache import default_cache
 from diagc.runtime.package.variants import best_of
 from diagc.targets.nvptx import LoadedKernel
@@ -127,7 +127,7 @@ def test_nothing_is_measured_without_a_gpu() -> None:
 def test_schedules_are_stored_whole() -> None:
     from dataclasses import asdict
 
-    from diagc.passes.schedules import schedule_from
+    from diagc.passes.kernels.schedules import schedule_from
 
     schedule = Schedule("features", ("b",), "q", 8, ("r",), (("x", 64),))
     assert schedule_from(json.loads(json.dumps(asdict(schedule)))) == schedule

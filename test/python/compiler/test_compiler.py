@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from diagc import compiler, program_cache
-from diagc.compiler import DIAG_STAGES, compile_module, emit, pipeline_text, run_pipeline
+from diagc.compiler import compile_module, emit, run_pipeline
 from diagc.context import make_context
 from diagc.debug import CACHE_DIR
 from diagc.errors import InternalError, TargetError, UnsupportedError, UserError, VerificationError
@@ -17,6 +17,7 @@ from diagc.passes import PASSES, find_pass
 from diagc.report import render
 from diagc.runtime.program import Program
 from diagc.runtime.steps import KernelCall
+from diagc.stages import DIAG_STAGES, pipeline_text
 from diagc.targets.interp import evaluate
 
 Q = 'tensor<2x?x8xf32, ["b", "q", "d"]>'

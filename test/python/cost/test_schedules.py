@@ -12,8 +12,8 @@ from diagc.dialects import diag
 from diagc.frontend.builder import Diagram, Wire
 from diagc.mlir import ir
 from diagc.options import CompileOptions
-from diagc.passes.schedule_candidates import best_schedule, ranked_schedules
-from diagc.passes.schedules import TILES, read_schedule
+from diagc.passes.kernels.schedule_candidates import best_schedule, ranked_schedules
+from diagc.passes.kernels.schedules import TILES, read_schedule
 
 Build = Callable[[Diagram], Wire]
 kept: list[ir.Module] = []

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import diagc
-from diagc.errors import UserError
+from diagc.errors import UnsupportedError, UserError
 from diagc.frontend.text import parse
 from diagc.testing.seed import SEED
 
@@ -179,3 +179,32 @@ def test_gradients_of_scales() -> None:
         each(*arrays).square().sum().backward()
         found.append([scale.grad for scale in scales])
     torch.testing.assert_close(found[1], found[0], rtol=1e-5, atol=1e-4)
+
+
+COMPUTED: dict[str, Callable[[Tensor], Tensor]] = {
+    "sum": lambda x: x.sum(-1, dtype=torch.float32),
+    "mean": lambda x: x.mean(-1, dtype=torch.float32),
+    "softmax": lambda x: torch.softmax(x, -1, dtype=torch.float32),
+    "views": lambda x: x.mT.reshape(4, -1).unsqueeze(0).float() * 2,
+    "cat": lambda x: torch.cat([x, x[:, :3]], 1).float() + 1,
+    "half": lambda x: x.to(torch.bfloat16) * 2,
+    "a copy": lambda x: x.clone().float() @ x.float().mT,
+    "a product by torch": lambda x: (x @ x.mT).float() + 1,
+    "a layer by torch": lambda x: torch.nn.functional.linear(x, x).float() + 1,
+    "factors": lambda x: (x * x).float() + 1,
+}
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_what_torch_computes(name: str) -> None:
+    """Conversions, in an operation too, and what only moves numbers."""
+    torch.manual_seed(SEED)
+    x = torch.randn(6, 8).to(FLOAT8)
+    found = diagc.compile(COMPUTED[name], target="cpu")(x)
+    torch.testing.assert_close(found, COMPUTED[name](x))
+
+
+def test_the_other_8_bit_floats_are_refused() -> None:
+    x = torch.ones(6, 8).to(torch.float8_e5m2)
+    with pytest.raises(UnsupportedError, match=r"argument 'x'.*convert with .float\(\) before"):
+        diagc.compile(lambda x: x.float() + 1, x)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import diagc
-from diagc.runtime.calls import Group
+from diagc.runtime.group import Group
 from diagc.runtime.specialization import Specialization
 from diagc.testing.seed import SEED
 

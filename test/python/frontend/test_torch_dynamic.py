@@ -101,6 +101,7 @@ def test_sizes_that_an_op_demands_to_be_equal_are_guards() -> None:
     examples = _random(2, 8, 6, 8), _random(2, 4, 6, 8), _random(2, 4, 6, 8)
     open_dims = {0: AUTO, 2: AUTO}
     program = import_torch(function, examples, dynamic=((open_dims,) * 3,))
+    assert program.guards
     assert all("==" in guard for guard in program.guards)
 
 

@@ -108,6 +108,30 @@ def test_functions_of_floats(function: Callable[..., Any]) -> None:
     assert_refused(lambda x: function(x.long(), -1), X)
 
 
+FLOAT8: dict[str, Callable[[Tensor], Any]] = {
+    "bmm": lambda x: x[None] @ x[None].mT,
+    "add": lambda x: x + x,
+    "a number": lambda x: x * 2.0,
+    "exp": lambda x: x.exp(),
+    "sum": lambda x: x.sum(-1),
+    "mean": lambda x: x.mean(-1),
+    "amax": lambda x: x.amax(-1),
+    "softmax": lambda x: torch.softmax(x, -1),
+    "layer_norm": lambda x: F.layer_norm(x, (5,)),
+    "attention": lambda x: F.scaled_dot_product_attention(x, x, x),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+@pytest.mark.parametrize("name", FLOAT8)
+def test_operations_on_8_bit_floats(name: str, dtype: torch.dtype) -> None:
+    x = X.to(dtype)
+    assert_refused(FLOAT8[name], x)
+    for dynamic in (False, True):
+        with pytest.raises(DiagcError, match=r"(?s)8-bit floats.*convert with .float\(\) first"):
+            diagc.compile(FLOAT8[name], x, dynamic=dynamic)
+
+
 def assert_refused(function: Callable[[Tensor], Any], x: Tensor) -> None:
     """By eager torch, and by us with one error at the user's line."""
     with pytest.raises((RuntimeError, IndexError, NotImplementedError, ValueError)):

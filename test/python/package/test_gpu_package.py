@@ -1,7 +1,8 @@
 """Programs with GPU kernels, in packages and not, on a fake driver with tensors that pose."""
 
+import lzma
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from diagc.runtime import load
 from diagc.runtime.cuda import CudaKernel, torch_streams
 from diagc.runtime.cuda import driver as cuda_driver
 from diagc.runtime.gpu_kernel import GpuKernel, GpuLaunch
+from diagc.runtime.package import kernels
 from diagc.runtime.package.manifest import read_package
 from diagc.runtime.package.writer import of_program, save
 from diagc.runtime.program import Program
@@ -89,11 +91,34 @@ def test_package_keeps_all_of_a_kernel(tmp_path: Path) -> None:
     kernel = add_kernel()
     path = package(tmp_path / "a.diagpkg", kernel)
     manifest, members = read_package(path)
-    assert members == {"kernels/0.ptx": PTX.encode(), "kernels/0.cubin": CUBIN}
+    codes = {name: lzma.decompress(data) for name, data in members.items()}
+    assert codes == {"kernels/0.ptx.xz": PTX.encode(), "kernels/0.cubin.xz": CUBIN}
     (entry,) = manifest.kernels
     assert entry["launches"][0]["blocks_per_sm"] == 2
     assert manifest.report["kernels"][0]["schedule"] == {"tile": 32}
     assert (manifest.target, entry["arch"]) == ("nvptx:sm_80", "sm_80")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda code: code[:-8], "cut short"),
+        (lambda code: code + code, "cut short"),
+        (lambda _code: b"no xz at all", "cannot be decompressed"),
+        (lambda _code: lzma.compress(bytes(1 << 16)), "more than 65535 bytes"),
+        (lambda code: lzma.compress(code, preset=9), "cannot be decompressed: Memory"),
+    ],
+)
+def test_code_that_cannot_be_decompressed_is_refused(
+    damage: Callable[[bytes], bytes], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With little memory, whatever the code says of itself."""
+    monkeypatch.setattr(kernels, "_CODE_BYTES", 65535)
+    monkeypatch.setattr(kernels, "_DECODER_BYTES", 1 << 24)
+    entry, members = kernels.kernel_entry(CudaKernel(add_kernel()), 0)
+    members["kernels/0.ptx.xz"] = damage(members["kernels/0.ptx.xz"])
+    with pytest.raises(PackageError, match=message):
+        kernels.load_kernel(entry, members)
 
 
 @pytest.mark.parametrize("cubin", [CUBIN, None])

@@ -8,7 +8,7 @@ from diagc.compiler import run_pipeline
 from diagc.dialects import diag
 from diagc.frontend.builder import Diagram, Wire, fn
 from diagc.mlir import ir
-from diagc.passes.kernel_axes import (
+from diagc.passes.kernels.kernel_axes import (
     KernelAxes,
     analyze_kernel,
     contraction_axes,

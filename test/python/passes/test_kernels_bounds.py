@@ -9,8 +9,13 @@ from diagc.dialects import diag
 from diagc.frontend.builder import Diagram, Wire, fn
 from diagc.frontend.text import parse
 from diagc.mlir import ir
-from diagc.passes.position_forms import Linear, linear_form, mask_conditions, read_conditions
-from diagc.passes.stream_bounds import find_bounds
+from diagc.passes.canonical.position_forms import (
+    Linear,
+    linear_form,
+    mask_conditions,
+    read_conditions,
+)
+from diagc.passes.streams.stream_bounds import find_bounds
 
 Mask = Callable[[Wire, Wire], Wire]
 kept: list[ir.Module] = []  # an op's handle does not keep its module alive

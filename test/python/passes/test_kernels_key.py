@@ -6,8 +6,8 @@ from diagc.compiler import run_pipeline
 from diagc.dialects import diag
 from diagc.frontend.builder import Diagram, Wire, fn
 from diagc.mlir import ir
-from diagc.passes.generalize_kernels import kernel_key
-from diagc.passes.kernel_names import describe_origin
+from diagc.passes.kernels.generalize_kernels import kernel_key
+from diagc.passes.kernels.kernel_names import describe_origin
 
 
 def kernel(rows: int = 5, size: int = 24, scale: float = 2.0, axis: str = "c") -> ir.Operation:

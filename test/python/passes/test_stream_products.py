@@ -10,10 +10,10 @@ from diagc.dialects import diag
 from diagc.frontend.text import parse
 from diagc.mlir import ir
 from diagc.options import CompileOptions, use
-from diagc.passes import stream_products
-from diagc.passes.product_times import kernel_seconds
+from diagc.passes.contractions.product_times import kernel_seconds
 from diagc.passes.remarks import DECLINED, REMARKS
-from diagc.passes.stream_products import StreamProductsPass
+from diagc.passes.streams import stream_products
+from diagc.passes.streams.stream_products import StreamProductsPass
 
 
 def product(rows: str) -> tuple[ir.Module, ir.Operation]:

@@ -1,5 +1,6 @@
 """In how many parts blocks share a stream: by sizes and the device alone, within bounds."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -78,7 +79,17 @@ def test_parts_cover_the_axis_and_never_exceed_the_places_of_the_device() -> Non
 
 
 @pytest.mark.parametrize(
-    "change", [{"chunk": 0}, {"least": 100}, {"blocks_per_sm": 0}, {"blocks": (("q", 0),)}]
+    "change",
+    [
+        {"chunk": 0},
+        {"chunk": True},
+        {"least": 100},
+        {"least": 256.0},
+        {"blocks_per_sm": 0},
+        {"blocks_per_sm": 1.5},
+        {"axis": 7},
+        {"blocks": (("q", 0),)},
+    ],
 )
 def test_malformed_sharing_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(InternalError):
@@ -122,3 +133,35 @@ def test_parts_without_a_rule_are_refused() -> None:
         replace(KERNEL, sharing=replace(SHARING, axis="y"))
     with pytest.raises(CacheError):
         GpuKernel.from_json(KERNEL.to_json().replace('"least": 256', '"least": 255'))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("axis", value) for value in (7, None, "y", ["x"])),
+        *(("chunk", value) for value in ("64", 64.0, True, -64, None)),
+        *(("least", value) for value in ("256", 256.0, 0)),
+        *(("blocks", value) for value in ("qh", {"q": 16}, [["q"]], [True], None)),
+        *(("blocks_per_sm", value) for value in (1.5, "2", None)),
+    ],
+)
+def test_damaged_sharing_is_refused_when_it_is_read(name: str, value: object) -> None:
+    """Not when a launch is planned."""
+    fields = json.loads(KERNEL.to_json())
+    fields["sharing"][name] = value
+    with pytest.raises(CacheError, match="cannot be read"):
+        GpuKernel.from_json(json.dumps(fields))
+
+
+@pytest.mark.parametrize("value", [None, [], "x", 7, {}, {"axis": "x"}])
+def test_what_is_no_sharing_is_refused_too(value: object) -> None:
+    fields = {**json.loads(KERNEL.to_json()), "sharing": value}
+    with pytest.raises(CacheError, match="cannot be read"):
+        GpuKernel.from_json(json.dumps(fields))
+
+
+def test_launches_of_parts_need_a_rule() -> None:
+    """Also where no grid names the parts."""
+    plain = replace(KERNEL, workspaces=(), shared_launches=KERNEL.launches)
+    with pytest.raises(InternalError, match="no sharing"):
+        replace(plain, sharing=None)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import diagc
 from diagc.api import CompiledFunction
-from diagc.passes.tiled_products import COLUMNS, ROWS, STRIP
+from diagc.passes.kernels.tiled_products import COLUMNS, ROWS, STRIP
 from diagc.testing.seed import SEED
 
 Make = Callable[..., Tensor]
@@ -52,6 +52,8 @@ PRODUCTS: dict[str, tuple[Make, tuple[Tensor, ...]]] = {
     "left turned": (lambda a, b: a.T @ b, (_random(80, 70), _random(80, 90))),
     "left turned, in pieces": (lambda a, b: a.T @ b, (_random(389, 275), _random(389, 140))),
     "left turned, in strips": (lambda a, b: a.T @ b, (_random(70, 1190), _random(70, 80))),
+    # 208 rows, a strip in whole vectors, are not whole register blocks
+    "left turned, one strip": (lambda a, b: a.T @ b, (_random(512, 207), _random(512, 140))),
     "batch of rows": (F.linear, (_random(3, 70, 80), _random(90, 80))),
     "heads of columns": (
         lambda x, w: torch.einsum("nk,hek->hne", x, w),

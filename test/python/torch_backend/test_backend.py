@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 import diagc
 from diagc.errors import UserError
@@ -189,7 +191,29 @@ def test_tensors_on_another_device_than_the_target_s_stay_in_torch() -> None:
     found, (report,) = run(attention, *args, target="nvptx")
     assert_close(found, attention(*args))
     assert not report.regions
-    assert any("are on cpu, kernels of the target on cuda" in reason for reason in report.reasons)
+    assert any(
+        re.search("are on cpu, kernels of the target on cuda.*'target': 'cpu'", reason)
+        for reason in report.reasons
+    )
+
+
+def test_regions_for_a_gpu() -> None:
+    """Fake tensors have a device that this machine may lack; the graph runs on them, too."""
+    with FakeTensorMode(shape_env=ShapeEnv()):
+        fake = torch.empty(2, 3, 40, 16, device="cuda")
+        found, (report,) = run(attention, fake, fake, fake, target="nvptx:sm_90")
+        assert (found.shape, found.device.type) == (fake.shape, "cuda")
+        _, (elsewhere,) = run(spherical, fake, fake, fake)
+    (region,) = report.regions
+    (kernel,) = region.compiled.kernels
+    assert f"kernel {kernel.name} (nvptx)" in report.text()
+    x = torch.randn(fake.shape)
+    simulated, checks = diagc.simulate(region.compiled, x)
+    assert checks.clean
+    wanted = attention(*[x.double()] * 3)
+    torch.testing.assert_close(simulated.double(), wanted, rtol=1e-5, atol=1e-5)
+    assert not elsewhere.regions
+    assert any("options={'target': 'nvptx'}" in reason for reason in elsewhere.reasons)
 
 
 def test_writes_stay_in_order() -> None:

@@ -4,12 +4,15 @@ Without these checks a wrong dim or a weight of the wrong shape would be compile
 the program would run where eager torch raises. A test compares each check with torch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-__all__ = ["RefusedCall", "check_call", "check_dims", "need"]
+from diagc.errors import SourceLocation, UserError
+from diagc.frontend.torch.aten import operator_named, replace_refs
+
+__all__ = ["RefusedCall", "check_call", "check_dims", "check_float8", "is_float8", "need"]
 
 _CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {}
 
@@ -30,6 +33,49 @@ def check_call(packet: str, args: dict[str, Any]) -> None:
     """
     if packet in _CHECKS:
         _CHECKS[packet](args)
+
+
+def is_float8(dtype: torch.dtype) -> bool:
+    """Whether numbers are 8-bit floats, which torch stores and converts but hardly computes."""
+    return dtype.is_floating_point and dtype.itemsize == 1
+
+
+def check_float8(target: str, args: Mapping[str, Any], location: SourceLocation | None) -> None:
+    """See that torch has an op for its tensors of f8: it is asked, with two numbers along each dim.
+
+    Args:
+        target: overload name.
+        args: by schema name; tensors may be without values, and sizes open.
+        location: of the call.
+
+    Raises:
+        UserError: torch has not got it.
+    """
+    op = operator_named(target)
+    if op is None:
+        return
+    sample = {name: replace_refs(value, _sample) for name, value in args.items()}
+    if "normalized_shape" in sample:
+        sample["normalized_shape"] = [2] * len(sample["normalized_shape"])
+    try:
+        with torch.random.fork_rng(devices=[]), torch._C._DisablePythonDispatcher():
+            op(**sample)
+    except NotImplementedError as error:
+        raise UserError(
+            f"torch does not compute {target} on 8-bit floats",
+            expected="views, copies and conversions of them",
+            found=" ".join(str(error).split()),
+            remedy="convert with .float() first, and multiply by the scales",
+            location=location,
+        ) from None
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError):
+        return  # these sizes do not fit the other arguments, such as those of a view
+
+
+def _sample(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return torch.zeros([2] * value.dim(), dtype=value.dtype)
+    return 2 if hasattr(value, "free_symbols") else value
 
 
 def need(holds: bool, message: str) -> None:

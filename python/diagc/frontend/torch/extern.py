@@ -67,7 +67,9 @@ def check_dtype(dtype: torch.dtype, what: str, location: SourceLocation | None) 
         UnsupportedError: naming `what`.
     """
     if dtype not in _DTYPES:
-        raise UnsupportedError(what, reason=f"its elements are {dtype}", location=location)
+        remedy = "convert with .float() before the call" if dtype.is_floating_point else None
+        reason = f"its elements are {dtype}"
+        raise UnsupportedError(what, reason=reason, location=location, remedy=remedy)
 
 
 def check_signed(dtype: torch.dtype, what: str, location: SourceLocation | None) -> None:

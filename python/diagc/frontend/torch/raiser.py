@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from diagc.errors import SourceLocation
-from diagc.frontend.torch.aten import Input, Node, Program, Ref, TensorType
+from diagc.frontend.torch.aten import Input, Node, Program, Ref, TensorType, refs, replace_refs
 from diagc.frontend.torch.axes import Axis, AxisSpace, CannotAlign, leaves
+from diagc.frontend.torch.call_checks import check_float8, is_float8
 from diagc.frontend.torch.extern import check_dtype, check_signed, raise_extern
 from diagc.frontend.torch.graph import (
     ContractOp,
@@ -108,9 +109,21 @@ class Raiser:
         function = RULES.get(node.packet)
         if function is None:
             raise NotRaised(failing_law(node.packet))
+        if any(is_float8(self._views[ref].dtype) for ref in refs(node.args)):
+            self._check_float8(node)
         if any(t is not None and t.dtype.is_complex for t in node.results):
             raise NotRaised("complex numbers")
         return function(self, node)
+
+    def _check_float8(self, node: Node) -> None:
+        def like(value: Any) -> Any:
+            if not isinstance(value, Ref):
+                return value
+            view = self._views[value]
+            return torch.empty([1] * len(view.dims), dtype=view.dtype, device="meta")
+
+        args = {name: replace_refs(value, like) for name, value in node.args.items()}
+        check_float8(node.target, args, node.location)
 
     def output(self, value: Any) -> Any:
         """The view of an output; every axis of it is in the value.
@@ -256,7 +269,13 @@ class Raiser:
         dtype: torch.dtype,
         suffix: str = "",
     ) -> View:
-        """Multiply two uses and sum over axes that both have."""
+        """Multiply two uses and sum over axes that both have.
+
+        Raises:
+            NotRaised: the sums are kept in f8, which diagrams only store.
+        """
+        if is_float8(dtype):
+            raise NotRaised(f"its sums are {dtype}")
         return self.add(ContractOp([left, right], over=tuple(over)), dims, dtype, suffix)
 
     def normalize(

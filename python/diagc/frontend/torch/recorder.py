@@ -21,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from diagc.errors import UnsupportedError
 from diagc.frontend.torch.aten import bind_schema, operator_named
+from diagc.frontend.torch.call_checks import check_float8, is_float8
 from diagc.frontend.torch.locations import caller_location
 from diagc.frontend.torch.shape_rules import broadcast_shapes, infer_shape
 
@@ -190,6 +191,8 @@ class Recorder(ProxyTorchDispatchMode):
         """Shapes and dtypes of the results, as meta tensors."""
         if self._device.type != "meta" and torch.is_autocast_enabled(self._device.type):
             raise NeedsExport("autocast does not act on meta tensors")
+        if any(is_float8(tensor.dtype) for tensor in _tensors((args, kwargs))):
+            check_float8(str(func), bind_schema(func, args, kwargs), caller_location())
         if torch.Tag.pointwise in func.tags:
             return _run_pointwise(func, args, kwargs)
         inferred = infer_shape(_packet(func), bind_schema(func, args, kwargs))

@@ -1,6 +1,7 @@
 """Kernels in a package: entries of the manifest with the members that hold their code."""
 
 import json
+import lzma
 import platform
 from collections.abc import Mapping
 from dataclasses import replace
@@ -21,6 +22,9 @@ from diagc.runtime.signature import KernelSignature
 __all__ = ["check_machine", "gpu_kernel", "kernel_entry", "load_kernel", "requirements"]
 
 Entry = dict[str, Any]
+
+_CODE_BYTES, _DECODER_BYTES = 1 << 27, 1 << 26
+"""Of the code of a kernel, and of memory that it takes to decompress it, at most."""
 
 
 def kernel_entry(kernel: Kernel, number: int) -> tuple[Entry, dict[str, bytes]]:
@@ -132,15 +136,16 @@ def _check_gpu(entry: Entry) -> None:
 
 
 # ---- GPU kernels: code in members of its own, the rest in the entry ------------------------------
+# xz leaves two thirds of what deflate leaves of PTX, which numbers registers one after the other.
 
 
 def _gpu_entry(kernel: GpuKernel, stem: str) -> tuple[Entry, dict[str, bytes]]:
     bare = json.loads(replace(kernel, ptx="", cubin=None).to_json())
-    members = {f"{stem}.ptx": kernel.ptx.encode()}
-    entry = {"kind": "gpu", **bare, "ptx": f"{stem}.ptx", "cubin": None}
+    entry = {"kind": "gpu", **bare, "ptx": f"{stem}.ptx.xz", "cubin": None}
+    members = {entry["ptx"]: lzma.compress(kernel.ptx.encode())}
     if kernel.cubin is not None:
-        entry["cubin"] = f"{stem}.cubin"
-        members[entry["cubin"]] = kernel.cubin
+        entry["cubin"] = f"{stem}.cubin.xz"
+        members[entry["cubin"]] = lzma.compress(kernel.cubin)
     return entry, members
 
 
@@ -148,10 +153,26 @@ def gpu_kernel(entry: Entry, members: Mapping[str, bytes]) -> GpuKernel:
     """The data of an entry of the kind "gpu".
 
     Raises:
-        CacheError: it is none.
+        CacheError: it is none, or its code is damaged.
         KeyError: a field or member is missing.
     """
     bare = {**entry, "ptx": "", "cubin": None}
     kernel = GpuKernel.from_json(json.dumps(bare))
-    cubin = None if entry["cubin"] is None else members[entry["cubin"]]
-    return replace(kernel, ptx=members[entry["ptx"]].decode(), cubin=cubin)
+    cubin = None if entry["cubin"] is None else _code(entry["cubin"], members)
+    return replace(kernel, ptx=_code(entry["ptx"], members).decode(), cubin=cubin)
+
+
+def _code(name: str, members: Mapping[str, bytes]) -> bytes:
+    """A member without its compression, which must not cost much memory.
+
+    Raises:
+        CacheError: it is damaged, or larger than code is.
+    """
+    decoder = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_DECODER_BYTES)
+    try:
+        code = decoder.decompress(members[name], max_length=_CODE_BYTES)
+    except lzma.LZMAError as error:
+        raise CacheError(f"member '{name}' cannot be decompressed: {error}") from None
+    if not decoder.eof or decoder.unused_data:
+        raise CacheError(f"member '{name}' is cut short, or more than {_CODE_BYTES} bytes of code")
+    return code

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from diagc.cost import Decoration
 from diagc.mlir import ir
-from diagc.passes.schedules import decoration_of, read_schedule
+from diagc.passes.kernels.schedules import decoration_of, read_schedule
 from diagc.runtime.cpu_features import selected_features
 from diagc.targets.cpu.lower import vector_lanes
 

@@ -6,7 +6,7 @@ from weakref import WeakValueDictionary
 
 from diagc.mlir import bindings, ir
 from diagc.options import CompileOptions
-from diagc.passes.generalize_kernels import kernel_key
+from diagc.passes.kernels.generalize_kernels import kernel_key
 from diagc.runtime.cache import Entry, cache_key, default_cache
 from diagc.runtime.cpu_features import CpuFeatures, selected_features
 from diagc.runtime.cpu_kernel import CpuKernel
@@ -17,7 +17,7 @@ from diagc.targets.cpu.lower import build_module
 __all__ = ["CODE_VERSION", "LoadedKernel", "load_kernel", "lower_kernel", "text_key"]
 
 # Part of every cache key: raise it when the code generator makes other code from the same kernel.
-CODE_VERSION = 30
+CODE_VERSION = 32
 
 
 class LoadedKernel(CpuKernel):

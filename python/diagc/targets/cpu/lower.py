@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from diagc.dialects import diag
 from diagc.mlir import ir
-from diagc.passes.schedules import is_uniform
+from diagc.passes.kernels.schedules import is_uniform
 from diagc.runtime.cpu_features import CpuFeatures
 from diagc.runtime.signature import KernelSignature, Wire
 from diagc.targets.cpu.abi import TaskContext, build_entry

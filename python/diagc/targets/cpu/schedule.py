@@ -29,7 +29,8 @@ class CpuSchedule:
         tiled: the grouped axis, cut into tiles of `lane_tile` positions per task, or None.
         lanes: `tiled` when there is one position per vector lane; None when vectors run along
             each op's own contiguous axis.
-        lane_tile: positions of `tiled` per task, a multiple of the vector length.
+        lane_tile: positions of `tiled` per task, a multiple of the vector length, or of `block`
+            where there are `tiles`.
         bf16_dot: whether sums of bf16 products may use the CPU's dot instruction.
         chunk: positions of a streamed axis that are worked on at a time.
         repeat: positions of the grid, and tiles, that one task works on.
@@ -63,7 +64,7 @@ class CpuSchedule:
 def read_schedule(
     kernel: ir.Operation, vector_lanes: int, *, bf16_dot: bool = False
 ) -> CpuSchedule:
-    """The `diag.schedule` of a kernel; tiles are rounded up to whole vectors.
+    """The `diag.schedule` of a kernel; tiles are rounded up to whole vectors, or register blocks.
 
     Raises:
         InternalError: there is none: select-schedule was not run.
@@ -80,11 +81,11 @@ def read_schedule(
     chunk, tiles = (_sizes(entries, name) for name in ("chunk", "tiles"))
     rounded = {k: _whole(v, vector_lanes) for k, v in chunk.items()}
     lanes = tiled if by_lanes else None
-    tile = _whole(tile, vector_lanes)
-    repeat = _repeat(kernel, {**dict.fromkeys(grid, 1), **({tiled: tile} if tiled else {})})
-    block = 1
-    if tiles:
-        repeat, block = 1, _row_block(tiles, vector_lanes)
+    # no tile of rows is cut into more whole blocks than it has room for
+    block = _row_block(tiles, vector_lanes) if tiles else 1
+    tile = _whole(tile, block if tiles else vector_lanes)
+    parts = {**dict.fromkeys(grid, 1), **({tiled: tile} if tiled else {})}
+    repeat = 1 if tiles else _repeat(kernel, parts)
     serial = _adds_up(kernel, grid, lanes)
     return CpuSchedule(grid, tiled, lanes, tile, rounded, bf16_dot, repeat, serial, tiles, block)
 

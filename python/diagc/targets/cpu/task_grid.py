@@ -120,8 +120,9 @@ def even(code: Code, size: Index, most: int, block: int) -> Index:
     """Positions of parts of up to `most` that are as equal as whole blocks allow.
 
     1024 rows in tiles of 264, the last one of 232, would leave one of two threads waiting for 3 %
-    of the time.
+    of the time. `most` has to be whole blocks: buffers of so many positions are filled.
     """
+    assert most % block == 0, f"parts of {most} are not blocks of {block}"
     parts = code.index(code.ceil_div(size, most))
     equal = arith.ceildivui(code.index(size), parts)
     return code.mul(code.ceil_div(equal, block), block)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
-from diagc.passes.tiled_products import STRIP, ProductAxes, product_axes, tiled_op
+from diagc.passes.kernels.tiled_products import STRIP, ProductAxes, product_axes, tiled_op
 from diagc.targets.cpu.code import Code, Index
 from diagc.targets.cpu.frame import Span
 from diagc.targets.cpu.groups import Group

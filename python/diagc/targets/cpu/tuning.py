@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass
 
 from diagc.cost import Device
 from diagc.mlir import ir
-from diagc.passes.kernel_axes import analyze_kernel
-from diagc.passes.schedule_candidates import ranked_schedules
-from diagc.passes.schedules import SCHEDULE, Schedule, schedule_from
+from diagc.passes.kernels.kernel_axes import analyze_kernel
+from diagc.passes.kernels.schedule_candidates import ranked_schedules
+from diagc.passes.kernels.schedules import SCHEDULE, Schedule, schedule_from
 
 __all__ = ["ScheduleChoices", "choices"]
 

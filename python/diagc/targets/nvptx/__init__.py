@@ -1,8 +1,8 @@
 """The target of NVIDIA GPUs: PTX, and cubins where ptxas is at hand."""
 
-from diagc.passes.generalize_kernels import MOST_PACKED
+from diagc.passes.kernels.generalize_kernels import MOST_PACKED
 from diagc.targets.nvptx.decoration import decoration
-from diagc.targets.nvptx.forms import forms
+from diagc.targets.nvptx.forms import describe_forms, describe_schedule
 from diagc.targets.nvptx.kernel import LoadedKernel, load_kernel, lower_kernel, text_key
 from diagc.targets.nvptx.traffic import predict_traffic
 from diagc.targets.nvptx.tuning import choices
@@ -11,7 +11,8 @@ __all__ = [
     "LoadedKernel",
     "choices",
     "decoration",
-    "forms",
+    "describe_forms",
+    "describe_schedule",
     "load_kernel",
     "lower_kernel",
     "pass_options",

@@ -1,14 +1,15 @@
-"""Which forms a kernel has, and by what rule one of them runs: for people."""
+"""Which forms a kernel has, by what rule one of them runs, and why it lacks others: for people."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
 
 from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 from diagc.targets.kernel_signature import kernel_signature
-from diagc.targets.nvptx.arch import parse_arch
+from diagc.targets.nvptx.arch import GpuArch, parse_arch
 from diagc.targets.nvptx.kernel import LoadedKernel
 
-__all__ = ["forms"]
+__all__ = ["describe_forms", "describe_schedule"]
 
 _MAPPED = "where tensor maps can describe the arrays, else on tiles"
 _SHARED = (
@@ -17,34 +18,86 @@ _SHARED = (
 )
 
 
-def forms(kernel: ir.Operation, loaded: LoadedKernel) -> Iterator[str]:
-    """One line for each form of a kernel, and for each that it cannot have.
+def describe_forms(kernel: ir.Operation, loaded: LoadedKernel) -> Iterator[str]:
+    """One line for each form of a kernel, and for each that it has not, with the reason.
 
     Args:
         kernel: the function that it was compiled from.
         loaded: what it became.
     """
     from diagc.targets.nvptx.selection import words
-    from diagc.targets.nvptx.tiles.plan import make_plan
-    from diagc.targets.nvptx.warpgroups.fit import check_fit
 
     made = loaded.kernel
     if loaded.tiles is None:
-        yield from _refusal("no tiles", lambda: make_plan(kernel, kernel_signature(kernel)))
-        return
-    yield words(loaded.tiles) + (f": {_MAPPED}" if made.bulk_launches else "")
+        yield "threads"
+    else:
+        yield words(loaded.tiles) + (f": {_MAPPED}" if made.bulk_launches else "")
     if loaded.shared is not None:
         yield f"{words(loaded.shared)}: {_SHARED}"
-    if parse_arch(made.arch).has_warpgroups and not made.bulk_launches:
-        plan = make_plan(kernel, kernel_signature(kernel))
-        refused = list(_refusal("no warpgroups", lambda: check_fit(plan)))
-        yield from refused or ["no warpgroups: tiles are estimated to be faster, or these spill"]
+    for why, alike in groupby(_lacking(kernel, loaded), lambda pair: pair[1]):
+        yield f"no {' or '.join(form for form, _ in alike)}: {why}"
 
 
-def _refusal(form: str, check: Callable[[], object]) -> Iterator[str]:
-    """A line with the reason why a form is not there."""
+def describe_schedule(kernel: ir.Operation, loaded: LoadedKernel) -> Mapping[str, object]:
+    """How the form that many blocks run cuts the axes of a kernel.
+
+    Args:
+        kernel: the function that it was compiled from.
+        loaded: what it became.
+
+    Returns:
+        `mode` (threads, tiles or warpgroups); but of threads also, where there are any, `grid`
+        (axes of which a block has one position), `block` (positions that it has of others), `chunk`
+        (positions of streamed axes at a time).
+    """
+    from diagc.targets.nvptx.tiles.decoration import tile_decoration
+    from diagc.targets.nvptx.tiles.plan import make_plan
+
+    tiles = loaded.tiles
+    if tiles is None:
+        return {"mode": "threads"}
+    cut = tile_decoration(make_plan(kernel, kernel_signature(kernel)), tiles, {})
+    found = {
+        "mode": "warpgroups" if tiles.producers else "tiles",
+        "grid": [label for label, size in cut.groups.items() if size == 1],
+        "block": {label: size for label, size in cut.groups.items() if size > 1},
+        "chunk": dict(cut.chunks),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _lacking(kernel: ir.Operation, loaded: LoadedKernel) -> Iterator[tuple[str, str]]:
+    """Forms that a kernel of its architecture might have, but has not, and why."""
+    from diagc.targets.nvptx.tiles.schedule import candidates
+    from diagc.targets.nvptx.warpgroups.schedule import warpgroup_schedules
+
+    arch = parse_arch(loaded.kernel.arch)
+    if loaded.tiles is None:
+        yield "tiles", _reason(kernel, arch, candidates, bulk=False)
+    if arch.has_warpgroups and not loaded.kernel.bulk_launches:
+        yield "warpgroups", _reason(kernel, arch, warpgroup_schedules, bulk=True)
+
+
+def _reason(
+    kernel: ir.Operation,
+    arch: GpuArch,
+    find: Callable[..., Iterable[object]],
+    *,
+    bulk: bool,
+) -> str:
+    """Why no schedule that `find` gives was taken.
+
+    Nothing fits; or the cost model has tried others; or what was tried was refused later.
+    """
+    from diagc.targets.nvptx.selection import tile_schedules, words
+    from diagc.targets.nvptx.tiles.plan import make_plan
+
     try:
-        check()
+        list(find(make_plan(kernel, kernel_signature(kernel)), arch))
     except UnsupportedError as error:
         reason = error.message.partition(": ")[2]
-        yield f"{form}: {reason.partition(': ')[2] or reason}"
+        return reason.partition(": ")[2] or reason
+    tried = [x for x in tile_schedules(kernel, arch) if bool(x.producers) == bulk]
+    if not tried:
+        return "other forms are estimated to be faster"
+    return f"they spill, or cannot be lowered: {words(tried[0])}"

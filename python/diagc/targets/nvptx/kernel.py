@@ -15,7 +15,7 @@ from diagc.cost import device_of_architecture
 from diagc.debug import logger
 from diagc.mlir import bindings, ir
 from diagc.options import CompileOptions, current
-from diagc.passes.generalize_kernels import kernel_key
+from diagc.passes.kernels.generalize_kernels import kernel_key
 from diagc.runtime.cache import Entry, cache_key, default_cache
 from diagc.runtime.cuda.kernel import CudaKernel
 from diagc.runtime.gpu_kernel import GpuKernel, planned_sizes
@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 # Part of every cache key: raise it when the code generator makes other code from the same kernel.
-CODE_VERSION = 22
+CODE_VERSION = 25
 
 
 class LoadedKernel(CudaKernel):

@@ -1,9 +1,10 @@
 """Which lowering a kernel gets, and what every lowering gives."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from diagc.debug import logger
 from diagc.errors import UnsupportedError
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
 __all__ = ["GpuModule", "build_module", "build_modules"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -92,19 +95,19 @@ def build_modules(
     from diagc.targets.nvptx.selection import tile_schedules
     from diagc.targets.nvptx.threads.lower import lower_threads
 
+    asked = _lowered("tiles", partial(tile_schedules, kernel, arch, tf32=tf32))
+    schedules = next(asked, ())
+    few = (*(schedule for schedule in schedules if schedule.few), None)
+    tiles = [each for each in schedules if not each.producers and not each.few]
+    groups = [schedule for schedule in schedules if schedule.producers]
+    for beside, group, schedule in product(few, groups, tiles):
+        made = partial(_with_warpgroups, kernel, arch, group, schedule, beside)
+        yield from _lowered("warpgroups", made)
     fits = False
-    try:
-        schedules = tile_schedules(kernel, arch, tf32=tf32)
-        few = [schedule for schedule in schedules if schedule.few]
-        tiles = [each for each in schedules if not each.producers and not each.few]
-        groups = [schedule for schedule in schedules if schedule.producers]
-        for beside in (*few, None):
-            yield from _with_warpgroups(kernel, arch, groups, tiles, beside)
-        for schedule, beside in product(tiles, (*few, None)):
-            yield _on_tiles(kernel, arch, schedule, beside)
+    for schedule, beside in product(tiles, few):
+        for built in _lowered("tiles", partial(_on_tiles, kernel, arch, schedule, beside)):
             fits = True
-    except UnsupportedError as error:
-        logger("nvptx").info("no tiles: %s", error.message)
+            yield built
     if not fits:
         yield lower_threads(kernel, arch)
 
@@ -128,20 +131,22 @@ def _on_tiles(
 def _with_warpgroups(
     kernel: ir.Operation,
     arch: GpuArch,
-    groups: Sequence["TileSchedule"],
-    tiles: Sequence["TileSchedule"],
+    group: "TileSchedule",
+    schedule: "TileSchedule",
     few: "TileSchedule | None",
-) -> Iterator[GpuModule]:
-    """Forms on warpgroups, each with one on tiles beside it, for arrays that it does not take.
-
-    A schedule that cannot be lowered costs its own forms, no others.
-    """
+) -> GpuModule:
+    """A form on warpgroups, with one on tiles beside it, for arrays that it does not take."""
     from diagc.targets.nvptx.warpgroups.lower import add_warpgroups
 
-    for group in groups:
-        try:
-            for schedule in tiles:
-                built = _on_tiles(kernel, arch, schedule, few, workspace=group.split > 0)
-                yield add_warpgroups(kernel, built, group)
-        except UnsupportedError as error:
-            logger("nvptx").info("no warpgroups: %s", error.message)
+    built = _on_tiles(kernel, arch, schedule, few, workspace=group.split > 0)
+    return add_warpgroups(kernel, built, group)
+
+
+def _lowered(form: str, make: Callable[[], T]) -> Iterator[T]:
+    """What is made, or nothing where that is not supported: that costs no other form."""
+    try:
+        made = make()
+    except UnsupportedError as error:
+        logger("nvptx").info("no %s: %s", form, error.message)
+        return
+    yield made

@@ -42,6 +42,9 @@ what is usual: otherwise programs of different sizes share a kernel."""
 _MOST_TRIED = 6
 """Schedules of a kernel that are compiled at most, until one does not spill."""
 
+_ALL_REGISTERS, _MOST_REGISTERS = 65536, 255
+"""Of a multiprocessor, and of a thread at most."""
+
 _FIELDS = (
     *("row_blocks", "warps", "chunk", "stages", "blocks_per_sm", "split"),
     *("producers", "packed", "stays", "columns", "depth", "few"),
@@ -51,7 +54,7 @@ _FLAGS = ("stays", "few")
 FEW_ROWS = 4
 """Rows for which a form for few of them is chosen where their number is open."""
 
-_MOST_FEW_ROWS = 64
+_MOST_FEW_ROWS = 128
 """Rows of a block of that form."""
 
 _SCHEDULERS = 4
@@ -178,19 +181,35 @@ def _choice(usual: Sequence[RankedTile], ranked: Sequence[RankedTile]) -> Ranked
 def _to_try(ranked: Iterable[RankedTile]) -> list[TileSchedule]:
     """The first of each size of what is in registers: what spills once, spills with more stages.
 
-    Where the first is on warpgroups, the first on tiles is among them.
+    Where the first is on warpgroups, the first on tiles is among them. Last comes what needs the
+    fewest registers, if it is not among those that are tried before.
     """
     found = _first_of_each_kind(each.schedule for each in ranked)
     kinds = ([t for t in found if bool(t.producers) == bulk] for bulk in (True, False))
     bulk, tiles = (kind[:_MOST_TRIED] for kind in kinds)
+    plain = [tile for tile in found if not tile.producers]
+    if len(plain) > len(tiles):
+        least = min(plain, key=_least_registers)
+        tiles += [least] if least not in tiles else []
     return [*bulk, *tiles] if found[0].producers else tiles
+
+
+def _least_registers(tile: TileSchedule) -> tuple[int, int, int]:
+    """An order of tiles: by what is in registers, then by how many a thread may have."""
+    return tile.row_blocks * max(tile.columns, 1), tile.chunk, -_allowed(tile)
+
+
+def _allowed(tile: TileSchedule) -> int:
+    """Registers of a thread, for as many blocks at a time as the schedule says."""
+    return min(_MOST_REGISTERS, _ALL_REGISTERS // (tile.threads * tile.blocks_per_sm))
 
 
 def _first_of_each_kind(schedules: Iterable[TileSchedule]) -> list[TileSchedule]:
     found: dict[tuple[int, ...], TileSchedule] = {}
     for tile in schedules:
         groups = tile.warps if tile.producers else 0  # which share out the registers
-        kind = (tile.row_blocks, tile.chunk, tile.producers, groups, tile.stays, tile.columns)
+        sums = tile.row_blocks, tile.chunk, tile.columns
+        kind = (*sums, tile.producers, groups, tile.stays, _allowed(tile))
         found.setdefault(kind, tile)
     return list(found.values())
 

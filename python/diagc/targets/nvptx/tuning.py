@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from diagc.cost import Device, cpu_device
 from diagc.errors import TargetError
 from diagc.mlir import ir
-from diagc.passes.generalize_kernels import opened_copy
-from diagc.passes.select_schedule import select_schedule
+from diagc.passes.kernels.generalize_kernels import opened_copy
+from diagc.passes.kernels.select_schedule import select_schedule
 from diagc.targets.nvptx.selection import TILES, compared_tiles, tiles_attribute, tiles_beside
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 

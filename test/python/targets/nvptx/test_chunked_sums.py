@@ -5,6 +5,8 @@ that these would give without their digits are streamed.
 """
 
 import re
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,14 @@ import pytest
 import torch
 
 from diagc import compiler
+from diagc.algebra.graph import Graph
 from diagc.compiler import compile_module
 from diagc.context import make_context
 from diagc.frontend.text import parse
 from diagc.mlir import ir
 from diagc.options import CompileOptions, use
-from diagc.passes import chunk_guard, reassociate_contractions
+from diagc.passes.contractions import chunk_guard, chunked_sums, reassociate_contractions
+from diagc.passes.contractions.chain_search import MaskedChain
 from diagc.runtime.program import Program
 from diagc.simulator import SimulatorOptions
 from diagc.simulator.program import simulated_program
@@ -27,8 +31,9 @@ from diagc.testing.seed import SEED
 from diagc.testing.warpgroup_runs import TARGET
 
 Array = Any
+Inputs = Callable[[int, int], tuple[Array, Array, Array]]
 QUICK = SimulatorOptions(checking=False)
-FORM = """axis h, {axis}q = {n}, x = {n}, d = {d}
+FORM = """axis h, {axis}q = {n}, x = {n}, {d}
 diagram causal(Q: h {heads}q d {dtype}, K: h x d {dtype}, V: h x d {dtype}) {{
   S: h {heads}q x f32 = Q . K over d
   P = {weights}
@@ -48,10 +53,16 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def compiled(
-    n: int, d: int, dtype: str = "bf16", heads: int = 1, weights: str = L2, **options: Any
+    n: int,
+    d: int,
+    dtype: str = "bf16",
+    heads: int = 1,
+    weights: str = L2,
+    depth: str = "d = {}",
+    **options: Any,
 ) -> Program:
     axis, label = (f"r = {heads}, ", "r ") if heads > 1 else ("", "")
-    text = FORM.format(n=n, d=d, dtype=dtype, axis=axis, heads=label, weights=weights)
+    text = FORM.format(n=n, d=depth.format(d), dtype=dtype, axis=axis, heads=label, weights=weights)
     chosen = CompileOptions(target=TARGET, library="none", device="h200", **options)
     with make_context(), ir.Location.unknown(), use(chosen):
         return compile_module(parse(text), TARGET, chosen)
@@ -119,20 +130,57 @@ def hard(n: int, d: int) -> tuple[Array, Array, Array]:
     return rounded(q - 0.999 * (q @ basis @ basis.T), "bf16"), k, v
 
 
-def test_rows_near_the_null_space_of_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+def tiny(n: int, d: int) -> tuple[Array, Array, Array]:
+    """Keys whose squares f32 does not hold, and queries that give scores which it does."""
+    q, k, v = drawn(n, d, "bf16")
+    return rounded(q * 1e12, "bf16"), rounded(k * 1e-22, "bf16"), v
+
+
+@cache
+def both(n: int, d: int) -> tuple[Program, Program]:
+    """As one stream, and cut at chunks."""
+    return compiled(n, d, reassociate="off"), compiled(n, d)
+
+
+@pytest.mark.parametrize(
+    ("make", "part", "without"), [(hard, "_BOUND", 1e30), (tiny, "_LOST", 0.0)]
+)
+def test_rows_that_states_do_not_give(
+    make: Inputs, part: str, without: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     n, d = 100, 16
-    inputs = hard(n, d)
-    streamed = error(compiled(n, d, reassociate="off"), inputs)
-    assert error(compiled(n, d), inputs) <= 1.05 * streamed
-    monkeypatch.setattr(chunk_guard, "_BOUND", 1e30)
-    assert error(compiled(n, d), inputs) > 1.3 * streamed
+    inputs, (streamed, guarded) = make(n, d), both(n, d)
+    least = error(streamed, inputs)
+    assert error(guarded, inputs) <= 1.05 * least
+    monkeypatch.setattr(chunk_guard, part, without)
+    assert error(compiled(n, d), inputs) > 1.3 * least
+
+
+def test_a_guard_needs_the_number_of_terms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the depth is open squares are summed in f64, and nothing is doubtful."""
+    found: list[chunk_guard.ChunkGuard | None] = []
+
+    def guard(graph: Graph, chain: MaskedChain) -> chunk_guard.ChunkGuard | None:
+        found.append(chunk_guard.chunk_guard(graph, chain))
+        return found[-1]
+
+    monkeypatch.setattr(chunked_sums, "chunk_guard", guard)
+    for depth in ("d = {}", "d"):
+        program = compiled(64, 16, depth=depth)
+        wires = [wire for kernel in program.kernels for wire in kernel.signature.wires]
+        assert any(wire.dtype == "f64" for wire in wires) == (found[-1] is None)
+    assert [each is None for each in found] == [False, True]
 
 
 @pytest.mark.skipif(find_tool() is None, reason="NOT TESTED: registers, for there is no ptxas")
 def test_registers() -> None:
-    """Products on tensor cores, and nothing spilled; what has no product is on threads."""
-    text = "l2(S) along x where (q >= x)"
-    for name, kernel in kernels(compiled(16384, 128, weights=text)).items():
+    """Products on tensor cores, and nothing spilled; what has no product is on threads.
+
+    With a factor of the scores, by which states are multiplied where they join a chunk's sums.
+    """
+    found = kernels(compiled(16384, 128))
+    assert any(name.startswith(("stream", "contract")) for name in found)
+    for name, kernel in found.items():
         assert kernel.kernel.cubin is not None
         sass = disassemble(kernel.kernel.cubin)
         if sass is None:

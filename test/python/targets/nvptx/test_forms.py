@@ -5,6 +5,7 @@ from typing import cast
 
 import pytest
 
+from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 from diagc.runtime.gpu_kernel import GpuLaunch
 from diagc.runtime.signature import KernelSignature
@@ -14,7 +15,9 @@ from diagc.targets.nvptx.arch import parse_arch
 from diagc.targets.nvptx.lowering import GpuModule, build_modules
 from diagc.targets.nvptx.pipeline import CompiledModule, NvvmModule
 from diagc.targets.nvptx.ptxas import Resources
+from diagc.targets.nvptx.tiles import lower as tiles
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
+from diagc.targets.nvptx.warpgroups import lower as warpgroups
 from diagc.testing.attention import Attention
 from diagc.testing.tile_kernels import kernels_of
 
@@ -33,6 +36,38 @@ def test_warpgroups_that_cannot_be_lowered_cost_no_other_form(
     with kernel.context, ir.Location.unknown():
         forms = [(form.tiles, form.beside) for form in build_modules(kernel, ARCH)]
     assert forms == [(GROUPS[0], TILES[0]), (TILES[0], None)]
+
+
+FEW = TileSchedule(warps=1, chunk=16, split=32, few=True)
+LOST = [
+    (("parts",), [(GROUPS[0], TILES[0], None), (TILES[0], None, None)]),
+    (("warpgroups",), [(TILES[0], None, FEW), (TILES[0], None, None)]),
+    (("parts", "warpgroups"), [(TILES[0], None, None)]),
+    (("tiles",), [(None, None, None)]),
+]
+
+
+@pytest.mark.parametrize(("lost", "left"), LOST)
+def test_a_form_that_cannot_be_lowered_costs_no_other(
+    lost: Sequence[str],
+    left: list[tuple[TileSchedule | None, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Least of all does one for few rows send the whole kernel to threads."""
+
+    def fail(*_args: object, **_more: object) -> GpuModule:
+        raise UnsupportedError("an op", reason="of this test")
+
+    places = {"parts": (tiles, "add_parts"), "tiles": (tiles, "lower_tiles")}
+    places["warpgroups"] = warpgroups, "add_warpgroups"
+    for name in lost:
+        monkeypatch.setattr(*places[name], fail)
+    found = [GROUPS[0], TILES[0], FEW]
+    monkeypatch.setattr(selection, "tile_schedules", lambda *_args, **_more: found)
+    _module, (kernel,) = kernels_of(Attention().text)
+    with kernel.context, ir.Location.unknown():
+        forms = [(form.tiles, form.beside, form.shared) for form in build_modules(kernel, ARCH)]
+    assert forms == left
 
 
 def form(plain: TileSchedule, group: TileSchedule | None = None) -> GpuModule:

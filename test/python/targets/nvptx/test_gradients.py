@@ -8,8 +8,11 @@ import torch
 from torch.nn import functional
 
 import diagc
+from diagc import compiler
 from diagc.runtime.program import Program
 from diagc.simulator.program import program_report, simulated_program
+from diagc.targets.nvptx.kernel import LoadedKernel
+from diagc.targets.nvptx.ptxas import assemble, find_tool
 from diagc.testing.seed import SEED
 
 Tensor = torch.Tensor
@@ -81,6 +84,57 @@ def test_gradients(name: str) -> None:
     for mine, right in zip(gradients, exact(function, tensors, cotangents), strict=True):
         assert mine.shape == right.shape
         assert float((mine - right).abs().max()) <= 1e-5 * float(right.abs().max())
+
+
+@pytest.mark.parametrize("name", ["softmax", "l2"])
+def test_narrow_gradients_are_on_tiles(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums of rows, which divide cotangents, leave products: nearer to float64 than eager's."""
+    monkeypatch.setattr(compiler, "_program_key", lambda *_: None)
+    torch.manual_seed(SEED)
+    function = CASES[name][0] if name == "l2" else weighted
+    tensors = [torch.randn(1, 40, 16).to(torch.bfloat16) for _ in range(3)]
+    program = gradient_program(function, tensors)
+    cotangent = torch.randn(1, 40, 16).to(torch.bfloat16)
+    assert all(isinstance(k, LoadedKernel) and k.tiles for k in program.kernels)
+    found = simulated(program, [*tensors, cotangent])
+    leaves = [tensor.clone().requires_grad_() for tensor in tensors]
+    eager = torch.autograd.grad(function(*leaves), leaves, [cotangent])
+    wanted = exact(function, tensors, [cotangent.double()])
+    for mine, theirs, right in zip(found, eager, wanted, strict=True):
+        assert (mine.double() - right).norm() <= (theirs.double() - right).norm()
+
+
+@pytest.mark.skipif(find_tool() is None, reason="NOT TESTED: registers, for there is no ptxas")
+def test_no_gradient_spills(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of long rows, both kernels are on tensor cores."""
+    monkeypatch.setattr(compiler, "_program_key", lambda *_: None)
+    tensors = [torch.zeros(16, 4096, 128, dtype=torch.bfloat16) for _ in range(3)]
+    program = gradient_program(weighted, tensors, target="nvptx:sm_90a", device="h200")
+    assert len(program.kernels) == 2
+    for kernel in program.kernels:
+        assert isinstance(kernel, LoadedKernel)
+        assert kernel.tiles is not None
+        made = assemble(kernel.kernel.ptx, kernel.kernel.arch)
+        assert made is not None
+        assert all(used.spills == 0 for used in made.resources.values())
+
+
+def weighted(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Causal averages, as one spells them."""
+    later = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool).triu(1)
+    return torch.softmax((q @ k.mT * 0.125).masked_fill(later, -torch.inf), dim=-1) @ v
+
+
+def gradient_program(
+    function: Function, tensors: Sequence[Tensor], target: str = "nvptx:sm_80", **options: Any
+) -> Program:
+    """The program of gradients by all arguments, of which the forward pass saves nothing."""
+    compiled = diagc.compile(function, *tensors, target=target, **options)
+    (group,) = compiled._calls.groups
+    (forward,) = group.specializations
+    backward = group.backward(forward, tuple(range(len(tensors))), False)
+    assert backward.program is not None, backward.reason
+    return backward.program
 
 
 def exact(function: Function, tensors: Sequence[Tensor], cotangents: Any) -> Sequence[Tensor]:

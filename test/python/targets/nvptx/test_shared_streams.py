@@ -14,11 +14,10 @@ from diagc.runtime.gpu_kernel import planned_sizes
 from diagc.simulator import SimulatorOptions
 from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import parse_arch
-from diagc.targets.nvptx.forms import forms
-from diagc.targets.nvptx.kernel import LoadedKernel
+from diagc.targets.nvptx.forms import describe_forms
 from diagc.targets.nvptx.lowering import GpuModule, build_module
-from diagc.targets.nvptx.pipeline import NvvmModule
 from diagc.targets.nvptx.tiles.lower import add_parts, lower_tiles
+from diagc.targets.nvptx.tiles.packing import packed_positions
 from diagc.targets.nvptx.tiles.plan import make_plan
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.traffic import tile_traffic
@@ -27,6 +26,7 @@ from diagc.testing.seed import SEED
 from diagc.testing.tile_kernels import (
     Placement,
     TileRun,
+    compiled_as,
     kernels_of,
     random_inputs,
     run_tiles,
@@ -51,13 +51,14 @@ class Form:
     where: str = ""
     normaliser: str = "softmax"
     result: str = "O"
+    rows: str = "q d"
 
     @property
     def text(self) -> str:
         condition = f" where ({self.where})" if self.where else ""
         t, more = self.dtype, f", {self.arguments}" if self.arguments else ""
         return f"""axis h, r = {self.heads}, q, x, d = 32
-diagram form(Q: h r q d {t}, K: h x d {t}, V: h x d {t}{more}) {{
+diagram form(Q: h r {self.rows} {t}, K: h x d {t}, V: h x d {t}{more}) {{
   S: h r q x f32 = Q . K over d
   Z = sum(abs(S)) over x
   P = {self.normaliser}({self.scores}) along x{condition}
@@ -77,6 +78,7 @@ FORMS = {
     "mask of all heads": Form(2, arguments="M: q x i1", where="M"),
     "statistics": Form(2, result="O, Z"),
     "f32": Form(2, "f32", normaliser="l1"),
+    "rows along lines": Form(4, rows="d q"),
 }
 
 
@@ -89,9 +91,11 @@ def lowered(form: Form, few: TileSchedule = FEW) -> tuple[ir.Module, ir.Operatio
 
 
 def packed(form: Form) -> TileSchedule:
-    """Each head has eight rows or more of a block."""
-    count = form.heads
-    return replace(FEW, warps=max(count // 2, 1), packed=count)
+    """Each head has eight rows or more of a block, where heads may be side by side."""
+    _module, (kernel,) = kernels_of(form.text, "nvptx:sm_80")
+    few = replace(FEW, warps=max(form.heads // 2, 1))
+    plan = make_plan(kernel, kernel_signature(kernel))
+    return replace(few, packed=packed_positions(plan, few.rows))
 
 
 def run(
@@ -101,8 +105,10 @@ def run(
     sizes: dict[str, int],
     placement: Placement | None = None,
     multiprocessors: int = MULTIPROCESSORS,
+    order: int = 0,
 ) -> TileRun:
-    options = SimulatorOptions(multiprocessors=multiprocessors)
+    """A run whose warps take turns in an order that a number chooses."""
+    options = SimulatorOptions(multiprocessors=multiprocessors, seed=order)
     inputs = random_inputs(built.signature, sizes, SEED)
     return run_tiles(kernel, built, text, inputs, placement, options)
 
@@ -153,11 +159,11 @@ def test_heads_in_one_block_read_keys_once() -> None:
 
 
 def test_results_do_not_depend_on_how_often_they_are_made() -> None:
-    """Parts are joined in order; which block is first does not count."""
+    """Parts are joined in order; which block or warp is first does not count."""
     _module, kernel, built = lowered(FORMS["causal"])
     text, sizes = translate_module(built), {"g": 2, "l": 4, "s": 140}
-    first, second = (run(kernel, built, text, sizes).found[0] for _ in range(2))
-    assert (first == second).all()
+    first, *others = (run(kernel, built, text, sizes, order=x).found[0] for x in range(3))
+    assert all((first == other).all() for other in others)
 
 
 def test_scratch_memory_is_bounded_by_the_places_of_the_device() -> None:
@@ -203,35 +209,12 @@ def test_open_sizes_have_a_form_for_few_blocks(arch: str) -> None:
     assert built.shared is not None
     assert (built.shared.packed, built.shared.few) == (8, True)
     assert [x.symbol.rpartition("_")[2] for x in built.shared_launches] == ["parts", "join"]
-    many, few = described(kernel, built, arch)
+    found = compiled_as(built, arch)
+    with kernel.context:
+        many, few = describe_forms(kernel, found)
     assert many.endswith("else on tiles") == (arch == "sm_90a")
     assert "8 heads side by side" in few
     assert "at most half of the multiprocessors" in few
-
-
-def described(kernel: ir.Operation, built: GpuModule, arch: str) -> list[str]:
-    """What `explain` says about forms."""
-    code = built.as_kernel(arch), NvvmModule(b"")
-    loaded = LoadedKernel(*code, "", "miss", built.tiles, built.shared)
-    with kernel.context:
-        return list(forms(kernel, loaded))
-
-
-def test_what_a_kernel_lacks_is_told_with_the_reason() -> None:
-    row = """axis b, x, d = 64
-diagram decode(Q: b d TYPE, K: b x d TYPE) {
-  S: b x TYPE = Q . K over d
-  return sum(exp(S)) over x
-}
-"""
-    lines = {}
-    for dtype in ("bf16", "f64"):
-        _module, (kernel,) = kernels_of(row.replace("TYPE", dtype), "nvptx:sm_90a")
-        with kernel.context, ir.Location.unknown():
-            built = build_module(kernel, parse_arch("sm_90a"))
-        lines[dtype] = described(kernel, built, "sm_90a")
-    assert lines["bf16"][-1] == "no warpgroups: there is one row"
-    assert lines["f64"] == ["no tiles: elements are f64"]
 
 
 def test_streams_that_cannot_be_joined_have_none() -> None:

@@ -1,5 +1,6 @@
 """Tiles beyond attention: Gram states, what applies them, parts of a stream, refusals."""
 
+import numpy as np
 import pytest
 
 from diagc.dialects import diag
@@ -8,6 +9,7 @@ from diagc.mlir import ir
 from diagc.simulator.program import simulated_program
 from diagc.targets.nvptx.arch import parse_arch
 from diagc.targets.nvptx.lowering import build_module
+from diagc.targets.nvptx.tiles import regions
 from diagc.targets.nvptx.tiles.lower import lower_tiles
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.testing.agreement import Agreement, agreement
@@ -48,6 +50,44 @@ def test_gram_states_are_exact_in_f32(dtype: str, split: int) -> None:
 def test_gram_states_are_applied_without_rounding_them(dtype: str, tolerance: float) -> None:
     _module, kernels = kernels_of(spherical(dtype).text)
     assert error_of(kernels[1], TileSchedule(warps=2, chunk=16), SIZES) < tolerance
+
+
+ADDED = """
+axis h, q, x, d = 16, e = 16
+diagram added(Q: h q d bf16, K: h x d bf16, V: h x e bf16, W: h d e f32) {{
+  S: h q x f32 = Q . K over d
+  O: h q e f32 = where(q >= x, S, 0.0) . V over x
+  R: h q e f32 = Q . W over d
+  return O + R * {factor}
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("factor", "inverse", "divides"),
+    [(0.3, "3.33333325 ", True), (-4.0, "-2.500000e-01", True), (1e3, "1.000000e-03", False)],
+)
+def test_a_multiple_of_a_product_is_added_in_its_registers(
+    factor: float, inverse: str, divides: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sums begin with what is divided by the factor; not where that is far from 1.
+
+    Against sums that begin with 0, digits of f32 alone differ; weights are rounded to bf16.
+    """
+    _module, (kernel,) = kernels_of(ADDED.format(factor=factor))
+    runs = []
+    for least in (regions._LEAST_FACTOR, float("inf")):
+        monkeypatch.setattr(regions, "_LEAST_FACTOR", least)
+        with kernel.context, ir.Location.unknown():
+            built = lower_tiles(kernel, parse_arch("sm_80"), TileSchedule(warps=2, chunk=16))
+        constants = [x for x in str(built.module).splitlines() if "arith.constant" in x]
+        begins = any(f"constant {inverse}" in line for line in constants)
+        assert begins == (divides and least < 1)
+        text = translate_module(built)
+        runs.append(run_tiles(kernel, built, text, random_inputs(built.signature, SIZES)))
+        assert runs[-1].error() < BF16
+    (found,), (apart,) = (run.found for run in runs)
+    assert np.abs(found - apart).max() <= 1e-6 * np.abs(apart).max()
 
 
 @pytest.mark.parametrize("sizes", [SIZES, {"g": 1, "l": 1, "s": 32}, {"g": 2, "l": 1, "s": 5}])

@@ -54,6 +54,7 @@ CASES = {
     "mask, d = 128": Case("B", d=128, arguments="B: q x i1"),
     "four heads and causal, d = 128": Case("q >= x", d=128, group=4, stays=True),
     "few rows in parts, d = 64": Case(group=4, queries="", chunk=64, groups=1, split=256),
+    "documents, d = 128": Case("F <= x and x < G", d=128, arguments="F: q i32, G: q i32"),
     "no exponentials, d = 64": Case(normaliser="l1", chunk=112, groups=3),
     "no exponentials and causal, d = 128": Case("q >= x", d=128, normaliser="l2", stays=True),
 }

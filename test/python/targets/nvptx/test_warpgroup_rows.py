@@ -2,11 +2,22 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 
+from diagc.mlir import ir
+from diagc.targets.nvptx.arch import parse_arch
+from diagc.targets.nvptx.warpgroups.lower import warpgroup_plan_schedules
 from diagc.testing.attention import Attention
-from diagc.testing.tile_kernels import Placement
-from diagc.testing.warpgroup_runs import TOLERANCE, run_diagram
+from diagc.testing.seed import SEED
+from diagc.testing.tile_kernels import (
+    Placement,
+    kernels_of,
+    random_inputs,
+    run_tiles,
+    translate_module,
+)
+from diagc.testing.warpgroup_runs import TARGET, TOLERANCE, lower_diagram, run_diagram
 
 CHUNK, STAGES = 32, 2
 
@@ -105,6 +116,46 @@ def test_what_is_not_packed(r: int) -> None:
     assert built.tiles is not None
     assert built.tiles.packed == 1
     assert run.error_of_averages() < TOLERANCE["bf16"]
+
+
+# ---- bounds that rows read -----------------------------------------------------------------------
+
+
+READ = {"each head": (0, 0), "heads as rows": (2, 0), "streams in parts": (0, 2 * CHUNK)}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_chunks_outside_of_what_rows_read_are_not_visited(name: str) -> None:
+    """Integers in any order, some beyond the axis; what stands elsewhere may be anything."""
+    group, split = READ[name]
+    form = Attention("F <= x and x < G", d=32, arguments="F: q i32, G: h i32", group=group)
+    _module, kernel, built = lower_diagram(form.text, CHUNK, split=split)
+    text, rows, keys = translate_module(built), 130, 8 * CHUNK
+    rng = np.random.default_rng(SEED)
+    firsts, lasts = rng.integers(2 * CHUNK, 3 * CHUNK, rows), np.array([6 * CHUNK, 5 * CHUNK - 7])
+    firsts[3] = 2**31 - 1  # no key at all
+    firsts[-2:] = keys - 2 * CHUNK, -5  # of the last tile
+    bounds = {(rows,): firsts, (2,): lasts}
+    inputs = random_inputs(built.signature, {"g": 2, "l": rows, "s": keys}, SEED)
+    inputs = [bounds.get(x.shape, x) for x in inputs]
+    clean = run_tiles(kernel, built, text, inputs)
+    assert clean.error_of_averages() < TOLERANCE["bf16"]
+    values = inputs[-1]
+    values[0, 6 * CHUNK :], values[1, 5 * CHUNK :] = np.nan, np.nan
+    values[:, : 2 * CHUNK] = np.nan
+    found = run_tiles(kernel, built, text, inputs).found[0]
+    whole = slice(None, 128 // max(group, 1))  # tiles of which no row reads less
+    assert np.array_equal(clean.found[0][..., whole, :], found[..., whole, :])
+    assert np.isnan(found[..., whole.stop :, :]).any()
+
+
+def test_blocks_do_not_stay_whose_length_is_not_known() -> None:
+    text = Attention("F <= x", arguments="F: q i32").text
+    _module, (kernel,) = kernels_of(text, TARGET)
+    with kernel.context, ir.Location.unknown():
+        schedules = warpgroup_plan_schedules(kernel, parse_arch("sm_90a"))
+    assert schedules
+    assert not any(schedule.stays for schedule in schedules)
 
 
 # ---- few rows ------------------------------------------------------------------------------------

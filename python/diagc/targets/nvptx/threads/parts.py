@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from diagc.dialects import diag
 from diagc.mlir import ir
-from diagc.passes.kernel_axes import analyze_kernel
+from diagc.passes.kernels.kernel_axes import analyze_kernel
 
 __all__ = ["Part", "link_streams", "split_results", "yielded"]
 

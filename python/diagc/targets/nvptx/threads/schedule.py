@@ -6,7 +6,7 @@ from math import prod
 
 from diagc.dialects import diag
 from diagc.mlir import ir
-from diagc.passes.kernel_axes import KernelAxes, analyze_kernel
+from diagc.passes.kernels.kernel_axes import KernelAxes, analyze_kernel
 from diagc.runtime.factors import Factor
 from diagc.targets.nvptx.threads.code import ACCESS_BYTES, WARP, memory_bytes
 from diagc.targets.nvptx.threads.parts import Part

@@ -1,21 +1,37 @@
 """Which chunks of a streamed axis a block visits, and which of them need no masks."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from itertools import product
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from diagc.algebra.bound_values import bound_value, read_bounds
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.instructions import Code
+from diagc.targets.nvptx.tiles.plan import trace
 from diagc.targets.nvptx.tiles.reductions import over_block, reduce_rows
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
 if TYPE_CHECKING:
+    from diagc.targets.nvptx.tiles.frame import Frame
+    from diagc.targets.nvptx.tiles.plan import Plan
     from diagc.targets.nvptx.tiles.regions import Region
 
-__all__ = ["BlockPlace", "Bounds", "chunk_bounds", "stream_bounds"]
+__all__ = [
+    "BlockPlace",
+    "Bounds",
+    "Fold",
+    "chunk_bounds",
+    "narrowed",
+    "reads_bounds",
+    "stream_bounds",
+]
+
+Fold: TypeAlias = Callable[[ir.Value, str], Index]
+"""The least ("min") or the largest ("max") integer that the rows of a block read of a wire."""
 
 
 class BlockPlace(Protocol):
@@ -68,45 +84,63 @@ def _same(a: Index, b: Index) -> bool:
 
 
 def stream_bounds(region: "Region", op: ir.Operation, axis: str) -> Bounds:
-    """Bounds from the size, `diag.upper`, `diag.lower` and the condition of a stream.
-
-    Also those that rows read, but where other warps start the copies, which know no rows.
-    """
+    """Bounds from the size, `diag.upper`, `diag.lower`, the condition of a stream, and its rows."""
     wanted = _any_row(region, op.operands[0]) if len(op.operands) else None
     bounds = chunk_bounds(region.frame, op, axis, wanted)
-    return bounds if region.frame.schedule.producers else _narrowed(region, op, bounds)
+    return narrowed(region.plan, region.frame, op, bounds, partial(_fold, region))
 
 
-def _narrowed(region: "Region", op: ir.Operation, bounds: Bounds) -> Bounds:
-    """The chunks between the least and the largest integer that rows of the block read."""
-    frame, first, last = region.frame, bounds.first, bounds.last
-    code, chunk = frame.code, frame.schedule.chunk
-    for wire, offset in _readable(region, op, "diag.upper"):
-        end = _read(region, wire, "max", offset, bounds.size)
-        last = code.min(last, code.ceil_div(end, chunk))
-    for wire, offset in _readable(region, op, "diag.lower"):
-        first = code.max(first, code.div(_read(region, wire, "min", offset, bounds.size), chunk))
+def narrowed(plan: "Plan", frame: "Frame", op: ir.Operation, bounds: Bounds, fold: Fold) -> Bounds:
+    """The chunks between the least and the largest integer that rows of the block read.
+
+    Args:
+        plan: of the kernel.
+        frame: of the block.
+        op: the stream.
+        bounds: without what is read.
+        fold: of the block.
+    """
+    code, chunk, first, last = frame.code, frame.schedule.chunk, bounds.first, bounds.last
+    # what is computed, warps that only copy do not know
+    readable = partial(_readable, plan, op, arguments=frame.schedule.producers > 0)
+
+    def place(wire: ir.Value, kind: str, offset: int) -> Index:
+        """A position from 0 to the size."""
+        number = code.min(code.uniform(fold(wire, kind)), code.sub(bounds.size, offset))
+        return code.add(code.max(number, -offset), offset)
+
+    for wire, offset in readable("diag.upper"):
+        last = code.min(last, code.ceil_div(place(wire, "max", offset), chunk))
+    for wire, offset in readable("diag.lower"):
+        first = code.max(first, code.div(place(wire, "min", offset), chunk))
     if _same(first, bounds.first) and _same(last, bounds.last):
         return bounds
     first = code.min(first, last)
     return Bounds(first, code.max(code.min(bounds.full, last), first), last, bounds.size)
 
 
-def _readable(region: "Region", op: ir.Operation, name: str) -> Iterator[tuple[ir.Value, int]]:
+def reads_bounds(plan: "Plan") -> bool:
+    """Whether rows of a block read, from arguments, where a stream begins or ends."""
+    ends = product(plan.streams(), ("diag.upper", "diag.lower"))
+    return any(True for op, name in ends for _ in _readable(plan, op, name, arguments=True))
+
+
+def _readable(
+    plan: "Plan", op: ir.Operation, name: str, *, arguments: bool
+) -> Iterator[tuple[ir.Value, int]]:
     """Integers of 32 bits, as lanes exchange them, one a row or one a block."""
-    known = {*region.frame.grid, *region.frame.rows}
+    known = {*plan.grid, *plan.rows}
     for wire, offset in read_bounds(op, name).items():
-        if diag.element_type(wire) == region.frame.code.i32 and set(diag.labels(wire)) <= known:
+        is_word = str(diag.element_type(wire)) == "i32" and set(diag.labels(wire)) <= known
+        if is_word and not (arguments and trace(wire) is None):
             yield wire, offset
 
 
-def _read(region: "Region", wire: ir.Value, kind: str, offset: int, size: Index) -> Index:
-    """The least or largest integer of the block's rows plus a number, from 0 to the size."""
+def _fold(region: "Region", wire: ir.Value, kind: str) -> Index:
+    """By all threads that compute."""
     frame, tile = region.frame, region.tile(wire)
-    code, slot = frame.code, next(iter(tile.slots(1, 1)))
-    folded = reduce_rows(frame, kind, tile, code.i32) if tile.rows else tile
-    number: Index = folded.at(slot)
-    return code.add(code.max(code.min(number, code.sub(size, offset)), -offset), offset)
+    folded = reduce_rows(frame, kind, tile, frame.code.i32) if tile.rows else tile
+    return folded.at(next(iter(tile.slots(1, 1))))
 
 
 def chunk_bounds(

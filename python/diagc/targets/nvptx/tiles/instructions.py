@@ -143,6 +143,10 @@ class Code(Emitter):
         operands = [self.index(FULL_WARP), value, self.index(distance), self.index(31)]
         return nvvm.ShflOp(*operands, self._butterfly, results=[value.type]).res
 
+    def uniform(self, value: Index) -> Index:
+        """A number that is the same in the whole warp, where that must be known."""
+        return value
+
     def any_lane(self, condition: ir.Value) -> ir.Value:
         """Whether a condition holds in any lane of the warp."""
         mask = self.index(FULL_WARP)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from diagc.dialects import diag
+from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 from diagc.targets.nvptx.tiles.plan import Plan, Product, stage_of, trace
 
@@ -34,7 +35,11 @@ def packed_positions(plan: Plan, rows: int) -> int:
 
 
 def pack(plan: Plan, schedule: "TileSchedule") -> Plan:
-    """The plan of a schedule: what it packs is not split by the grid, rows that it walks stream."""
+    """The plan of a schedule: what it packs is not split by the grid, rows that it walks stream.
+
+    Raises:
+        UnsupportedError: the schedule packs what cannot be packed.
+    """
     product = walked_product(plan) if schedule.depth else None
     if product is not None:
         found = replace(plan, walked=product.inner)
@@ -46,6 +51,9 @@ def pack(plan: Plan, schedule: "TileSchedule") -> Plan:
     if schedule.packed == 1:
         return plan
     label = _packable(plan)
+    if label is None or plan.sizes[label] != schedule.packed:
+        reason = f"tiles: no axis has {schedule.packed} positions that may be side by side"
+        raise UnsupportedError(plan.kernel.name, reason=reason, location=plan.kernel.location)
     return replace(plan, packed=label, grid=tuple(x for x in plan.grid if x != label))
 
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from diagc.dialects import diag
 from diagc.errors import UnsupportedError
 from diagc.mlir import ir
-from diagc.passes.kernel_axes import analyze_kernel, is_leaf
-from diagc.passes.schedules import read_schedule
-from diagc.passes.tiled_products import streamed_axes, tiled_stream
+from diagc.passes.kernels.kernel_axes import analyze_kernel, is_leaf
+from diagc.passes.kernels.schedules import read_schedule
+from diagc.passes.kernels.tiled_products import streamed_axes, tiled_stream
 from diagc.runtime.signature import KernelSignature
 
 if TYPE_CHECKING:

@@ -137,6 +137,8 @@ class _Operands:
         place = self.region.places[rows]
         if isinstance(place, Memory) and is_one_row(self.plan, rows):
             return place.fixed_tile()
+        if isinstance(place, Memory) and self.product.op.parent.operation.name != "diag.stream":
+            return self.region.nested().tile(rows)  # read anew, rather than kept between products
         return self.region.tile(rows)
 
     def _rewrite(self, staged: Staged) -> SharedView:

@@ -5,7 +5,7 @@ from diagc.mlir import arith, ir
 from diagc.targets.nvptx.tiles.frame import Frame
 from diagc.targets.nvptx.tiles.layouts import Slot, Tile
 
-__all__ = ["combine", "over_block", "reduce_columns", "reduce_rows"]
+__all__ = ["combine", "over_block", "over_lanes", "reduce_columns", "reduce_rows"]
 
 _ROW_LANES = (4, 8, 16)
 _QUAD_LANES = (1, 2)
@@ -41,7 +41,7 @@ def reduce_columns(frame: Frame, kind: str, tile: Tile, element: ir.Type) -> Til
                 at = slot._replace(column=column, pair=pair)
                 value = _existing(frame, kind, tile.at(at), element, frame.exists(label, at))
                 found = value if found is None else combine(kind, found, value)
-        return _over_lanes(frame, kind, found, _QUAD_LANES)
+        return over_lanes(frame, kind, found, _QUAD_LANES)
 
     return Tile(frame.code, tile.rows, None, tile.element, make)
 
@@ -64,7 +64,7 @@ def _thread_rows(frame: Frame, kind: str, tile: Tile, element: ir.Type) -> ir.Va
         exists = frame.exists(frame.row, slot)
         value = _existing(frame, kind, tile.at(slot), element, exists)
         found = value if found is None else combine(kind, found, value)
-    return _over_lanes(frame, kind, found, _ROW_LANES)
+    return over_lanes(frame, kind, found, _ROW_LANES)
 
 
 def over_block(frame: Frame, kind: str, value: ir.Value) -> ir.Value:
@@ -96,7 +96,7 @@ def _existing(
     return arith.select(exists, value, frame.code.scalar(value.type, identity))
 
 
-def _over_lanes(
+def over_lanes(
     frame: Frame, kind: str, value: ir.Value | None, distances: tuple[int, ...]
 ) -> ir.Value:
     """Fold over lanes by exchanges; conditions travel as i32."""

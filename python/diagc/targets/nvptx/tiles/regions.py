@@ -135,12 +135,17 @@ class Region:
         return tile.at(slot) if tile.literal is None else tile.literal
 
     def _accumulated(self, body: MapBody, result: ir.Value) -> Callable[[Slot], ir.Value] | None:
-        """For x + product: sums that begin with x. None where the body is something else."""
+        """For x + c product: sums that begin with x / c. None where the body is something else.
+
+        So x and the sums take the same registers. A factor c is rounded twice in a row's sum, so
+        that streams, which would do so for every chunk, have none.
+        """
         terms = body.addends or ()
-        for product, other in (terms, terms[::-1]) if terms else ():
+        for term, other in (terms, terms[::-1]) if terms else ():
+            product, factor = (term, 1.0) if _is_streamed(body.op) else _split_factor(term)
             contraction = self._own_product(product, result)
-            if contraction is not None:
-                return partial(self._sum, body, contraction, other)
+            if contraction is not None and _LEAST_FACTOR <= abs(factor) <= 1 / _LEAST_FACTOR:
+                return partial(self._sum, body, contraction, other, factor)
         return None
 
     def _own_product(self, term: ir.Value, result: ir.Value) -> Contraction | None:
@@ -157,15 +162,24 @@ class Region:
         return contraction if alone and same else None
 
     def _sum(
-        self, body: MapBody, contraction: Contraction, other: ir.Value, slot: Slot
+        self,
+        body: MapBody,
+        contraction: Contraction,
+        other: ir.Value,
+        factor: float,
+        slot: Slot,
     ) -> ir.Value:
+        code = self.frame.code
+
         def start(at: Slot) -> ir.Value:
             scalar = body.evaluate(other, lambda wire: self.read(wire, at), {})
-            return as_value(self.frame.code, self.frame.code.f32, scalar)
+            value = as_value(code, code.f32, scalar)
+            return value if factor == 1 else arith.mulf(value, code.scalar(code.f32, 1 / factor))
 
         if not contraction.is_emitted:
             contraction.run(start)
-        return contraction.element(slot)
+        found = contraction.element(slot)
+        return found if factor == 1 else arith.mulf(found, code.scalar(code.f32, factor))
 
     # -- sums ------------------------------------------------------------------------------------
     def reduce(self, op: ir.Operation) -> Tile:
@@ -227,6 +241,22 @@ class Region:
         number = bool(attr.value) if element == self.frame.code.i1 else attr.value
         code = self.frame.code
         return Tile(code, False, None, element, lambda _: code.scalar(element, number), number)
+
+
+_LEAST_FACTOR = 2.0**-8
+"""Of a product that is added to x: x / c stays far from the ends of f32 where x is."""
+
+
+def _split_factor(term: ir.Value) -> tuple[ir.Value, float]:
+    """What a scalar is a multiple of, and the constant."""
+    op = None if isinstance(term.owner, ir.Block) else term.owner.operation
+    if op is None or op.name != "arith.mulf" or len(list(term.uses)) != 1:
+        return term, 1.0
+    for value, other in (op.operands, list(op.operands)[::-1]):
+        owner = other.owner
+        if not isinstance(owner, ir.Block) and owner.operation.name == "arith.constant":
+            return value, float(ir.FloatAttr(owner.operation.attributes["value"]).value)
+    return term, 1.0
 
 
 def _is_streamed(op: ir.Operation) -> bool:

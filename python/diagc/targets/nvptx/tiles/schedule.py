@@ -11,6 +11,7 @@ from diagc.mlir import ir
 from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.tiles.arena import lay_out
 from diagc.targets.nvptx.tiles.packing import pack, walked_product
+from diagc.targets.nvptx.tiles.plan import trace
 
 if TYPE_CHECKING:
     from diagc.targets.nvptx.tiles.plan import Plan, Product, Staged
@@ -117,17 +118,20 @@ def candidates(plan: "Plan", arch: GpuArch, *, tf32: bool = False) -> Iterator[T
 
 
 def _fitting(plan: "Plan", arch: GpuArch, *, tf32: bool, depth: int) -> Iterator[TileSchedule]:
+    """Those whose registers suffice; where none's do, those whose sums leave the least to spill."""
     tiles = _COLUMNS if plan.tiled is not None else (0,)
-    for (row_blocks, warps, chunk), columns in product(_shapes(plan), tiles):
-        usual = TileSchedule(row_blocks, warps, chunk, tf32=tf32, columns=columns, depth=depth)
-        registers = _registers(plan, usual)
-        if registers > _MOST_REGISTERS:
+    shapes = [
+        TileSchedule(*shape, tf32=tf32, columns=columns, depth=depth)
+        for shape, columns in product(_shapes(plan), tiles)
+    ]
+    needed = {shape: _registers(plan, shape) for shape in shapes}
+    most = max(_MOST_REGISTERS, min(needed.values(), default=0))
+    for usual, registers in needed.items():
+        if registers > most or _sums(plan, usual) + _OTHER_REGISTERS > _MOST_REGISTERS:
             continue
         for stages in _STAGES if plan.streamed and not depth else _STAGES[:1]:
             schedule = replace(usual, stages=stages)
-            found = _by_occupancy(pack(plan, schedule), schedule, registers, arch)
-            if found is not None:
-                yield found
+            yield from _by_occupancy(pack(plan, schedule), schedule, registers, arch)
 
 
 def _shapes(plan: "Plan") -> Iterator[tuple[int, int, int]]:
@@ -150,15 +154,43 @@ def _registers(plan: "Plan", schedule: TileSchedule) -> int:
     Products outside of streams are computed when they are read: one after the other, or each in
     front of the loop or behind it.
     """
-    row_blocks, chunk = schedule.row_blocks, schedule.chunk
-    states = max((_state_columns(plan, op, schedule) for op in plan.streams()), default=0)
-    outside = max((plan.extent(p.column, schedule) for p in _products_outside(plan)), default=0)
-    widest = states + max(outside, chunk if plan.has_scores else 0)
     wide = any(_is_f32(plan, staged.argument) for staged in plan.staged)
     split = _SPLIT_REGISTERS if wide else 0
     arrays = sum(_is_streamed_rows(plan, staged) for staged in plan.staged)
-    scores = row_blocks * widest // 2 + chunk // 4
-    return scores + _OTHER_REGISTERS + split + _ARRAY_REGISTERS * row_blocks * arrays
+    rows = max((_row_words(plan, op) for op in plan.streams()), default=0)
+    beside = _OTHER_REGISTERS + split + schedule.row_blocks * (_ARRAY_REGISTERS * arrays + rows)
+    return _sums(plan, schedule) + schedule.chunk // 4 + beside
+
+
+def _sums(plan: "Plan", schedule: TileSchedule) -> int:
+    """Registers of states, and of what is computed beside them."""
+    chunk = schedule.chunk
+    states = max((_state_columns(plan, op, schedule) for op in plan.streams()), default=0)
+    outside = max((plan.extent(p.column, schedule) for p in _products_outside(plan)), default=0)
+    scores = max((_score_products(plan, op) for op in plan.streams()), default=0)
+    within = chunk * max(scores, 1) if plan.has_scores else 0
+    return schedule.row_blocks * (states + max(outside, within)) // 2
+
+
+def _score_products(plan: "Plan", stream: ir.Operation) -> int:
+    """Products of a stream whose columns are positions of the chunk; all meet in one map."""
+    inside = (p for p in plan.products.values() if p.op.parent.operation == stream)
+    return sum(p.column in plan.streamed for p in inside)
+
+
+def _row_words(plan: "Plan", stream: ir.Operation) -> int:
+    """Registers, for 16 rows, of rows that are computed in front of a stream and not kept shared.
+
+    That is of f32: what is of 16 bits takes the place of what it is made of.
+    """
+    inside = (p for p in plan.products.values() if p.op.parent.operation == stream)
+    return sum(
+        plan.sizes[p.inner] // 2
+        for p in inside
+        if p.inner not in plan.streamed
+        and trace(p.rows) is None
+        and str(diag.element_type(p.rows)) == "f32"
+    )
 
 
 def _products_outside(plan: "Plan") -> list["Product"]:
@@ -185,17 +217,26 @@ def _is_f32(plan: "Plan", argument: int) -> bool:
 
 def _by_occupancy(
     plan: "Plan", schedule: TileSchedule, registers: int, arch: GpuArch
-) -> TileSchedule | None:
-    """With as many blocks on a multiprocessor as registers and shared memory allow, up to 4."""
+) -> Iterator[TileSchedule]:
+    """With as many blocks on a multiprocessor as registers and shared memory allow, up to 4.
+
+    Also with so few that each thread may have all the registers that an instruction can name.
+    """
     shared = lay_out(plan, schedule).size
     if shared > arch.block_shared_bytes:
-        return None
+        return
     by_shared = arch.sm_shared_bytes // (shared + _BLOCK_RESERVE)
     by_registers = arch.registers // (registers * schedule.threads)
     by_threads = arch.sm_threads // schedule.threads
     blocks = max(1, min(by_shared, by_registers, by_threads, _MOST_BLOCKS))
-    return replace(schedule, blocks_per_sm=blocks)
+    yield replace(schedule, blocks_per_sm=blocks)
+    free = arch.registers // (_ALL_REGISTERS * schedule.threads)
+    if free < blocks:
+        yield replace(schedule, blocks_per_sm=max(1, free))
 
+
+_ALL_REGISTERS = 256
+"""Of a thread, as they are handed out; code names up to 255."""
 
 _BLOCK_RESERVE = 1024
 """Shared memory that every block takes besides its own."""

@@ -198,14 +198,22 @@ class _Function(_Join):
             code.set_registers(PRODUCER_REGISTERS, more=False)
             maps = dict(zip(arena.tiles, rest, strict=False))
 
+            elected = code.elect()
+
             def copy(block: TileBlock, carried: Sequence[ir.Value]) -> list[ir.Value]:
                 part = block.part if self.is_part else None
                 frame = block.make_frame(code, thread)
-                return Producer(frame, self.plan, arena, maps, part).run(*carried)
+                memories = self.memories(frame, pointers, strides)
+                producer = Producer(frame, self.plan, arena, maps, memories, part)
+                run = partial(producer.run, producer.bounds(), *carried)
+                if stays:
+                    return run()
+                code.when(elected, lambda: _ignore(run()))  # all lanes know the bounds
+                return []
 
             # a fresh mbarrier passes for the phase before its first: all stages are free
-            chosen = partial(code.when, code.elect(), partial(each, (0, 1), copy))
-            code.when(is_first(warp), chosen)
+            work = partial(each, (0, 1), copy)
+            code.when(is_first(warp), partial(code.when, elected, work) if stays else work)
 
         def consume() -> None:
             code.set_registers(consumer_registers(self.schedule), more=True)

@@ -2,20 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from itertools import product
 
+from diagc.dialects import diag
 from diagc.mlir import ir
-from diagc.targets.nvptx.tiles.bounds import chunk_bounds
+from diagc.targets.nvptx.tiles.bounds import Bounds, chunk_bounds, narrowed
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.frame import Frame
-from diagc.targets.nvptx.tiles.plan import Plan, Staged
+from diagc.targets.nvptx.tiles.memory import Memory
+from diagc.targets.nvptx.tiles.plan import Plan, Staged, trace
+from diagc.targets.nvptx.tiles.reductions import combine, over_lanes
 from diagc.targets.nvptx.tiles.splitting import part_bounds
 from diagc.targets.nvptx.warpgroups.arena import BulkArena, PanelTile, packed_boxes
 from diagc.targets.nvptx.warpgroups.instructions import WarpgroupCode
 from diagc.targets.nvptx.warpgroups.staging import mbarrier_at, next_stage, walk_pieces
 
 __all__ = ["Producer", "init_mbarriers"]
+
+_LANES = (1, 2, 4, 8, 16)
 
 
 def init_mbarriers(
@@ -41,6 +46,7 @@ class Producer:
         plan: of the kernel.
         arena: its shared memory.
         tensor_maps: of every staged argument.
+        memories: of all wires.
         part: number of the part of the stream that the block visits; None for all of it.
     """
 
@@ -48,6 +54,7 @@ class Producer:
     plan: Plan
     arena: BulkArena
     tensor_maps: Mapping[Staged, ir.Value]
+    memories: Sequence[Memory]
     part: Index | None = None
 
     @property
@@ -56,22 +63,47 @@ class Producer:
         assert isinstance(self.frame.code, WarpgroupCode)
         return self.frame.code
 
-    def run(self, stage: Index, phase: Index, turn: Index) -> list[ir.Value]:
+    def bounds(self) -> Bounds:
+        """The chunks that the block visits; where rows read them, by all lanes of the warp."""
+        (op,), (axis,) = self.plan.streams(), self.plan.streamed
+        bounds = chunk_bounds(self.frame, op, axis)
+        bounds = narrowed(self.plan, self.frame, op, bounds, self._fold)
+        return bounds if self.part is None else part_bounds(self.frame, bounds, self.part)
+
+    def _fold(self, wire: ir.Value, kind: str) -> Index:
+        """Of every 32nd row of the block a lane, then of the lanes."""
+        found = trace(wire)
+        assert found is not None, "only arguments are read"
+        argument, names = found
+        number = list(diag.function_body(self.plan.kernel).arguments).index(argument)
+        memory = self.memories[number].renamed({y: x for x, y in names.items()})
+        if not memory.local_labels:
+            return memory.read(memory.base)
+        steps = range(0, self.frame.schedule.rows, 32)
+        read = (self._row(memory, self.code.add(self.frame.lane, step)) for step in steps)
+        return over_lanes(self.frame, kind, reduce(partial(combine, kind), read), _LANES)
+
+    def _row(self, memory: Memory, number: Index) -> ir.Value:
+        """What a row of the block reads; the last one of the axis for those behind it."""
+        code, frame, pointer = self.code, self.frame, memory.base
+        for label in memory.local_labels:
+            last = code.sub(frame.sizes[label], 1)
+            position = code.min(frame.row_position(label, number), last)
+            pointer = code.address(pointer, memory.offset(label, position))
+        return memory.read(pointer)
+
+    def run(self, bounds: Bounds, stage: Index, phase: Index, turn: Index) -> list[ir.Value]:
         """Copy the tiles that stay, then chunk by chunk; gives the next stage and its phase.
 
         Where blocks stay, the first tile of the first chunk comes before those that stay: its stage
         is free while the rows of the tile before are still read.
 
         Args:
+            bounds: chunks.
             stage: that is filled first.
             phase: parity of the phase in which it was read last.
             turn: parity of the number of tiles that the block has had.
         """
-        (op,) = self.plan.streams()
-        (axis,) = self.plan.streamed
-        bounds = chunk_bounds(self.frame, op, axis)
-        if self.part is not None:
-            bounds = part_bounds(self.frame, bounds, self.part)
         code, stays = self.code, self.frame.schedule.stays
         early = self.arena.streamed[0]
         if stays:

@@ -1,12 +1,13 @@
 """Tile sizes of kernels on warpgroups: groups of 64 rows, chunks and stages that fit."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 from diagc.dialects import diag
 from diagc.errors import UnsupportedError
 from diagc.runtime.signature import DTYPES
 from diagc.targets.nvptx.arch import GpuArch
+from diagc.targets.nvptx.tiles.bounds import reads_bounds
 from diagc.targets.nvptx.tiles.packing import pack, packed_positions, walked_product
 from diagc.targets.nvptx.tiles.parts import splittable
 from diagc.targets.nvptx.tiles.plan import Plan, Product, Staged
@@ -62,43 +63,70 @@ def warpgroup_schedules(plan: Plan, arch: GpuArch) -> Iterator[TileSchedule]:
     """Schedules that fit, in no order but that of chunks; none for another architecture.
 
     Raises:
-        UnsupportedError: warpgroups do not suit the kernel.
+        UnsupportedError: warpgroups do not suit the kernel, or no schedule fits.
     """
     if not arch.has_warpgroups:
         return
     check_fit(plan)
-    for warps, packed in _rows(plan):
-        found = list(_fitting(plan, arch, warps, packed, _shapes(plan, warps)))
-        yield from found or _fitting(plan, arch, warps, packed, _walks(plan, warps))
-
-
-def _fitting(
-    plan: Plan,
-    arch: GpuArch,
-    warps: int,
-    packed: int,
-    shapes: Iterable[tuple[int, int, int, int]],
-) -> Iterator[TileSchedule]:
-    """Of shapes of columns, chunks, depth and stages, those that fit."""
-    for columns, chunk, depth, stages in shapes:
-        schedule = TileSchedule(
-            row_blocks=1,
-            warps=warps,
-            chunk=chunk,
-            stages=stages,
-            producers=_PRODUCERS,
-            packed=packed,
-            columns=columns,
-            depth=depth,
+    found = [tile for rows in _rows(plan) for tile in _fitting(plan, arch, *rows)]
+    yield from found
+    if not found:
+        raise UnsupportedError(
+            plan.kernel.name,
+            reason=f"warpgroups: no tiles fit a block: {_misfit(plan, arch, _least(plan))}",
+            location=plan.kernel.location,
         )
-        if not _fills_panels(plan, chunk) or _registers(plan, schedule) > _most(schedule):
-            continue
-        places = _places(plan, schedule)
-        if places is not None and places.size <= arch.block_shared_bytes:
-            several = warps == 4 and 2 * (places.size + _BLOCK_RESERVE) <= arch.sm_shared_bytes
+
+
+def _fitting(plan: Plan, arch: GpuArch, warps: int, packed: int) -> Iterator[TileSchedule]:
+    """Schedules of so many rows that fit; rows are walked where they cannot stay."""
+    for shapes in (_shapes(plan, warps), _walks(plan, warps)):
+        sized = [_sized(warps, packed, shape) for shape in shapes]
+        found = [schedule for schedule in sized if _misfit(plan, arch, schedule) is None]
+        for schedule in found:
+            size = _arena(plan, schedule).size
+            several = warps == 4 and 2 * (size + _BLOCK_RESERVE) <= arch.sm_shared_bytes
             yield replace(schedule, blocks_per_sm=2 if several else 1)
             if _may_stay(plan, schedule):
                 yield replace(schedule, stays=True)
+        if found:
+            return
+
+
+def _sized(warps: int, packed: int, shape: tuple[int, int, int, int]) -> TileSchedule:
+    columns, chunk, depth, stages = shape
+    return TileSchedule(
+        row_blocks=1,
+        warps=warps,
+        chunk=chunk,
+        stages=stages,
+        producers=_PRODUCERS,
+        packed=packed,
+        columns=columns,
+        depth=depth,
+    )
+
+
+def _least(plan: Plan) -> TileSchedule:
+    """The smallest one that is tried."""
+    warps, packed = next(_rows(plan))
+    *_, shape = (*_shapes(plan, warps), *_walks(plan, warps))
+    return _sized(warps, packed, shape)
+
+
+def _misfit(plan: Plan, arch: GpuArch, schedule: TileSchedule) -> str | None:
+    """Why a schedule does not fit, or None."""
+    if not _fills_panels(plan, schedule.chunk):
+        return f"lines of {schedule.chunk} keys are no whole panels"
+    sums, most = _registers(plan, schedule), _most(schedule)
+    if sums > most:
+        return f"sums take {sums} registers of a thread, of {most} that there are"
+    try:
+        size = _arena(plan, schedule).size
+    except UnsupportedError as error:
+        return error.message.rpartition(": ")[2]
+    most = arch.block_shared_bytes
+    return None if size <= most else f"they take {size} bytes of shared memory, of {most}"
 
 
 def _most(schedule: TileSchedule) -> int:
@@ -109,19 +137,24 @@ def _most(schedule: TileSchedule) -> int:
 def _may_stay(plan: Plan, schedule: TileSchedule) -> bool:
     """Whether blocks may take several tiles each: results have a place beside the next tiles."""
     walks = schedule.columns or schedule.depth
+    # how long tiles of rows are that read their bounds is not known before
+    walks = walks or reads_bounds(plan)
     most = _most(schedule) - _STAY_REGISTERS
     if schedule.warps <= 4 or walks or _registers(plan, schedule) > most:
         return False
-    places = _places(plan, replace(schedule, stays=True))
-    return places is not None and bool(places.fixed)
-
-
-def _places(plan: Plan, schedule: TileSchedule) -> BulkArena | None:
-    """Shared memory of a schedule, None where it cannot be laid out."""
     try:
-        return lay_out(pack(plan, schedule), schedule, streamed_tiles(plan))
+        return bool(_arena(plan, replace(schedule, stays=True)).fixed)
     except UnsupportedError:
-        return None
+        return False
+
+
+def _arena(plan: Plan, schedule: TileSchedule) -> BulkArena:
+    """Shared memory of a schedule.
+
+    Raises:
+        UnsupportedError: it cannot be laid out.
+    """
+    return lay_out(pack(plan, schedule), schedule, streamed_tiles(plan))
 
 
 def _shapes(plan: Plan, warps: int) -> Iterator[tuple[int, int, int, int]]:

@@ -1,0 +1,1 @@
+"""Contractions: re-association, chunks with states, normalisers that pass through a product."""

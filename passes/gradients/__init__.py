@@ -1,0 +1,1 @@
+"""Reverse mode on diagrams, and what the forward pass saves for it."""

@@ -1,0 +1,1 @@
+"""Kernels: which ops belong together, their axes, schedules and keys."""

@@ -1,0 +1,1 @@
+"""Numerics: exponentials that cannot overflow, factors and scales that move through sums."""

@@ -1,0 +1,1 @@
+"""Reductions of one axis that become one loop over it."""
