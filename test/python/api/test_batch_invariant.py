@@ -165,8 +165,8 @@ def test_queries_have_the_same_bits_in_every_part(function: Callable[..., Tensor
 
 
 def test_without_the_option_bits_differ() -> None:
-    sizes = (2, 1, 17)
-    assert not all(part_of_attention(function, sizes) for function in (softmax_rows, log_sums))
+    found = [part_of_attention(softmax_rows, sizes) for sizes in ((1, 1, 1), (1, 1, 3))]
+    assert not all(found)
 
 
 @pytest.mark.parametrize("function", TOKENWISE)
@@ -199,9 +199,10 @@ def test_open_lengths_have_the_bits_of_fixed_ones() -> None:
     compiled = diagc.compile(softmax_rows, batch_invariant=True)
     q, k, v = torch.randn(3, 3, 2, 65, 24)
     first = compiled(q, k, v)
-    compiled(q[:, :, :9], k[:, :, :30], v[:, :, :30])
+    compiled(*(x[:, :, :rows].contiguous() for x, rows in ((q, 9), (k, 30), (v, 30))))
     assert compiled.latest.dynamic
-    assert torch.equal(compiled(q[:, :, :40], k, v), first[:, :, :40])
+    found = compiled(q[:, :, :40].contiguous(), k, v)
+    assert torch.equal(found, first[:, :, :40])
 
 
 def test_what_the_function_computes_with_sizes_is_kept_apart() -> None:
