@@ -33,7 +33,7 @@ from typing import ClassVar
 
 import networkx as nx
 
-from diagc.algebra.dataflow import inputs, is_parameter
+from diagc.algebra.dataflow import argument_attribute, inputs, is_parameter
 from diagc.algebra.feature_axes import feature_axes
 from diagc.dialects import diag
 from diagc.mlir import ir
@@ -127,15 +127,8 @@ def _lacking(function: ir.Operation, place: int) -> list[ir.Value]:
 
 def _dims(argument: ir.Value) -> list[list[str]]:
     """The labels of each dim of the tensor that an argument is; none without a front end."""
-    function = argument.owner.owner.operation
-    if "arg_attrs" not in function.attributes:
-        return []
-    attributes = ir.DictAttr(
-        function.attributes["arg_attrs"][ir.BlockArgument(argument).arg_number]
-    )
-    return (
-        [diag.strings(dim) for dim in attributes["diag.dims"]] if "diag.dims" in attributes else []
-    )
+    dims = argument_attribute(argument, "diag.dims")
+    return [] if dims is None else [diag.strings(dim) for dim in dims]
 
 
 def _fresh(function: ir.Operation, place: int) -> str:

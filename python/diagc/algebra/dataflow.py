@@ -6,6 +6,7 @@ from diagc.dialects import diag
 from diagc.mlir import ir
 
 __all__ = [
+    "argument_attribute",
     "carries",
     "defining_op",
     "depends_on",
@@ -100,15 +101,20 @@ def _ancestors(value: ir.Value) -> Iterator[ir.Operation]:
             stack.extend(inputs(op))
 
 
-def is_parameter(argument: ir.Value) -> bool:
-    """Whether an argument of a function is a parameter or buffer of the model."""
+def argument_attribute(argument: ir.Value, name: str) -> ir.Attribute | None:
+    """An attribute of an argument of a function; None where it has none of this name."""
     function = argument.owner.owner.operation
     if "arg_attrs" not in function.attributes:
-        return False
-    attributes = ir.DictAttr(
-        function.attributes["arg_attrs"][ir.BlockArgument(argument).arg_number]
-    )
-    return "diag.kind" in attributes and attributes["diag.kind"].value in _PARAMETER_KINDS
+        return None
+    number = ir.BlockArgument(argument).arg_number
+    attributes = ir.DictAttr(function.attributes["arg_attrs"][number])
+    return next((entry.attr for entry in attributes if entry.name == name), None)
+
+
+def is_parameter(argument: ir.Value) -> bool:
+    """Whether an argument of a function is a parameter or buffer of the model."""
+    kind = argument_attribute(argument, "diag.kind")
+    return kind is not None and kind.value in _PARAMETER_KINDS
 
 
 def erase_dead(op: ir.Operation) -> None:
