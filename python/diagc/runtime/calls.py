@@ -92,15 +92,15 @@ class Calls:
         key = key, self._modes()
         found = self._groups.get(key)
         if found is None:
-            found = self._groups.setdefault(key, self._new_group(arguments, len(tensors)))
+            found = self._groups.setdefault(key, self._new_group(arguments))
         return found, tensors
 
-    def _new_group(self, arguments: Arguments, count: int) -> Group:
+    def _new_group(self, arguments: Arguments) -> Group:
         key: str | NamedCall | None = self._key
         if self._public is not None:
-            key = NamedCall(self._public, count, modes_text(self._modes()), arguments)
+            key = NamedCall(self._public, modes_text(self._modes()), arguments)
         settings = (self._build, self._dynamic, self.name, key, self._check)
-        return Group(self.function, arguments, count, *settings)
+        return Group(self.function, arguments, *settings)
 
     def group_of_graph(self, call: NamedCall) -> Group:
         """The programs for calls in a graph that was exported by another process.
@@ -116,7 +116,7 @@ class Calls:
         if found != call.training:
             raise call.other(f"modes '{found}'", "call .train() or .eval() as it was at the export")
         settings = (self._build, self._dynamic, self.name, call, self._check)
-        made = Group(self.function, call.arguments, call.tensors, *settings, sealed=True)
+        made = Group(self.function, call.arguments, *settings, sealed=True)
         return self._of_graphs.setdefault(key, made)
 
     def _modes(self) -> tuple[bool, ...]:

@@ -21,8 +21,9 @@ def split_tensors(
     group: "Group", tensors: Sequence[torch.Tensor]
 ) -> tuple[Sequence[torch.Tensor], dict[object, torch.Tensor]]:
     """The user's tensors, and the captured ones by identity: those that were known to the graph."""
-    values = zip(group.captured, tensors[group.count :], strict=False)
-    return tensors[: group.count], {source.identity: tensor for source, tensor in values}
+    users = group.arguments.count
+    values = zip(group.captured, tensors[users:], strict=False)
+    return tensors[:users], {source.identity: tensor for source, tensor in values}
 
 
 def refuse_replaced(group: "Group", captured: Mapping[object, torch.Tensor], what: str) -> None:

@@ -39,8 +39,7 @@ class Group:
 
     Args:
         function: the user's.
-        arguments: structure of the calls.
-        count: of the tensors that they hold; captured ones come behind them.
+        arguments: structure of the calls; captured tensors come behind theirs.
         build: compiles.
         dynamic: None to open the dims that have changed, True for all, False for none.
         name: of the function.
@@ -56,7 +55,6 @@ class Group:
         self,
         function: Callable[..., Any],
         arguments: Arguments,
-        count: int,
         build: Build,
         dynamic: bool | None,
         name: str,
@@ -70,7 +68,6 @@ class Group:
         self._sealed = sealed
         self.function = function
         self.arguments = arguments
-        self.count = count
         self.specializations: list[Specialization] = []
         self.captured = self._named.find_weights(function) if self._named else ()
         """Captured tensors of all programs, in order of first use."""
@@ -280,7 +277,7 @@ class Group:
             s for i, s in enumerate(specialization.sources) if i not in specialization.unused
         ]
         weights = {s.identity for s in sources if isinstance(s, CapturedTensor)}
-        found = [number in sources for number in range(self.count)]
+        found = [number in sources for number in range(self.arguments.count)]
         return [*found, *(source.identity in weights for source in self.captured)][:count]
 
     def _move_to_front(self, specialization: Specialization) -> None:

@@ -37,14 +37,12 @@ class NamedCall:
 
     Args:
         name: of the function.
-        tensors: how many tensors the arguments hold; weights come behind them.
         training: modes of the modules that the function sees, see `modes_text`.
-        arguments: how they are put together.
+        arguments: how they are put together; weights come behind their tensors.
         weights: names of the weights, in order, see `Owners.name_of`.
     """
 
     name: str
-    tensors: int
     training: str
     arguments: Arguments
     weights: tuple[str, ...] = ()
@@ -55,7 +53,7 @@ class NamedCall:
         Raises:
             UserError: a constant, or a structure, that cannot be written.
         """
-        facts: dict[str, Any] = {"tensors": self.tensors}
+        facts: dict[str, Any] = {"tensors": self.arguments.count}
         if self.training:
             facts["training"] = self.training
         if not self.arguments.plain:
@@ -74,7 +72,7 @@ class NamedCall:
         arguments = read_arguments(facts["arguments"]) if "arguments" in facts else Arguments()
         arguments = replace(arguments, count=facts["tensors"])
         training, weights = facts.get("training", ""), facts.get("weights", ())
-        return cls(name, facts["tensors"], training, arguments, weights)
+        return cls(name, training, arguments, weights)
 
     def with_weights(
         self, function: Callable[..., Any], weights: Sequence[CapturedTensor]
@@ -119,7 +117,7 @@ class NamedCall:
         """The error for a function that is not the one that a graph was exported with."""
         return UserError(
             f"a graph calls another function than the one named '{self.name}' here",
-            expected=f"{self.tensors} tensors, modules in modes '{self.training}', "
+            expected=f"{self.arguments.count} tensors, modules in modes '{self.training}', "
             f"weights {', '.join(self.weights) or 'none'}",
             found=found,
             remedy=remedy,

@@ -282,7 +282,7 @@ def test_constants_that_cannot_be_written() -> None:
 def test_keys_tell_what_a_call_is(constant: Any) -> None:
     x = torch.ones(2)
     _, _, arguments = split_arguments((x, {"a": [constant, x], "b\"'": (x,)}), {"more": constant})
-    call = NamedCall("name", 3, "eval", arguments, ("0.a", "0.b"))
+    call = NamedCall("name", "eval", arguments, ("0.a", "0.b"))
     key = call.key()
     assert not set(key) & set('"\\\n')
     found = NamedCall.read(key)
@@ -291,6 +291,6 @@ def test_keys_tell_what_a_call_is(constant: Any) -> None:
 
 
 def test_keys_of_plain_calls_are_short() -> None:
-    call = NamedCall("a.name", 3, "", Arguments())
+    call = NamedCall("a.name", "", Arguments(count=3))
     assert call.key() == "a.name {'tensors': 3}"
     assert NamedCall.read("attention#0123abcd") is None
