@@ -4,6 +4,7 @@ Without a measured device no model takes tiles by itself, so these ask for them.
 """
 
 import warnings
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -31,7 +32,7 @@ class _Language(nn.Module):
         super().__init__()
         sizes = {"n_embd": 192, "n_layer": 2, "n_head": 3, "vocab_size": 301, "n_positions": LENGTH}
         dropout = {"attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0}
-        self.model = GPT2LMHeadModel(GPT2Config(**sizes, **dropout, use_cache=False))
+        self.model: Any = GPT2LMHeadModel(GPT2Config(**sizes, **dropout, use_cache=False))
 
     def forward(self, tokens: Tensor) -> Tensor:
         logits: Tensor = self.model(tokens).logits
@@ -46,7 +47,7 @@ def _features(generator: torch.Generator) -> Tensor:
     return torch.randn(3, LENGTH, 207, generator=generator)
 
 
-MODELS = {
+MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[[torch.Generator], Tensor]]] = {
     # no size is a multiple of a block of registers
     "encoder": (lambda: _encoder(207, 389), _features),
     "language": (_Language, _tokens),
@@ -71,7 +72,7 @@ def test_a_training_step_in_tiles(name: str) -> None:
     make, inputs = MODELS[name]
     model, x = make().train(), inputs(generator)
     exact = deepcopy(model).double()
-    options = {"rest": "eager", "take": "streams", "library": "tiled"}
+    options: dict[str, Any] = {"rest": "eager", "take": "streams", "library": "tiled"}
     with warnings.catch_warnings(), collecting() as reports:
         warnings.simplefilter("ignore")
         shape = model(x).shape
