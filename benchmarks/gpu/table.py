@@ -79,9 +79,11 @@ def _spherical(form: str, n: int, d: int, gates: Sequence[Gate] = ()) -> Variant
     options = {"reassociate": "off"} if form == "streamed" else {}
     function = f.spherical_causal if is_causal else f.spherical
     share = 0.5 if is_causal else 1.0
+    programs = 3 if gates and form == "streamed" else 1
     made = _open(
-        f"spherical-{form}", function, n, d, gates=gates, peers=peers, share=share, options=options
-    )
+        *(f"spherical-{form}", function, n, d),
+        gates=gates, peers=peers, share=share, options=options, programs=programs,
+    )  # fmt: skip
     return replace(made, operations=None) if form == "reassociated" else made
 
 
