@@ -5,6 +5,7 @@ import pytest
 
 from diagc.testing.warpgroup_kernel import (
     MBARRIER_FENCE,
+    PROXY_FENCE,
     arrive,
     expect,
     init,
@@ -188,14 +189,25 @@ def test_wrong_rank() -> None:
     assert "descriptor" in kinds(report)
 
 
+@pytest.mark.parametrize("fence", [PROXY_FENCE, ""], ids=["fence", "none"])
+def test_copy_over_what_threads_wrote(fence: str) -> None:
+    body = f"  store i32 7, {SHARED} {place(1024)}, align 4\n{fence}"
+    body = f"{leader(body, 'writer')}\n{copied()}"
+    report, _ = run_copies(body, source(), (BOX, 64), out=BOX * 64)
+    assert kinds(report) == (set() if fence else {"fence"}), report
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_stage_that_is_overwritten(seed: int) -> None:
     """The second copy goes where other warps still read."""
     again = f"{expect('%more', SIZE)}\n{load('%map', 1024, (0, 0))}"
     second = f"{leader(again, 'again')}\n{wait(1)}"
-    good = f"{copied()}\n{BARRIER}\n{second}"
+    good = f"{copied()}\n{PROXY_FENCE}\n{BARRIER}\n{second}"
     report, _ = run_copies(good, source(), (BOX, 64), out=BOX * 64, seed=seed)
     assert report.clean, report
+    unfenced = f"{copied()}\n{BARRIER}\n{second}"
+    report, _ = run_copies(unfenced, source(), (BOX, 64), out=BOX * 64, seed=seed)
+    assert kinds(report) == {"fence"}, report
     broken = f"{copied()}\n{second}"
     report, _ = run_copies(broken, source(), (BOX, 64), out=BOX * 64, seed=seed)
     assert kinds(report) & {"race", "in-flight"}, report

@@ -96,6 +96,7 @@ struct Mbarrier {
   uint32_t site;        // of its initialisation, by `warp` at `clock`
   int warp, lane;
   uint32_t clock, epoch;
+  bool fenced;          // by fence.mbarrier_init, which is for this alone
   Times gathering, completed;  // what the phase under way and the last one order
   std::vector<Thread *> waiting;
 };

@@ -176,6 +176,17 @@ SIM_EXPORT uint32_t diagc_sim_mbarrier_try_wait(uint64_t address, uint32_t parit
   return 1;
 }
 
+// Copies that are ordered behind know what this thread knows to be initialised; of other memory nothing.
+SIM_EXPORT void diagc_sim_mbarrier_fence(uint32_t) {
+  using namespace sim;
+  keep_step();
+  Worker &worker = *self;
+  const Thread &thread = *worker.current;
+  for (auto &[offset, mbarrier] : worker.mbarriers)
+    mbarrier.fenced |= worker.shadow.before(mbarrier.warp, mbarrier.clock, mbarrier.lane,
+                                            thread.warp->index, thread.lane);
+}
+
 // Ends an epoch: what this warp has written, and knows others to have written, is visible to copies
 // in bulk and asynchronous products that are ordered behind the fence.
 SIM_EXPORT void diagc_sim_proxy_fence(uint32_t) {
