@@ -27,6 +27,7 @@ from diagc.testing.word_kernel import (
 )
 
 SEEDS = (0, 1, 2)
+SYNC_WARP = "  call void @llvm.nvvm.bar.warp.sync(i32 -1)"
 LOAD = "cp.async.bulk.tensor.g2s.cta.tile.2d"
 
 
@@ -60,6 +61,19 @@ def test_missing_wait_and_wrong_phase(wait_for: str, seed: int) -> None:
     assert "race" in kinds(report), report
     # who comes late waits for a phase that never ends
     assert kinds(report) <= {"race", "unwritten-read", "deadlock"}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("meet", [SYNC_WARP, ""], ids=["the warp meets", "it does not"])
+def test_a_lane_that_arrives_for_its_warp(meet: str, seed: int) -> None:
+    """An arrival orders what its lane knows; what the others did, where the warp has met."""
+    one = "  %number = and i32 %lane, 31\n  %is_one = icmp eq i32 %number, 0\n"
+    one += f"  br i1 %is_one, label %one, label %all\none:\n{arrive('%token')}\n"
+    body = handed_over(init(2), wait(0)).replace(
+        arrive("%token"), f"{meet}\n{one}  br label %all\nall:"
+    )
+    report, *_ = run_words(body, seed=seed)
+    assert kinds(report) == (set() if meet else {"race"}), report
 
 
 def test_arrivals_that_never_come() -> None:

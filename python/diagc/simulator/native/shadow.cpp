@@ -170,6 +170,7 @@ struct Checker {
 void check_shared(Worker &worker, const Thread &thread, int64_t offset, uint32_t size, Access access,
                   uint32_t site) {
   Checker checker{worker, thread, site, access, offset, size};
+  thread.warp->touched |= 1u << thread.lane;
   worker.shadow.each_cell(offset, size, [&](Cell &cell, int64_t at) { checker.check(cell, at); });
 }
 
