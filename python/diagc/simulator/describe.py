@@ -130,8 +130,8 @@ def _deadlock(f: _Facts) -> str:
         )
     arrived, wanted = f.native.size >> 32, f.native.size & 0xFFFFFFFF
     return (
-        f"waits at barrier {f.native.offset}, which {arrived} of {wanted} threads have reached, and "
-        "nothing else can run"
+        f"waits at barrier {f.native.offset}, which {arrived} of {wanted} threads have reached, "
+        "and nothing else can run"
     )
 
 
