@@ -4,16 +4,26 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from diagc.cost import device_of_architecture
 from diagc.errors import UnsupportedError
 from diagc.mlir import ir
+from diagc.options import current, use
 from diagc.simulator import SimulatorOptions
 from diagc.targets.nvptx.arch import parse_arch
-from diagc.targets.nvptx.lowering import GpuModule
+from diagc.targets.nvptx.forms import describe_forms
+from diagc.targets.nvptx.lowering import GpuModule, build_module
+from diagc.targets.nvptx.selection import TILES, choose_tiles, compared_tiles, tiles_attribute
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.warpgroups.lower import lower_warpgroups
 from diagc.testing.attention import Attention
 from diagc.testing.seed import SEED
-from diagc.testing.tile_kernels import kernels_of, random_inputs, run_tiles, translate_module
+from diagc.testing.tile_kernels import (
+    compiled_as,
+    kernels_of,
+    random_inputs,
+    run_tiles,
+    translate_module,
+)
 from diagc.testing.warpgroup_runs import TARGET, TOLERANCE
 
 
@@ -97,6 +107,50 @@ def test_any_order_of_warps(groups: int, seed: int) -> None:
     options = SimulatorOptions(seed=seed, multiprocessors=1)
     run = run_tiles(kernel, built, translate_module(built), inputs, options=options)
     assert run.error_of_averages() < TOLERANCE["bf16"]
+
+
+# ---- when groups take turns ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "turns"),
+    [
+        (Form(), True),
+        (Form(CAUSAL, d=128), True),
+        (Form(d=96), True),
+        (Form(d=192, e=128), False),
+        (Form(d=256), False),
+        (Form(CAUSAL, normaliser="l1"), False),
+        (Form(group=4, queries="q = 4"), False),
+    ],
+    ids=["d = 64", "causal", "d = 96", "d = 192", "d = 256", "no exponentials", "one group"],
+)
+def test_rule(form: Form, turns: bool) -> None:
+    """Both are candidates where there are several groups; the other one comes behind."""
+    _module, (kernel,) = kernels_of(form.text, TARGET)
+    with use(replace(current(), target=TARGET)), kernel.context, ir.Location.unknown():
+        device = device_of_architecture("sm_90a")
+        first = choose_tiles(kernel, {}, device)[0][0]
+        compared = compared_tiles(kernel, {}, device)
+    assert first.producers
+    assert first.turns == turns
+    assert (replace(first, turns=not turns) in compared) == (first.warps > 4)
+
+
+@pytest.mark.parametrize("turns", [True, False])
+def test_reason(turns: bool) -> None:
+    """What is measured may be against the rule."""
+    _module, (kernel,) = kernels_of(Form(d=128).text, TARGET)
+    chosen = [replace(schedule_of(Form(chunk=64)), turns=turns), TileSchedule(chunk=32)]
+    with kernel.context, ir.Location.unknown():
+        kernel.attributes[TILES] = tiles_attribute(chosen)
+        built = build_module(kernel, parse_arch("sm_90a"))
+        _, line = describe_forms(kernel, compiled_as(built, "sm_90a"))
+    how = "in turns" if turns else "at any time"
+    assert line == (
+        f"warpgroups issue their products {how}: special functions take 51% of the time of "
+        "products; turns are the rule from 45% on"
+    )
 
 
 # ---- what is refused -----------------------------------------------------------------------------
