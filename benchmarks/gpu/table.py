@@ -28,8 +28,8 @@ _LONG = 16384
 _CHECKED = 2
 """Heads of a row that are compared with float64; the kernels' matrix compares all."""
 
-_PROGRAMS, _IN_TURNS_AND_NOT = 4, 2
-"""Of the packages of the first rows: with products in turns and without, and further tiles."""
+_IN_TURNS_AND_NOT, _AND_TILES = 2, 3
+"""Programs of the packages of the first rows: products in turns and at any time, then tiles."""
 
 _SOFTMAX = " (softmax)"
 _SDPA = tuple(name + _SOFTMAX for name in BETTER_OF)
@@ -62,13 +62,13 @@ def _open(
 
 
 def _full(n: int, d: int, *, flex: bool = False, gates: Sequence[Gate] = ()) -> Variant:
-    programs = _PROGRAMS if gates else 1
+    programs = _AND_TILES if gates else 1
     peers = attention_peers(False, with_flex=flex)
     return _open("full", f.softmax, n, d, peers=peers, gates=gates, programs=programs)
 
 
 def _causal(n: int, d: int, *, flex: bool = False, gates: Sequence[Gate] = ()) -> Variant:
-    programs = _PROGRAMS if gates else 1
+    programs = _AND_TILES if gates else 1
     peers = attention_peers(True, with_flex=flex)
     return _open("causal", f.causal, n, d, peers=peers, gates=gates, share=0.5, programs=programs)
 

@@ -226,10 +226,7 @@ class _Function(_Join):
                 return self._compute(block, code, number, (pointers, strides), carried, turns)
 
             each((0, 0), compute)
-            if self.result_maps:
-                wait_stores(code)
-            if turns is not None:
-                turns.end()
+            self._end(code, turns)
 
         code.choose(is_first(code.div(warp, WARPGROUP // 32)), produce, consume)
 
@@ -241,6 +238,13 @@ class _Function(_Join):
         turns = ProductTurns(code, groups, group)
         turns.begin()
         return turns
+
+    def _end(self, code: WarpgroupCode, turns: ProductTurns | None) -> None:
+        """What a thread that computes has started is over."""
+        if self.result_maps:
+            wait_stores(code)
+        if turns is not None:
+            turns.end()
 
     @property
     def places(self) -> BulkArena:
