@@ -160,7 +160,7 @@ def _is_by_unit(level: Level, device: Device) -> bool:
 
 
 def _join_seconds(fill: Occupancy, decoration: Decoration, device: Device) -> float:
-    """What parts of a stream leave is written by all, perhaps added by all, and joined by few units.
+    """What parts of a stream leave is written by all units, perhaps added by all, joined by few.
 
     States were just written, so that they come from the level in front of main memory. A task that
     joins them reads one part after the other.

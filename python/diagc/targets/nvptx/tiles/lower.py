@@ -17,11 +17,12 @@ from diagc.targets.nvptx.lowering import GpuModule
 from diagc.targets.nvptx.pipeline import attach_arch, empty_module
 from diagc.targets.nvptx.symbols import JOIN, PARTS, SUM, entry_symbol
 from diagc.targets.nvptx.tiles.arena import Arena, lay_out
+from diagc.targets.nvptx.tiles.bounds import any_row
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.epilogue import store_tile
 from diagc.targets.nvptx.tiles.frame import Frame, Span
 from diagc.targets.nvptx.tiles.instructions import Code
-from diagc.targets.nvptx.tiles.layouts import Tile
+from diagc.targets.nvptx.tiles.layouts import Tile, literal_tile
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.packing import pack
 from diagc.targets.nvptx.tiles.parts import (
@@ -32,6 +33,7 @@ from diagc.targets.nvptx.tiles.parts import (
     splittable,
 )
 from diagc.targets.nvptx.tiles.plan import ONE_ROW, Plan, make_plan
+from diagc.targets.nvptx.tiles.rare_rows import rare_stream
 from diagc.targets.nvptx.tiles.regions import Region, StreamLowering
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.splitting import (
@@ -300,9 +302,11 @@ class TileFunction:
             for pointer, wire, stride in zip(pointers, self.signature.wires, strides, strict=False)
         ]
 
-    def store_result(self, frame: Frame, number: int, tile: Tile, target: Memory) -> None:
-        """Write a result."""
-        store_tile(frame, tile, target, self.arena.results.get(number))
+    def store_result(
+        self, frame: Frame, number: int, tile: Tile, target: Memory, only: Tile | None = None
+    ) -> None:
+        """Write a result, all rows or some."""
+        store_tile(frame, tile, target, self.arena.results.get(number), only)
 
     def _strides(self, left: list[ir.Value]) -> list[Mapping[str, Index]]:
         """Of every wire, by label; takes them from the parameters."""
@@ -418,18 +422,50 @@ class TileBlock:
             staging.start_fixed()
         if self.function.is_part:
             run_part(region, StreamLoop, self.part, self.states(self.frame, workspace))
+        elif rare_stream(self.plan) is not None:
+            self._store_rare(region, memories)
         else:
             self.store(region, region.run(body), memories)
 
+    def _store_rare(self, region: Region, memories: Sequence[Memory]) -> None:
+        """Write all rows as if none were rare, and those that are once more; see `rare_rows`."""
+        code, body = self.frame.code, diag.function_body(self.plan.kernel)
+        again, rare = region.nested(), []
+
+        def skip(common: Region, op: ir.Operation) -> list[Tile]:
+            (condition,) = op.operands
+            rare.append(common.tile(condition))
+            common.places[condition] = literal_tile(code, code.i1, False)
+            return [literal_tile(code, code.f32, 0.0) for _ in op.results]
+
+        def run(own: Region, op: ir.Operation) -> list[Tile]:
+            own.places[op.operands[0]] = literal_tile(code, code.i1, True)
+            return lower_stream(own, op)
+
+        region.lower_stream = skip
+        self.store(region, region.run(body), memories)
+        (only,) = rare
+
+        def write() -> None:
+            code.barrier()  # rows are written, and their place in shared memory may be taken
+            again.lower_stream = run
+            self.store(again, again.run(body), memories, only)
+
+        code.when(any_row(self.frame, only), write)
+
     def store(
-        self, region: Region, results: Sequence[ir.Value], memories: Sequence[Memory]
+        self,
+        region: Region,
+        results: Sequence[ir.Value],
+        memories: Sequence[Memory],
+        only: Tile | None = None,
     ) -> None:
-        """Write what the region returns; last what leaves through shared memory."""
+        """Write what the region returns, all rows or some; last what leaves by shared memory."""
         targets = memories[len(self.function.signature.args) :]
         places = self.function.arena.results
         for number in sorted(range(len(results)), key=lambda x: x in places):
             tile = region.tile(results[number])
-            self.function.store_result(region.frame, number, tile, targets[number])
+            self.function.store_result(region.frame, number, tile, targets[number], only)
 
     def _stream(self, workspace: ir.Value) -> StreamLowering:
         if not self.function.is_join:

@@ -11,7 +11,7 @@ from diagc.mlir import arith, ir
 from diagc.targets.elementwise.scalars import compute_type
 from diagc.targets.nvptx.tiles.contraction import Contraction
 from diagc.targets.nvptx.tiles.frame import Frame
-from diagc.targets.nvptx.tiles.layouts import Slot, Tile
+from diagc.targets.nvptx.tiles.layouts import Slot, Tile, literal_tile
 from diagc.targets.nvptx.tiles.maps import MapBody
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.plan import Plan, Product, stage_of
@@ -239,8 +239,7 @@ class Region:
         attr = ir.DenseElementsAttr(op.attributes["value"]).get_splat_value()
         element = compute_type(diag.element_type(op.results[0]))
         number = bool(attr.value) if element == self.frame.code.i1 else attr.value
-        code = self.frame.code
-        return Tile(code, False, None, element, lambda _: code.scalar(element, number), number)
+        return literal_tile(self.frame.code, element, number)
 
 
 _LEAST_FACTOR = 2.0**-8

@@ -262,14 +262,16 @@ class _Function(_Join):
 
         return each
 
-    def store_result(self, frame: Frame, number: int, tile: Tile, target: Memory) -> None:
+    def store_result(
+        self, frame: Frame, number: int, tile: Tile, target: Memory, only: Tile | None = None
+    ) -> None:
         """By boxes where there is a tensor map of the result."""
         code = frame.code
         assert isinstance(code, WarpgroupCode)
         if number not in self.result_maps:
             if self.result_maps and number in self.arena.results:
                 wait_stores(code)
-            super().store_result(frame, number, tile, target)
+            super().store_result(frame, number, tile, target, only)
             return
         wire, shared = self.signature.results[number], self.places.boxes[number]
         store = BoxStore(frame, tile, shared, wire, self.result_maps[number])
