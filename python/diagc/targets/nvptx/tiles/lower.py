@@ -434,7 +434,9 @@ class TileBlock:
 
         def skip(common: Region, op: ir.Operation) -> list[Tile]:
             (condition,) = op.operands
-            rare.append(common.tile(condition))
+            tile = common.tile(condition)
+            # now, at a barrier: what it is made of shall not wait for the results in registers
+            rare.append((tile, any_row(self.frame, tile)))
             common.places[condition] = literal_tile(code, code.i1, False)
             return [literal_tile(code, code.f32, 0.0) for _ in op.results]
 
@@ -444,14 +446,14 @@ class TileBlock:
 
         region.lower_stream = skip
         self.store(region, region.run(body), memories)
-        (only,) = rare
+        ((only, wanted),) = rare
 
         def write() -> None:
             code.barrier()  # rows are written, and their place in shared memory may be taken
             again.lower_stream = run
             self.store(again, again.run(body), memories, only)
 
-        code.when(any_row(self.frame, only), write)
+        code.when(wanted, write)
 
     def store(
         self,

@@ -144,9 +144,28 @@ class Region:
         for term, other in (terms, terms[::-1]) if terms else ():
             product, factor = (term, 1.0) if _is_streamed(body.op) else _split_factor(term)
             contraction = self._own_product(product, result)
+            if contraction is not None and self._take_in(contraction, product, other, result):
+                return contraction.element
             if contraction is not None and _LEAST_FACTOR <= abs(factor) <= 1 / _LEAST_FACTOR:
                 return partial(self._sum, body, contraction, other, factor)
         return None
+
+    def _take_in(
+        self, contraction: Contraction, term: ir.Value, other: ir.Value, result: ir.Value
+    ) -> bool:
+        """Let a product of the same rows be summed with another one, where both are to come."""
+        second = self._own_product(other, result)
+        if second is None or not isinstance(other.owner.operation.operands[0], ir.Value):
+            return False
+        first, wire = (x.owner.operation.operands[0] for x in (term, other))
+        products = self.plan.products
+        same = products[first].rows == products[wire].rows and products[first].inner == products[wire].inner
+        if type(contraction) is not Contraction or type(second) is not Contraction or not same:
+            return False
+        if (contraction.kind, contraction.steps) != (second.kind, second.steps):
+            return False
+        contraction.beside.append(second.columns)
+        return True
 
     def _own_product(self, term: ir.Value, result: ir.Value) -> Contraction | None:
         """The product that a term is an element of, if nothing else reads it and it is to come."""
@@ -211,7 +230,7 @@ class Region:
             lhs.rows or rhs.rows,
             column,
             code.f32,
-            lambda slot: arith.mulf(lhs.at(slot), rhs.at(slot)),
+            lambda slot: arith.mulf(lhs.at(slot), rhs.at(slot), fastmath=code.contract),
         )
         return self._reduced("add", tile, diag.strings(op.attributes["over"]), code.f32)
 
