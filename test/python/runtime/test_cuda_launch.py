@@ -358,7 +358,7 @@ def test_missing_function_unloads_the_module(cuda: FakeCuda) -> None:
 
 def test_damaged_code_is_named(cuda: FakeCuda) -> None:
     cuda.fail("cuModuleLoadDataEx", 200)
-    with pytest.raises(TargetError, match="loading kernel 'add'.*damaged, or made by a ptxas"):
+    with pytest.raises(TargetError, match=r"loading kernel 'add'.*damaged, or made by a ptxas"):
         call(CudaKernel(kernel(cubin=None)), tensors())
 
 
