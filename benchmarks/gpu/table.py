@@ -28,6 +28,9 @@ _LONG = 16384
 _CHECKED = 2
 """Heads of a row that are compared with float64; the kernels' matrix compares all."""
 
+_AND_TILES = 3
+"""Programs of the packages of the first rows: products in turns and at any time, then tiles."""
+
 _SOFTMAX = " (softmax)"
 _SDPA = tuple(name + _SOFTMAX for name in BETTER_OF)
 
@@ -59,13 +62,13 @@ def _open(
 
 
 def _full(n: int, d: int, *, flex: bool = False, gates: Sequence[Gate] = ()) -> Variant:
-    programs = 3 if gates else 1
+    programs = _AND_TILES if gates else 1
     peers = attention_peers(False, with_flex=flex)
     return _open("full", f.softmax, n, d, peers=peers, gates=gates, programs=programs)
 
 
 def _causal(n: int, d: int, *, flex: bool = False, gates: Sequence[Gate] = ()) -> Variant:
-    programs = 3 if gates else 1
+    programs = _AND_TILES if gates else 1
     peers = attention_peers(True, with_flex=flex)
     return _open("causal", f.causal, n, d, peers=peers, gates=gates, share=0.5, programs=programs)
 
@@ -79,9 +82,11 @@ def _spherical(form: str, n: int, d: int, gates: Sequence[Gate] = ()) -> Variant
     options = {"reassociate": "off"} if form == "streamed" else {}
     function = f.spherical_causal if is_causal else f.spherical
     share = 0.5 if is_causal else 1.0
+    programs = _AND_TILES if gates and form == "streamed" else 1
     made = _open(
-        f"spherical-{form}", function, n, d, gates=gates, peers=peers, share=share, options=options
-    )
+        *(f"spherical-{form}", function, n, d),
+        gates=gates, peers=peers, share=share, options=options, programs=programs,
+    )  # fmt: skip
     return replace(made, operations=None) if form == "reassociated" else made
 
 

@@ -198,6 +198,11 @@ HUNTS: Mapping[str, Hunt] = {
         ),
         replace(GROUP, stays=True),
     ),
+    "warpgroups in turns": Hunt(
+        Attention("q >= x").text,
+        2 * tuple({"g": 2, "l": rows, "s": keys} for rows, keys in ((250, 140), (64, 88), (75, 5))),
+        replace(GROUP, warps=8, stays=True, turns=True),
+    ),
     "warpgroups, parts": Hunt(
         Attention(scores="S * 0.17", heads="b", group=4, queries="q = 4").text,
         2 * tuple({"g": 1, "s": keys} for keys in (183, 192, 5)),

@@ -12,6 +12,7 @@ from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.tiles.arena import lay_out
 from diagc.targets.nvptx.tiles.packing import pack, walked_product
 from diagc.targets.nvptx.tiles.plan import trace
+from diagc.targets.nvptx.tiles.rare_rows import rare_stream
 
 if TYPE_CHECKING:
     from diagc.targets.nvptx.tiles.plan import Plan, Product, Staged
@@ -38,6 +39,7 @@ class TileSchedule:
         columns: of a tile, where blocks share columns (`Plan.tiled`); else 0.
         depth: positions that a product in a stream sums over at a time (`Plan.walked`); 0 for all.
         stays: whether blocks of warpgroups take several tiles each; see `warpgroups.order`.
+        turns: whether groups of warpgroups issue products in turns; see `warpgroups.turns`.
         few: whether it stands beside others, for calls with few blocks; these share the stream.
     """
 
@@ -54,6 +56,7 @@ class TileSchedule:
     columns: int = 0
     depth: int = 0
     stays: bool = False
+    turns: bool = False
     few: bool = False
 
     @property
@@ -169,7 +172,9 @@ def _sums(plan: "Plan", schedule: TileSchedule) -> int:
     outside = max((plan.extent(p.column, schedule) for p in _products_outside(plan)), default=0)
     scores = max((_score_products(plan, op) for op in plan.streams()), default=0)
     within = chunk * max(scores, 1) if plan.has_scores else 0
-    return schedule.row_blocks * (states + max(outside, within)) // 2
+    apart = rare_stream(plan) is not None  # then the stream runs when all else is done
+    together = max(outside, states + within) if apart else states + max(outside, within)
+    return schedule.row_blocks * together // 2
 
 
 def _score_products(plan: "Plan", stream: ir.Operation) -> int:

@@ -13,13 +13,13 @@ from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.lowering import GpuModule
 from diagc.targets.nvptx.pipeline import BY_VALUE, attach_arch, empty_module
-from diagc.targets.nvptx.symbols import BULK, JOIN, PARTS, entry_symbol
+from diagc.targets.nvptx.symbols import BULK, PARTS, entry_symbol
 from diagc.targets.nvptx.tiles.arena import lay_out as tiles_arena
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.frame import Frame
 from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.layouts import Tile
-from diagc.targets.nvptx.tiles.lower import TileBlock, TileFunction, part_workspace
+from diagc.targets.nvptx.tiles.lower import TileBlock, TileFunction, emit_join, part_workspace
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.packing import pack
 from diagc.targets.nvptx.tiles.parts import sharing_of
@@ -42,6 +42,7 @@ from diagc.targets.nvptx.warpgroups.schedule import (
 )
 from diagc.targets.nvptx.warpgroups.staging import BulkStaging
 from diagc.targets.nvptx.warpgroups.streams import BulkLoop, lower_bulk_stream
+from diagc.targets.nvptx.warpgroups.turns import ProductTurns, check_turns
 
 __all__ = ["add_warpgroups", "lower_warpgroups", "warpgroup_plan_schedules"]
 
@@ -119,6 +120,7 @@ def _emit(
     plan: Plan, module: ir.Module, symbol: str, schedule: TileSchedule, *, workspace: bool
 ) -> tuple[tuple[GpuLaunch, ...], tuple[TensorMap, ...]]:
     check_fit(plan)
+    check_turns(plan, schedule)
     arena = lay_out(plan, schedule, streamed_tiles(plan))
     maps = tuple(_tensor_map(plan, staged, arena) for staged in arena.tiles)
     if not schedule.split:
@@ -130,9 +132,9 @@ def _emit(
         consumers = replace(schedule, producers=0)
         joined = replace(plan, staged=find_reads(plan, (0, 2, 3)).staged)
         places = tiles_arena(joined, consumers)
-        join = _Join(module, joined, consumers, places, workspace, is_join=True, maps=len(maps))
+        join = partial(_Join, module, joined, consumers, places, workspace, maps=len(maps))
         parts = function(is_part=True).emit(f"{symbol}{PARTS}")
-        return (parts, join.emit(f"{symbol}{JOIN}")), maps
+        return (parts, *emit_join(join, symbol)), maps
 
 
 def _tensor_map(plan: Plan, staged: Staged, arena: BulkArena) -> TensorMap:
@@ -218,15 +220,31 @@ class _Function(_Join):
         def consume() -> None:
             code.set_registers(consumer_registers(self.schedule), more=True)
             number = code.sub(thread, 32 * self.schedule.producers)
+            turns = self._turns(code, number)
 
             def compute(block: TileBlock, carried: Sequence[ir.Value]) -> list[ir.Value]:
-                return self._compute(block, code, number, (pointers, strides), carried)
+                return self._compute(block, code, number, (pointers, strides), carried, turns)
 
             each((0, 0), compute)
-            if self.result_maps:
-                wait_stores(code)
+            self._end(code, turns)
 
         code.choose(is_first(code.div(warp, WARPGROUP // 32)), produce, consume)
+
+    def _turns(self, code: WarpgroupCode, thread: Index) -> ProductTurns | None:
+        """Of the groups that compute, begun; None where they do not wait for each other."""
+        if not self.schedule.turns:
+            return None
+        groups, group = self.schedule.warps * 32 // WARPGROUP, code.div(thread, WARPGROUP)
+        turns = ProductTurns(code, groups, group)
+        turns.begin()
+        return turns
+
+    def _end(self, code: WarpgroupCode, turns: ProductTurns | None) -> None:
+        """What a thread that computes has started is over."""
+        if self.result_maps:
+            wait_stores(code)
+        if turns is not None:
+            turns.end()
 
     @property
     def places(self) -> BulkArena:
@@ -262,14 +280,16 @@ class _Function(_Join):
 
         return each
 
-    def store_result(self, frame: Frame, number: int, tile: Tile, target: Memory) -> None:
+    def store_result(
+        self, frame: Frame, number: int, tile: Tile, target: Memory, only: Tile | None = None
+    ) -> None:
         """By boxes where there is a tensor map of the result."""
         code = frame.code
         assert isinstance(code, WarpgroupCode)
         if number not in self.result_maps:
             if self.result_maps and number in self.arena.results:
                 wait_stores(code)
-            super().store_result(frame, number, tile, target)
+            super().store_result(frame, number, tile, target, only)
             return
         wire, shared = self.signature.results[number], self.places.boxes[number]
         store = BoxStore(frame, tile, shared, wire, self.result_maps[number])
@@ -284,13 +304,14 @@ class _Function(_Join):
         thread: Index,
         wires: tuple[Sequence[ir.Value], Sequence[Mapping[str, Index]]],
         carried: Sequence[ir.Value],
+        turns: ProductTurns | None,
     ) -> list[ir.Value]:
         """The region as on tiles, with products of warpgroups; gives the ring anew."""
         stage, phase, turn = carried
         frame = block.make_frame(code, thread)
         memories = self.memories(frame, *wires)
         staging = BulkStaging(frame, self.plan, self.arena, memories)
-        staging.ring, staging.parity = (stage, phase), turn
+        staging.ring, staging.parity, staging.turns = (stage, phase), turn, turns
         body = diag.function_body(self.plan.kernel)
         places = dict(zip(body.arguments, memories, strict=False))
         region = Region(frame, self.plan, staging, lower_bulk_stream, {**places}, warpgroup_product)

@@ -19,6 +19,7 @@ from diagc.targets.nvptx.warpgroups.arena import BulkArena, PanelTile
 from diagc.targets.nvptx.warpgroups.fit import column_tile, streamed_rows
 from diagc.targets.nvptx.warpgroups.instructions import WARPGROUP, WarpgroupCode
 from diagc.targets.nvptx.warpgroups.turning import Turning
+from diagc.targets.nvptx.warpgroups.turns import ProductTurns
 
 __all__ = ["BulkStaging", "mbarrier_at", "next_stage", "walk_pieces"]
 
@@ -53,6 +54,8 @@ class BulkStaging(Staging):
     phase: Index = 0
     ring: tuple[Index, Index] = (0, 0)
     """Stage and parity of the chunk that is read first; behind a stream, of the next one."""
+    turns: ProductTurns | None = None
+    """Of the groups, where they issue products in turns."""
     parity: Index = 0
     """Parity of the number of tiles that the block has had."""
     given: dict[ir.Value, list[ir.Value]] = field(default_factory=dict)
