@@ -38,7 +38,7 @@ void complete_phase(Mbarrier &mbarrier) {
 }
 
 // A lane arrives for itself. What other lanes of its warp have done since the warp met last is ordered
-// when they have arrived, too.
+// when they have arrived, too; products are of the whole warp, and over for each of its lanes.
 void gather(Worker &worker, const Thread &thread, Mbarrier &mbarrier) {
   const int warp = thread.warp->index;
   Times times = times_of(worker, thread);
