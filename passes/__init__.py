@@ -31,6 +31,7 @@ PASSES = {
     "block-streams": "streams",
     "stream-products": "streams",
     "round-operands": "canonical",
+    "split-words": "contractions",
     "form-kernels": "kernels",
     "select-schedule": "kernels",
     "generalize-kernels": "kernels",

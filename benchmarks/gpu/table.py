@@ -28,7 +28,7 @@ _LONG = 16384
 _CHECKED = 2
 """Heads of a row that are compared with float64; the kernels' matrix compares all."""
 
-_IN_TURNS_AND_NOT, _AND_TILES = 2, 3
+_AND_TILES = 3
 """Programs of the packages of the first rows: products in turns and at any time, then tiles."""
 
 _SOFTMAX = " (softmax)"
@@ -82,8 +82,11 @@ def _spherical(form: str, n: int, d: int, gates: Sequence[Gate] = ()) -> Variant
     options = {"reassociate": "off"} if form == "streamed" else {}
     function = f.spherical_causal if is_causal else f.spherical
     share = 0.5 if is_causal else 1.0
-    more = {"options": options, "programs": _IN_TURNS_AND_NOT if form == "streamed" else 1}
-    made = _open(f"spherical-{form}", function, n, d, gates=gates, peers=peers, share=share, **more)
+    programs = _AND_TILES if gates and form == "streamed" else 1
+    made = _open(
+        *(f"spherical-{form}", function, n, d),
+        gates=gates, peers=peers, share=share, options=options, programs=programs,
+    )  # fmt: skip
     return replace(made, operations=None) if form == "reassociated" else made
 
 
@@ -183,7 +186,7 @@ def _rows() -> Iterator[Variant]:
     yield from (_grouped(causal, _LONG, d) for d in (64, 256) for causal in (True, False))
     yield from (_grouped(causal, 4096, 128) for causal in (True, False))
     yield _norm("l2-bf16")
-    rest = (8192, 32768, 2048, 1024)
+    rest = (8192, 2048, 1024, 32768)  # what takes longest comes last
     yield from (make(n, d) for n in rest for d in (64, 256) for make in (_full, _causal))
     yield from (_spherical(form, 4096, 128) for form in ("streamed", "reassociated", "causal"))
     yield from (_grouped(causal, 4096, d) for d in (64, 256) for causal in (True, False))

@@ -13,6 +13,8 @@ from diagc.passes.kernels.kernel_names import ORIGIN, kernel_name, origins
 
 __all__ = ["AXES", "outline_kernels", "unique_symbol"]
 
+RELABEL = "diag.relabel"
+
 AXES = "diag.axes"
 """Function attribute with facts about labels; a kernel keeps those of its own labels."""
 
@@ -36,7 +38,7 @@ def outline_kernels(function: ir.Operation, plan: KernelPlan) -> list[ir.Operati
         elif results := wiring.results(unit):
             made.append(_outline(function, ops, results, terminator))
     for place, op in reversed(list(enumerate(plan.ops))):
-        if place in wiring.homes or (op.name in LEAVES and not _is_read(op)):
+        if place in wiring.homes or (op.name in (*LEAVES, RELABEL) and not _is_read(op)):
             op.erase()
     return made
 
@@ -122,9 +124,13 @@ def _outline(
     loc = ir.Location.fused(list(dict.fromkeys(op.location for op in ops)))
     with ir.InsertionPoint(before), loc:
         inputs = _inputs(ops)
+    views = _own_views(inputs)
+    inputs = [value for value in inputs if value not in views]
     kernel = _make_function(function, inputs, results, loc)
     mapping: Mapping = dict(zip(inputs, diag.function_body(kernel).arguments, strict=True))
     with ir.InsertionPoint(diag.function_body(kernel)):
+        for value in views:
+            clone(value.owner.operation, mapping)
         for op in ops:
             _copy_leaves(op, mapping)
             clone(op, mapping)
@@ -162,6 +168,12 @@ def _inputs(ops: list[ir.Operation]) -> list[ir.Value]:
     inputs = [value for value in used if value not in defined and not _is_leaf(value)]
     known = {label for value in inputs if diag.is_wire(value.type) for label in diag.labels(value)}
     return inputs + [diag.index(label) for label in _open_axes(ops, used) if label not in known]
+
+
+def _own_views(inputs: list[ir.Value]) -> list[ir.Value]:
+    """Inputs that are another one under other labels: the kernel makes them, and reads one array."""
+    owners = [(x, x.owner.operation) for x in inputs if not isinstance(x.owner, ir.Block)]
+    return [x for x, op in owners if op.name == RELABEL and op.operands[0] in inputs]
 
 
 def _open_axes(ops: list[ir.Operation], used: Iterable[ir.Value]) -> list[str]:

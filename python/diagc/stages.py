@@ -67,12 +67,13 @@ DIAG_STAGES = (
     Stage("reassociated", ("reassociate-contractions", "canonicalize-diag")),
     # scales leave streams once it is known which operand does not stream
     # and deep products leave streams for the library, once they are where they will stay
-    # products that are left become streams of tiles, where the target has a use for these
+    # products that are left become streams of tiles, where the target has a use for these,
+    # or products of narrower words
     Stage(
         "streams",
         (
             *("derive-streams", "slide-scales", "block-streams", "stream-products"),
-            *("canonicalize-diag", "round-operands"),
+            *("canonicalize-diag", "round-operands", "split-words"),
         ),
     ),
     # kernels are private functions; a schedule decorates a formed kernel

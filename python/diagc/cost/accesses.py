@@ -61,11 +61,20 @@ class Accesses:
         """Every argument once for each stream that brings it, results once.
 
         Streams with a condition (results that are worked out again where precision was lost) run
-        rarely; they are left out.
+        rarely; they are left out. An array that is read under two names of an axis that no result
+        has is there for both readers.
         """
         block = diag.function_body(self.kernel)
         reads = list(self._reads(block, ()))
-        found = dict.fromkeys((value, labels, streams) for value, labels, streams, _ in reads)
+        (*_, end) = block.operations
+        outer = {label for value in end.operands for label in diag.labels(value)}
+        names: dict[tuple[object, ...], tuple[str, ...]] = {}
+        for value, labels, streams, _ in reads:
+            names.setdefault((value, *(x if x in outer else "" for x in labels)), labels)
+        found = dict.fromkeys(
+            (value, labels if streams else names[value, *(x if x in outer else "" for x in labels)], streams)
+            for value, labels, streams, _ in reads
+        )
         fixed = {value for value, _, streams in found if not streams}
         again = {value for value, _, streams, inside in reads if inside and not streams}
         kept = [
@@ -73,7 +82,6 @@ class Accesses:
             for value, labels, streams in found
             if not streams or value not in fixed
         ]
-        (*_, end) = block.operations
         written = [self._access(value, diag.labels(value), (), True) for value in end.operands]
         return (*kept, *written)
 

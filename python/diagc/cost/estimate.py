@@ -160,17 +160,20 @@ def _is_by_unit(level: Level, device: Device) -> bool:
 
 
 def _join_seconds(fill: Occupancy, decoration: Decoration, device: Device) -> float:
-    """The launch that joins what the parts of a stream leave: one part after the other.
+    """What parts of a stream leave is written by all units, perhaps added by all, joined by few.
 
-    States were just written, so that they come from the level in front of main memory.
+    States were just written, so that they come from the level in front of main memory. A task that
+    joins them reads one part after the other.
     """
-    if decoration.parts == 1 or not decoration.states:
+    parts, level = decoration.parts, device.levels[-2]
+    if parts == 1 or not decoration.states:
         return 0.0
-    level = device.levels[-2]
-    tasks = Occupancy(fill.tasks // decoration.parts, fill.units, fill.concurrent, fill.counted)
-    moved = 2 * fill.tasks * decoration.states / level.bandwidth * tasks.idle
-    waits = tasks.rounds * decoration.parts * level.latency
-    return device.launch_seconds + max(moved, waits)
+    tasks = Occupancy(fill.tasks // parts, fill.units, fill.concurrent, fill.counted)
+    part = tasks.tasks * decoration.states / level.bandwidth
+    left = 1 if decoration.summed else parts
+    joined = max(left * part * tasks.idle, tasks.rounds * left * level.latency)
+    added = device.launch_seconds + (parts + 1) * part if decoration.summed else 0.0
+    return parts * part * fill.idle + added + device.launch_seconds + joined
 
 
 def pipe_seconds(work: Work, decoration: Decoration, device: Device) -> dict[str, float]:

@@ -39,6 +39,7 @@ class Decoration:
         tensor: whether products run on tensor cores, where there are some.
         parts: into how many tasks each one's stream is split.
         states: bytes that a part leaves for another launch, which joins them.
+        summed: whether a launch of all units adds them before, so that one part is left.
         warps: of a task of a GPU, 0 where nothing is known of them.
         warpgroups: whether four warps multiply together.
         ahead: chunks that are on their way while one is worked on, 0 where nothing is known.
@@ -57,6 +58,7 @@ class Decoration:
     tensor: bool = True
     parts: int = 1
     states: int = 0
+    summed: bool = False
     warps: int = 0
     warpgroups: bool = False
     ahead: int = 0

@@ -73,6 +73,12 @@ _STORIES = {
         "precision that was asked for allows it.",
         "No identity: each number is wrong by up to 2⁻⁴ of itself.",
     ),
+    "split-words": PassStory(
+        "Products with small matrices are those of 16-bit words",
+        "A matrix in f32 that meets rows of bf16 is the sum of two matrices of bf16, which tensor "
+        "cores multiply four times as fast, where results are rounded to bf16.",
+        "No identity: each number of the matrix is wrong by up to 2⁻¹⁷ of itself.",
+    ),
     "slide-scales": PassStory(
         "Scales are applied to the smaller array",
         "A constant factor of a contraction may be multiplied into either of its inputs. It goes "

@@ -49,8 +49,8 @@ __all__ = [
     "takes_tensor_maps",
 ]
 
-FORMAT_VERSION = 2
-_READABLE = (1, FORMAT_VERSION)  # 1 has no shared launches
+FORMAT_VERSION = 3
+_READABLE = (1, 2, FORMAT_VERSION)  # 1 has no shared launches, 2 none that add states
 
 GRID_LIMITS = (2**31 - 1, 65535, 65535)
 MAX_THREADS = 1024
@@ -71,6 +71,7 @@ class GpuLaunch:
         blocks_per_sm: how many blocks the schedule wants on one multiprocessor at a time.
         stays: whether blocks take several places of the grid, which is along x, each: then no more
             of them are started than there is room for at a time.
+        least_parts: into how many parts a stream must be split for it to be started at all.
     """
 
     symbol: str
@@ -79,6 +80,7 @@ class GpuLaunch:
     grid: tuple[tuple[Factor, ...], ...]
     blocks_per_sm: int = 1
     stays: bool = False
+    least_parts: int = 0
 
     def __post_init__(self) -> None:
         """Check what holds for every device."""
@@ -89,6 +91,7 @@ class GpuLaunch:
         if (
             self.shared_bytes < 0
             or self.blocks_per_sm < 1
+            or self.least_parts < 0
             or not 1 <= len(self.grid) <= 3
             or not flat
         ):
@@ -189,7 +192,9 @@ class GpuKernel:
         unknown = {label for entry in products for label in factor_labels(entry)} - known
         if unknown:
             raise InternalError(f"grids of '{self.signature.symbol}' name {sorted(unknown)}")
-        if self.shared_launches and self.sharing is None:
+        if self.sharing is None and (
+            self.shared_launches or any(launch.least_parts for launch in self.launches)
+        ):
             raise InternalError(f"'{self.signature.symbol}' has launches of parts, and no sharing")
         for item in self.tensor_maps:
             wires = self.signature.wires
@@ -304,8 +309,10 @@ def planned_launches(
         mapped: whether tensor maps can describe the arrays.
     """
     if kernel.shared_launches and sizes[PARTS]:
-        return kernel.shared_launches
-    return kernel.bulk_launches if mapped else kernel.launches
+        found = kernel.shared_launches
+    else:
+        found = kernel.bulk_launches if mapped else kernel.launches
+    return tuple(launch for launch in found if launch.least_parts <= sizes.get(PARTS, 0))
 
 
 def takes_tensor_maps(

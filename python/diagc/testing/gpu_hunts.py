@@ -190,7 +190,12 @@ HUNTS: Mapping[str, Hunt] = {
     ),
     "warpgroups that stay": Hunt(
         Attention("q >= x").text,
-        2 * tuple({"g": 2, "l": rows, "s": keys} for rows, keys in ((150, 150), (64, 88), (75, 5))),
+        # three chunks a tile: every second tile begins in the second stage
+        2
+        * tuple(
+            {"g": 2, "l": rows, "s": keys}
+            for rows, keys in ((150, 150), (150, 40), (64, 88), (75, 5))
+        ),
         replace(GROUP, stays=True),
     ),
     "warpgroups in turns": Hunt(

@@ -120,6 +120,20 @@ def test_launches_that_always_share_have_a_part_at_least() -> None:
     assert planned_launches(always, sizes, mapped=False) == KERNEL.shared_launches
 
 
+def test_parts_are_added_where_there_are_so_many() -> None:
+    parts, join = KERNEL.shared_launches
+    adding = GpuLaunch("sum", 128, 0, ((16, ("q", 16), "h"),), least_parts=32)
+    kernel = replace(KERNEL, shared_launches=(parts, adding, join))
+    assert GpuKernel.from_json(kernel.to_json()) == kernel
+    for keys, expected in ((32768, (parts, adding, join)), (4096, (parts, join))):
+        sizes = planned_sizes(kernel, {"q": 1, "h": 8, "x": keys}, H200)
+        assert planned_launches(kernel, sizes, mapped=False) == expected
+    with pytest.raises(InternalError, match="malformed"):
+        replace(adding, least_parts=-1)
+    with pytest.raises(InternalError, match="no sharing"):
+        replace(KERNEL, launches=(adding,), shared_launches=(), sharing=None, workspaces=())
+
+
 def test_the_number_of_parts_is_the_last_size_and_survives_json() -> None:
     assert KERNEL.dynamic_axes == ("h", "q", "x", PARTS)
     assert replace(KERNEL, sharing=None, shared_launches=(), workspaces=()).dynamic_axes[-1] == "x"

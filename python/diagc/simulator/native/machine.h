@@ -77,6 +77,7 @@ struct Warp {
   uint32_t group_site, group_mask, group;  // the collective that lanes arrived at last
   uint32_t sites[kLanes], masks[kLanes];
   void *arguments[kLanes];
+  uint32_t touched;  // lanes that have read or written shared memory since the warp's clock went on
   uint32_t products, product_groups;  // issued, committed
   bool product_fence;                 // since the last wait for products
   std::vector<ProductRead> product_reads;
@@ -97,7 +98,11 @@ struct Mbarrier {
   uint32_t site;        // of its initialisation, by `warp` at `clock`
   int warp, lane;
   uint32_t clock, epoch;
+  bool fenced;          // by fence.mbarrier_init, which is for this alone
   Times gathering, completed;  // what the phase under way and the last one order
+  struct {
+    uint32_t clock, mask;
+  } lanes[kMaxWarps];  // that have arrived at a warp's clock, in the phase under way
   std::vector<Thread *> waiting;
 };
 

@@ -53,7 +53,10 @@ void collective(uint32_t mask, uint32_t site, void *argument, Execute execute) {
   if (!(warp.ready & me)) give_way();
 }
 
-void advance_clock(Worker &worker, int warp) { worker.shadow.times[warp].clocks[warp]++; }
+void advance_clock(Worker &worker, int warp) {
+  worker.shadow.times[warp].clocks[warp]++;
+  worker.warps[warp].touched = 0;
+}
 
 namespace {
 

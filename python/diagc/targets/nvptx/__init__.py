@@ -22,5 +22,7 @@ __all__ = [
 
 
 def pass_options() -> dict[str, int]:
-    """Options of passes: rows may be those of so many heads that share keys; products in tiles."""
-    return {"packed": MOST_PACKED, "products": True}
+    """Options of passes: rows may be those of so many heads that share keys; products in tiles, of
+    words that tensor cores multiply fast.
+    """
+    return {"packed": MOST_PACKED, "products": True, "split_words": True}

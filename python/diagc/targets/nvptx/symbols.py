@@ -5,11 +5,11 @@ import re
 from diagc.dialects import diag
 from diagc.mlir import ir
 
-__all__ = ["BULK", "JOIN", "PARTS", "entry_symbol", "numbered"]
+__all__ = ["BULK", "JOIN", "PARTS", "SUM", "entry_symbol", "numbered"]
 
-PARTS, JOIN, BULK = "_parts", "_join", "_bulk"
-"""Behind the name: of parts of a stream that blocks share, of what joins them, of copies by tensor
-maps."""
+PARTS, SUM, JOIN, BULK = "_parts", "_sum", "_join", "_bulk"
+"""Behind the name: of parts of a stream that blocks share, of what adds them, of what joins them,
+of copies by tensor maps."""
 
 # with a `_`, so that it is no keyword of PTX (`add`), nor the module's array (`shared`)
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9]*_[A-Za-z0-9_]*")

@@ -19,6 +19,7 @@ from diagc.targets.nvptx.warpgroups.schedule import PRODUCER_REGISTERS, consumer
 from diagc.testing.attention import Attention
 from diagc.testing.tile_kernels import kernels_of
 from diagc.testing.warpgroup_runs import TARGET
+from diagc.testing.wgmma_registers import lacking_registers, misuses
 
 pytestmark = pytest.mark.skipif(
     find_tool() is None, reason="NOT TESTED: registers and spills, for there is no ptxas"
@@ -113,6 +114,8 @@ def test_registers_and_overlap(name: str, other: bool) -> None:
         used = made.resources[launch.symbol]
         assert used.spills == 0
         assert used.registers * launch.threads * launch.blocks_per_sm <= PER_MULTIPROCESSOR
+        assert not lacking_registers(made.ptx, launch.symbol, launch.threads, used.registers)
+    assert misuses(made.ptx) == []
     assert len(joins) == (1 if CASES[name].split else 0)
     for instruction in ("wgmma.mma_async", "cp.async.bulk.tensor", "setmaxnreg", "mbarrier"):
         assert instruction in made.ptx

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from diagc.runtime.signature import DTYPES
 from diagc.targets.nvptx.tiles.plan import Plan, Staged
+from diagc.targets.nvptx.tiles.rare_rows import rare_stream, read_again
 from diagc.targets.nvptx.tiles.shared_tile import SharedTile, staged_dtype
 
 if TYPE_CHECKING:
@@ -39,9 +40,13 @@ def lay_out(plan: Plan, schedule: "TileSchedule") -> Arena:
     """Tiles that stay come first, then the stages of those that stream.
 
     A result takes the place of the last stages. Where they are too small, it takes that of all
-    tiles, but for one of several results: the later ones may yet be made of tiles that stay.
+    tiles, but for one of several results: the later ones may yet be made of tiles that stay. What is
+    read when some rows are written again comes before.
     """
+    rare = rare_stream(plan)
+    again = set() if rare is None else read_again(plan, rare)
     fixed = [staged for staged in plan.staged if staged.streamed is None]
+    fixed.sort(key=lambda staged: staged not in again)
     streamed = [staged for staged in plan.staged if staged.streamed is not None]
     stage = sum(_tile(plan, schedule, staged, 0, 0).size for staged in streamed)
     tiles: dict[Staged, SharedTile] = {}
@@ -51,10 +56,11 @@ def lay_out(plan: Plan, schedule: "TileSchedule") -> Arena:
         distance = 0 if staged.streamed is None else stage
         tiles[staged] = _tile(plan, schedule, staged, offset, distance)
         offset += tiles[staged].size
+    kept = _SCRATCH_BYTES + sum(tiles[staged].size for staged in again)
     first = _SCRATCH_BYTES + sum(tiles[staged].size for staged in fixed)
     end, largest = offset + stage * (schedule.stages - 1), max(wide.values(), default=0)
     if len(wide) == 1 and first + largest > end:
-        first = _SCRATCH_BYTES
+        first = kept
     place = max(first, end - largest)
     return Arena(tiles, stage, 0, max(end, place + largest), dict.fromkeys(wide, place))
 

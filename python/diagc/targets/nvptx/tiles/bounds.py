@@ -17,6 +17,7 @@ from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
 if TYPE_CHECKING:
     from diagc.targets.nvptx.tiles.frame import Frame
+    from diagc.targets.nvptx.tiles.layouts import Tile
     from diagc.targets.nvptx.tiles.plan import Plan
     from diagc.targets.nvptx.tiles.regions import Region
 
@@ -24,6 +25,7 @@ __all__ = [
     "BlockPlace",
     "Bounds",
     "Fold",
+    "any_row",
     "chunk_bounds",
     "narrowed",
     "reads_bounds",
@@ -84,8 +86,12 @@ def _same(a: Index, b: Index) -> bool:
 
 
 def stream_bounds(region: "Region", op: ir.Operation, axis: str) -> Bounds:
-    """Bounds from the size, `diag.upper`, `diag.lower`, the condition of a stream, and its rows."""
-    wanted = _any_row(region, op.operands[0]) if len(op.operands) else None
+    """Bounds from the size, `diag.upper`, `diag.lower`, the condition of a stream, and its rows.
+
+    A condition that is known to hold is none.
+    """
+    where = [x for x in op.operands if region.tile(x).literal is not True]
+    wanted = any_row(region.frame, region.tile(where[0])) if where else None
     bounds = chunk_bounds(region.frame, op, axis, wanted)
     return narrowed(region.plan, region.frame, op, bounds, partial(_fold, region))
 
@@ -195,9 +201,8 @@ def _position(place: BlockPlace, label: str, *, last: bool) -> Index:
     return code.sub(place.sizes[label], 1) if last else 0
 
 
-def _any_row(region: "Region", condition: ir.Value) -> ir.Value:
-    """Whether any row of the block wants a stream's results: the same in all threads."""
-    frame, tile = region.frame, region.tile(condition)
+def any_row(frame: "Frame", tile: "Tile") -> ir.Value:
+    """Whether a condition holds for any row of the block: the same in all threads."""
     code = frame.code
     found: ir.Value | None = None
     for slot in tile.slots(frame.blocks, frame.columns(tile.column)):

@@ -22,6 +22,7 @@ class Contraction:
         column: its free label.
         steps: of k.
         kind: of mma: bf16, f16 or tf32.
+        beside: columns of further products of the same rows, which are added: rows are read once.
     """
 
     frame: Frame
@@ -30,6 +31,7 @@ class Contraction:
     column: str
     steps: int
     kind: str
+    beside: list[ColumnOperand] = field(default_factory=list)
     _sums: dict[tuple[int, int], Words] = field(default_factory=dict)
 
     def tile(self) -> Tile:
@@ -59,9 +61,10 @@ class Contraction:
         for step in range(self.steps):
             rows = [self.rows.words(step, block) for block in range(blocks)]
             for columns in range(groups // 2):
-                found = self.columns.words(step, columns)
-                for block in range(blocks):
-                    self._add(block, columns, rows[block], found)
+                for operand in (self.columns, *self.beside):
+                    found = operand.words(step, columns)
+                    for block in range(blocks):
+                        self._add(block, columns, rows[block], found)
 
     def _add(
         self, block: int, columns: int, rows: list[Words], found: list[tuple[Words, Words]]

@@ -4,7 +4,12 @@ from collections.abc import Mapping
 
 from diagc.cost import Decoration
 from diagc.targets.nvptx.tiles.packing import pack
-from diagc.targets.nvptx.tiles.parts import part_elements, sharing_of, sizes_with
+from diagc.targets.nvptx.tiles.parts import (
+    least_summed,
+    part_elements,
+    sharing_of,
+    sizes_with,
+)
 from diagc.targets.nvptx.tiles.plan import ONE_ROW, Plan
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
@@ -42,10 +47,11 @@ def tile_decoration(
     if plan.packed is not None:
         groups[plan.packed] = schedule.packed
     chunks = dict.fromkeys(plan.streamed, schedule.chunk)
-    parts, states = 1, 0
+    parts, states, summed = 1, 0, False
     if schedule.split:
         parts = sharing_of(plan, schedule).parts(sizes_with(plan, sizes), multiprocessors)
         states = 4 * part_elements(plan, schedule.warps, schedule.row_blocks)
+        summed = 0 < least_summed(plan, schedule) <= parts
     bulk = schedule.producers > 0
     return Decoration(
         groups,
@@ -54,6 +60,7 @@ def tile_decoration(
         {**{label: groups[label] for label in rows}, **chunks},
         parts=parts,
         states=states,
+        summed=summed,
         warps=schedule.warps,
         warpgroups=bulk,
         ahead=schedule.stages - 1,

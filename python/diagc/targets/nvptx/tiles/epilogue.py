@@ -14,16 +14,23 @@ from diagc.targets.nvptx.tiles.row_store import RowStore
 __all__ = ["store_tile"]
 
 
-def store_tile(frame: Frame, tile: Tile, target: Memory, place: int | None) -> None:
+def store_tile(
+    frame: Frame, tile: Tile, target: Memory, place: int | None, only: Tile | None = None
+) -> None:
     """Write a tile to an array; labels that the array has and the tile lacks are broadcast.
 
-    `place` is where in shared memory it may stand, for a result that `Arena` has a place for.
+    Args:
+        frame: of the block.
+        tile: what is written.
+        target: the array.
+        place: where in shared memory it may stand, for a result that `Arena` has a place for.
+        only: the rows that are written, where not all are; they do not go through shared memory.
     """
     columns = [label for label in target.local_labels if label not in frame.rows]
-    if place is not None:
+    if place is not None and only is None:
         RowStore(frame, tile, target, columns[0], place).emit()
     else:
-        _Store(frame, tile, target, columns[0] if columns else None).emit()
+        _Store(frame, tile, target, columns[0] if columns else None, only).emit()
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,7 @@ class _Store:
     tile: Tile
     target: Memory
     column: str | None
+    only: Tile | None = None
 
     def emit(self) -> None:
         """By rows; what is replicated over lanes or warps is written by one of them."""
@@ -46,7 +54,8 @@ class _Store:
                 # lanes exchange before any of them leaves
                 values = self._values(slot)
                 exists = frame.exists(frame.row, slot) if rows else None
-                condition = code.both(writer, exists)
+                wanted = None if self.only is None else self.only.at(slot)
+                condition = code.both(code.both(writer, exists), wanted)
                 store = partial(self._store, slot, values)
                 if condition is None:
                     store()

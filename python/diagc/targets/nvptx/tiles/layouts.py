@@ -17,7 +17,7 @@ from diagc.mlir import ir
 from diagc.targets.nvptx.tiles.emitter import Scope
 from diagc.targets.nvptx.tiles.instructions import Code
 
-__all__ = ["Literal", "Slot", "Tile", "slots"]
+__all__ = ["Literal", "Slot", "Tile", "literal_tile", "slots"]
 
 
 class Slot(NamedTuple):
@@ -98,6 +98,11 @@ class Tile:
     def slots(self, blocks: int, columns: int) -> Iterator[Slot]:
         """Every slot, when a warp has `blocks` times 16 rows and the tile 8 `columns` columns."""
         return slots(self.rows, self.column is not None, blocks, columns)
+
+
+def literal_tile(code: Code, element: ir.Type, value: Literal) -> Tile:
+    """A constant everywhere."""
+    return Tile(code, False, None, element, lambda _: code.scalar(element, value), value)
 
 
 def slots(

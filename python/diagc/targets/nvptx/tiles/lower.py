@@ -1,12 +1,12 @@
 """A kernel as a gpu.module of tiles: parameters, position of the block, region, stores."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from diagc.dialects import diag
 from diagc.errors import UnsupportedError
-from diagc.mlir import gpu, ir, llvm
+from diagc.mlir import arith, gpu, ir, llvm
 from diagc.runtime.factors import Factor
 from diagc.runtime.gpu_kernel import GpuLaunch, Workspace
 from diagc.runtime.sharing import PARTS as PART_COUNT
@@ -15,29 +15,41 @@ from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.lowering import GpuModule
 from diagc.targets.nvptx.pipeline import attach_arch, empty_module
-from diagc.targets.nvptx.symbols import JOIN, PARTS, entry_symbol
+from diagc.targets.nvptx.symbols import JOIN, PARTS, SUM, entry_symbol
 from diagc.targets.nvptx.tiles.arena import Arena, lay_out
+from diagc.targets.nvptx.tiles.bounds import any_row
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.epilogue import store_tile
 from diagc.targets.nvptx.tiles.frame import Frame, Span
 from diagc.targets.nvptx.tiles.instructions import Code
-from diagc.targets.nvptx.tiles.layouts import Tile
+from diagc.targets.nvptx.tiles.layouts import Tile, literal_tile
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.packing import pack
 from diagc.targets.nvptx.tiles.parts import (
     blocks_of_rows,
+    least_summed,
     part_elements,
     sharing_of,
     splittable,
 )
 from diagc.targets.nvptx.tiles.plan import ONE_ROW, Plan, make_plan
+from diagc.targets.nvptx.tiles.rare_rows import rare_stream
 from diagc.targets.nvptx.tiles.regions import Region, StreamLowering
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
-from diagc.targets.nvptx.tiles.splitting import PartStates, join_parts, run_part
+from diagc.targets.nvptx.tiles.splitting import (
+    SUM_ELEMENTS,
+    SUM_THREADS,
+    PartStates,
+    join_parts,
+    run_part,
+)
 from diagc.targets.nvptx.tiles.staging import Staging
 from diagc.targets.nvptx.tiles.streams import StreamLoop, lower_stream
 
-__all__ = ["TileBlock", "TileFunction", "add_parts", "lower_tiles", "part_workspace"]
+__all__ = [
+    *("TileBlock", "TileFunction", "add_parts", "emit_join", "lower_tiles"),
+    "part_workspace",
+]
 
 _BAND = 16
 """Tiles of rows that are gone through before the next tile of columns."""
@@ -106,16 +118,18 @@ def add_parts(kernel: ir.Operation, built: GpuModule, schedule: TileSchedule) ->
     )
 
 
-def _emit_parts(
-    module: ir.Module, plan: Plan, schedule: TileSchedule
-) -> tuple[GpuLaunch, GpuLaunch]:
+def _emit_parts(module: ir.Module, plan: Plan, schedule: TileSchedule) -> tuple[GpuLaunch, ...]:
     """What works on parts of the stream, and what joins them."""
     symbol = plan.signature.symbol
     function = partial(TileFunction, module, plan, schedule, lay_out(plan, schedule), True)
-    return (
-        function(is_part=True).emit(f"{symbol}{PARTS}"),
-        function(is_join=True).emit(f"{symbol}{JOIN}"),
-    )
+    return function(is_part=True).emit(f"{symbol}{PARTS}"), *emit_join(function, symbol)
+
+
+def emit_join(function: Callable[..., "TileFunction"], symbol: str) -> tuple[GpuLaunch, ...]:
+    """What joins the parts of a stream; before, where that pays, what adds them."""
+    join, adder = function(is_join=True), function(is_sum=True)
+    joined = join.emit(f"{symbol}{JOIN}")
+    return (adder.emit(f"{symbol}{SUM}"), joined) if adder.least_parts else (joined,)
 
 
 def _first_on_tiles(kernel: ir.Operation, arch: GpuArch) -> TileSchedule:
@@ -155,7 +169,7 @@ def part_workspace(plan: Plan, schedules: Sequence[TileSchedule]) -> Workspace:
 
 @dataclass
 class TileFunction:
-    """Writes one function: all of the kernel, a part of its stream, or what joins the parts.
+    """Writes one function: all of the kernel, a part of its stream, what adds or joins the parts.
 
     `workspace` says whether the kernel has one, which all of its functions get, and the number of
     parts.
@@ -168,6 +182,12 @@ class TileFunction:
     workspace: bool
     is_part: bool = False
     is_join: bool = False
+    is_sum: bool = False
+
+    @property
+    def least_parts(self) -> int:
+        """The number of parts from which on these are added before they are joined."""
+        return least_summed(self.plan, self.schedule)
 
     @property
     def signature(self) -> KernelSignature:
@@ -187,16 +207,38 @@ class TileFunction:
                 ir.TypeAttr.get(ir.FunctionType.get(self.parameters(code), [])),
                 symbol,
                 kernel=True,
-                known_block_size=[self.schedule.threads, 1, 1],
+                known_block_size=[self.threads, 1, 1],
             )
-        occupancy = ir.IntegerAttr.get(code.i32, self.schedule.blocks_per_sm)
-        function.attributes["nvvm.minctasm"] = occupancy
+        if not self.is_sum:
+            occupancy = ir.IntegerAttr.get(code.i32, self.schedule.blocks_per_sm)
+            function.attributes["nvvm.minctasm"] = occupancy
         self.mark(function)
         entry = function.add_entry_block()
         with ir.InsertionPoint(entry):
             self._body(code, list(entry.arguments))
             gpu.return_([])
+        return self._launch(symbol)
+
+    @property
+    def threads(self) -> int:
+        """Of a block."""
+        return SUM_THREADS if self.is_sum else self.schedule.threads
+
+    @property
+    def elements(self) -> int:
+        """Of the states of a part, of one block."""
+        return part_elements(self.plan, self.schedule.warps, self.schedule.row_blocks)
+
+    @property
+    def pieces(self) -> int:
+        """Blocks that add what one block leaves in each part."""
+        return -(-self.elements // SUM_ELEMENTS)
+
+    def _launch(self, symbol: str) -> GpuLaunch:
         tile, *rest = blocks_of_rows(self.plan, self.schedule)
+        if self.is_sum:
+            pieces = (self.pieces, tile, *rest)
+            return GpuLaunch(symbol, SUM_THREADS, 0, (pieces,), least_parts=self.least_parts)
         grid = (tile, PART_COUNT, *rest) if self.is_part else (tile, *rest)
         return GpuLaunch(
             symbol,
@@ -260,9 +302,11 @@ class TileFunction:
             for pointer, wire, stride in zip(pointers, self.signature.wires, strides, strict=False)
         ]
 
-    def store_result(self, frame: Frame, number: int, tile: Tile, target: Memory) -> None:
-        """Write a result."""
-        store_tile(frame, tile, target, self.arena.results.get(number))
+    def store_result(
+        self, frame: Frame, number: int, tile: Tile, target: Memory, only: Tile | None = None
+    ) -> None:
+        """Write a result, all rows or some."""
+        store_tile(frame, tile, target, self.arena.results.get(number), only)
 
     def _strides(self, left: list[ir.Value]) -> list[Mapping[str, Index]]:
         """Of every wire, by label; takes them from the parameters."""
@@ -294,7 +338,8 @@ class TileBlock:
         self.sizes = sizes
         self.column_base: Index = 0
         tiles = code.ceil_div(sizes[self.plan.row], self.schedule.row_extent)
-        tile, rest = at or self._tile(code, code.block(), tiles)
+        self.piece, block = self._piece(code)
+        tile, rest = at or self._tile(code, block, tiles)
         self.parts: Index = 1
         self.part: Index = 0
         if self.schedule.split:
@@ -311,6 +356,14 @@ class TileBlock:
         self.row_base = code.mul(tile, self.schedule.row_extent)
         self.smem = llvm.AddressOfOp(code.shared, "shared").result
         self.frame = self.make_frame(code, code.thread())
+
+    def _piece(self, code: Code) -> tuple[Index, Index]:
+        """Which states the block adds, and the number of the block that left them."""
+        block = code.block()
+        if not self.function.is_sum:
+            return 0, block
+        pieces = self.function.pieces
+        return code.rem(block, pieces), code.div(block, pieces)
 
     def make_frame(self, code: Code, thread: Index) -> Frame:
         """The block as its threads of tiles see it, numbered from 0."""
@@ -358,6 +411,9 @@ class TileBlock:
 
     def run(self, memories: Sequence[Memory], workspace: ir.Value) -> None:
         """The region, and the stores of what it returns."""
+        if self.function.is_sum:
+            self.states(self.frame, workspace).add_up(self.piece, self.parts)
+            return
         body = diag.function_body(self.plan.kernel)
         staging = Staging(self.frame, self.plan, self.function.arena, memories)
         region = Region(self.frame, self.plan, staging, self._stream(workspace))
@@ -366,26 +422,66 @@ class TileBlock:
             staging.start_fixed()
         if self.function.is_part:
             run_part(region, StreamLoop, self.part, self.states(self.frame, workspace))
+        elif rare_stream(self.plan) is not None:
+            self._store_rare(region, memories)
         else:
             self.store(region, region.run(body), memories)
 
+    def _store_rare(self, region: Region, memories: Sequence[Memory]) -> None:
+        """Write all rows as if none were rare, and those that are once more; see `rare_rows`."""
+        code, body = self.frame.code, diag.function_body(self.plan.kernel)
+        again, rare = region.nested(), []
+
+        def skip(common: Region, op: ir.Operation) -> list[Tile]:
+            (condition,) = op.operands
+            tile = common.tile(condition)
+            # now, at a barrier: what it is made of shall not wait for the results in registers
+            rare.append((tile, any_row(self.frame, tile)))
+            common.places[condition] = literal_tile(code, code.i1, False)
+            return [literal_tile(code, code.f32, 0.0) for _ in op.results]
+
+        def run(own: Region, op: ir.Operation) -> list[Tile]:
+            own.places[op.operands[0]] = literal_tile(code, code.i1, True)
+            return lower_stream(own, op)
+
+        region.lower_stream = skip
+        self.store(region, region.run(body), memories)
+        ((only, wanted),) = rare
+
+        def write() -> None:
+            code.barrier()  # rows are written, and their place in shared memory may be taken
+            again.lower_stream = run
+            self.store(again, again.run(body), memories, only)
+
+        code.when(wanted, write)
+
     def store(
-        self, region: Region, results: Sequence[ir.Value], memories: Sequence[Memory]
+        self,
+        region: Region,
+        results: Sequence[ir.Value],
+        memories: Sequence[Memory],
+        only: Tile | None = None,
     ) -> None:
-        """Write what the region returns; last what leaves through shared memory."""
+        """Write what the region returns, all rows or some; last what leaves by shared memory."""
         targets = memories[len(self.function.signature.args) :]
         places = self.function.arena.results
         for number in sorted(range(len(results)), key=lambda x: x in places):
             tile = region.tile(results[number])
-            self.function.store_result(region.frame, number, tile, targets[number])
+            self.function.store_result(region.frame, number, tile, targets[number], only)
 
     def _stream(self, workspace: ir.Value) -> StreamLowering:
         if not self.function.is_join:
             return lower_stream
-        states = self.states(self.frame, workspace)
-        return lambda region, op: join_parts(region, op, self.parts, states)
+        states, left = self.states(self.frame, workspace), self._left(self.frame.code)
+        return lambda region, op: join_parts(region, op, left, states)
+
+    def _left(self, code: Code) -> Index:
+        """How many parts there are to join."""
+        least = self.function.least_parts
+        if not least:
+            return self.parts
+        return arith.select(code.less(self.parts, least), self.parts, code.index(1))
 
     def states(self, frame: Frame, workspace: ir.Value) -> PartStates:
         """The block's place in the workspace, as the threads of a frame use it."""
-        elements = part_elements(self.plan, self.schedule.warps, self.schedule.row_blocks)
-        return PartStates(frame, workspace, self.number, self.count, elements)
+        return PartStates(frame, workspace, self.number, self.count, self.function.elements)

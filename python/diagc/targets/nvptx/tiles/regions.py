@@ -11,7 +11,7 @@ from diagc.mlir import arith, ir
 from diagc.targets.elementwise.scalars import compute_type
 from diagc.targets.nvptx.tiles.contraction import Contraction
 from diagc.targets.nvptx.tiles.frame import Frame
-from diagc.targets.nvptx.tiles.layouts import Slot, Tile
+from diagc.targets.nvptx.tiles.layouts import Slot, Tile, literal_tile
 from diagc.targets.nvptx.tiles.maps import MapBody
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.plan import Plan, Product, stage_of
@@ -144,9 +144,28 @@ class Region:
         for term, other in (terms, terms[::-1]) if terms else ():
             product, factor = (term, 1.0) if _is_streamed(body.op) else _split_factor(term)
             contraction = self._own_product(product, result)
+            if contraction is not None and self._take_in(contraction, product, other, result):
+                return contraction.element
             if contraction is not None and _LEAST_FACTOR <= abs(factor) <= 1 / _LEAST_FACTOR:
                 return partial(self._sum, body, contraction, other, factor)
         return None
+
+    def _take_in(
+        self, contraction: Contraction, term: ir.Value, other: ir.Value, result: ir.Value
+    ) -> bool:
+        """Let a product of the same rows be summed with another one, where both are to come."""
+        second = self._own_product(other, result)
+        if second is None or not isinstance(other.owner.operation.operands[0], ir.Value):
+            return False
+        first, wire = (x.owner.operation.operands[0] for x in (term, other))
+        products = self.plan.products
+        same = products[first].rows == products[wire].rows and products[first].inner == products[wire].inner
+        if type(contraction) is not Contraction or type(second) is not Contraction or not same:
+            return False
+        if (contraction.kind, contraction.steps) != (second.kind, second.steps):
+            return False
+        contraction.beside.append(second.columns)
+        return True
 
     def _own_product(self, term: ir.Value, result: ir.Value) -> Contraction | None:
         """The product that a term is an element of, if nothing else reads it and it is to come."""
@@ -211,7 +230,7 @@ class Region:
             lhs.rows or rhs.rows,
             column,
             code.f32,
-            lambda slot: arith.mulf(lhs.at(slot), rhs.at(slot)),
+            lambda slot: arith.mulf(lhs.at(slot), rhs.at(slot), fastmath=code.contract),
         )
         return self._reduced("add", tile, diag.strings(op.attributes["over"]), code.f32)
 
@@ -239,8 +258,7 @@ class Region:
         attr = ir.DenseElementsAttr(op.attributes["value"]).get_splat_value()
         element = compute_type(diag.element_type(op.results[0]))
         number = bool(attr.value) if element == self.frame.code.i1 else attr.value
-        code = self.frame.code
-        return Tile(code, False, None, element, lambda _: code.scalar(element, number), number)
+        return literal_tile(self.frame.code, element, number)
 
 
 _LEAST_FACTOR = 2.0**-8

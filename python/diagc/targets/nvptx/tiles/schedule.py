@@ -12,6 +12,7 @@ from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.tiles.arena import lay_out
 from diagc.targets.nvptx.tiles.packing import pack, walked_product
 from diagc.targets.nvptx.tiles.plan import trace
+from diagc.targets.nvptx.tiles.rare_rows import rare_stream
 
 if TYPE_CHECKING:
     from diagc.targets.nvptx.tiles.plan import Plan, Product, Staged
@@ -171,7 +172,9 @@ def _sums(plan: "Plan", schedule: TileSchedule) -> int:
     outside = max((plan.extent(p.column, schedule) for p in _products_outside(plan)), default=0)
     scores = max((_score_products(plan, op) for op in plan.streams()), default=0)
     within = chunk * max(scores, 1) if plan.has_scores else 0
-    return schedule.row_blocks * (states + max(outside, within)) // 2
+    apart = rare_stream(plan) is not None  # then the stream runs when all else is done
+    together = max(outside, states + within) if apart else states + max(outside, within)
+    return schedule.row_blocks * together // 2
 
 
 def _score_products(plan: "Plan", stream: ir.Operation) -> int:

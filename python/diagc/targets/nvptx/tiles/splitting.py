@@ -2,11 +2,13 @@
 
 The states of a part go to a workspace as they are in registers, thread by thread, so that every
 access of a warp is one line; the threads that read them are those that wrote them. Joining is the
-stream's own region `combine`.
+stream's own region `combine`. Many parts of large states that are plain sums are added up by a
+launch in between (`parts.least_summed`), whose threads take any slots, and one part is left.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial, reduce
 
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
@@ -18,7 +20,17 @@ from diagc.targets.nvptx.tiles.layouts import Tile
 from diagc.targets.nvptx.tiles.regions import Region
 from diagc.targets.nvptx.tiles.streams import StreamLoop
 
-__all__ = ["PartStates", "join_parts", "part_bounds", "run_part"]
+__all__ = [
+    *("SUM_ELEMENTS", "SUM_THREADS"),
+    *("PartStates", "join_parts", "part_bounds", "run_part"),
+]
+
+
+SUM_THREADS, SUM_ELEMENTS = 128, 512
+"""Of a block that adds states: each thread has four neighbours."""
+
+_TOGETHER = 4
+"""Parts that such a thread loads at a time."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +51,18 @@ class PartStates:
     blocks: Index
     elements: int
 
-    def _first(self, part: Index) -> ir.Value:
-        """Pointer to the thread's first element."""
+    def _of_block(self, part: Index) -> ir.Value:
+        """Pointer to the block's first element."""
         code = self.frame.code
         number = arith.muli(code.wide(part), code.wide(self.blocks))
         number = arith.addi(number, code.wide(self.block))
         number = arith.muli(number, code.scalar(code.i64, 4 * self.elements))
-        pointer = code.address(self.pointer, number)
-        return code.address(pointer, code.mul(self.frame.thread, 4))
+        return code.address(self.pointer, number)
+
+    def _first(self, part: Index) -> ir.Value:
+        """Pointer to the thread's first element."""
+        code = self.frame.code
+        return code.address(self._of_block(part), code.mul(self.frame.thread, 4))
 
     def store(self, part: Index, states: Sequence[ir.Value]) -> None:
         """Write the states of a part."""
@@ -60,6 +76,29 @@ class PartStates:
         code, pointer = self.frame.code, self._first(part)
         step = 4 * 32 * self.frame.schedule.warps
         return [code.load(code.f32, code.address(pointer, step * i), 4) for i in range(count)]
+
+    def add_up(self, piece: Index, parts: Index) -> None:
+        """Put the sum of all parts in the place of the first, in order: 0, 1, ..."""
+        code = self.frame.code
+        at = code.add(code.mul(piece, SUM_ELEMENTS), code.mul(self.frame.thread, 4))
+        four = ir.VectorType.get([4], code.f32)
+        zero = arith.constant(four, ir.DenseElementsAttr.get_splat(four, _f32(0.0)))
+        whole = code.mul(code.div(parts, _TOGETHER), _TOGETHER)
+
+        def place(part: Index) -> ir.Value:
+            return code.address(self._of_block(part), code.mul(at, 4))
+
+        def add(count: int, part: Index, carried: list[ir.Value]) -> list[ir.Value]:
+            places = [place(code.add(part, ahead)) for ahead in range(count)]
+            found = [code.load(four, pointer, 16) for pointer in places]
+            return [reduce(arith.addf, found, carried[0])]
+
+        def write() -> None:
+            sums = code.loop(0, whole, _TOGETHER, [zero], partial(add, _TOGETHER))
+            (found,) = code.loop(whole, parts, 1, sums, partial(add, 1))
+            code.store(found, place(0), 16)
+
+        code.when(code.less(at, self.elements), write)
 
 
 def run_part(region: Region, loop: type[StreamLoop], part: Index, states: PartStates) -> None:
@@ -86,8 +125,12 @@ def part_bounds(frame: Frame, bounds: Bounds, part: Index) -> Bounds:
     return Bounds(first, code.max(full, first), last, bounds.size)
 
 
+def _f32(value: float) -> ir.Attribute:
+    return ir.FloatAttr.get_f32(value)
+
+
 def join_parts(region: Region, op: ir.Operation, parts: Index, states: PartStates) -> list[Tile]:
-    """The stream's results from the states of all parts."""
+    """The stream's results from the states of all parts that are left."""
     code = region.frame.code
     stream = StreamLoop(region, op)
     count = len(list(stream.state_slots()))

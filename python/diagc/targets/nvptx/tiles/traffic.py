@@ -21,7 +21,7 @@ from diagc.runtime.signature import DTYPES
 from diagc.targets.nvptx.tiles.bounds import chunk_bounds
 from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.packing import pack
-from diagc.targets.nvptx.tiles.parts import part_elements, sharing_of
+from diagc.targets.nvptx.tiles.parts import least_summed, part_elements, sharing_of
 from diagc.targets.nvptx.tiles.plan import Plan, Staged, trace
 from diagc.targets.nvptx.tiles.reads import Reads, find_reads
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
@@ -159,8 +159,9 @@ class _Count:
                 read += place.count * self._streamed(place, 0, first, *visited)
             read += place.count * self._once(place, second.staged, second)
             read += place.count * parts * self._direct(second, 0, 2)
+        summed = blocks * states if 0 < least_summed(self.plan, schedule) <= parts else 0
         moved = parts * blocks * states
-        return Traffic(read + moved, moved + self._results())
+        return Traffic(read + moved + summed, moved + summed + self._results())
 
     def _results(self) -> int:
         """Every element once; what has no rows is written by each block of rows."""

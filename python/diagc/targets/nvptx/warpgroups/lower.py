@@ -13,13 +13,13 @@ from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import GpuArch
 from diagc.targets.nvptx.lowering import GpuModule
 from diagc.targets.nvptx.pipeline import BY_VALUE, attach_arch, empty_module
-from diagc.targets.nvptx.symbols import BULK, JOIN, PARTS, entry_symbol
+from diagc.targets.nvptx.symbols import BULK, PARTS, entry_symbol
 from diagc.targets.nvptx.tiles.arena import lay_out as tiles_arena
 from diagc.targets.nvptx.tiles.emitter import Index
 from diagc.targets.nvptx.tiles.frame import Frame
 from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.layouts import Tile
-from diagc.targets.nvptx.tiles.lower import TileBlock, TileFunction, part_workspace
+from diagc.targets.nvptx.tiles.lower import TileBlock, TileFunction, emit_join, part_workspace
 from diagc.targets.nvptx.tiles.memory import Memory
 from diagc.targets.nvptx.tiles.packing import pack
 from diagc.targets.nvptx.tiles.parts import sharing_of
@@ -132,9 +132,9 @@ def _emit(
         consumers = replace(schedule, producers=0)
         joined = replace(plan, staged=find_reads(plan, (0, 2, 3)).staged)
         places = tiles_arena(joined, consumers)
-        join = _Join(module, joined, consumers, places, workspace, is_join=True, maps=len(maps))
+        join = partial(_Join, module, joined, consumers, places, workspace, maps=len(maps))
         parts = function(is_part=True).emit(f"{symbol}{PARTS}")
-        return (parts, join.emit(f"{symbol}{JOIN}")), maps
+        return (parts, *emit_join(join, symbol)), maps
 
 
 def _tensor_map(plan: Plan, staged: Staged, arena: BulkArena) -> TensorMap:
@@ -280,14 +280,16 @@ class _Function(_Join):
 
         return each
 
-    def store_result(self, frame: Frame, number: int, tile: Tile, target: Memory) -> None:
+    def store_result(
+        self, frame: Frame, number: int, tile: Tile, target: Memory, only: Tile | None = None
+    ) -> None:
         """By boxes where there is a tensor map of the result."""
         code = frame.code
         assert isinstance(code, WarpgroupCode)
         if number not in self.result_maps:
             if self.result_maps and number in self.arena.results:
                 wait_stores(code)
-            super().store_result(frame, number, tile, target)
+            super().store_result(frame, number, tile, target, only)
             return
         wire, shared = self.signature.results[number], self.places.boxes[number]
         store = BoxStore(frame, tile, shared, wire, self.result_maps[number])

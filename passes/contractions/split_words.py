@@ -1,0 +1,144 @@
+"""Let products of bf16 rows with small f32 matrices be products of bf16: each number is two words.
+
+Tensor cores multiply a bf16 row with a matrix of f32 as tf32, which is half as fast, and as two
+numbers of tf32 each, which is half as fast again. A matrix that a kernel has just computed can leave
+it as two matrices of bf16, whose sum has 16 bits of it.
+
+Before (`%g` is f32 and computed, such as a Gram matrix; what depends on `%t` is rounded to bf16):
+
+    %t = "diag.contract"(%q, %g) {over = ["d"]}
+
+After:
+
+    %high = "diag.map"() ({ bf16(g) })
+    %low  = "diag.map"() ({ bf16(g - f32(high)) })
+    %t    = "diag.map"() ({ a + b })        // of q . high and q . low over d, in f32
+
+The error is 2**-17 of each element, a 256th of that of the rounded result: as if keys and values had
+been given with so many more digits. A sum of squares that cancels is guarded (`reassociation_guard`):
+t^2 <= 8 sqrt(d) leaves an error of 2**-17 t^2 / 2 < 2**-11 of a norm for d up to 128, below that of
+its rounding, and so many digits of its product with values.
+
+Requires: the option `split-words`, which targets give whose products of bf16 are that much faster.
+Run on functions, once contractions are what they stay.
+
+Declines: arguments, which somebody would have to split; f16, whose range is not that of f32;
+matrices that are larger than the rows; sums of less than 16 positions; results that leave the
+function in another type than bf16.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from diagc.algebra.dataflow import defining_op, reduced_axes
+from diagc.algebra.expressions import symbol
+from diagc.algebra.graph import Graph
+from diagc.algebra.maps import cast, map_expr
+from diagc.cost import elements
+from diagc.dialects import diag
+from diagc.mlir import ir
+from diagc.passes.base import Pass
+from diagc.passes.kernels.fusion_rules import is_small
+from diagc.passes.replacing import replace_ops
+
+__all__ = ["SplitWordsPass"]
+
+_LEAST_DEPTH = 16
+_COMPUTED = ("diag.stream", "diag.contract")
+_ROUNDED = ("bf16", "i1")
+
+
+@dataclass(frozen=True)
+class SplitWordsPass(Pass):
+    """let products of bf16 with small f32 matrices be products of bf16, two words a number."""
+
+    name: ClassVar[str] = "split-words"
+    split_words: bool = False
+
+    def run(self, op: ir.Operation) -> None:
+        """Rewrite the contractions of the function's blocks; those in streams are not looked at."""
+        if not self.split_words:
+            return
+        for block in op.regions[0].blocks:
+            _split(block)
+
+
+def _split(block: ir.Block) -> None:
+    words: dict[ir.Value, list[ir.Value]] = {}
+    chosen = True
+    while chosen:
+        graph = Graph(block)
+        op = next((op for op in graph.ops if _is_split(graph, op)), None)
+        chosen = op is not None
+        if op is not None:
+            _rewrite(graph, op, words)
+
+
+def _rewrite(graph: Graph, op: ir.Operation, words: dict[ir.Value, list[ir.Value]]) -> None:
+    """Sum the products with both words of the matrix, which all its products share."""
+    (result,), (_rows, matrix) = op.results, _operands(op)
+    over, order, f32 = reduced_axes(op), diag.labels(op.results[0]), ir.F32Type.get()
+
+    def build() -> list[ir.Value]:
+        products = [
+            diag.contract(*pair, over, dtype=f32, order=order)
+            for word in words[matrix]
+            for pair in [[word if value == matrix else value for value in op.operands]]
+        ]
+        wires = dict(zip("ab", products, strict=True))
+        dtype = diag.element_type(result)
+        return [map_expr(symbol("a") + symbol("b"), wires, f32, dtype=dtype)]
+
+    if matrix not in words:
+        words[matrix] = _words(matrix)
+    replace_ops(Graph(graph.block), [op], {op}, [result], build)
+
+
+def _words(matrix: ir.Value) -> list[ir.Value]:
+    """The nearest bf16 of each element, and that of what is left; right behind the matrix."""
+    source = defining_op(matrix)
+    assert source is not None, "arguments are not split"
+    bf16, f32 = ir.BF16Type.get(), ir.F32Type.get()
+    with ir.InsertionPoint.after(source), source.location:
+        high = cast(matrix, bf16)
+        rest = symbol("x") - symbol("high")
+        return [high, map_expr(rest, {"x": matrix, "high": high}, f32, dtype=bf16)]
+
+
+def _is_split(graph: Graph, op: ir.Operation) -> bool:
+    """Whether an op is such a product, and all that depends on it is rounded."""
+    if op.name != "diag.contract" or _matrix(op) is None or not is_small(op):
+        return False
+    rows, matrix = _operands(op)
+    source = defining_op(matrix)
+    deep = elements({axis: diag.dims(matrix)[axis] for axis in reduced_axes(op)}) >= _LEAST_DEPTH
+    computed = source is not None and source.name in _COMPUTED
+    return computed and deep and elements(rows) >= elements(matrix) and _is_rounded(graph, op)
+
+
+def _matrix(op: ir.Operation) -> ir.Value | None:
+    """The operand of f32 of a product with bf16."""
+    types = [str(diag.element_type(value)) for value in op.operands]
+    return op.operands[types.index("f32")] if sorted(types) == ["bf16", "f32"] else None
+
+
+def _operands(op: ir.Operation) -> tuple[ir.Value, ir.Value]:
+    """The rows and the matrix."""
+    matrix = _matrix(op)
+    assert matrix is not None, "an operand is of f32"
+    (rows,) = (value for value in op.operands if value != matrix)
+    return rows, matrix
+
+
+def _is_rounded(graph: Graph, op: ir.Operation) -> bool:
+    """Whether everything that leaves the function because of an op has become bf16 before."""
+    stack, seen = [op], {op}
+    while stack:
+        values = stack.pop().results
+        open_ends = [x for x in values if str(diag.element_type(x)) not in _ROUNDED]
+        users = {user for value in open_ends for user in graph.users(value)} - seen
+        if any(user.name == "func.return" for user in users):
+            return False
+        seen |= users
+        stack += users
+    return True
