@@ -32,13 +32,12 @@ class WarpgroupCode(Code):
 
     Args:
         consumers: threads that compute.
-        stays: whether blocks take several tiles: then ptxas has stages in registers of threads.
     """
 
-    def __init__(self, consumers: int, *, stays: bool = False) -> None:
+    def __init__(self, consumers: int) -> None:
         """Nothing is emitted yet."""
         super().__init__()
-        self.consumers, self.stays = consumers, stays
+        self.consumers = consumers
         self._dialect = ir.IntegerAttr.get(self.i64, 0)  # AT&T, the only one there is
 
     def barrier(self) -> None:
@@ -270,12 +269,8 @@ class WarpgroupCode(Code):
 
     def moved(self, descriptor: ir.Value, distance: Index) -> ir.Value:
         """The descriptor of a matrix some bytes (a multiple of 16) further on."""
-        if distance == 0:
-            return descriptor
-        step = self.index(self.div(distance, 16))
-        if not self.stays:  # one addition of 64 bits by registers of a warp
-            return arith.addi(descriptor, arith.extui(self.i64, step))
-        # threads have none of 64 bits; addresses end in the lower half, the other is a constant
-        low = arith.addi(arith.trunci(self.i32, descriptor), step)
-        high = arith.andi(descriptor, self.scalar(self.i64, -(1 << 32)))
-        return arith.ori(arith.extui(self.i64, low), high)
+        if isinstance(distance, int):
+            if distance == 0:
+                return descriptor
+            return arith.addi(descriptor, self.scalar(self.i64, distance // 16))
+        return arith.addi(descriptor, arith.extui(self.i64, self.index(self.div(distance, 16))))

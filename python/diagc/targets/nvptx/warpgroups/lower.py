@@ -169,7 +169,7 @@ class _Function(_Join):
     result_maps: dict[int, ir.Value] = field(default_factory=dict)
 
     def code(self) -> Code:
-        return WarpgroupCode(32 * self.schedule.warps, stays=self.schedule.stays)
+        return WarpgroupCode(32 * self.schedule.warps)
 
     def write(
         self,
