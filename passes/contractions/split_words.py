@@ -4,14 +4,14 @@ Tensor cores multiply a bf16 row with a matrix of f32 as tf32, which is half as 
 numbers of tf32 each, which is half as fast again. A matrix that a kernel has just computed can leave
 it as two matrices of bf16, whose sum has 16 bits of it.
 
-Before (`%g` is f32 and computed, such as a Gram matrix; what depends on `%t` is rounded to bf16):
+Before (`%g` is the last state of a stream, in f32; what depends on `%t` is rounded to bf16):
 
     %t = "diag.contract"(%q, %g) {over = ["d"]}
 
 After:
 
     %high = "diag.map"() ({ bf16(g) })
-    %low  = "diag.map"() ({ bf16(g - f32(high)) })
+    %low  = "diag.map"() ({ bf16(g - f32(bf16(g))) })
     %t    = "diag.map"() ({ a + b })        // of q . high and q . low over d, in f32
 
 The error is 2**-17 of each element, a 256th of that of the rounded result: as if keys and values had
@@ -22,9 +22,9 @@ its rounding, and so many digits of its product with values.
 Requires: the option `split-words`, which targets give whose products of bf16 are that much faster.
 Run on functions, once contractions are what they stay.
 
-Declines: arguments, which somebody would have to split; f16, whose range is not that of f32;
-matrices that are larger than the rows; sums of less than 16 positions; results that leave the
-function in another type than bf16.
+Declines: matrices that are arguments, products, or given for every chunk of a stream, as another
+kernel would have to split them; f16, whose range is not that of f32; matrices that are larger than
+the rows; sums of less than 16 positions; results that leave the function in another type than bf16.
 """
 
 from dataclasses import dataclass
@@ -33,10 +33,10 @@ from typing import ClassVar
 from diagc.algebra.dataflow import defining_op, reduced_axes
 from diagc.algebra.expressions import symbol
 from diagc.algebra.graph import Graph
-from diagc.algebra.maps import cast, map_expr
+from diagc.algebra.maps import map_expr
 from diagc.cost import elements
 from diagc.dialects import diag
-from diagc.mlir import ir
+from diagc.mlir import arith, ir
 from diagc.passes.base import Pass
 from diagc.passes.kernels.fusion_rules import is_small
 from diagc.passes.replacing import replace_ops
@@ -44,7 +44,6 @@ from diagc.passes.replacing import replace_ops
 __all__ = ["SplitWordsPass"]
 
 _LEAST_DEPTH = 16
-_COMPUTED = ("diag.stream", "diag.contract")
 _ROUNDED = ("bf16", "i1")
 
 
@@ -99,10 +98,18 @@ def _words(matrix: ir.Value) -> list[ir.Value]:
     source = defining_op(matrix)
     assert source is not None, "arguments are not split"
     bf16, f32 = ir.BF16Type.get(), ir.F32Type.get()
+
+    def rest(x: ir.Value) -> ir.Value:
+        return arith.truncf(bf16, arith.subf(x, arith.extf(f32, _nearest(x))))
+
     with ir.InsertionPoint.after(source), source.location:
-        high = cast(matrix, bf16)
-        rest = symbol("x") - symbol("high")
-        return [high, map_expr(rest, {"x": matrix, "high": high}, f32, dtype=bf16)]
+        return [diag.map_([matrix], make, dtype=bf16) for make in (_nearest, rest)]
+
+
+def _nearest(x: ir.Value) -> ir.Value:
+    """The nearest bf16, by way of its bits: targets keep all digits of numbers in registers."""
+    bits = arith.bitcast(ir.IntegerType.get_signless(16), arith.truncf(ir.BF16Type.get(), x))
+    return arith.bitcast(ir.BF16Type.get(), bits)
 
 
 def _is_split(graph: Graph, op: ir.Operation) -> bool:
@@ -110,10 +117,17 @@ def _is_split(graph: Graph, op: ir.Operation) -> bool:
     if op.name != "diag.contract" or _matrix(op) is None or not is_small(op):
         return False
     rows, matrix = _operands(op)
-    source = defining_op(matrix)
     deep = elements({axis: diag.dims(matrix)[axis] for axis in reduced_axes(op)}) >= _LEAST_DEPTH
-    computed = source is not None and source.name in _COMPUTED
-    return computed and deep and elements(rows) >= elements(matrix) and _is_rounded(graph, op)
+    long = elements(rows) >= elements(matrix)
+    return deep and long and _is_final_state(matrix) and _is_rounded(graph, op)
+
+
+def _is_final_state(matrix: ir.Value) -> bool:
+    """Whether a stream gives a matrix once, at its end: its kernel can split it."""
+    op = defining_op(matrix)
+    if op is None or op.name != "diag.stream":
+        return False
+    return ir.StringAttr(op.attributes["axis"]).value not in diag.labels(matrix)
 
 
 def _matrix(op: ir.Operation) -> ir.Value | None:

@@ -125,7 +125,7 @@ def _outline(
     with ir.InsertionPoint(before), loc:
         inputs = _inputs(ops)
     views = _own_views(inputs)
-    inputs = [value for value in inputs if value not in views]
+    inputs = list(dict.fromkeys(_source(x) if x in views else x for x in inputs))
     kernel = _make_function(function, inputs, results, loc)
     mapping: Mapping = dict(zip(inputs, diag.function_body(kernel).arguments, strict=True))
     with ir.InsertionPoint(diag.function_body(kernel)):
@@ -172,8 +172,13 @@ def _inputs(ops: list[ir.Operation]) -> list[ir.Value]:
 
 def _own_views(inputs: list[ir.Value]) -> list[ir.Value]:
     """Inputs that are another one under other labels: the kernel makes them, and reads one array."""
-    owners = [(x, x.owner.operation) for x in inputs if not isinstance(x.owner, ir.Block)]
-    return [x for x, op in owners if op.name == RELABEL and op.operands[0] in inputs]
+    renamed = [x for x in inputs if not isinstance(x.owner, ir.Block)]
+    renamed = [x for x in renamed if x.owner.operation.name == RELABEL]
+    return [x for x in renamed if _source(x) in inputs and x not in map(_source, renamed)]
+
+
+def _source(view: ir.Value) -> ir.Value:
+    return view.owner.operation.operands[0]
 
 
 def _open_axes(ops: list[ir.Operation], used: Iterable[ir.Value]) -> list[str]:
