@@ -14,7 +14,7 @@ After:
     %low  = "diag.map"() ({ bf16(g - f32(bf16(g))) })
     %t    = "diag.map"() ({ a + b })        // of q . high and q . low over d, in f32
 
-The error is 2**-17 of each element, a 256th of that of the rounded result: as if keys and values
+The error is 2**-17 of each element, a 512th of that of the rounded result: as if keys and values
 had been given with so many more digits. A sum of squares that cancels is guarded
 (`reassociation_guard`): t^2 <= 8 sqrt(d) leaves an error of 2**-17 t^2 / 2 < 2**-11 of a norm for
 d up to 128, below that of its rounding.
@@ -24,7 +24,8 @@ Run on functions, once contractions are what they stay.
 
 Declines: matrices that are arguments, products, or given for every chunk of a stream, as another
 kernel would have to split them; f16, whose range is not that of f32; matrices that are larger than
-the rows; sums of less than 16 positions; results that leave the function in another type than bf16.
+the rows, or without an axis that both have (one task makes them); sums of less than 16 positions;
+results that leave the function in another type than bf16.
 """
 
 from dataclasses import dataclass
@@ -120,7 +121,8 @@ def _is_split(graph: Graph, op: ir.Operation) -> bool:
     rows, matrix = _operands(op)
     deep = elements({axis: diag.dims(matrix)[axis] for axis in reduced_axes(op)}) >= _LEAST_DEPTH
     long = elements(rows) >= elements(matrix)
-    return deep and long and _is_final_state(matrix) and _is_rounded(graph, op)
+    batched = set(diag.labels(rows)) & set(diag.labels(matrix)) - set(reduced_axes(op))
+    return deep and long and bool(batched) and _is_final_state(matrix) and _is_rounded(graph, op)
 
 
 def _is_final_state(matrix: ir.Value) -> bool:
