@@ -69,10 +69,11 @@ def check(variant: Variant, ours: Call, device: str, small: bool) -> Check:
     return Check(error, eager_error, allowed, repeatable, problem)
 
 
-def peer_error(variant: Variant, peer: Call, inputs: Sequence[Tensor]) -> float:
+def peer_error(
+    variant: Variant, peer: Call, inputs: Sequence[Tensor], reference: Sequence[Tensor]
+) -> float:
     """Largest error of a peer over the largest value of the reference, where ours is compared."""
-    found = variant.few(results_of(peer(*inputs)), arguments=False)
-    return _error(found, variant.reference(variant.few(inputs)))
+    return _error(variant.few(results_of(peer(*inputs)), arguments=False), reference)
 
 
 def graph_replays(variant: Variant, ours: Call, small: bool) -> str | None:

@@ -5,7 +5,8 @@
 Registers and spills are ptxas', counts are of the instructions in the machine code: products of
 warpgroups (HGMMA) and of warps (HMMA), copies by tensor maps (UTMALDG), registers that change hands
 (USETMAXREG), asynchronous copies (LDGSTS), exponentials (MUFU.EX2). Gives 1 when a kernel spills,
-or one with tensor maps lacks what warpgroups are made of.
+one with tensor maps lacks what warpgroups are made of, or asks for more registers than its block
+has, or touches those of products under way.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from diagc.runtime.gpu_kernel import GpuKernel, GpuLaunch
 from diagc.runtime.package.kernels import gpu_kernel
 from diagc.runtime.package.manifest import read_package
 from diagc.targets.nvptx.ptxas import assemble, disassemble, find_tool
+from diagc.testing.wgmma_registers import lacking_registers, misuses
 
 __all__ = ["COUNTED", "Gated", "main"]
 
@@ -100,14 +102,18 @@ def _kernel(package: str, variants: tuple[str, ...], kernel: GpuKernel) -> Itera
     counts = None if sass is None else _counts(sass)
     bulk = {launch.symbol for launch in kernel.bulk_launches[:1]}
     launches = {launch.symbol: launch for launch in kernel.all_launches}
+    broken = {sentence.partition(":")[0]: sentence for sentence in misuses(kernel.ptx)}
     for symbol, launch in launches.items():
         used = made.resources[symbol]
         mine = None if counts is None else {x: _number(counts[symbol], x) for x in COUNTED}
         allowed = min(255, _REGISTERS // (launch.threads * launch.blocks_per_sm))
+        problem = _problem(launch, used.registers, allowed, used.spills, mine, symbol in bulk)
+        lacking = lacking_registers(kernel.ptx, symbol, launch.threads, used.registers)
+        problem = problem or (f"a block lacks {lacking} registers" if lacking else None)
         yield Gated(
             *(package, variants, symbol, kernel.arch, launch.threads, launch.shared_bytes),
             *(used.registers, allowed, used.spills, mine),
-            _problem(launch, used.registers, allowed, used.spills, mine, symbol in bulk),
+            problem or broken.get(symbol),
         )
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from random import Random
 from statistics import median, quantiles
 from time import perf_counter
 from typing import Any
@@ -55,7 +56,10 @@ def input_sets(variant: Variant, device: str, small: bool) -> Sets:
 
 
 def measure(calls: Mapping[str, Call], sets: Sets, device: str, seconds: float) -> Times:
-    """Let contenders take turns until the time is spent; `calls` holds ours under `OURS`."""
+    """Let contenders take turns until the time is spent; `calls` holds ours under `OURS`.
+
+    Every round has an order of its own: what ran before leaves its data in the cache and its heat.
+    """
     batches, absent = {}, {}
     for name, call in calls.items():
         try:
@@ -65,10 +69,11 @@ def measure(calls: Mapping[str, Call], sets: Sets, device: str, seconds: float) 
                 raise
             absent[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
     readings: dict[str, list[float]] = {name: [] for name in batches}
+    order, names = Random(0), list(batches)
     start, rounds = perf_counter(), 0
     while rounds < _MOST_ROUNDS and (rounds < _LEAST_ROUNDS or perf_counter() - start < seconds):
-        for name, batch in batches.items():
-            readings[name].append(_seconds(calls[name], sets, batch, device))
+        for name in order.sample(names, len(names)):
+            readings[name].append(_seconds(calls[name], sets, batches[name], device))
         rounds += 1
     return Times(
         {name: median(times) * 1e3 for name, times in readings.items()},

@@ -15,7 +15,7 @@ from gpu.worker import Job, Outcome
 
 __all__ = ["Supervisor"]
 
-_START_SECONDS = 60.0  # torch is imported, the GPU is started, the ceilings are measured
+_START_SECONDS = 120.0  # torch is imported, the GPU is started, the ceilings are measured
 _ENDED = None
 
 

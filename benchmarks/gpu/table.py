@@ -28,6 +28,9 @@ _LONG = 16384
 _CHECKED = 2
 """Heads of a row that are compared with float64; the kernels' matrix compares all."""
 
+_AND_TILES = 3
+"""Programs of the packages of the first rows: products in turns and at any time, then tiles."""
+
 _SOFTMAX = " (softmax)"
 _SDPA = tuple(name + _SOFTMAX for name in BETTER_OF)
 
@@ -59,13 +62,13 @@ def _open(
 
 
 def _full(n: int, d: int, *, flex: bool = False, gates: Sequence[Gate] = ()) -> Variant:
-    programs = 3 if gates else 1
+    programs = _AND_TILES if gates else 1
     peers = attention_peers(False, with_flex=flex)
     return _open("full", f.softmax, n, d, peers=peers, gates=gates, programs=programs)
 
 
 def _causal(n: int, d: int, *, flex: bool = False, gates: Sequence[Gate] = ()) -> Variant:
-    programs = 3 if gates else 1
+    programs = _AND_TILES if gates else 1
     peers = attention_peers(True, with_flex=flex)
     return _open("causal", f.causal, n, d, peers=peers, gates=gates, share=0.5, programs=programs)
 
@@ -79,9 +82,11 @@ def _spherical(form: str, n: int, d: int, gates: Sequence[Gate] = ()) -> Variant
     options = {"reassociate": "off"} if form == "streamed" else {}
     function = f.spherical_causal if is_causal else f.spherical
     share = 0.5 if is_causal else 1.0
+    programs = _AND_TILES if gates and form == "streamed" else 1
     made = _open(
-        f"spherical-{form}", function, n, d, gates=gates, peers=peers, share=share, options=options
-    )
+        *(f"spherical-{form}", function, n, d),
+        gates=gates, peers=peers, share=share, options=options, programs=programs,
+    )  # fmt: skip
     return replace(made, operations=None) if form == "reassociated" else made
 
 
@@ -181,7 +186,7 @@ def _rows() -> Iterator[Variant]:
     yield from (_grouped(causal, _LONG, d) for d in (64, 256) for causal in (True, False))
     yield from (_grouped(causal, 4096, 128) for causal in (True, False))
     yield _norm("l2-bf16")
-    rest = (8192, 32768, 2048, 1024)
+    rest = (8192, 2048, 1024, 32768)  # what takes longest comes last
     yield from (make(n, d) for n in rest for d in (64, 256) for make in (_full, _causal))
     yield from (_spherical(form, 4096, 128) for form in ("streamed", "reassociated", "causal"))
     yield from (_grouped(causal, 4096, d) for d in (64, 256) for causal in (True, False))

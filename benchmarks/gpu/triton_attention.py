@@ -6,22 +6,55 @@ the diagonal, which needs no mask, and the diagonal. Query heads that share keys
 This module imports Triton: `gpu.peers` does so where a GPU is.
 """
 
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
+from triton.testing import do_bench
 
-__all__ = ["CONFIGS", "attention"]
+__all__ = ["CONFIGS", "attention", "candidates", "shared_bytes"]
 
 CONFIGS = [
     triton.Config({"ROWS": rows, "KEYS": keys}, num_warps=warps, num_stages=stages)
     for rows, keys, warps, stages in (
-        *((128, 64, 4, 3), (128, 64, 8, 3), (128, 128, 8, 2)),
+        *((128, 64, 4, 3), (128, 64, 8, 3), (128, 64, 8, 2), (128, 128, 8, 2)),
         *((128, 128, 8, 3), (64, 64, 4, 3), (128, 32, 8, 3)),
     )
 ]
 
 MOST_KEYS = max(config.kwargs["KEYS"] for config in CONFIGS)
 """Of a tile; all are powers of two, so what this divides, all divide."""
+
+
+_FASTEST: dict[tuple[int, bool, int], list[triton.Config]] = {}
+_MOST_LATER = 3
+"""Configurations by kernel: head width, mask and heads that share keys; so many."""
+
+
+def shared_bytes(config: triton.Config, d: int) -> int:
+    """What a block takes: its queries, and keys and values of each stage, in 16 bits."""
+    rows, keys = config.kwargs["ROWS"], config.kwargs["KEYS"]
+    return int(2 * d * (rows + 2 * keys * config.num_stages))
+
+
+def candidates(
+    configs: Sequence[triton.Config], arguments: Mapping[str, Any], **constants: Any
+) -> Sequence[triton.Config]:
+    """What is tried for a shape, for every trial takes seconds.
+
+    For the first shape of a kernel that is all that a block has room for (Triton would compile the
+    others too, in vain), for later ones the fastest of these.
+    """
+    d, causal = constants["D"], constants["CAUSAL"]
+    known = _FASTEST.get((d, causal, arguments["group"]))
+    if known is not None:
+        return known
+    utils = triton.runtime.driver.active.utils
+    most = utils.get_device_properties(torch.cuda.current_device())["max_shared_mem"]
+    return [config for config in configs if shared_bytes(config, d) <= most]
 
 
 @triton.jit
@@ -72,7 +105,12 @@ def _walk(
     return total, sums, largest
 
 
-@triton.autotune(configs=CONFIGS, key=["rows", "keys", "group", "D", "CAUSAL", "EVEN"])
+@triton.autotune(
+    configs=CONFIGS,
+    key=["rows", "keys", "group", "D", "CAUSAL", "EVEN"],
+    prune_configs_by={"early_config_prune": candidates},
+    do_bench=partial(do_bench, warmup=5, rep=25),  # milliseconds, of every shape and tile
+)
 @triton.jit
 def _forward(
     q_ptr,
@@ -153,4 +191,12 @@ def attention(
         CAUSAL=causal,
         EVEN=k.shape[1] % MOST_KEYS == 0,
     )
+    _remember((d, causal, heads // k.shape[0]))
     return out
+
+
+def _remember(kernel: tuple[int, bool, int]) -> None:
+    """Keep what was fastest for the first shape of a kernel."""
+    if kernel not in _FASTEST:
+        times = _forward.configs_timings
+        _FASTEST[kernel] = sorted(times, key=times.__getitem__)[:_MOST_LATER]

@@ -189,12 +189,12 @@ def _wrong_peers(
     Those named "... (softmax)" give something else by design; by eager's errors ours are judged.
     """
     assert outcome.check is not None
-    wrong = {}
-    for name, peer in peers.items():
-        if name == "eager" or name.endswith(")"):
-            continue
+    wrong: dict[str, str] = {}
+    equal = {n: p for n, p in peers.items() if n != "eager" and not n.endswith(")")}
+    reference = variant.reference(variant.few(inputs)) if equal else []
+    for name, peer in equal.items():
         try:
-            error = peer_error(variant, peer, inputs)
+            error = peer_error(variant, peer, inputs, reference)
         except Exception:  # Triton's errors, and a missing compiler's, have no base in common
             continue
         outcome.peer_errors[name] = error
@@ -204,7 +204,10 @@ def _wrong_peers(
 
 
 def _gates(outcome: Outcome, gates: Sequence[Gate], ceilings: Ceilings) -> list[dict[str, Any]]:
-    """Each gate with what was measured; a peer that is absent misses nothing and meets nothing."""
+    """Each gate with what was measured; a peer that is absent misses nothing and meets nothing.
+
+    That holds for each of which the fastest counts: the better of one is not the better of two.
+    """
     assert outcome.times is not None
     found: list[dict[str, Any]] = []
     for gate in gates:
@@ -213,10 +216,9 @@ def _gates(outcome: Outcome, gates: Sequence[Gate], ceilings: Ceilings) -> list[
         elif gate.peer == "matmul":
             value = (outcome.operations or 0.0) / ceilings.bf16_operations_per_second
         elif gate.better_of:
-            present = [r[0] for n, r in outcome.times.ratios.items() if n in gate.better_of]
-            if not present:
+            if not outcome.times.ratios.keys() >= set(gate.better_of):
                 continue
-            value = min(present)
+            value = min(outcome.times.ratios[name][0] for name in gate.better_of)
         elif gate.peer in outcome.times.ratios:
             value = outcome.times.ratios[gate.peer][0]
         else:

@@ -12,6 +12,7 @@ from diagc.dialects.diag.array_ops import (
     RelabelOp,
     is_float,
     is_stored_float,
+    is_wide_float,
 )
 from diagc.dialects.diag.builders import (
     chunk,
@@ -132,6 +133,7 @@ __all__ = [
     "is_float",
     "is_kernel",
     "is_stored_float",
+    "is_wide_float",
     "is_wire",
     "join_dims",
     "join_size",

@@ -38,6 +38,7 @@ __all__ = [
     "check_result",
     "is_float",
     "is_stored_float",
+    "is_wide_float",
 ]
 
 STORED_FLOATS = (ir.Float8E4M3FNType,)
@@ -55,6 +56,11 @@ def is_stored_float(type_: ir.Type) -> bool:
     Maps convert them, and contractions take them as operands.
     """
     return isinstance(type_, STORED_FLOATS)
+
+
+def is_wide_float(type_: ir.Type) -> bool:
+    """Whether `type_` is f32 or f64: a sum of it is not rounded to 16 bits or fewer."""
+    return isinstance(type_, (ir.F32Type, ir.F64Type))
 
 
 def check_result(result: ir.Value, expected: Mapping[str, int]) -> None:

@@ -15,7 +15,7 @@ from diagc.algebra.scalars import emit
 from diagc.dialects import diag
 from diagc.mlir import arith, ir
 from diagc.passes.gradients.cotangents import Parts, Values, axes_like, in_order
-from diagc.passes.gradients.scalar_derivatives import Derivatives, times
+from diagc.passes.gradients.scalar_derivatives import Derivatives, carried, times
 
 __all__ = ["differentiate_map"]
 
@@ -34,8 +34,11 @@ def differentiate_map(op: ir.Operation, cotangent: ir.Value, active: Values) -> 
         derivatives = Derivatives(wire)
         slope = derivatives.of(scalar_result(op))
         if slope is not None:
-            term = times(symbol(_COTANGENT), slope)
-            used = {name: derivatives.scalars[name] for name in symbols(term) - {_COTANGENT}}
+            used = {name: derivatives.scalars[name] for name in symbols(slope)}
+            # a slope of fewer axes is computed once for all that it is multiplied by
+            axes = {label for other in _wires(op, used.values()) for label in diag.labels(other)}
+            multiply = carried if axes >= set(diag.labels(cotangent)) else times
+            term = multiply(symbol(_COTANGENT), slope)
             yield wire, _emit(op, cotangent, wire, term, used)
 
 

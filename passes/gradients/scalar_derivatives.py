@@ -27,7 +27,7 @@ from diagc.dialects import diag
 from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 
-__all__ = ["Derivatives", "times"]
+__all__ = ["Derivatives", "carried", "times"]
 
 Slope: TypeAlias = Expr | None
 _ONE, _ZERO = constant(1.0), constant(0.0)
@@ -115,6 +115,24 @@ def times(x: Expr, y: Expr) -> Expr:
             branches = (_ZERO if b == _ZERO else times(other, b) for b in one.args[1:])
             return select(one.args[0], *branches)
     return x * y
+
+
+def carried(cotangent: Expr, slope: Expr) -> Expr:
+    """Their product, by one factor of the slope after the other.
+
+    d / n**3 is ((d / n) / n) / n: where d is about as large as n, that stays in range when n**3 or
+    its inverse does not.
+    """
+    if slope.op == "mul":
+        return carried(carried(cotangent, slope.args[0]), slope.args[1])
+    if slope.op == "div" and slope.args[0] != _ONE:
+        return carried(cotangent, slope.args[0]) / slope.args[1]
+    if slope.op == "neg":
+        return -carried(cotangent, slope.args[0])
+    if slope.op == "select" and _ZERO in slope.args[1:]:
+        branches = (_ZERO if b == _ZERO else carried(cotangent, b) for b in slope.args[1:])
+        return select(slope.args[0], *branches)
+    return times(cotangent, slope)
 
 
 def _plus(x: Slope, y: Slope) -> Slope:

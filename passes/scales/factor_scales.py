@@ -151,10 +151,10 @@ def _before_rounding(value: ir.Value) -> ir.Value | None:
     if op is None or op.name != "diag.map":
         return None
     rounded = scalar_result(op).owner.operation
-    if rounded.name != "arith.truncf" or _is_wide(rounded.results[0].type):
+    if rounded.name != "arith.truncf" or diag.is_wide_float(rounded.results[0].type):
         return None
     element = rounded.operands[0].owner.operation
-    if element.name != "diag.element" or not _is_wide(element.results[0].type):
+    if element.name != "diag.element" or not diag.is_wide_float(element.results[0].type):
         return None
     wire = element.operands[0]
     return wire if diag.labels(wire) == diag.labels(value) else None
@@ -220,7 +220,9 @@ def _collect(
     if op.name == "arith.divf":
         first, second = op.operands
         return collect(first, inverse=inverse) and collect(second, inverse=not inverse)
-    if op.name == "arith.extf" or (op.name == "arith.truncf" and _is_wide(op.results[0].type)):
+    if op.name == "arith.extf" or (
+        op.name == "arith.truncf" and diag.is_wide_float(op.results[0].type)
+    ):
         return collect(op.operands[0], inverse=inverse)
     if op.name == "arith.constant":
         factors.append(_Factor(float(ir.FloatAttr(op.attributes["value"]).value), inverse))
@@ -238,7 +240,3 @@ def _collect(
 
 def _is_sixteen(type_: ir.Type) -> bool:
     return isinstance(type_, (ir.BF16Type, ir.F16Type))
-
-
-def _is_wide(type_: ir.Type) -> bool:
-    return isinstance(type_, (ir.F32Type, ir.F64Type))

@@ -107,7 +107,7 @@ def _outer_operand(stream: ir.Operation, op: ir.Operation, factor: float) -> int
         owner = defining_op(value)
         outside = owner.parent != stream if owner is not None else _is_function_argument(value)
         element = diag.element_type(value)
-        exact = _is_wide(element) or (
+        exact = diag.is_wide_float(element) or (
             _is_power_of_two(factor) and not diag.is_stored_float(element)
         )
         if outside and exact:
@@ -119,10 +119,6 @@ def _is_function_argument(value: ir.Value) -> bool:
     return bool(value.owner.owner.operation.name == "func.func")
 
 
-def _is_wide(type_: ir.Type) -> bool:
-    return isinstance(type_, (ir.F32Type, ir.F64Type))
-
-
 def _is_power_of_two(number: float) -> bool:
     return number != 0.0 and abs(frexp(number)[0]) == 0.5
 
@@ -130,7 +126,7 @@ def _is_power_of_two(number: float) -> bool:
 def _scaled(stream: ir.Operation, value: ir.Value, factor: float, scale: ir.Operation) -> ir.Value:
     """`value * factor` before the stream, computed in f32 or wider, in the type of `value`."""
     element = diag.element_type(value)
-    wide = element if _is_wide(element) else ir.F32Type.get()
+    wide = element if diag.is_wide_float(element) else ir.F32Type.get()
 
     def body(x: ir.Value) -> ir.Value:
         x = x if element == wide else arith.extf(wide, x)

@@ -75,7 +75,7 @@ def _is_emitted(
         return False
     if len(along) != 1 or along[0] not in woven or not graph.carries(result, derivation.axis):
         return False
-    if not isinstance(diag.element_type(result), (ir.F32Type, ir.F64Type)):
+    if not diag.is_wide_float(diag.element_type(result)):
         return False  # parts would be rounded one by one
     if graph.after([op]) & set(derivation.body):
         return False  # the stream would need what it gives

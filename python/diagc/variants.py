@@ -237,16 +237,17 @@ class VariantMaker:
     def _tiles(self, kernel: ir.Operation, sizes: Sequence[Shape], usual: Any) -> "Alternatives":
         """The fastest at each of the sizes, then what comes behind them; blocks differ.
 
-        Those on warpgroups and on tiles take turns: which of the two is better is what the model
-        knows least. Behind each stand tiles that take its place where it spills.
+        Those on warpgroups and on tiles alternate: which of the two is better is what the model
+        knows least. What it knows nothing of, whether groups take turns, comes first. Behind each
+        stand tiles that take its place where it spills.
         """
         ranked = [self._choices.candidates(kernel, known) for known in sizes]
         in_order = [tiles[0] for rank in zip_longest(*ranked) for tiles in rank if tiles]
         first = {_block(tile): tile for tile in reversed(in_order) if not tile.producers}
         behind = [first[block] for block in dict.fromkeys(map(_block, in_order)) if block in first]
         few = [tile for tiles in ranked[0][:1] for tile in tiles if tile.few]
-        found = {_block(usual): usual} if usual is not None else {}
-        for tile in in_order:
+        found: dict[tuple[int, ...], Any] = {}
+        for tile in (*_with_twin(usual, in_order), *in_order):
             found.setdefault(_block(tile), tile)
         chosen = [(x, *(t for t in behind[:_BEHIND] if t != x), *few) for x in found.values()]
         chosen = chosen[1:] if usual is not None else chosen
@@ -347,7 +348,16 @@ def _kernel_sizes(program: Program, shape: Shape) -> list[dict[str, int]]:
 
 def _block(tile: Any) -> tuple[int, ...]:
     """What makes a block another one; stages and blocks at a time do not."""
-    return tile.row_blocks, tile.warps, tile.chunk, tile.producers, tile.split
+    return tile.row_blocks, tile.warps, tile.chunk, tile.producers, tile.split, tile.turns
+
+
+def _with_twin(usual: Any, tiles: Sequence[Any]) -> Iterator[Any]:
+    """What is usual, and the same but for whether groups take turns, where there is such."""
+    if usual is None:
+        return
+    yield usual
+    twin = replace(usual, turns=not usual.turns)
+    yield from (tile for tile in tiles if tile == twin)
 
 
 def _in_turns(*each: Iterable[Any]) -> Iterator[Any]:

@@ -128,10 +128,21 @@ def _deadlock(f: _Facts) -> str:
             f"waits for a phase of the mbarrier at byte {f.native.offset} that lacks {arrivals} "
             f"arrivals and {missing} bytes, and nothing else can run"
         )
-    return "waits at a barrier that the other threads never reach, and nothing else can run"
+    arrived, wanted = f.native.size >> 32, f.native.size & 0xFFFFFFFF
+    return (
+        f"waits at barrier {f.native.offset}, which {arrived} of {wanted} threads have reached, "
+        "and nothing else can run"
+    )
 
 
 def _barrier_count(f: _Facts) -> str:
+    if f.native.size == 0:
+        return "arrives twice at a barrier that other threads have not reached"
+    if f.native.buffer == _SHARED:
+        return (
+            f"the block ends when {f.native.size} of the {f.native.offset} threads of a barrier "
+            "have arrived there"
+        )
     return f"a barrier of {f.native.offset} threads is reached as one of {f.native.size}"
 
 

@@ -121,6 +121,10 @@ def _mbarrier_arrive(emitter: Emitter, call: Call, match: re.Match[str]) -> None
     emitter.call("i64", "diagc_sim_mbarrier_arrive", *operands, into=call.result)
 
 
+def _mbarrier_fence(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
+    emitter.call("void", "diagc_sim_mbarrier_fence")
+
+
 def _proxy_fence(emitter: Emitter, call: Call, match: re.Match[str]) -> None:
     emitter.call("void", "diagc_sim_proxy_fence")
 
@@ -331,7 +335,7 @@ _RULES: tuple[tuple[str, Rule], ...] = (
         r"(?:\.shared|\.scope\.cta\.space\.cta)?",
         _mbarrier_arrive,
     ),
-    (r"fence\.mbarrier_init\.release\.cluster", _proxy_fence),
+    (r"fence\.mbarrier_init\.release\.cluster", _mbarrier_fence),
     (r"fence\.proxy\.async(?:\.shared_cta)?", _proxy_fence),
     (r"cp\.async\.bulk\.tensor\.g2s(?:\.cta)?\.tile\.(?P<rank>[1-5])d", _bulk_load),
     (r"cp\.async\.bulk\.tensor\.s2g\.tile\.(?P<rank>[1-5])d", _bulk_store),

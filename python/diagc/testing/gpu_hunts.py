@@ -190,8 +190,18 @@ HUNTS: Mapping[str, Hunt] = {
     ),
     "warpgroups that stay": Hunt(
         Attention("q >= x").text,
-        2 * tuple({"g": 2, "l": rows, "s": keys} for rows, keys in ((150, 150), (64, 88), (75, 5))),
+        # three chunks a tile: every second tile begins in the second stage
+        2
+        * tuple(
+            {"g": 2, "l": rows, "s": keys}
+            for rows, keys in ((150, 150), (150, 40), (64, 88), (75, 5))
+        ),
         replace(GROUP, stays=True),
+    ),
+    "warpgroups in turns": Hunt(
+        Attention("q >= x").text,
+        2 * tuple({"g": 2, "l": rows, "s": keys} for rows, keys in ((250, 140), (64, 88), (75, 5))),
+        replace(GROUP, warps=8, stays=True, turns=True),
     ),
     "warpgroups, parts": Hunt(
         Attention(scores="S * 0.17", heads="b", group=4, queries="q = 4").text,

@@ -7,7 +7,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import groupby, pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -116,7 +118,22 @@ def test_gates_count_the_faster_peer() -> None:
         outcome({"a": 1.5, "b": 0.9, "other": 0.1}, 600.0), gates, Ceilings(1.0, 700.0, 1.0)
     )
     assert [(g["measured"], g["met"]) for g in found] == [(0.9, False), (600 / 700, True)]
-    assert worker._gates(outcome({"other": 2.0}), gates[:1], Ceilings(1.0, 1.0, 1.0)) == []
+    for present in ("other", "a", "b"):  # the better of one is not the better of both
+        assert worker._gates(outcome({present: 2.0}), gates[:1], Ceilings(1.0, 1.0, 1.0)) == []
+
+
+def test_turns_are_taken_in_changing_orders() -> None:
+    calls: list[str] = []
+
+    def contender(name: str) -> Callable[[], None]:
+        return lambda: calls.append(name)
+
+    names = [measure.OURS, "a", "b", "c"]
+    times = measure.measure({name: contender(name) for name in names}, [()], "cpu", 0.0)
+    last = [name for name, _ in groupby(calls)][-4 * (times.rounds - 1) :]
+    assert set(calls) == set(names) == times.milliseconds.keys()
+    before = {tuple(pair) for pair in pairwise(last)}
+    assert len(before) > 6  # of twelve; in one order there would be four
 
 
 def test_wrong_peers_do_not_take_part() -> None:

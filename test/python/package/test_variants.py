@@ -5,7 +5,7 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -395,6 +395,30 @@ def test_compiled_variants_have_forms_and_tiles(cuda: FakeCuda, tmp_path: Path) 
     loaded(q, q, q)
     with pytest.raises(UserError, match="one variant or more"):
         compiled.save(path, variants=0)
+
+
+def softmax(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    return torch.softmax(q @ k.transpose(-2, -1), dim=-1) @ v
+
+
+def causal_l1(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    scores = (q @ k.transpose(-2, -1)).tril()
+    return torch.nn.functional.normalize(scores, p=1.0, dim=-1) @ v
+
+
+@pytest.mark.parametrize(("function", "usual"), [(softmax, True), (causal_l1, False)])
+def test_products_in_turns_and_at_any_time_are_both_compiled(
+    function: Callable[..., torch.Tensor], usual: bool, tmp_path: Path
+) -> None:
+    """Otherwise they are the same; first comes what is the rule."""
+    q = torch.zeros(4, 4096, 64).bfloat16()
+    compiled = diagc.compile(function, q, q, q, target="nvptx:sm_90a", dynamic=True)
+    compiled.save(tmp_path / "t.diagpkg", variants=2)
+    found, _ = manifest.read_package(tmp_path / "t.diagpkg")
+    assert found.variants is not None
+    first, second = (entry.name for entry in found.variants.entries)
+    assert first.endswith(", products in turns") == usual
+    assert sorted((first, second))[1] == f"{sorted((first, second))[0]}, products in turns"
 
 
 def test_each_kernel_of_a_program_has_choices_of_its_own() -> None:

@@ -252,8 +252,9 @@ def test_cubin_where_it_fits_else_ptx(
     assert loads == expected
 
 
-def test_ptx_is_tried_where_the_driver_does_not_take_the_cubin(cuda: FakeCuda) -> None:
-    cuda.fail("cuModuleLoadDataEx", 209)
+@pytest.mark.parametrize("code", [209, 200], ids=["another GPU", "a newer ptxas"])
+def test_ptx_is_tried_where_the_driver_does_not_take_the_cubin(cuda: FakeCuda, code: int) -> None:
+    cuda.fail("cuModuleLoadDataEx", code)
     x, y = tensors()
     (total,) = call(CudaKernel(kernel()), [x, y])
     assert torch.equal(total, x + y)
@@ -313,7 +314,6 @@ def test_gpu_that_is_not_there(cuda: FakeCuda) -> None:
         ("cuDevicePrimaryCtxRetain", 2, LaunchError, "opening GPU 0 failed.*free memory"),
         ("cuCtxPushCurrent_v2", 201, LaunchError, "using GPU 0"),
         ("cuModuleLoadDataEx", 2, LaunchError, "loading kernel 'add' failed.*free memory"),
-        ("cuModuleLoadDataEx", 200, TargetError, "loading kernel 'add'.*code is damaged"),
         ("cuModuleLoadDataEx", 222, TargetError, "update the NVIDIA driver"),
         ("cuModuleGetFunction", 500, TargetError, "finding function 'add'.*lacks a function"),
         ("cuFuncSetAttribute", 1, LaunchError, "giving 65536 bytes of shared memory to 'add'"),
@@ -354,6 +354,12 @@ def test_missing_function_unloads_the_module(cuda: FakeCuda) -> None:
     with pytest.raises(TargetError, match="'missing_one'"):
         call(CudaKernel(kernel(launches=both)), tensors())
     assert cuda.loaded == before
+
+
+def test_damaged_code_is_named(cuda: FakeCuda) -> None:
+    cuda.fail("cuModuleLoadDataEx", 200)
+    with pytest.raises(TargetError, match=r"loading kernel 'add'.*damaged, or made by a ptxas"):
+        call(CudaKernel(kernel(cubin=None)), tensors())
 
 
 def test_log_of_the_drivers_compiler_is_shown(cuda: FakeCuda) -> None:

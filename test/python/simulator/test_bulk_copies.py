@@ -5,6 +5,7 @@ import pytest
 
 from diagc.testing.warpgroup_kernel import (
     MBARRIER_FENCE,
+    PROXY_FENCE,
     arrive,
     expect,
     init,
@@ -26,6 +27,7 @@ from diagc.testing.word_kernel import (
 )
 
 SEEDS = (0, 1, 2)
+SYNC_WARP = "  call void @llvm.nvvm.bar.warp.sync(i32 -1)"
 LOAD = "cp.async.bulk.tensor.g2s.cta.tile.2d"
 
 
@@ -59,6 +61,19 @@ def test_missing_wait_and_wrong_phase(wait_for: str, seed: int) -> None:
     assert "race" in kinds(report), report
     # who comes late waits for a phase that never ends
     assert kinds(report) <= {"race", "unwritten-read", "deadlock"}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("meet", [SYNC_WARP, ""], ids=["the warp meets", "it does not"])
+def test_a_lane_that_arrives_for_its_warp(meet: str, seed: int) -> None:
+    """An arrival orders what its lane knows; what the others did, where the warp has met."""
+    one = "  %number = and i32 %lane, 31\n  %is_one = icmp eq i32 %number, 0\n"
+    one += f"  br i1 %is_one, label %one, label %all\none:\n{arrive('%token')}\n"
+    body = handed_over(init(2), wait(0)).replace(
+        arrive("%token"), f"{meet}\n{one}  br label %all\nall:"
+    )
+    report, *_ = run_words(body, seed=seed)
+    assert kinds(report) == (set() if meet else {"race"}), report
 
 
 def test_arrivals_that_never_come() -> None:
@@ -188,14 +203,25 @@ def test_wrong_rank() -> None:
     assert "descriptor" in kinds(report)
 
 
+@pytest.mark.parametrize("fence", [PROXY_FENCE, ""], ids=["fence", "none"])
+def test_copy_over_what_threads_wrote(fence: str) -> None:
+    body = f"  store i32 7, {SHARED} {place(1024)}, align 4\n{fence}"
+    body = f"{leader(body, 'writer')}\n{copied()}"
+    report, _ = run_copies(body, source(), (BOX, 64), out=BOX * 64)
+    assert kinds(report) == (set() if fence else {"fence"}), report
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_stage_that_is_overwritten(seed: int) -> None:
     """The second copy goes where other warps still read."""
     again = f"{expect('%more', SIZE)}\n{load('%map', 1024, (0, 0))}"
     second = f"{leader(again, 'again')}\n{wait(1)}"
-    good = f"{copied()}\n{BARRIER}\n{second}"
+    good = f"{copied()}\n{PROXY_FENCE}\n{BARRIER}\n{second}"
     report, _ = run_copies(good, source(), (BOX, 64), out=BOX * 64, seed=seed)
     assert report.clean, report
+    unfenced = f"{copied()}\n{BARRIER}\n{second}"
+    report, _ = run_copies(unfenced, source(), (BOX, 64), out=BOX * 64, seed=seed)
+    assert kinds(report) == {"fence"}, report
     broken = f"{copied()}\n{second}"
     report, _ = run_copies(broken, source(), (BOX, 64), out=BOX * 64, seed=seed)
     assert kinds(report) & {"race", "in-flight"}, report

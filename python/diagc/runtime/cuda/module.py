@@ -7,7 +7,7 @@ import weakref
 from diagc.errors import TargetError
 from diagc.runtime.cuda.device import Device
 from diagc.runtime.cuda.driver import Driver
-from diagc.runtime.cuda.results import NO_BINARY_FOR_GPU
+from diagc.runtime.cuda.results import INVALID_IMAGE, NO_BINARY_FOR_GPU
 from diagc.runtime.gpu_kernel import GpuKernel
 
 __all__ = ["LoadedModule", "fits_cubin", "fits_ptx"]
@@ -17,6 +17,9 @@ _MAX_DYNAMIC_SHARED_BYTES = 8  # of `CUfunction_attribute`
 _STATIC_LIMIT = 48 * 1024  # bytes of shared memory that every block may ask for
 _ERROR_LOG, _ERROR_LOG_BYTES = 5, 6  # of `CUjit_option`
 _LOG_BYTES = 8192
+
+_NEXT_IMAGE = (NO_BINARY_FOR_GPU, INVALID_IMAGE)
+"""Of a cubin; the second where ptxas is newer than the driver, which then may compile the PTX."""
 
 _PINNED: list["LoadedModule"] = []
 
@@ -104,7 +107,7 @@ def _load(device: Device, kernel: GpuKernel) -> int:
         )
     for image in images:
         module, code, log = _try_load(device.driver, image)
-        if code != NO_BINARY_FOR_GPU:
+        if code not in _NEXT_IMAGE:
             break
     device.driver.check(code, f"loading kernel '{symbol}'", log)
     return module

@@ -42,7 +42,10 @@ _KINDS: Mapping[int, _Kind] = {
     34: _Kind(TargetError, "the library found is a stub: install the NVIDIA driver"),
     100: _Kind(TargetError, "run it where there is a GPU, and look at CUDA_VISIBLE_DEVICES"),
     101: _Kind(TargetError, "look at CUDA_VISIBLE_DEVICES"),
-    INVALID_IMAGE: _Kind(TargetError, "compile it again: the code is damaged"),
+    INVALID_IMAGE: _Kind(
+        TargetError,
+        "compile it again: the code is damaged, or made by a ptxas that is newer than the driver",
+    ),
     NO_BINARY_FOR_GPU: _Kind(TargetError, "compile for this GPU: --target=nvptx:<its sm>"),
     218: _Kind(TargetError, "this is a bug in diagc, please report it with the PTX"),
     221: _Kind(TargetError, "install the driver's library libnvidia-ptxjitcompiler"),

@@ -37,14 +37,14 @@ void issue(Worker &worker, BulkCopy copy) {
   Thread &thread = *copy.thread;
   if (!is_placed(worker, copy, kWrite) || !is_inside(worker, copy, kRead)) return;
   if (worker.machine->launch->checking)
-    lock_shared(worker, thread, copy.shared, copy.bytes, copy.site);
+    lock_bulk(worker, thread, copy.shared, copy.bytes, copy.site);
   worker.bulk_copies.push_back(copy);
 }
 
 void check_fence(Worker &worker, const Thread &thread, const Mbarrier &mbarrier, int64_t offset,
                  uint32_t site) {
   const Times &times = worker.shadow.times[thread.warp->index];
-  if (times.is_fenced(mbarrier.warp, mbarrier.clock, mbarrier.epoch)) return;
+  if (mbarrier.fenced || times.is_fenced(mbarrier.warp, mbarrier.clock, mbarrier.epoch)) return;
   report(worker, Kind::Fence, thread, site, kAtomic, kShared, offset, 8,
          {mbarrier.warp * kLanes + mbarrier.lane, kNobody, mbarrier.site, kWrite});
 }

@@ -61,6 +61,7 @@ constexpr size_t kColourBytes = 4096 + 64;  // a page and a line
 void report_late(Worker &worker) {
   report_late_copies(worker);
   report_late_stores(worker);
+  report_half_barriers(worker);
 }
 
 void thread_main() {

@@ -73,10 +73,11 @@ struct Thread {
 
 struct Warp {
   int index;
-  uint32_t exists, ready, collecting, at_barrier, at_mbarrier;
+  uint32_t exists, ready, collecting, at_mbarrier;
   uint32_t group_site, group_mask, group;  // the collective that lanes arrived at last
   uint32_t sites[kLanes], masks[kLanes];
   void *arguments[kLanes];
+  uint32_t touched;  // lanes that have read or written shared memory since the warp's clock went on
   uint32_t products, product_groups;  // issued, committed
   bool product_fence;                 // since the last wait for products
   std::vector<ProductRead> product_reads;
@@ -84,8 +85,9 @@ struct Warp {
 
 struct Barrier {
   int expected, arrived;
-  uint32_t site;
-  uint32_t waiting[kMaxWarps];
+  uint32_t site;                                 // of the last arrival, by `thread`
+  int thread;
+  uint32_t came[kMaxWarps], waiting[kMaxWarps];  // lanes; those that came by `arrive` do not wait
   Times times;
 };
 
@@ -96,7 +98,11 @@ struct Mbarrier {
   uint32_t site;        // of its initialisation, by `warp` at `clock`
   int warp, lane;
   uint32_t clock, epoch;
+  bool fenced;          // by fence.mbarrier_init, which is for this alone
   Times gathering, completed;  // what the phase under way and the last one order
+  struct {
+    uint32_t clock, mask;
+  } lanes[kMaxWarps];  // that have arrived at a warp's clock, in the phase under way
   std::vector<Thread *> waiting;
 };
 
@@ -218,6 +224,7 @@ using Execute = uint32_t (*)(Worker &, Warp &, uint32_t mask, void **arguments);
 void collective(uint32_t mask, uint32_t site, void *argument, Execute execute);
 void advance_clock(Worker &worker, int warp);
 void block_thread(Thread &thread);  // until wake_thread
+void report_half_barriers(Worker &worker);
 
 // mbarrier.cpp
 void complete_bytes(Worker &worker, int64_t mbarrier, int64_t bytes, const Times &times);

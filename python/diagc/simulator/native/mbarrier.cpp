@@ -32,15 +32,29 @@ void complete_phase(Mbarrier &mbarrier) {
   mbarrier.phase++;
   mbarrier.completed = mbarrier.gathering;
   mbarrier.gathering = Times{};
+  for (auto &arrived : mbarrier.lanes) arrived = {};
   for (Thread *thread : mbarrier.waiting) wake_thread(*thread);
   mbarrier.waiting.clear();
+}
+
+// A lane arrives for itself. What other lanes of its warp have done since the warp met last is ordered
+// when they have arrived, too.
+void gather(Worker &worker, const Thread &thread, Mbarrier &mbarrier) {
+  const int warp = thread.warp->index;
+  Times times = times_of(worker, thread);
+  auto &arrived = mbarrier.lanes[warp];
+  if (arrived.clock != times.clocks[warp]) arrived = {times.clocks[warp], 0};
+  arrived.mask |= 1u << thread.lane;
+  const bool for_others = thread.warp->touched & ~arrived.mask;
+  times.clocks[warp] -= for_others;
+  mbarrier.gathering.join(times);
+  if (!for_others) advance_clock(worker, warp);
 }
 
 void arrive(Worker &worker, Thread &thread, Mbarrier &mbarrier, int64_t offset, int64_t count,
             uint32_t site) {
   if (count > mbarrier.pending) return misuse(worker, thread, site, offset, kTooMany);
-  mbarrier.gathering.join(times_of(worker, thread));
-  advance_clock(worker, thread.warp->index);
+  gather(worker, thread, mbarrier);
   mbarrier.pending -= count;
   complete_phase(mbarrier);
 }
@@ -53,7 +67,6 @@ void wait(Worker &worker, Thread &thread, Mbarrier &mbarrier, uint32_t parity, u
     block_thread(thread);
   }
   times_of(worker, thread).join(mbarrier.completed);
-  advance_clock(worker, thread.warp->index);
 }
 
 int64_t offset_of(uint64_t address) { return static_cast<int64_t>(address - kSharedBase); }
@@ -174,6 +187,17 @@ SIM_EXPORT uint32_t diagc_sim_mbarrier_try_wait(uint64_t address, uint32_t parit
   }
   wait(worker, thread, *mbarrier, parity, site);
   return 1;
+}
+
+// Copies that are ordered behind know what this thread knows to be initialised; of other memory nothing.
+SIM_EXPORT void diagc_sim_mbarrier_fence(uint32_t) {
+  using namespace sim;
+  keep_step();
+  Worker &worker = *self;
+  const Thread &thread = *worker.current;
+  for (auto &[offset, mbarrier] : worker.mbarriers)
+    mbarrier.fenced |= worker.shadow.before(mbarrier.warp, mbarrier.clock, mbarrier.lane,
+                                            thread.warp->index, thread.lane);
 }
 
 // Ends an epoch: what this warp has written, and knows others to have written, is visible to copies

@@ -17,6 +17,7 @@ void SharedShadow::start_block(int byte_count, int warp_count) {
     warps = warp_count;
     cells.assign((static_cast<size_t>(bytes) >> shift) + 1, Cell{});
     reads.assign(cells.size() * warps, 0);
+    read_epochs.assign(reads.size(), 0);
     base = tick = 0;
     for (auto &row : times) row = Times{};
   } else {
@@ -36,12 +37,15 @@ void SharedShadow::start_block(int byte_count, int warp_count) {
 void SharedShadow::split() {
   const std::vector<Cell> coarse = std::move(cells);
   const std::vector<uint32_t> coarse_reads = std::move(reads);
+  const std::vector<uint16_t> coarse_epochs = std::move(read_epochs);
   shift--;
   cells.resize(2 * coarse.size());
   reads.resize(2 * coarse_reads.size());
+  read_epochs.resize(reads.size());
   for (size_t i = 0; i < cells.size(); i++) {
     cells[i] = coarse[i / 2];
     std::copy_n(&coarse_reads[i / 2 * warps], warps, &reads[i * warps]);
+    std::copy_n(&coarse_epochs[i / 2 * warps], warps, &read_epochs[i * warps]);
   }
 }
 
@@ -119,8 +123,22 @@ struct Checker {
     }
   }
 
-  void note_read(Cell &cell, int64_t at) {
+  // Reads of the generic proxy are ordered before a write of the other one by a fence alone: PTX ISA,
+  // "proxy-preserved base causality order". CUTLASS fences before it releases what threads have read.
+  void against_proxy_of_reads(const Cell &cell, int64_t at) {
+    SharedShadow &shadow = worker.shadow;
+    for (int i = 0; i < shadow.warps; i++) {
+      const uint32_t when = shadow.reads_at(at)[i] >> 6, epoch = shadow.read_epochs_at(at)[i];
+      if (when <= shadow.base || epoch == 0 || times().is_fenced(i, when, epoch)) continue;
+      find(Kind::Fence, kShared, at, {i * kLanes, kNobody, cell.read_site, kRead});
+    }
+  }
+
+  void note_read(Cell &cell, int64_t at, bool by_proxy) {
     uint32_t &read = worker.shadow.reads_at(at)[warp()];
+    uint16_t &epoch = worker.shadow.read_epochs_at(at)[warp()];
+    if (read >> 6 <= worker.shadow.base) epoch = 0;
+    if (!by_proxy) epoch = static_cast<uint16_t>(times().epoch);
     const bool several = read >> 6 == clock() && (read & 63) != lane();
     read = clock() << 6 | (several ? kSeveral : lane());
     cell.read_site = site;
@@ -135,14 +153,14 @@ struct Checker {
     cell.site = site;
   }
 
-  void check(Cell &cell, int64_t at) {
+  void check(Cell &cell, int64_t at, bool by_proxy = false) {
     if (cell.pending) return find_pending(cell, at);
     if (access != kWrite && cell.clock <= worker.shadow.base)
       find(Kind::UnwrittenRead, kShared, at, {});
     against_write(cell, at);
     if (access != kRead) against_products(cell, at);
     if (access != kRead) against_reads(cell, at);
-    if (access == kRead) note_read(cell, at);
+    if (access == kRead) note_read(cell, at, by_proxy);
     if (access != kRead) note_write(cell);
   }
 };
@@ -152,6 +170,7 @@ struct Checker {
 void check_shared(Worker &worker, const Thread &thread, int64_t offset, uint32_t size, Access access,
                   uint32_t site) {
   Checker checker{worker, thread, site, access, offset, size};
+  thread.warp->touched |= 1u << thread.lane;
   worker.shadow.each_cell(offset, size, [&](Cell &cell, int64_t at) { checker.check(cell, at); });
 }
 
@@ -164,6 +183,15 @@ void lock_shared(Worker &worker, const Thread &thread, int64_t offset, uint32_t 
     checker.against_reads(cell, at);
     cell.pending = static_cast<uint16_t>(thread.index + 1);
     cell.pending_site = site;
+  });
+}
+
+void lock_bulk(Worker &worker, const Thread &thread, int64_t offset, uint32_t size, uint32_t site) {
+  lock_shared(worker, thread, offset, size, site);
+  Checker checker{worker, thread, site, kWrite, offset, size};
+  worker.shadow.each_cell(offset, size, [&](Cell &cell, int64_t at) {
+    checker.against_proxy(cell, at);
+    checker.against_proxy_of_reads(cell, at);
   });
 }
 
@@ -191,7 +219,7 @@ void lock_async_read(Worker &worker, const Thread &thread, int64_t offset, uint3
                      uint32_t site) {
   Checker checker{worker, thread, site, kRead, offset, size};
   worker.shadow.each_cell(offset, size, [&](Cell &cell, int64_t at) {
-    checker.check(cell, at);
+    checker.check(cell, at, true);
     checker.against_proxy(cell, at);
     cell.readers++;
   });
@@ -207,7 +235,7 @@ void end_async_read(Worker &worker, const Thread &thread, int64_t offset, uint32
   Checker checker{worker, thread, site, kRead, offset, size};
   worker.shadow.each_cell(offset, size, [&](Cell &cell, int64_t at) {
     if (cell.readers) cell.readers--;
-    checker.note_read(cell, at);
+    checker.note_read(cell, at, true);
   });
 }
 

@@ -49,6 +49,7 @@ struct Cell {
 struct SharedShadow {
   std::vector<Cell> cells;
   std::vector<uint32_t> reads;  // of each cell and warp: clock << 6 | lane
+  std::vector<uint16_t> read_epochs;  // the same, of reads by threads: epoch of the warp, 0 if there is none
   int bytes = 0, warps = 0;
   int shift = 4;  // log2 of a cell's bytes
   uint32_t base = 0;
@@ -65,6 +66,9 @@ struct SharedShadow {
     for (int64_t i = offset >> shift; i < end; i++) action(cells[i], i << shift);
   }
   uint32_t *reads_at(int64_t offset) { return &reads[static_cast<size_t>(offset >> shift) * warps]; }
+  uint16_t *read_epochs_at(int64_t offset) {
+    return &read_epochs[static_cast<size_t>(offset >> shift) * warps];
+  }
   bool before(int warp, uint32_t clock, uint32_t lane, int now_warp, uint32_t now_lane) const {
     if (warp == now_warp) return clock < times[warp].clocks[warp] || lane == now_lane;
     return times[now_warp].clocks[warp] >= clock;
@@ -102,7 +106,9 @@ void check_global(Worker &worker, const Thread &thread, int32_t buffer, int64_t 
 // An asynchronous copy begins: nobody may touch `offset`, size` of shared memory until it is over.
 void lock_shared(Worker &worker, const Thread &thread, int64_t offset, uint32_t size, uint32_t site);
 void unlock_shared(Worker &worker, const Thread &thread, int64_t offset, uint32_t size, uint32_t site);
-// The same by what copies in bulk, which writes at `tick`.
+// The same by what copies in bulk, which writes at `tick`: what threads have written or read there must
+// have gone through a fence of the proxy, or it may come behind the copy.
+void lock_bulk(Worker &worker, const Thread &thread, int64_t offset, uint32_t size, uint32_t site);
 void unlock_bulk(Worker &worker, const Thread &thread, int64_t offset, uint32_t size, uint32_t site,
                  uint32_t tick);
 // An asynchronous product of the thread's warp, or a store in bulk, reads: as any read, and what threads

@@ -53,7 +53,10 @@ void collective(uint32_t mask, uint32_t site, void *argument, Execute execute) {
   if (!(warp.ready & me)) give_way();
 }
 
-void advance_clock(Worker &worker, int warp) { worker.shadow.times[warp].clocks[warp]++; }
+void advance_clock(Worker &worker, int warp) {
+  worker.shadow.times[warp].clocks[warp]++;
+  worker.warps[warp].touched = 0;
+}
 
 namespace {
 
@@ -62,7 +65,6 @@ void complete(Worker &worker, Barrier &barrier) {
     if (!barrier.waiting[i]) continue;
     worker.shadow.times[i].join(barrier.times);
     advance_clock(worker, i);
-    worker.warps[i].at_barrier &= ~barrier.waiting[i];
     worker.warps[i].ready |= barrier.waiting[i];
   }
   barrier = Barrier{};
@@ -77,6 +79,11 @@ struct Arrival {
 void arrive_at_barrier(Worker &worker, Warp &warp, uint32_t lanes, const Arrival &arrival) {
   Barrier &barrier = worker.barriers[arrival.id & (kBarriers - 1)];
   Thread &thread = thread_of(warp, __builtin_ctz(lanes));
+  if (barrier.came[warp.index] & lanes) {
+    report(worker, Kind::BarrierCount, thread, arrival.site, kSync, kNowhere, barrier.expected, 0,
+           {kNobody, kNobody, barrier.site, kSync});
+    abort_block();
+  }
   if (barrier.arrived && barrier.expected != arrival.expected) {
     report(worker, Kind::BarrierCount, thread, arrival.site, kSync, kNowhere, barrier.expected,
            arrival.expected, {kNobody, kNobody, barrier.site, kSync});
@@ -84,14 +91,14 @@ void arrive_at_barrier(Worker &worker, Warp &warp, uint32_t lanes, const Arrival
   }
   barrier.expected = arrival.expected;
   barrier.site = arrival.site;
+  barrier.thread = thread.index;
+  barrier.came[warp.index] |= lanes;
   barrier.arrived += __builtin_popcount(lanes);
   barrier.times.join(worker.shadow.times[warp.index]);
-  if (arrival.waits) {
+  if (arrival.waits)
     barrier.waiting[warp.index] |= lanes;
-    warp.at_barrier |= lanes;
-  } else {
+  else
     advance_clock(worker, warp.index);
-  }
   if (barrier.arrived > barrier.expected) {
     report(worker, Kind::BarrierCount, thread, arrival.site, kSync, kNowhere, barrier.expected,
            barrier.arrived);
@@ -129,6 +136,34 @@ void barrier(int id, int expected, uint32_t site, bool waits, bool aligned) {
 
 }  // namespace
 
+namespace {
+
+// Threads that have returned may be missing where a barrier wants more than those that are left.
+void report_waiting(Worker &worker, const Barrier &barrier, const Thread *exited) {
+  const int left = worker.machine->launch->threads - worker.returned;
+  const int64_t missing = int64_t{barrier.arrived} << 32 | static_cast<uint32_t>(barrier.expected);
+  for (int i = 0; i < worker.warp_count; i++)
+    each_lane(barrier.waiting[i], [&](int lane) {
+      const Thread &thread = thread_of(worker.warps[i], lane);
+      if (exited && barrier.expected > left)
+        report(worker, Kind::Divergent, thread, thread.site, kSync, kNowhere, 0, 0,
+               {exited->index, kExited, UINT32_MAX, kSync});
+      else
+        report(worker, Kind::Deadlock, thread, thread.site, kSync, kNowhere,
+               &barrier - worker.barriers, missing);
+    });
+}
+
+}  // namespace
+
+// The block ends: whoever has arrived at a barrier without waiting there was in vain.
+void report_half_barriers(Worker &worker) {
+  for (const Barrier &barrier : worker.barriers)
+    if (barrier.arrived)
+      report(worker, Kind::BarrierCount, *worker.threads[barrier.thread], barrier.site, kSync, kShared,
+             barrier.expected, barrier.arrived);
+}
+
 // Nothing can run: say who waits where. A collective that lacks lanes is divergence, as is a barrier
 // that waits for threads that have returned; anything else is deadlock.
 void report_stall(Worker &worker) {
@@ -148,17 +183,9 @@ void report_stall(Worker &worker) {
   const Thread *exited = nullptr;
   for (Thread *thread : worker.threads)
     if (thread->done && !exited) exited = thread;
-  for (int i = 0; i < worker.warp_count; i++)
-    each_lane(worker.warps[i].at_barrier, [&](int lane) {
-      if (divergent) return;
-      const Thread &thread = thread_of(worker.warps[i], lane);
-      if (exited)
-        report(worker, Kind::Divergent, thread, thread.site, kSync, kNowhere, 0, 0,
-               {exited->index, kExited, UINT32_MAX, kSync});
-      else
-        report(worker, Kind::Deadlock, thread, thread.site, kSync, kNowhere, 0, 0);
-    });
-  if (!divergent) report_mbarrier_stall(worker);
+  if (divergent) return;
+  for (const Barrier &barrier : worker.barriers) report_waiting(worker, barrier, exited);
+  report_mbarrier_stall(worker);
 }
 
 }  // namespace sim

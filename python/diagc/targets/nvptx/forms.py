@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 from diagc.errors import UnsupportedError
 from diagc.mlir import ir
 from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import GpuArch, parse_arch
 from diagc.targets.nvptx.kernel import LoadedKernel
+
+if TYPE_CHECKING:
+    from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
 __all__ = ["describe_forms", "describe_schedule"]
 
@@ -32,6 +36,7 @@ def describe_forms(kernel: ir.Operation, loaded: LoadedKernel) -> Iterator[str]:
         yield "threads"
     else:
         yield words(loaded.tiles) + (f": {_MAPPED}" if made.bulk_launches else "")
+        yield from _turns(kernel, loaded.tiles)
     if loaded.shared is not None:
         yield f"{words(loaded.shared)}: {_SHARED}"
     for why, alike in groupby(_lacking(kernel, loaded), lambda pair: pair[1]):
@@ -64,6 +69,27 @@ def describe_schedule(kernel: ir.Operation, loaded: LoadedKernel) -> Mapping[str
         "chunk": dict(cut.chunks),
     }
     return {name: value for name, value in found.items() if value}
+
+
+def _turns(kernel: ir.Operation, tiles: "TileSchedule") -> Iterator[str]:
+    """Whether groups take turns to issue products, where they can, and what is the rule."""
+    from diagc.cost import Estimator, device_of_architecture
+    from diagc.targets.nvptx.tiles.decoration import tile_decoration
+    from diagc.targets.nvptx.tiles.plan import make_plan
+    from diagc.targets.nvptx.tiles.ranking import TURNS_FROM, special_share
+    from diagc.targets.nvptx.warpgroups.turns import may_take_turns
+
+    plan = make_plan(kernel, kernel_signature(kernel))
+    if not tiles.producers or not may_take_turns(plan, tiles.warps):
+        return
+    with kernel.context, ir.Location.unknown():
+        cut = tile_decoration(plan, tiles, {})
+        share = special_share(Estimator(kernel, device_of_architecture("sm_90a")).estimate(cut))
+    how = "issue their products in turns" if tiles.turns else "issue their products at any time"
+    yield (
+        f"warpgroups {how}: special functions take {share:.0%} of the time of products; turns are "
+        f"the rule from {TURNS_FROM:.0%} on"
+    )
 
 
 def _lacking(kernel: ir.Operation, loaded: LoadedKernel) -> Iterator[tuple[str, str]]:

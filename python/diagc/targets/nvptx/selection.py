@@ -47,9 +47,9 @@ _ALL_REGISTERS, _MOST_REGISTERS = 65536, 255
 
 _FIELDS = (
     *("row_blocks", "warps", "chunk", "stages", "blocks_per_sm", "split"),
-    *("producers", "packed", "stays", "columns", "depth", "few"),
+    *("producers", "packed", "stays", "turns", "columns", "depth", "few"),
 )
-_FLAGS = ("stays", "few")
+_FLAGS = ("stays", "turns", "few")
 
 FEW_ROWS = 4
 """Rows for which a form for few of them is chosen where their number is open."""
@@ -168,14 +168,18 @@ def _candidates(plan: Plan, arch: GpuArch, *, tf32: bool = False) -> list[TileSc
 def _choice(usual: Sequence[RankedTile], ranked: Sequence[RankedTile]) -> RankedTile:
     """The fastest one, or what is usual where that is about as fast.
 
-    Of that, the form whose blocks stay, or not, as is better for the sizes.
+    Of that, the form whose blocks stay and take turns, or not, as is better for the sizes.
     """
     times = {each.schedule: each for each in ranked}
     shared = times.get(usual[0].schedule, ranked[0])
     if ranked[0].estimate.likely < GAIN * shared.estimate.likely:
         return ranked[0]
-    shape = replace(shared.schedule, stays=False)
-    return next(each for each in ranked if replace(each.schedule, stays=False) == shape)
+    shape = _shape(shared.schedule)
+    return next(each for each in ranked if _shape(each.schedule) == shape)
+
+
+def _shape(schedule: TileSchedule) -> TileSchedule:
+    return replace(schedule, stays=False, turns=False)
 
 
 def _to_try(ranked: Iterable[RankedTile]) -> list[TileSchedule]:
@@ -209,7 +213,7 @@ def _first_of_each_kind(schedules: Iterable[TileSchedule]) -> list[TileSchedule]
     for tile in schedules:
         groups = tile.warps if tile.producers else 0  # which share out the registers
         sums = tile.row_blocks, tile.chunk, tile.columns
-        kind = (*sums, tile.producers, groups, tile.stays, _allowed(tile))
+        kind = (*sums, tile.producers, groups, tile.stays, tile.turns, _allowed(tile))
         found.setdefault(kind, tile)
     return list(found.values())
 
@@ -227,6 +231,7 @@ def words(schedule: TileSchedule) -> str:
     parts += f", parts of {schedule.split} or more" if schedule.split else ""
     blocks = f", {schedule.blocks_per_sm} blocks at a time" if schedule.blocks_per_sm > 1 else ""
     stays = ", blocks that take several tiles" if schedule.stays else ""
+    stays += ", products in turns" if schedule.turns else ""
     return f"{rows}, chunks of {schedule.chunk}, {schedule.stages} stages{blocks}{parts}{stays}"
 
 

@@ -35,6 +35,7 @@ from diagc.testing.tile_kernels import (
     stored,
     translate_module,
 )
+from diagc.testing.wgmma_registers import lacking_registers, misuses
 
 Array = npt.NDArray[np.float64]
 HIGH = CompileOptions(target="nvptx:sm_90a", float8_matmul_precision="high")
@@ -270,7 +271,10 @@ def test_gates(d: int) -> None:
     with kernel.context, ir.Location.unknown():
         made = compile_module(built.module)
     (launch,) = built.launches
-    assert made.resources[launch.symbol].spills == 0
+    used = made.resources[launch.symbol]
+    assert used.spills == 0
+    assert not lacking_registers(made.ptx, launch.symbol, launch.threads, used.registers)
+    assert misuses(made.ptx) == []
     assert "e4m3.e4m3" in made.ptx
     assert made.cubin is not None
     sass = disassemble(made.cubin)

@@ -7,6 +7,7 @@ from diagc.targets.nvptx.arch import parse_arch
 from diagc.targets.nvptx.kernel import compile_kernel
 from diagc.targets.nvptx.ptxas import find_tool
 from diagc.testing.product_runs import kernels_with_products
+from diagc.testing.wgmma_registers import lacking_registers, misuses
 
 pytestmark = pytest.mark.skipif(
     find_tool() is None, reason="NOT TESTED: registers and spills, for there is no ptxas"
@@ -47,6 +48,9 @@ def test_registers(text: str, columns: int, chunk: int, depth: int) -> None:
     assert (built.tiles.producers, built.tiles.columns) == (4, columns)
     assert (built.tiles.chunk, built.tiles.depth) == (chunk, depth)
     for launch in (*built.bulk_launches, *built.launches):
-        assert made.resources[launch.symbol].spills == 0
+        used = made.resources[launch.symbol]
+        assert used.spills == 0
+        assert not lacking_registers(made.ptx, launch.symbol, launch.threads, used.registers)
+    assert misuses(made.ptx) == []
     for instruction in ("wgmma.mma_async", "cp.async.bulk.tensor", "setmaxnreg", "mbarrier"):
         assert instruction in made.ptx

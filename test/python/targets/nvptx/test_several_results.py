@@ -5,6 +5,7 @@ import pytest
 from diagc.mlir import ir
 from diagc.simulator import SimulatorOptions
 from diagc.targets.nvptx.arch import parse_arch
+from diagc.targets.nvptx.tiles.lower import lower_tiles
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.warpgroups.lower import lower_warpgroups
 from diagc.testing.seed import SEED
@@ -43,4 +44,31 @@ def test_results_of_other_lines(kind: str, stays: bool) -> None:
     inputs = random_inputs(built.signature, {"g": 1, "l": 270 if stays else 130, "s": 40}, SEED)
     options = SimulatorOptions(multiprocessors=1, seed=2)
     run = run_tiles(kernel, built, translate_module(built), inputs, options=options)
+    assert run.error_of_averages() < 4 * TOLERANCE["bf16"]
+
+
+CHANGED = """axis h, q, x, d = {d}, e = 32
+diagram changed(Q: h q d {dtype}, G: d {dtype}, K: h x d {dtype}, V: h x e {dtype}) {{
+  R: h q d {dtype} = Q * G
+  S: h q x f32 = R . K over d
+  P = relu(S)
+  O: h q e f32 = P . V over x
+  return O, R
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("arch", "dtype"), [("sm_90a", "bf16"), ("sm_80", "bf16"), ("sm_80", "f32")]
+)
+def test_rows_that_a_map_changes_are_a_result_too(arch: str, dtype: str) -> None:
+    """They do not take the place of what they are made of, or the result would be changed twice."""
+    _module, (kernel,) = kernels_of(CHANGED.format(d=128, dtype=dtype), TARGET)
+    wide = arch == "sm_90a"
+    schedule = TileSchedule(warps=8 if wide else 2, chunk=32, producers=4 if wide else 0)
+    lower = lower_warpgroups if wide else lower_tiles
+    with kernel.context, ir.Location.unknown():
+        built = lower(kernel, parse_arch(arch), schedule)
+    inputs = random_inputs(built.signature, {"g": 1, "l": 40, "s": 40}, SEED)
+    run = run_tiles(kernel, built, translate_module(built), inputs)
     assert run.error_of_averages() < 4 * TOLERANCE["bf16"]

@@ -8,7 +8,7 @@ A stream of products with vectors (one query on many keys) has one row that bear
 `ONE_ROW`: no value has it, so that all rows of a block are the same.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -88,7 +88,7 @@ class Plan:
         products: contractions that are matrix products, by the value that they make.
         staged: arguments in shared memory.
         rewritten: maps of one staged argument that stay while a stream runs: they may take its
-            place in shared memory, as nothing else reads it.
+            place in shared memory, as nothing else reads it, and only products read the map.
         sizes: of every label, `diag.DYNAMIC` where open.
         packed: a label all of whose positions are rows of a block, too; see `tiles.packing`.
         tiled: a label of columns that blocks share, each a tile of them; all others are whole.
@@ -455,7 +455,8 @@ class _Planner:
             if found is not None:
                 yield found
 
-    def _rewritten(self, products: Iterable[Product]) -> Iterator[tuple[ir.Value, Staged]]:
+    def _rewritten(self, products: Collection[Product]) -> Iterator[tuple[ir.Value, Staged]]:
+        readers = {(product.rows, product.op) for product in products}
         for product in products:
             value = product.rows
             if isinstance(value.owner, ir.Block) or value.owner.operation.name != "diag.map":
@@ -466,6 +467,7 @@ class _Planner:
             if inside.name != "diag.stream" or len(sources) != 1 or trace(sources[0]) is None:
                 continue
             alone = isinstance(sources[0].owner, ir.Block) and len(list(sources[0].uses)) == 1
+            alone = alone and all((value, use.owner.operation) in readers for use in value.uses)
             staged = stage_of(self, sources[0])
             if alone and staged is not None and self._same_shape(value, sources[0]):
                 yield value, staged

@@ -8,7 +8,7 @@ one whose rows are few and known is judged at several numbers of blocks and leng
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
-from math import ceil, log, prod
+from math import ceil, inf, log, prod
 
 from diagc.cost import UNKNOWN_BATCH, UNKNOWN_SIZE, Device, Estimate, Estimator
 from diagc.dialects import diag
@@ -19,7 +19,10 @@ from diagc.targets.nvptx.tiles.parts import splittable
 from diagc.targets.nvptx.tiles.plan import Plan
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 
-__all__ = ["RankedTile", "open_labels", "rank_tiles"]
+__all__ = [
+    *("TURNS_FROM", "RankedTile", "open_labels", "rank_tiles"),
+    *("should_take_turns", "special_share"),
+]
 
 _BATCHES = (UNKNOWN_BATCH, 8 * UNKNOWN_BATCH)
 _MANY_ROWS = 4 * UNKNOWN_SIZE
@@ -34,6 +37,12 @@ _LEAST_STAYING_CHUNK = 0.75
 
 _MOST_STAGED = 8
 """Of the best schedules with few stages, more stages are tried."""
+
+TURNS_FROM = 0.45
+"""Groups take turns to issue products where special functions take this part of the time of
+products, or more: FlashAttention-3 has turns up to d = 128, where exponentials take half of it."""
+
+_GROUP_WARPS = 4
 
 _FEW_TILES = 4
 """So many for each block that a device has room for, and blocks stay though all are equal."""
@@ -82,7 +91,7 @@ def rank_tiles(
 
 def _shape(schedule: TileSchedule) -> TileSchedule:
     """What schedules of one shape have in common."""
-    return replace(schedule, stages=0, blocks_per_sm=0, split=0, stays=False)
+    return replace(schedule, stages=0, blocks_per_sm=0, split=0, stays=False, turns=False)
 
 
 def _longer_chunks_first(found: list["_Judged"], cases: int) -> list["_Judged"]:
@@ -90,7 +99,8 @@ def _longer_chunks_first(found: list["_Judged"], cases: int) -> list["_Judged"]:
 
     What a chunk costs besides (waits, branches, sums that are scaled again) hides in part behind
     products, in part it does not, and the end of an assumed size decides about a percent. Before
-    all others come those whose blocks stay, or do not, as they should, unless chunks are short.
+    all others come those whose blocks stay, and take turns, or do not, as they should, unless
+    chunks are short.
     """
     limit = found[0].cost + cases * log(_ALIKE)
     alike = [each for each in found if each.cost <= limit]
@@ -99,9 +109,9 @@ def _longer_chunks_first(found: list["_Judged"], cases: int) -> list["_Judged"]:
         return found
     longest = max((each.ranked.schedule.chunk for each in bulk), default=0)
 
-    def order(each: _Judged) -> tuple[bool, int]:
+    def order(each: _Judged) -> tuple[int, int]:
         chunk = each.ranked.schedule.chunk
-        return each.unwanted or chunk < _LEAST_STAYING_CHUNK * longest, -chunk
+        return max(each.unwanted, chunk < _LEAST_STAYING_CHUNK * longest), -chunk
 
     first = sorted(bulk, key=order)
     return [*first, *(each for each in found if each not in bulk)]
@@ -146,14 +156,25 @@ def open_labels(plan: Plan) -> list[str]:
     return list(dict.fromkeys(label for label, size in dims if size == diag.DYNAMIC))
 
 
+def should_take_turns(schedule: TileSchedule, estimate: Estimate) -> bool:
+    """Whether groups of warpgroups had better take turns, if they can."""
+    several = schedule.producers > 0 and schedule.warps > _GROUP_WARPS
+    return several and special_share(estimate) >= TURNS_FROM
+
+
+def special_share(estimate: Estimate) -> float:
+    """The time of special functions over that of products on tensor cores."""
+    return estimate.resources.get("special", 0.0) / estimate.resources.get("tensor", inf)
+
+
 @dataclass(frozen=True)
 class _Judged:
     """A cost that orders schedules; of equal ones the first stays first."""
 
     cost: float
     ranked: RankedTile
-    unwanted: bool = False
-    """Whether its blocks stay where they had better not, or the other way round."""
+    unwanted: int = 0
+    """What had better be the other way round: whether blocks stay, whether groups take turns."""
 
     def __lt__(self, other: "_Judged") -> bool:
         return (self.cost, self.unwanted) < (other.cost, other.unwanted)
@@ -181,7 +202,8 @@ class _Judge:
             for sizes, estimator in zip(self.cases.sizes, self.estimators, strict=True)
         ]
         cost = sum(log(estimate.likely) for estimate in estimates)
-        unwanted = schedule.stays != self._should_stay(schedule)
+        wanted = self._should_stay(schedule), should_take_turns(schedule, estimates[0])
+        unwanted = (schedule.stays != wanted[0]) + (schedule.turns != wanted[1])
         return _Judged(cost, RankedTile(schedule, estimates[0]), unwanted)
 
     def _should_stay(self, schedule: TileSchedule) -> bool:

@@ -39,6 +39,7 @@ class TileSchedule:
         columns: of a tile, where blocks share columns (`Plan.tiled`); else 0.
         depth: positions that a product in a stream sums over at a time (`Plan.walked`); 0 for all.
         stays: whether blocks of warpgroups take several tiles each; see `warpgroups.order`.
+        turns: whether groups of warpgroups issue products in turns; see `warpgroups.turns`.
         few: whether it stands beside others, for calls with few blocks; these share the stream.
     """
 
@@ -55,6 +56,7 @@ class TileSchedule:
     columns: int = 0
     depth: int = 0
     stays: bool = False
+    turns: bool = False
     few: bool = False
 
     @property

@@ -17,7 +17,9 @@ STEP_BYTES = 32
 _KINDS = {"f8E4M3FN": "e4m3"}
 _SWIZZLES = {128: 1, 64: 2, 32: 3}  # bytes of a line, and the field of a descriptor
 
-_CONSUMERS = 1  # number of the barrier; 0 is that of all threads
+# numbers of barriers; 0 is that of all threads
+_CONSUMERS = 1
+_FIRST_TURN = 2  # of the first group, then one each
 
 _WAIT = (
     "{ .reg .pred P1; LAB_WAIT: mbarrier.try_wait.parity.shared::cta.b64 P1, [$0], $1; "
@@ -41,6 +43,19 @@ class WarpgroupCode(Code):
     def barrier(self) -> None:
         """Wait for all threads that compute."""
         nvvm.BarrierOp(barrierId=self.index(_CONSUMERS), numberOfThreads=self.index(self.consumers))
+
+    def wait_turn(self, group: Index) -> None:
+        """Wait until another group has given a group, this one, its turn."""
+        both = self.index(2 * WARPGROUP)
+        nvvm.BarrierOp(barrierId=self._turn(group), numberOfThreads=both, aligned=True)
+
+    def give_turn(self, group: Index) -> None:
+        """Another group may go on; this one does not wait for it."""
+        both = self.index(2 * WARPGROUP)
+        nvvm.BarrierArriveOp(both, barrierId=self._turn(group), aligned=True)
+
+    def _turn(self, group: Index) -> ir.Value:
+        return self.index(self.add(group, _FIRST_TURN))
 
     def barrier_of_all(self) -> None:
         """Wait for all threads of the block."""

@@ -2,7 +2,7 @@
 
     first products of the first chunk; its arithmetic
     for j in all chunks but the first one:
-      issue the first products of chunk j, then the last ones of chunk j - 1
+      issue the first products of chunk j, then the last ones of chunk j - 1, in turn (`turns`)
       wait for the first products; arithmetic of chunk j
       wait for the last products; correct their sums, pack the rows of the next ones
     the last products of the last chunk
@@ -87,12 +87,20 @@ class LaggingLoop:
     def _step(self, number: Index, carried: Sequence[ir.Value], *, full: bool) -> list[ir.Value]:
         *rest, stage, phase = carried
         states, words = self._split(rest)
-        further = self.loop.further(stage, phase)
+        further, turns = self.loop.further(stage, phase), self.staging.turns
         self._span(number, full=full)
+        there = self._late_tiles() if turns is not None else []
+        with self.staging.elsewhere(stage, phase):
+            for staged in there:  # whoever has the turn waits for nothing
+                self.staging.wait_chunk(staged)
+        if turns is not None:
+            turns.take()
         self.staging.begin_chunk(*further, there=self._early_tiles())
         early = self._issue_early()
-        self.staging.begin_chunk(stage, phase)
+        self.staging.begin_chunk(stage, phase, there)
         late = self._issue_late(states, words)
+        if turns is not None:
+            turns.give()
         self.staging.begin_chunk(*further, there=self._early_tiles())
         self._take(early, len(late))
         landing = _Landing(self, late, number, (stage, phase))
@@ -146,6 +154,9 @@ class LaggingLoop:
     def _early_tiles(self) -> list[Staged]:
         return list(dict.fromkeys(column_tile(self.region.plan, p) for p in self.early))
 
+    def _late_tiles(self) -> list[Staged]:
+        return list(dict.fromkeys(column_tile(self.region.plan, p) for p in self.late.values()))
+
     def _issue_early(self) -> list[list[ir.Value]]:
         """Sums of each, not there yet."""
         found = []
@@ -179,7 +190,7 @@ class LaggingLoop:
     def _wait_late(self, sums: Mapping[int, list[ir.Value]]) -> dict[int, list[ir.Value]]:
         """Their sums, by state; the tiles of the chunk that is read may be filled again."""
         flat = self.staging.code.wait_products(0, [x for each in sums.values() for x in each])
-        for staged in dict.fromkeys(column_tile(self.region.plan, p) for p in self.late.values()):
+        for staged in self._late_tiles():
             self.staging.free(staged)
         found = {}
         for number, values in sums.items():

@@ -42,6 +42,7 @@ from diagc.targets.nvptx.warpgroups.schedule import (
 )
 from diagc.targets.nvptx.warpgroups.staging import BulkStaging
 from diagc.targets.nvptx.warpgroups.streams import BulkLoop, lower_bulk_stream
+from diagc.targets.nvptx.warpgroups.turns import ProductTurns, check_turns
 
 __all__ = ["add_warpgroups", "lower_warpgroups", "warpgroup_plan_schedules"]
 
@@ -119,6 +120,7 @@ def _emit(
     plan: Plan, module: ir.Module, symbol: str, schedule: TileSchedule, *, workspace: bool
 ) -> tuple[tuple[GpuLaunch, ...], tuple[TensorMap, ...]]:
     check_fit(plan)
+    check_turns(plan, schedule)
     arena = lay_out(plan, schedule, streamed_tiles(plan))
     maps = tuple(_tensor_map(plan, staged, arena) for staged in arena.tiles)
     if not schedule.split:
@@ -218,15 +220,31 @@ class _Function(_Join):
         def consume() -> None:
             code.set_registers(consumer_registers(self.schedule), more=True)
             number = code.sub(thread, 32 * self.schedule.producers)
+            turns = self._turns(code, number)
 
             def compute(block: TileBlock, carried: Sequence[ir.Value]) -> list[ir.Value]:
-                return self._compute(block, code, number, (pointers, strides), carried)
+                return self._compute(block, code, number, (pointers, strides), carried, turns)
 
             each((0, 0), compute)
-            if self.result_maps:
-                wait_stores(code)
+            self._end(code, turns)
 
         code.choose(is_first(code.div(warp, WARPGROUP // 32)), produce, consume)
+
+    def _turns(self, code: WarpgroupCode, thread: Index) -> ProductTurns | None:
+        """Of the groups that compute, begun; None where they do not wait for each other."""
+        if not self.schedule.turns:
+            return None
+        groups, group = self.schedule.warps * 32 // WARPGROUP, code.div(thread, WARPGROUP)
+        turns = ProductTurns(code, groups, group)
+        turns.begin()
+        return turns
+
+    def _end(self, code: WarpgroupCode, turns: ProductTurns | None) -> None:
+        """What a thread that computes has started is over."""
+        if self.result_maps:
+            wait_stores(code)
+        if turns is not None:
+            turns.end()
 
     @property
     def places(self) -> BulkArena:
@@ -286,13 +304,14 @@ class _Function(_Join):
         thread: Index,
         wires: tuple[Sequence[ir.Value], Sequence[Mapping[str, Index]]],
         carried: Sequence[ir.Value],
+        turns: ProductTurns | None,
     ) -> list[ir.Value]:
         """The region as on tiles, with products of warpgroups; gives the ring anew."""
         stage, phase, turn = carried
         frame = block.make_frame(code, thread)
         memories = self.memories(frame, *wires)
         staging = BulkStaging(frame, self.plan, self.arena, memories)
-        staging.ring, staging.parity = (stage, phase), turn
+        staging.ring, staging.parity, staging.turns = (stage, phase), turn, turns
         body = diag.function_body(self.plan.kernel)
         places = dict(zip(body.arguments, memories, strict=False))
         region = Region(frame, self.plan, staging, lower_bulk_stream, {**places}, warpgroup_product)

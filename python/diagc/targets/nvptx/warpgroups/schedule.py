@@ -22,6 +22,7 @@ from diagc.targets.nvptx.warpgroups.fit import (
     streamed_tiles,
 )
 from diagc.targets.nvptx.warpgroups.lagging_plan import lagging_products
+from diagc.targets.nvptx.warpgroups.turns import may_take_turns
 
 __all__ = ["PRODUCER_REGISTERS", "consumer_registers", "warpgroup_schedules"]
 
@@ -86,9 +87,11 @@ def _fitting(plan: Plan, arch: GpuArch, warps: int, packed: int) -> Iterator[Til
         for schedule in found:
             size = _arena(plan, schedule).size
             several = warps == 4 and 2 * (size + _BLOCK_RESERVE) <= arch.sm_shared_bytes
-            yield replace(schedule, blocks_per_sm=2 if several else 1)
-            if _may_stay(plan, schedule):
-                yield replace(schedule, stays=True)
+            schedule = replace(schedule, blocks_per_sm=2 if several else 1)
+            for turns in (False, True) if may_take_turns(plan, warps) else (False,):
+                yield replace(schedule, turns=turns)
+                if _may_stay(plan, schedule):
+                    yield replace(schedule, turns=turns, stays=True)
         if found:
             return
 

@@ -19,6 +19,7 @@ from diagc.targets.nvptx.warpgroups.arena import BulkArena, PanelTile
 from diagc.targets.nvptx.warpgroups.fit import column_tile, streamed_rows
 from diagc.targets.nvptx.warpgroups.instructions import WARPGROUP, WarpgroupCode
 from diagc.targets.nvptx.warpgroups.turning import Turning
+from diagc.targets.nvptx.warpgroups.turns import ProductTurns
 
 __all__ = ["BulkStaging", "mbarrier_at", "next_stage", "walk_pieces"]
 
@@ -53,6 +54,8 @@ class BulkStaging(Staging):
     phase: Index = 0
     ring: tuple[Index, Index] = (0, 0)
     """Stage and parity of the chunk that is read first; behind a stream, of the next one."""
+    turns: ProductTurns | None = None
+    """Of the groups, where they issue products in turns."""
     parity: Index = 0
     """Parity of the number of tiles that the block has had."""
     given: dict[ir.Value, list[ir.Value]] = field(default_factory=dict)
@@ -60,6 +63,7 @@ class BulkStaging(Staging):
     lagging: dict[ir.Value, list[ir.Value]] = field(default_factory=dict)
     """Products of this chunk that are made in the next one, and the words of their rows."""
     _ahead: list[tuple[Staged, Index, list[ir.Value]]] = field(default_factory=list)
+    _viewed: set[Staged] = field(default_factory=set)
     _waited: set[Staged] = field(default_factory=set)
     _landed: set[Staged] = field(default_factory=set)
     _turned: set[Staged] = field(default_factory=set)
@@ -101,11 +105,18 @@ class BulkStaging(Staging):
         """Nothing reads the tiles that stay any more: those of the next tile may come."""
         if self.places.fixed:
             self.wait_fixed()
+            if self._viewed.intersection(self.places.fixed):
+                self.code.fence_proxy()
             self.code.sync_warp()
             self._arrive_at(self.places.fixed_empty, 0)
 
     def view(self, staged: Staged) -> SharedView:
-        """A tile of rows, ready to be read by the threads."""
+        """A tile of rows, ready to be read by the threads.
+
+        Copies write there again, by another proxy: only a fence of it, no release, orders reads of
+        threads before (PTX ISA, "proxy-preserved base causality order").
+        """
+        self._viewed.add(staged)
         if staged.streamed is None:
             return super().view(staged)
         self.wait_chunk(staged)
@@ -190,6 +201,7 @@ class BulkStaging(Staging):
         if self.plan.walked is not None:
             return  # the product has released its stages
         if rows:
+            self.code.fence_proxy()
             self.code.sync_warp()
         for staged in self.places.streamed:
             if staged in rows or self._used.get(staged, 0) < self._wanted(staged):
@@ -279,7 +291,7 @@ class BulkStaging(Staging):
         in_parts: bool,
     ) -> SharedView:
         """As on tiles, panel by panel; then all warps' products may read what was written."""
-        view = self.view(staged)
+        view = super().view(staged)  # what is read here is fenced here
         if staged in self._rewritten:
             return view
         self._rewritten.add(staged)
