@@ -42,6 +42,16 @@ def test_rows_that_decide_come_first() -> None:
         assert [gate.ratio for gate in TABLE[name].gates] == ratios
 
 
+def test_the_manual_says_what_each_gate_decides() -> None:
+    lines = (ROOT / "docs" / "usage.md").read_text(encoding="utf-8").splitlines()
+    for row in TABLE.values():
+        if row.gates:
+            (line,) = (
+                line for line in lines if f"| `{row.name}`" in line or f", `{row.name}`" in line
+            )
+            assert all(f"{gate.ratio:g}" in line for gate in row.gates)
+
+
 def test_rows_of_a_package_are_the_same_function() -> None:
     packages: dict[str, Variant] = {}
     for row in TABLE.values():
