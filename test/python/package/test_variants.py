@@ -411,8 +411,8 @@ def test_products_in_turns_and_at_any_time_are_both_compiled(
     function: Callable[..., torch.Tensor], usual: bool, tmp_path: Path
 ) -> None:
     """Otherwise they are the same; first comes what is the rule."""
-    q = torch.zeros(4, 4096, 64).bfloat16()
-    compiled = diagc.compile(function, q, q, q, target="nvptx:sm_90a", dynamic=True)
+    q, k, v = (torch.zeros(4, 4096, 64).bfloat16() for _ in range(3))
+    compiled = diagc.compile(function, q, k, v, target="nvptx:sm_90a", dynamic=True)
     compiled.save(tmp_path / "t.diagpkg", variants=2)
     found, _ = manifest.read_package(tmp_path / "t.diagpkg")
     assert found.variants is not None

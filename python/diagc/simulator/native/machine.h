@@ -78,6 +78,7 @@ struct Warp {
   uint32_t sites[kLanes], masks[kLanes];
   void *arguments[kLanes];
   uint32_t touched;  // lanes that have read or written shared memory since the warp's clock went on
+  uint32_t fenced, fence_clock;  // lanes that have fenced the proxy at this time of the warp's clock
   uint32_t products, product_groups;  // issued, committed
   bool product_fence;                 // since the last wait for products
   std::vector<ProductRead> product_reads;

@@ -215,7 +215,7 @@ void release_reads(Worker &worker, Warp &warp, uint32_t allowed) {
   auto &reads = warp.product_reads;
   const auto due = [&](const ProductRead &read) {
     if (read.group + allowed >= warp.product_groups) return false;
-    release_product_read(worker, read.offset, static_cast<uint32_t>(read.bytes));
+    release_product_read(worker, warp.index, read.offset, static_cast<uint32_t>(read.bytes));
     return true;
   };
   reads.erase(std::remove_if(reads.begin(), reads.end(), due), reads.end());

@@ -211,7 +211,10 @@ def test_open_sizes_have_a_form_for_few_blocks(arch: str) -> None:
     assert [x.symbol.rpartition("_")[2] for x in built.shared_launches] == ["parts", "join"]
     found = compiled_as(built, arch)
     with kernel.context:
-        many, few = describe_forms(kernel, found)
+        many, *turns, few = describe_forms(kernel, found)
+    assert [line.partition(":")[0] for line in turns] == [
+        "warpgroups issue their products in turns"
+    ] * (arch == "sm_90a")
     assert many.endswith("else on tiles") == (arch == "sm_90a")
     assert "8 heads side by side" in few
     assert "at most half of the multiprocessors" in few
