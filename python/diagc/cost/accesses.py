@@ -72,7 +72,11 @@ class Accesses:
         for value, labels, streams, _ in reads:
             names.setdefault((value, *(x if x in outer else "" for x in labels)), labels)
         found = dict.fromkeys(
-            (value, labels if streams else names[value, *(x if x in outer else "" for x in labels)], streams)
+            (
+                value,
+                labels if streams else names[value, *(x if x in outer else "" for x in labels)],
+                streams,
+            )
             for value, labels, streams, _ in reads
         )
         fixed = {value for value, _, streams in found if not streams}

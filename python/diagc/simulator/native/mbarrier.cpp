@@ -46,7 +46,7 @@ void gather(Worker &worker, const Thread &thread, Mbarrier &mbarrier) {
   if (arrived.clock != times.clocks[warp]) arrived = {times.clocks[warp], 0};
   arrived.mask |= 1u << thread.lane;
   const bool for_others = thread.warp->touched & ~arrived.mask;
-  times.clocks[warp] -= for_others;
+  if (for_others) times.clocks[warp] = thread.warp->touched_clock - 1;
   mbarrier.gathering.join(times);
   if (!for_others) advance_clock(worker, warp);
 }

@@ -235,6 +235,8 @@ void resolve(Thread &thread, const Wait &wait) {
 uint32_t execute_wait(Worker &worker, Warp &warp, uint32_t mask, void **arguments) {
   const auto &first = *static_cast<Wait *>(arguments[0]);
   release_reads(worker, warp, first.allowed);
+  // what products have read is over for all lanes; what lanes have read or written they have not told
+  worker.shadow.times[warp.index].clocks[warp.index]++;
   warp.product_fence = false;
   each_lane(mask, [&](int lane) { resolve(thread_of(warp, lane), *static_cast<Wait *>(arguments[lane])); });
   return mask;

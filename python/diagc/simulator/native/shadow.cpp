@@ -29,7 +29,7 @@ void SharedShadow::start_block(int byte_count, int warp_count) {
   for (int i = 0; i < warp_count; i++) {
     times[i] = Times{};
     std::fill_n(times[i].clocks, warp_count + 1, base);
-    times[i].clocks[i] = base + 1;
+    met[i] = times[i].clocks[i] = base + 1;
   }
   tick = base;
 }
@@ -139,7 +139,7 @@ struct Checker {
     uint16_t &epoch = worker.shadow.read_epochs_at(at)[warp()];
     if (read >> 6 <= worker.shadow.base) epoch = 0;
     if (!by_proxy) epoch = static_cast<uint16_t>(times().epoch);
-    const bool several = read >> 6 == clock() && (read & 63) != lane();
+    const bool several = read >> 6 >= worker.shadow.met[warp()] && (read & 63) != lane();
     read = clock() << 6 | (several ? kSeveral : lane());
     cell.read_site = site;
   }
@@ -170,7 +170,9 @@ struct Checker {
 void check_shared(Worker &worker, const Thread &thread, int64_t offset, uint32_t size, Access access,
                   uint32_t site) {
   Checker checker{worker, thread, site, access, offset, size};
-  thread.warp->touched |= 1u << thread.lane;
+  Warp &warp = *thread.warp;
+  if (!warp.touched) warp.touched_clock = worker.shadow.times[warp.index].clocks[warp.index];
+  warp.touched |= 1u << thread.lane;
   worker.shadow.each_cell(offset, size, [&](Cell &cell, int64_t at) { checker.check(cell, at); });
 }
 

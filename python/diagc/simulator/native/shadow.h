@@ -50,6 +50,7 @@ struct SharedShadow {
   std::vector<Cell> cells;
   std::vector<uint32_t> reads;  // of each cell and warp: clock << 6 | lane
   std::vector<uint16_t> read_epochs;  // the same, of reads by threads: epoch of the warp, 0 if there is none
+  uint32_t met[kMaxWarps] = {};  // clock of each warp since its lanes met; waits for products go on
   int bytes = 0, warps = 0;
   int shift = 4;  // log2 of a cell's bytes
   uint32_t base = 0;
@@ -70,7 +71,7 @@ struct SharedShadow {
     return &read_epochs[static_cast<size_t>(offset >> shift) * warps];
   }
   bool before(int warp, uint32_t clock, uint32_t lane, int now_warp, uint32_t now_lane) const {
-    if (warp == now_warp) return clock < times[warp].clocks[warp] || lane == now_lane;
+    if (warp == now_warp) return clock < met[warp] || lane == now_lane;
     return times[now_warp].clocks[warp] >= clock;
   }
 };

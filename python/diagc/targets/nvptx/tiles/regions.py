@@ -159,7 +159,10 @@ class Region:
             return False
         first, wire = (x.owner.operation.operands[0] for x in (term, other))
         products = self.plan.products
-        same = products[first].rows == products[wire].rows and products[first].inner == products[wire].inner
+        same = (
+            products[first].rows == products[wire].rows
+            and products[first].inner == products[wire].inner
+        )
         if type(contraction) is not Contraction or type(second) is not Contraction or not same:
             return False
         if (contraction.kind, contraction.steps) != (second.kind, second.steps):
