@@ -130,7 +130,7 @@ def test_lanes_that_read_on_are_waited_for(seed: int) -> None:
     del lines[meets[0]]
     inputs = random_inputs(built.signature, {"g": 1, "l": 300, "s": 144}, SEED)
     options = SimulatorOptions(seed=seed, multiprocessors=2)
-    with pytest.raises(AssertionError, match="race: |fence: "):
+    with pytest.raises(AssertionError, match=r"race: |fence: "):
         run_tiles(kernel, built, "\n".join(lines), inputs, options=options)
 
 
