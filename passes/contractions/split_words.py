@@ -1,42 +1,44 @@
 """Let products of bf16 rows with small f32 matrices be products of bf16: each number is two words.
 
 Tensor cores multiply a bf16 row with a matrix of f32 as tf32, which is half as fast, and as two
-numbers of tf32 each, which is half as fast again. A matrix that a kernel has just computed can leave
-it as two matrices of bf16, whose sum has 16 bits of it.
+numbers of tf32 each, which is half as fast again. A matrix that a kernel has just computed can
+leave it as two matrices of bf16, whose sum has 16 bits of it.
 
-Before (`%g` is f32 and computed, such as a Gram matrix; what depends on `%t` is rounded to bf16):
+Before (`%g` is the last state of a stream, in f32; what depends on `%t` is rounded to bf16):
 
     %t = "diag.contract"(%q, %g) {over = ["d"]}
 
 After:
 
     %high = "diag.map"() ({ bf16(g) })
-    %low  = "diag.map"() ({ bf16(g - f32(high)) })
+    %low  = "diag.map"() ({ bf16(g - f32(bf16(g))) })
     %t    = "diag.map"() ({ a + b })        // of q . high and q . low over d, in f32
 
-The error is 2**-17 of each element, a 256th of that of the rounded result: as if keys and values had
-been given with so many more digits. A sum of squares that cancels is guarded (`reassociation_guard`):
-t^2 <= 8 sqrt(d) leaves an error of 2**-17 t^2 / 2 < 2**-11 of a norm for d up to 128, below that of
-its rounding, and so many digits of its product with values.
+The error is 2**-17 of each element, a 512th of that of the rounded result: as if keys and values
+had been given with so many more digits. A sum of squares that cancels is guarded
+(`reassociation_guard`): t^2 <= 8 sqrt(d) leaves an error of 2**-17 t^2 / 2 < 2**-11 of a norm for
+d up to 128, below that of its rounding.
 
 Requires: the option `split-words`, which targets give whose products of bf16 are that much faster.
 Run on functions, once contractions are what they stay.
 
-Declines: arguments, which somebody would have to split; f16, whose range is not that of f32;
-matrices that are larger than the rows; sums of less than 16 positions; results that leave the
-function in another type than bf16.
+Declines: matrices that are arguments, products, or given for every chunk of a stream, as another
+kernel would have to split them; f16, whose range is not that of f32; matrices that are larger than
+the rows, or without an axis that both have (one task makes them); sums of less than 16 positions;
+results that leave the function in another type than bf16.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from diagc.algebra.dataflow import defining_op, reduced_axes
 from diagc.algebra.expressions import symbol
 from diagc.algebra.graph import Graph
-from diagc.algebra.maps import cast, map_expr
+from diagc.algebra.maps import map_expr
 from diagc.cost import elements
 from diagc.dialects import diag
-from diagc.mlir import ir
+from diagc.mlir import arith, ir
 from diagc.passes.base import Pass
 from diagc.passes.kernels.fusion_rules import is_small
 from diagc.passes.replacing import replace_ops
@@ -44,7 +46,6 @@ from diagc.passes.replacing import replace_ops
 __all__ = ["SplitWordsPass"]
 
 _LEAST_DEPTH = 16
-_COMPUTED = ("diag.stream", "diag.contract")
 _ROUNDED = ("bf16", "i1")
 
 
@@ -65,33 +66,31 @@ class SplitWordsPass(Pass):
 
 def _split(block: ir.Block) -> None:
     words: dict[ir.Value, list[ir.Value]] = {}
-    chosen = True
-    while chosen:
-        graph = Graph(block)
-        op = next((op for op in graph.ops if _is_split(graph, op)), None)
-        chosen = op is not None
-        if op is not None:
-            _rewrite(graph, op, words)
+    while (op := _next(block)) is not None:
+        _rewrite(block, op, words)
 
 
-def _rewrite(graph: Graph, op: ir.Operation, words: dict[ir.Value, list[ir.Value]]) -> None:
+def _next(block: ir.Block) -> ir.Operation | None:
+    """The first product that is left to split."""
+    graph = Graph(block)
+    return next((op for op in graph.ops if _is_split(graph, op)), None)
+
+
+def _rewrite(block: ir.Block, op: ir.Operation, words: dict[ir.Value, list[ir.Value]]) -> None:
     """Sum the products with both words of the matrix, which all its products share."""
     (result,), (_rows, matrix) = op.results, _operands(op)
     over, order, f32 = reduced_axes(op), diag.labels(op.results[0]), ir.F32Type.get()
 
     def build() -> list[ir.Value]:
-        products = [
-            diag.contract(*pair, over, dtype=f32, order=order)
-            for word in words[matrix]
-            for pair in [[word if value == matrix else value for value in op.operands]]
-        ]
-        wires = dict(zip("ab", products, strict=True))
-        dtype = diag.element_type(result)
-        return [map_expr(symbol("a") + symbol("b"), wires, f32, dtype=dtype)]
+        product = partial(diag.contract, over=over, dtype=f32, order=order)
+        pairs = [[word if x == matrix else x for x in op.operands] for word in words[matrix]]
+        wires = {name: product(*pair) for name, pair in zip("ab", pairs, strict=True)}
+        both = symbol("a") + symbol("b")
+        return [map_expr(both, wires, f32, dtype=diag.element_type(result))]
 
     if matrix not in words:
         words[matrix] = _words(matrix)
-    replace_ops(Graph(graph.block), [op], {op}, [result], build)
+    replace_ops(Graph(block), [op], {op}, [result], build)
 
 
 def _words(matrix: ir.Value) -> list[ir.Value]:
@@ -99,10 +98,20 @@ def _words(matrix: ir.Value) -> list[ir.Value]:
     source = defining_op(matrix)
     assert source is not None, "arguments are not split"
     bf16, f32 = ir.BF16Type.get(), ir.F32Type.get()
+
+    def rest(x: ir.Value) -> ir.Value:
+        found = arith.subf(x, arith.extf(f32, _nearest(x)))
+        known = arith.cmpf(arith.CmpFPredicate.ORD, found, found)  # nothing is left of infinity
+        return arith.truncf(bf16, arith.select(known, found, arith.constant(f32, 0.0)))
+
     with ir.InsertionPoint.after(source), source.location:
-        high = cast(matrix, bf16)
-        rest = symbol("x") - symbol("high")
-        return [high, map_expr(rest, {"x": matrix, "high": high}, f32, dtype=bf16)]
+        return [diag.map_([matrix], make, dtype=bf16) for make in (_nearest, rest)]
+
+
+def _nearest(x: ir.Value) -> ir.Value:
+    """The nearest bf16, by way of its bits: targets keep all digits of numbers in registers."""
+    bits = arith.bitcast(ir.IntegerType.get_signless(16), arith.truncf(ir.BF16Type.get(), x))
+    return arith.bitcast(ir.BF16Type.get(), bits)
 
 
 def _is_split(graph: Graph, op: ir.Operation) -> bool:
@@ -110,10 +119,18 @@ def _is_split(graph: Graph, op: ir.Operation) -> bool:
     if op.name != "diag.contract" or _matrix(op) is None or not is_small(op):
         return False
     rows, matrix = _operands(op)
-    source = defining_op(matrix)
     deep = elements({axis: diag.dims(matrix)[axis] for axis in reduced_axes(op)}) >= _LEAST_DEPTH
-    computed = source is not None and source.name in _COMPUTED
-    return computed and deep and elements(rows) >= elements(matrix) and _is_rounded(graph, op)
+    long = elements(rows) >= elements(matrix)
+    batched = set(diag.labels(rows)) & set(diag.labels(matrix)) - set(reduced_axes(op))
+    return deep and long and bool(batched) and _is_final_state(matrix) and _is_rounded(graph, op)
+
+
+def _is_final_state(matrix: ir.Value) -> bool:
+    """Whether a stream gives a matrix once, at its end: its kernel can split it."""
+    op = defining_op(matrix)
+    if op is None or op.name != "diag.stream":
+        return False
+    return ir.StringAttr(op.attributes["axis"]).value not in diag.labels(matrix)
 
 
 def _matrix(op: ir.Operation) -> ir.Value | None:

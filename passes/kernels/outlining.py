@@ -124,8 +124,8 @@ def _outline(
     loc = ir.Location.fused(list(dict.fromkeys(op.location for op in ops)))
     with ir.InsertionPoint(before), loc:
         inputs = _inputs(ops)
-    views = _own_views(inputs)
-    inputs = [value for value in inputs if value not in views]
+    views = _own_views(inputs, ops, results)
+    inputs = list(dict.fromkeys(_source(x) if x in views else x for x in inputs))
     kernel = _make_function(function, inputs, results, loc)
     mapping: Mapping = dict(zip(inputs, diag.function_body(kernel).arguments, strict=True))
     with ir.InsertionPoint(diag.function_body(kernel)):
@@ -170,10 +170,27 @@ def _inputs(ops: list[ir.Operation]) -> list[ir.Value]:
     return inputs + [diag.index(label) for label in _open_axes(ops, used) if label not in known]
 
 
-def _own_views(inputs: list[ir.Value]) -> list[ir.Value]:
-    """Inputs that are another one under other labels: the kernel makes them, and reads one array."""
-    owners = [(x, x.owner.operation) for x in inputs if not isinstance(x.owner, ir.Block)]
-    return [x for x, op in owners if op.name == RELABEL and op.operands[0] in inputs]
+def _own_views(
+    inputs: list[ir.Value], ops: list[ir.Operation], results: list[ir.Value]
+) -> list[ir.Value]:
+    """Inputs that are another one with other names for axes that the kernel sums over.
+
+    It makes them, and reads one array. An axis that tasks share, or that streams, keeps its name.
+    """
+    streams = [op for outer in ops for op in array_ops(outer) if op.name == "diag.stream"]
+    outside = {ir.StringAttr(op.attributes["axis"]).value for op in streams}
+    outside.update(label for value in results for label in diag.labels(value))
+    views = [x for x in inputs if not isinstance(x.owner, ir.Block) and _is_view(x)]
+    own = [x for x in views if _source(x) in inputs and _source(x) not in views]
+    return [x for x in own if not outside & (set(diag.labels(x)) ^ set(diag.labels(_source(x))))]
+
+
+def _is_view(value: ir.Value) -> bool:
+    return bool(value.owner.operation.name == RELABEL)
+
+
+def _source(view: ir.Value) -> ir.Value:
+    return view.owner.operation.operands[0]
 
 
 def _open_axes(ops: list[ir.Operation], used: Iterable[ir.Value]) -> list[str]:

@@ -296,6 +296,51 @@ func.func @host_ops(%x: tensor<?xf32, ["m"]>, %y: tensor<?xf32, ["k"]>) -> tenso
 
 // -----
 
+// Rows under two names of the axis that they are summed over are one argument; keys that are the
+// queries under the name of the streamed axis are not, for they are read chunk by chunk.
+// CHECK-LABEL: func.func @two_names
+// CHECK-NEXT: call @contract_d64_f32(%arg0, %arg1) : (tensor<2x?x64xf32, ["b", "q", "d"]>, tensor<2x64x64xf32, ["b", "d'", "d"]>)
+// CHECK-LABEL: func.func @self_attention
+// CHECK-NEXT: %[[K:[0-9]+]] = "diag.relabel"(%arg0)
+// CHECK-NEXT: call @stream_d64_f32(%[[K]], %arg0)
+// CHECK: func.func private @contract_d64_f32
+// CHECK: "diag.relabel"
+func.func @two_names(%q: tensor<2x?x64xf32, ["b", "q", "d"]>, %g: tensor<2x64x64xf32, ["b", "d'", "d"]>) -> tensor<2x?xf32, ["b", "q"]> {
+  %r = "diag.relabel"(%q) {from = ["d"], to = ["d'"]} : (tensor<2x?x64xf32, ["b", "q", "d"]>) -> tensor<2x?x64xf32, ["b", "q", "d'"]>
+  %t = "diag.contract"(%r, %g) {over = ["d'"]} : (tensor<2x?x64xf32, ["b", "q", "d'"]>, tensor<2x64x64xf32, ["b", "d'", "d"]>) -> tensor<2x?x64xf32, ["b", "q", "d"]>
+  %z = "diag.contract"(%q, %t) {over = ["d"]} : (tensor<2x?x64xf32, ["b", "q", "d"]>, tensor<2x?x64xf32, ["b", "q", "d"]>) -> tensor<2x?xf32, ["b", "q"]>
+  return %z : tensor<2x?xf32, ["b", "q"]>
+}
+func.func @self_attention(%q: tensor<2x?x64xf32, ["b", "q", "d"]>) -> tensor<2x?x64xf32, ["b", "q", "d"]> {
+  %k = "diag.relabel"(%q) {from = ["q"], to = ["x"]} : (tensor<2x?x64xf32, ["b", "q", "d"]>) -> tensor<2x?x64xf32, ["b", "x", "d"]>
+  %o = "diag.stream"() ({
+    %zero = "diag.map"() ({
+      %0 = arith.constant 0.0 : f32
+      "diag.yield"(%0) : (f32) -> ()
+    }) : () -> tensor<2x?x64xf32, ["b", "q", "d"]>
+    "diag.yield"(%zero) : (tensor<2x?x64xf32, ["b", "q", "d"]>) -> ()
+  }, {
+  ^bb0(%a: tensor<2x?x64xf32, ["b", "q", "d"]>):
+    %kc = "diag.chunk"(%k) : (tensor<2x?x64xf32, ["b", "x", "d"]>) -> tensor<2x?x64xf32, ["b", "x", "d"]>
+    %p = "diag.contract"(%q, %kc) {over = ["d"]} : (tensor<2x?x64xf32, ["b", "q", "d"]>, tensor<2x?x64xf32, ["b", "x", "d"]>) -> tensor<2x?x?xf32, ["b", "q", "x"]>
+    %u = "diag.contract"(%p, %kc) {over = ["x"]} : (tensor<2x?x?xf32, ["b", "q", "x"]>, tensor<2x?x64xf32, ["b", "x", "d"]>) -> tensor<2x?x64xf32, ["b", "q", "d"]>
+    %n = "diag.map"() ({
+      %0 = "diag.element"(%a) : (tensor<2x?x64xf32, ["b", "q", "d"]>) -> f32
+      %1 = "diag.element"(%u) : (tensor<2x?x64xf32, ["b", "q", "d"]>) -> f32
+      %2 = arith.addf %0, %1 : f32
+      "diag.yield"(%2) : (f32) -> ()
+    }) : () -> tensor<2x?x64xf32, ["b", "q", "d"]>
+    "diag.yield"(%n) : (tensor<2x?x64xf32, ["b", "q", "d"]>) -> ()
+  }, {
+  }, {
+  ^bb0(%a: tensor<2x?x64xf32, ["b", "q", "d"]>):
+    "diag.yield"(%a) : (tensor<2x?x64xf32, ["b", "q", "d"]>) -> ()
+  }) {axis = "x", resultSegmentSizes = array<i32: 1, 0, 0, 0, 0, 0, 0, 0>} : () -> tensor<2x?x64xf32, ["b", "q", "d"]>
+  return %o : tensor<2x?x64xf32, ["b", "q", "d"]>
+}
+
+// -----
+
 // CHECK-LABEL: func.func @nothing_to_do
 // CHECK-NEXT: return
 // CHECK-LABEL: func.func @argument_is_result

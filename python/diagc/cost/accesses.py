@@ -69,16 +69,11 @@ class Accesses:
         (*_, end) = block.operations
         outer = {label for value in end.operands for label in diag.labels(value)}
         names: dict[tuple[object, ...], tuple[str, ...]] = {}
+        found: dict[tuple[ir.Value, tuple[str, ...], tuple[ir.Operation, ...]], None] = {}
         for value, labels, streams, _ in reads:
-            names.setdefault((value, *(x if x in outer else "" for x in labels)), labels)
-        found = dict.fromkeys(
-            (
-                value,
-                labels if streams else names[value, *(x if x in outer else "" for x in labels)],
-                streams,
-            )
-            for value, labels, streams, _ in reads
-        )
+            alike = (value, *(x if x in outer else "" for x in labels))
+            first = labels if streams else names.setdefault(alike, labels)
+            found[value, first, streams] = None
         fixed = {value for value, _, streams in found if not streams}
         again = {value for value, _, streams, inside in reads if inside and not streams}
         kept = [

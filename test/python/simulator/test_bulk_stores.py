@@ -15,6 +15,7 @@ from diagc.testing.warpgroup_kernel import (
 from diagc.testing.word_kernel import BARRIER, SHARED, kinds, only
 
 SEEDS = (0, 1, 2)
+SYNC_WARP = "  call void @llvm.nvvm.bar.warp.sync(i32 -1)"
 STORE = "cp.async.bulk.tensor.s2g.tile.2d"
 LINES, START = 16, 1024
 
@@ -93,6 +94,15 @@ def test_fence_before_the_writes(seed: int) -> None:
     body = f"{PROXY_FENCE}\n{stored(fence='')}"
     report, _ = run_stores(body, (20, 64), (LINES, 64), seed=seed)
     assert "fence" in kinds(report), report
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("meet", [SYNC_WARP, ""], ids=["the warp meets", "it does not"])
+def test_a_lane_that_fences_for_its_warp(meet: str, seed: int) -> None:
+    one = "  %number = and i32 %lane, 31\n  %is_one = icmp eq i32 %number, 0\n"
+    one += f"  br i1 %is_one, label %one, label %all\none:\n{PROXY_FENCE}\n  br label %all\nall:"
+    report, _ = run_stores(stored(fence=f"{meet}\n{one}"), (20, 64), (LINES, 64), seed=seed)
+    assert kinds(report) == (set() if meet else {"fence"}), report
 
 
 @pytest.mark.parametrize("seed", SEEDS)

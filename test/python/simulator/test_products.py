@@ -9,7 +9,9 @@ from diagc.testing.warpgroup_kernel import (
     MBARRIER_FENCE,
     PROXY_FENCE,
     Products,
+    arrive,
     expect,
+    init,
     leader,
     load,
     place,
@@ -147,6 +149,28 @@ def test_a_stage_that_is_overwritten_while_products_read(rng: np.random.Generato
     found, error, report = run(kernel, text, rng)
     assert not found, report
     assert error < 1e-4
+
+
+@pytest.mark.parametrize("arrives", [True, False], ids=["released", "not released"])
+def test_a_lane_releases_what_products_of_its_warp_have_read(
+    arrives: bool, rng: np.random.Generator
+) -> None:
+    """Other lanes have read other memory since the warp met: that is not released by this."""
+    kernel = Products()
+    read = [f"  %read = load volatile i32, {SHARED} {place(kernel.B)}, align 4"]
+    one = ["  %number = and i32 %lane, 31", "  %is_one = icmp eq i32 %number, 0"]
+    one += ["  br i1 %is_one, label %one, label %all", "one:", arrive("%done", 8)]
+    one += ["  br label %all", "all:"]
+    again = "\n".join(
+        [wait(0, 8) if arrives else "", expect("%more", 8192), load("%a", kernel.A, (0, 0))]
+    )
+    rest = [kernel.waited(0), *read, *one, leader(again, "again"), wait(1)]
+    start = f"{leader(init(4, 8), 'second')}\n{BARRIER}"
+    text = f"{start}\n{body(kernel).replace(kernel.waited(0), chr(10).join(rest))}"
+    found, error, report = run(kernel, text, rng)
+    assert found <= {"race", "in-flight"}, report
+    assert (not found) == arrives, report
+    assert error < 1e-4 or not arrives
 
 
 @pytest.mark.parametrize("fence", ["", PROXY_FENCE, "behind the barrier"])

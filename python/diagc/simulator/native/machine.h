@@ -77,8 +77,8 @@ struct Warp {
   uint32_t group_site, group_mask, group;  // the collective that lanes arrived at last
   uint32_t sites[kLanes], masks[kLanes];
   void *arguments[kLanes];
-  uint32_t touched;        // lanes that have read or written shared memory since the warp met
-  uint32_t touched_clock;  // of the warp, when the first of them did
+  uint32_t touched;  // lanes that have read or written shared memory since the warp's clock went on
+  uint32_t fenced, fence_clock;  // lanes that have fenced the proxy at this time of the warp's clock
   uint32_t products, product_groups;  // issued, committed
   bool product_fence;                 // since the last wait for products
   std::vector<ProductRead> product_reads;
@@ -223,7 +223,7 @@ void finish_copies(Worker &worker, Thread &thread, uint32_t allowed);  // but th
 // sync.cpp
 using Execute = uint32_t (*)(Worker &, Warp &, uint32_t mask, void **arguments);  // lanes that go on
 void collective(uint32_t mask, uint32_t site, void *argument, Execute execute);
-void advance_clock(Worker &worker, int warp);  // the warp has met, or one lane speaks for all
+void advance_clock(Worker &worker, int warp);
 void block_thread(Thread &thread);  // until wake_thread
 void report_half_barriers(Worker &worker);
 

@@ -38,7 +38,7 @@ void complete_phase(Mbarrier &mbarrier) {
 }
 
 // A lane arrives for itself. What other lanes of its warp have done since the warp met last is ordered
-// when they have arrived, too.
+// when they have arrived, too; products are of the whole warp, and over for each of its lanes.
 void gather(Worker &worker, const Thread &thread, Mbarrier &mbarrier) {
   const int warp = thread.warp->index;
   Times times = times_of(worker, thread);
@@ -46,7 +46,7 @@ void gather(Worker &worker, const Thread &thread, Mbarrier &mbarrier) {
   if (arrived.clock != times.clocks[warp]) arrived = {times.clocks[warp], 0};
   arrived.mask |= 1u << thread.lane;
   const bool for_others = thread.warp->touched & ~arrived.mask;
-  if (for_others) times.clocks[warp] = thread.warp->touched_clock - 1;
+  times.clocks[warp] -= for_others;
   mbarrier.gathering.join(times);
   if (!for_others) advance_clock(worker, warp);
 }
@@ -200,11 +200,17 @@ SIM_EXPORT void diagc_sim_mbarrier_fence(uint32_t) {
                                             thread.warp->index, thread.lane);
 }
 
-// Ends an epoch: what this warp has written, and knows others to have written, is visible to copies
-// in bulk and asynchronous products that are ordered behind the fence.
+// Ends an epoch: what this warp has written or read, and knows others to have, is ordered before copies in
+// bulk and asynchronous products behind the fence. A lane fences what it knows: that is its own, and what
+// other lanes did where the warp has met since, or all of it when they have fenced, too.
 SIM_EXPORT void diagc_sim_proxy_fence(uint32_t) {
   using namespace sim;
   keep_step();
-  const int warp = self->current->warp->index;
-  self->shadow.times[warp].fence(warp, self->warp_count);
+  const Thread &thread = *self->current;
+  Warp &warp = *thread.warp;
+  Times &times = self->shadow.times[warp.index];
+  if (warp.fence_clock != times.clocks[warp.index]) warp.fenced = 0;
+  warp.fence_clock = times.clocks[warp.index];
+  warp.fenced |= 1u << thread.lane;
+  if (!(warp.touched & ~warp.fenced)) times.fence(warp.index, self->warp_count);
 }

@@ -215,7 +215,7 @@ void release_reads(Worker &worker, Warp &warp, uint32_t allowed) {
   auto &reads = warp.product_reads;
   const auto due = [&](const ProductRead &read) {
     if (read.group + allowed >= warp.product_groups) return false;
-    release_product_read(worker, read.offset, static_cast<uint32_t>(read.bytes));
+    release_product_read(worker, warp.index, read.offset, static_cast<uint32_t>(read.bytes));
     return true;
   };
   reads.erase(std::remove_if(reads.begin(), reads.end(), due), reads.end());
@@ -235,8 +235,6 @@ void resolve(Thread &thread, const Wait &wait) {
 uint32_t execute_wait(Worker &worker, Warp &warp, uint32_t mask, void **arguments) {
   const auto &first = *static_cast<Wait *>(arguments[0]);
   release_reads(worker, warp, first.allowed);
-  // what products have read is over for all lanes; what lanes have read or written they have not told
-  worker.shadow.times[warp.index].clocks[warp.index]++;
   warp.product_fence = false;
   each_lane(mask, [&](int lane) { resolve(thread_of(warp, lane), *static_cast<Wait *>(arguments[lane])); });
   return mask;

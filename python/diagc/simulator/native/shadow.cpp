@@ -17,6 +17,7 @@ void SharedShadow::start_block(int byte_count, int warp_count) {
     warps = warp_count;
     cells.assign((static_cast<size_t>(bytes) >> shift) + 1, Cell{});
     reads.assign(cells.size() * warps, 0);
+    product_reads.assign(reads.size(), 0);
     read_epochs.assign(reads.size(), 0);
     base = tick = 0;
     for (auto &row : times) row = Times{};
@@ -29,7 +30,8 @@ void SharedShadow::start_block(int byte_count, int warp_count) {
   for (int i = 0; i < warp_count; i++) {
     times[i] = Times{};
     std::fill_n(times[i].clocks, warp_count + 1, base);
-    met[i] = times[i].clocks[i] = base + 1;
+    std::fill_n(times[i].product_clocks, warp_count, base);
+    times[i].clocks[i] = times[i].product_clocks[i] = base + 1;
   }
   tick = base;
 }
@@ -37,14 +39,17 @@ void SharedShadow::start_block(int byte_count, int warp_count) {
 void SharedShadow::split() {
   const std::vector<Cell> coarse = std::move(cells);
   const std::vector<uint32_t> coarse_reads = std::move(reads);
+  const std::vector<uint32_t> coarse_products = std::move(product_reads);
   const std::vector<uint16_t> coarse_epochs = std::move(read_epochs);
   shift--;
   cells.resize(2 * coarse.size());
   reads.resize(2 * coarse_reads.size());
+  product_reads.resize(reads.size());
   read_epochs.resize(reads.size());
   for (size_t i = 0; i < cells.size(); i++) {
     cells[i] = coarse[i / 2];
     std::copy_n(&coarse_reads[i / 2 * warps], warps, &reads[i * warps]);
+    std::copy_n(&coarse_products[i / 2 * warps], warps, &product_reads[i * warps]);
     std::copy_n(&coarse_epochs[i / 2 * warps], warps, &read_epochs[i * warps]);
   }
 }
@@ -54,8 +59,10 @@ void Times::join(const Times &other) {
     clocks[i] = std::max(clocks[i], other.clocks[i]);
     fenced_clocks[i] = std::max(fenced_clocks[i], other.fenced_clocks[i]);
   }
-  for (int i = 0; i < kMaxWarps; i++)
+  for (int i = 0; i < kMaxWarps; i++) {
     fenced_epochs[i] = std::max(fenced_epochs[i], other.fenced_epochs[i]);
+    product_clocks[i] = std::max(product_clocks[i], other.product_clocks[i]);
+  }
 }
 
 void Times::fence(int warp, int count) {
@@ -121,6 +128,10 @@ struct Checker {
       const int reader = i * kLanes + (who == kSeveral ? 0 : static_cast<int>(who));
       find(Kind::Race, kShared, at, {reader, kNobody, cell.read_site, kRead});
     }
+    const uint32_t *products = shadow.product_reads_at(at);
+    for (int i = 0; i < shadow.warps; i++)
+      if (products[i] > shadow.base && times().product_clocks[i] < products[i])
+        find(Kind::Race, kShared, at, {i * kLanes, kNobody, cell.read_site, kRead});
   }
 
   // Reads of the generic proxy are ordered before a write of the other one by a fence alone: PTX ISA,
@@ -139,7 +150,7 @@ struct Checker {
     uint16_t &epoch = worker.shadow.read_epochs_at(at)[warp()];
     if (read >> 6 <= worker.shadow.base) epoch = 0;
     if (!by_proxy) epoch = static_cast<uint16_t>(times().epoch);
-    const bool several = read >> 6 >= worker.shadow.met[warp()] && (read & 63) != lane();
+    const bool several = read >> 6 == clock() && (read & 63) != lane();
     read = clock() << 6 | (several ? kSeveral : lane());
     cell.read_site = site;
   }
@@ -160,7 +171,8 @@ struct Checker {
     against_write(cell, at);
     if (access != kRead) against_products(cell, at);
     if (access != kRead) against_reads(cell, at);
-    if (access == kRead) note_read(cell, at, by_proxy);
+    if (access == kRead && by_proxy) cell.read_site = site;  // noted when it is over
+    if (access == kRead && !by_proxy) note_read(cell, at, false);
     if (access != kRead) note_write(cell);
   }
 };
@@ -170,9 +182,7 @@ struct Checker {
 void check_shared(Worker &worker, const Thread &thread, int64_t offset, uint32_t size, Access access,
                   uint32_t site) {
   Checker checker{worker, thread, site, access, offset, size};
-  Warp &warp = *thread.warp;
-  if (!warp.touched) warp.touched_clock = worker.shadow.times[warp.index].clocks[warp.index];
-  warp.touched |= 1u << thread.lane;
+  thread.warp->touched |= 1u << thread.lane;
   worker.shadow.each_cell(offset, size, [&](Cell &cell, int64_t at) { checker.check(cell, at); });
 }
 
@@ -227,9 +237,11 @@ void lock_async_read(Worker &worker, const Thread &thread, int64_t offset, uint3
   });
 }
 
-void release_product_read(Worker &worker, int64_t offset, uint32_t size) {
-  worker.shadow.each_cell(offset, size, [](Cell &cell, int64_t) {
+void release_product_read(Worker &worker, int warp, int64_t offset, uint32_t size) {
+  const uint32_t clock = worker.shadow.times[warp].clocks[warp];
+  worker.shadow.each_cell(offset, size, [&](Cell &cell, int64_t at) {
     if (cell.readers) cell.readers--;
+    worker.shadow.product_reads_at(at)[warp] = clock;
   });
 }
 

@@ -26,6 +26,7 @@ constexpr uint32_t kSeveral = 63;  // "lane" of several lanes that read at the s
 // to a time, or by one of the writer, whose epochs end with its fences.
 struct Times {
   uint32_t clocks[kAgents] = {}, fenced_clocks[kAgents] = {}, fenced_epochs[kMaxWarps] = {};
+  uint32_t product_clocks[kMaxWarps] = {};  // up to which their products are over: of whole warps
   uint32_t epoch = 1;  // of the warp itself; nobody else takes it over
   void join(const Times &other);
   void fence(int warp, int count);
@@ -49,8 +50,8 @@ struct Cell {
 struct SharedShadow {
   std::vector<Cell> cells;
   std::vector<uint32_t> reads;  // of each cell and warp: clock << 6 | lane
+  std::vector<uint32_t> product_reads;  // the same: clock of the wait for the last product that read it
   std::vector<uint16_t> read_epochs;  // the same, of reads by threads: epoch of the warp, 0 if there is none
-  uint32_t met[kMaxWarps] = {};  // clock of each warp since its lanes met; waits for products go on
   int bytes = 0, warps = 0;
   int shift = 4;  // log2 of a cell's bytes
   uint32_t base = 0;
@@ -67,11 +68,14 @@ struct SharedShadow {
     for (int64_t i = offset >> shift; i < end; i++) action(cells[i], i << shift);
   }
   uint32_t *reads_at(int64_t offset) { return &reads[static_cast<size_t>(offset >> shift) * warps]; }
+  uint32_t *product_reads_at(int64_t offset) {
+    return &product_reads[static_cast<size_t>(offset >> shift) * warps];
+  }
   uint16_t *read_epochs_at(int64_t offset) {
     return &read_epochs[static_cast<size_t>(offset >> shift) * warps];
   }
   bool before(int warp, uint32_t clock, uint32_t lane, int now_warp, uint32_t now_lane) const {
-    if (warp == now_warp) return clock < met[warp] || lane == now_lane;
+    if (warp == now_warp) return clock < times[warp].clocks[warp] || lane == now_lane;
     return times[now_warp].clocks[warp] >= clock;
   }
 };
@@ -116,7 +120,7 @@ void unlock_bulk(Worker &worker, const Thread &thread, int64_t offset, uint32_t 
 // have written must have gone through a fence of the proxy; nobody may write it until it is released.
 void lock_async_read(Worker &worker, const Thread &thread, int64_t offset, uint32_t size,
                      uint32_t site);
-void release_product_read(Worker &worker, int64_t offset, uint32_t size);
+void release_product_read(Worker &worker, int warp, int64_t offset, uint32_t size);
 // A store's thread has waited: who writes there must come behind that.
 void end_async_read(Worker &worker, const Thread &thread, int64_t offset, uint32_t size, uint32_t site);
 // ... and nobody may write its source.

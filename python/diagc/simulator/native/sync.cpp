@@ -54,8 +54,8 @@ void collective(uint32_t mask, uint32_t site, void *argument, Execute execute) {
 }
 
 void advance_clock(Worker &worker, int warp) {
-  SharedShadow &shadow = worker.shadow;
-  shadow.met[warp] = ++shadow.times[warp].clocks[warp];
+  Times &times = worker.shadow.times[warp];
+  times.product_clocks[warp] = ++times.clocks[warp];
   worker.warps[warp].touched = 0;
 }
 

@@ -22,7 +22,8 @@ __all__ = [
 
 
 def pass_options() -> dict[str, int]:
-    """Options of passes: rows may be those of so many heads that share keys; products in tiles, of
-    words that tensor cores multiply fast.
+    """Options of passes.
+
+    Rows may be those of so many heads that share keys; products are in tiles, of narrow words.
     """
     return {"packed": MOST_PACKED, "products": True, "split_words": True}

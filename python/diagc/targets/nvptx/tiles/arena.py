@@ -40,8 +40,8 @@ def lay_out(plan: Plan, schedule: "TileSchedule") -> Arena:
     """Tiles that stay come first, then the stages of those that stream.
 
     A result takes the place of the last stages. Where they are too small, it takes that of all
-    tiles, but for one of several results: the later ones may yet be made of tiles that stay. What is
-    read when some rows are written again comes before.
+    tiles, but for one of several results: the later ones may yet be made of tiles that stay. Before
+    it is what is read when some rows are written again.
     """
     rare = rare_stream(plan)
     again = set() if rare is None else read_again(plan, rare)

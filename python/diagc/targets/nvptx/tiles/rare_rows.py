@@ -50,7 +50,7 @@ def _is_element(scalar: ir.Value, wire: ir.Value) -> bool:
     if isinstance(scalar.owner, ir.Block):
         return False
     op = scalar.owner.operation
-    return op.name == "diag.element" and op.operands[0] == wire
+    return bool(op.name == "diag.element" and op.operands[0] == wire)
 
 
 def read_again(plan: Plan, stream: ir.Operation) -> set[Staged]:

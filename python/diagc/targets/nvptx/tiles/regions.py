@@ -155,20 +155,13 @@ class Region:
     ) -> bool:
         """Let a product of the same rows be summed with another one, where both are to come."""
         second = self._own_product(other, result)
-        if second is None or not isinstance(other.owner.operation.operands[0], ir.Value):
+        if second is None or {type(contraction), type(second)} != {Contraction}:
             return False
-        first, wire = (x.owner.operation.operands[0] for x in (term, other))
-        products = self.plan.products
-        same = (
-            products[first].rows == products[wire].rows
-            and products[first].inner == products[wire].inner
-        )
-        if type(contraction) is not Contraction or type(second) is not Contraction or not same:
-            return False
-        if (contraction.kind, contraction.steps) != (second.kind, second.steps):
-            return False
-        contraction.beside.append(second.columns)
-        return True
+        one, two = (self.plan.products[x.owner.operation.operands[0]] for x in (term, other))
+        same = (one.rows, one.inner, contraction.kind) == (two.rows, two.inner, second.kind)
+        if same:
+            contraction.beside.append(second.columns)
+        return same
 
     def _own_product(self, term: ir.Value, result: ir.Value) -> Contraction | None:
         """The product that a term is an element of, if nothing else reads it and it is to come."""

@@ -23,6 +23,7 @@ from diagc.targets.nvptx.tiles.instructions import Code
 from diagc.targets.nvptx.tiles.packing import pack
 from diagc.targets.nvptx.tiles.parts import least_summed, part_elements, sharing_of
 from diagc.targets.nvptx.tiles.plan import Plan, Staged, trace
+from diagc.targets.nvptx.tiles.rare_rows import rare_stream
 from diagc.targets.nvptx.tiles.reads import Reads, find_reads
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.shared_tile import CHUNK_BYTES
@@ -44,7 +45,7 @@ def tile_traffic(
         plan: of the kernel.
         schedule: its tile sizes.
         sizes: of the axes that are open, by label.
-        rare: whether streams with a condition run.
+        rare: whether streams with a condition run, for all rows.
         multiprocessors: of the device, for the number of parts; see `Sharing.parts`.
     """
     with plan.kernel.context, ir.Location.unknown():
@@ -136,7 +137,8 @@ class _Count:
             for number, op in enumerate(self.plan.streams()):
                 chunks = self.chunks(place, op)
                 read += place.count * self._streamed(place, number, reads, *chunks)
-        return Traffic(read, self._results())
+        times = 2 if self.rare and rare_stream(self.plan) is not None else 1
+        return Traffic(read, times * self._results())
 
     def shared_stream(self, multiprocessors: int | None) -> Traffic:
         """Blocks share a stream, and a second launch joins their states."""
