@@ -75,8 +75,8 @@ _STORIES = {
     ),
     "split-words": PassStory(
         "Products with small matrices are those of 16-bit words",
-        "A matrix in f32 that meets rows of bf16 is the sum of two matrices of bf16, which tensor "
-        "cores multiply four times as fast, where results are rounded to bf16.",
+        "A matrix in f32 that meets rows of bf16 is the sum of two matrices of bf16: both products "
+        "take half the time of one in f32 on tensor cores. Results are rounded to bf16.",
         "No identity: each number of the matrix is wrong by up to 2⁻¹⁷ of itself.",
     ),
     "slide-scales": PassStory(

@@ -109,6 +109,31 @@ def test_any_order_of_warps(groups: int, seed: int) -> None:
     assert run.error_of_averages() < TOLERANCE["bf16"]
 
 
+@pytest.mark.parametrize("seed", [1, 3, 4])
+def test_stages_are_released_by_one_lane_while_others_read_on(seed: int) -> None:
+    """A wait for products is that of a warp: what they have read is over for the lane, too."""
+    form = FORMS["mask"]
+    _module, kernel, built = lowered(form, schedule_of(form))
+    inputs = random_inputs(built.signature, {"g": 1, "l": 300, "s": 144}, SEED)
+    options = SimulatorOptions(seed=seed, multiprocessors=2)
+    run = run_tiles(kernel, built, translate_module(built), inputs, options=options)
+    assert run.error_of_averages() < TOLERANCE["bf16"]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_lanes_that_read_on_are_waited_for(seed: int) -> None:
+    """Behind what all lanes have read of a mask they meet before one releases its stage."""
+    form = FORMS["mask"]
+    _module, kernel, built = lowered(form, schedule_of(form))
+    lines = translate_module(built).splitlines()
+    meets = [n for n, x in enumerate(lines) if "call void @llvm.nvvm.bar.warp.sync" in x]
+    del lines[meets[0]]
+    inputs = random_inputs(built.signature, {"g": 1, "l": 300, "s": 144}, SEED)
+    options = SimulatorOptions(seed=seed, multiprocessors=2)
+    with pytest.raises(AssertionError, match=r"race: |fence: "):
+        run_tiles(kernel, built, "\n".join(lines), inputs, options=options)
+
+
 # ---- when groups take turns ----------------------------------------------------------------------
 
 
