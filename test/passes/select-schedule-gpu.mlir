@@ -5,7 +5,7 @@
 // CHECK-LABEL: func.func private @full(
 // CHECK-SAME: diag.ranking = [{bound = "{{[a-z0-9]+}}", seconds = {{[0-9.E+-]+}} : f64, text = "{{[0-9]+}} rows by
 // CHECK-SAME: diag.tiles = [{
-// CHECK-SAME: producers = 0 : i64, row_blocks = {{[0-9]+}} : i64, split = 0 : i64, stages = {{[0-9]+}} : i64, stays = 0 : i64, warps = {{[0-9]+}} : i64}
+// CHECK-SAME: producers = 0 : i64, row_blocks = {{[0-9]+}} : i64, split = 0 : i64, stages = {{[0-9]+}} : i64, stays = 0 : i64, turns = 0 : i64, warps = {{[0-9]+}} : i64}
 // CPU-LABEL: func.func private @full(
 // CPU-SAME: diag.ranking = [{bound = "fma", seconds = {{[0-9.E+-]+}} : f64, text = "{{[0-9]+}} lanes of q, chunks x = 64"}
 // CPU-NOT: diag.tiles
