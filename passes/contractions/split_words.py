@@ -25,11 +25,13 @@ Run on functions, once contractions are what they stay.
 Declines: matrices that are arguments, products, or given for every chunk of a stream, as another
 kernel would have to split them; f16, whose range is not that of f32; matrices that are larger than
 the rows, or without an axis that both have (one task makes them); sums of less than 16 positions;
-results that leave the function in another type than bf16.
+results that leave the function in another type than bf16, or are added to others, compared with
+them, or exponents before: there the error may grow to more than the rounding's.
 """
 
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import ClassVar
 
 from diagc.algebra.dataflow import defining_op, reduced_axes
@@ -38,7 +40,7 @@ from diagc.algebra.graph import Graph
 from diagc.algebra.maps import map_expr
 from diagc.cost import elements
 from diagc.dialects import diag
-from diagc.mlir import arith, ir
+from diagc.mlir import arith, ir, math_dialect
 from diagc.passes.base import Pass
 from diagc.passes.kernels.fusion_rules import is_small
 from diagc.passes.replacing import replace_ops
@@ -46,7 +48,14 @@ from diagc.passes.replacing import replace_ops
 __all__ = ["SplitWordsPass"]
 
 _LEAST_DEPTH = 16
-_ROUNDED = ("bf16", "i1")
+_ROUNDED = "bf16"
+_SUMS = ("diag.contract", "diag.reduce", "diag.relabel", "diag.reindex")
+_RELATIVE = {
+    *("arith.constant", "arith.divf", "arith.extf", "arith.maximumf", "arith.mulf", "arith.negf"),
+    *("arith.select", "arith.truncf", "diag.element", "diag.yield"),
+    *("math.absf", "math.rsqrt", "math.sqrt"),
+}
+"""Scalar ops whose relative error is about that of what they are given."""
 
 
 @dataclass(frozen=True)
@@ -100,9 +109,11 @@ def _words(matrix: ir.Value) -> list[ir.Value]:
     bf16, f32 = ir.BF16Type.get(), ir.F32Type.get()
 
     def rest(x: ir.Value) -> ir.Value:
-        found = arith.subf(x, arith.extf(f32, _nearest(x)))
-        known = arith.cmpf(arith.CmpFPredicate.ORD, found, found)  # nothing is left of infinity
-        return arith.truncf(bf16, arith.select(known, found, arith.constant(f32, 0.0)))
+        near = arith.extf(f32, _nearest(x))
+        # nothing is left of infinity, nor of numbers that bf16 rounds to it
+        known = arith.cmpf(arith.CmpFPredicate.OLT, math_dialect.absf(near), arith.constant(f32, inf))
+        left = arith.select(known, arith.subf(x, near), arith.constant(f32, 0.0))
+        return arith.truncf(bf16, left)
 
     with ir.InsertionPoint.after(source), source.location:
         return [diag.map_([matrix], make, dtype=bf16) for make in (_nearest, rest)]
@@ -148,14 +159,39 @@ def _operands(op: ir.Operation) -> tuple[ir.Value, ir.Value]:
 
 
 def _is_rounded(graph: Graph, op: ir.Operation) -> bool:
-    """Whether everything that leaves the function because of an op has become bf16 before."""
+    """Whether a small relative error is rounded away before anything leaves the function."""
     stack, seen = [op], {op}
     while stack:
         values = stack.pop().results
-        open_ends = [x for x in values if str(diag.element_type(x)) not in _ROUNDED]
+        open_ends = [x for x in values if str(diag.element_type(x)) != _ROUNDED]
         users = {user for value in open_ends for user in graph.users(value)} - seen
-        if any(user.name == "func.return" for user in users):
+        if not all(map(_keeps_error, users)):
             return False
         seen |= users
-        stack += users
+        stack += [user for user in users if not _is_guard(user)]
     return True
+
+
+def _keeps_error(op: ir.Operation) -> bool:
+    """Whether errors relative to what an op reads do not grow: nothing cancels, nothing leaves."""
+    if op.name != "diag.map":
+        return op.name in _SUMS
+    body = [view.operation for view in op.regions[0].blocks[0].operations]
+    relative = all(x.name in _RELATIVE or _is_compared_with_a_number(x) for x in body)
+    return _is_guard(op) or (relative and diag.is_float(diag.element_type(op.results[0])))
+
+
+def _is_compared_with_a_number(op: ir.Operation) -> bool:
+    if op.name != "arith.cmpf":
+        return False
+    owners = (x.owner.operation for x in op.operands if not isinstance(x.owner, ir.Block))
+    return any(owner.name == "arith.constant" for owner in owners)
+
+
+def _is_guard(op: ir.Operation) -> bool:
+    """Whether an op says which rows lost accuracy: a stream computes these once more."""
+    uses = [use.owner.operation for result in op.results for use in result.uses]
+    condition = all(str(diag.element_type(x)) == "i1" for x in op.results)
+    return condition and any(
+        user.name == "diag.stream" and op.results[0] in list(user.operands) for user in uses
+    )

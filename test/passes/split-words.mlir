@@ -20,8 +20,10 @@
 // CHECK: arith.bitcast {{.*}} : i16 to bf16
 // CHECK: %[[LOW:[0-9]+]] = "diag.map"
 // CHECK: arith.bitcast
-// CHECK: %[[REST:.*]] = arith.subf
-// CHECK: arith.cmpf ord, %[[REST]], %[[REST]]
+// CHECK: math.absf
+// CHECK: arith.cmpf olt
+// CHECK: arith.subf
+// CHECK: arith.select
 // CHECK: arith.truncf {{.*}} : f32 to bf16
 // CHECK: %[[A:[0-9]+]] = "diag.contract"(%arg0, %[[HIGH]]) {over = ["d"]}
 // CHECK: %[[B:[0-9]+]] = "diag.contract"(%arg0, %[[LOW]]) {over = ["d"]}
@@ -79,11 +81,13 @@ func.func @moments(%q: !q, %k: !k, %v: !v) -> (!o, !o) {
 !m = tensor<2x64x32xf32, ["b", "d", "e"]>
 !o = tensor<2x?x32xbf16, ["b", "q", "e"]>
 !f = tensor<2x?x32xf32, ["b", "q", "e"]>
+!i = tensor<2x?x32xi1, ["b", "q", "e"]>
 
-// Not split: rows of f16, a result that leaves in f32, a matrix that is an argument or a product.
+// Not split: rows of f16, a result that leaves in f32, a matrix that is an argument or a product,
+// results whose error may be larger than that of their rounding.
 // CHECK-LABEL: func.func @others
 // CHECK-NOT: arith.bitcast
-func.func @others(%q: !q, %h: !h, %k: !k, %v: !v, %w: !m) -> (!o, !f, !o, !o) {
+func.func @others(%q: !q, %h: !h, %k: !k, %v: !v, %w: !m, %c: !f) -> (!o, !f, !o, !o, !o, !o, !i) {
   %m = "diag.stream"() ({
     %zero = "diag.map"() ({
       %0 = arith.constant 0.0 : f32
@@ -117,5 +121,28 @@ func.func @others(%q: !q, %h: !h, %k: !k, %v: !v, %w: !m) -> (!o, !f, !o, !o) {
   }) : () -> !f
   %u = "diag.contract"(%q, %w) {over = ["d"]} : (!q, !m) -> !o
   %y = "diag.contract"(%q, %p) {over = ["d"]} : (!q, !m) -> !o
-  return %o, %t, %u, %y : !o, !f, !o, !o
+  // what is added, an exponent, or a condition may have a larger error than the rounding of bf16
+  %s1 = "diag.contract"(%q, %m) {over = ["d"]} : (!q, !m) -> !f
+  %d = "diag.map"() ({
+    %0 = "diag.element"(%s1) : (!f) -> f32
+    %1 = "diag.element"(%c) : (!f) -> f32
+    %2 = arith.subf %0, %1 : f32
+    %3 = arith.truncf %2 : f32 to bf16
+    "diag.yield"(%3) : (bf16) -> ()
+  }) : () -> !o
+  %s2 = "diag.contract"(%q, %m) {over = ["d"]} : (!q, !m) -> !f
+  %e = "diag.map"() ({
+    %0 = "diag.element"(%s2) : (!f) -> f32
+    %1 = math.exp %0 : f32
+    %2 = arith.truncf %1 : f32 to bf16
+    "diag.yield"(%2) : (bf16) -> ()
+  }) : () -> !o
+  %s3 = "diag.contract"(%q, %m) {over = ["d"]} : (!q, !m) -> !f
+  %i = "diag.map"() ({
+    %0 = "diag.element"(%s3) : (!f) -> f32
+    %1 = "diag.element"(%c) : (!f) -> f32
+    %2 = arith.cmpf ogt, %0, %1 : f32
+    "diag.yield"(%2) : (i1) -> ()
+  }) : () -> !i
+  return %o, %t, %u, %y, %d, %e, %i : !o, !f, !o, !o, !o, !o, !i
 }

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 # Part of every cache key: raise it when the code generator makes other code from the same kernel.
-CODE_VERSION = 29
+CODE_VERSION = 30
 
 
 class LoadedKernel(CudaKernel):

@@ -144,24 +144,26 @@ class Region:
         for term, other in (terms, terms[::-1]) if terms else ():
             product, factor = (term, 1.0) if _is_streamed(body.op) else _split_factor(term)
             contraction = self._own_product(product, result)
-            if contraction is not None and self._take_in(contraction, product, other, result):
+            if contraction is not None and factor == 1 and self._take_in(product, other, result):
                 return contraction.element
             if contraction is not None and _LEAST_FACTOR <= abs(factor) <= 1 / _LEAST_FACTOR:
                 return partial(self._sum, body, contraction, other, factor)
         return None
 
-    def _take_in(
-        self, contraction: Contraction, term: ir.Value, other: ir.Value, result: ir.Value
-    ) -> bool:
-        """Let a product of the same rows be summed with another one, where both are to come."""
-        second = self._own_product(other, result)
-        if second is None or {type(contraction), type(second)} != {Contraction}:
+    def _take_in(self, term: ir.Value, other: ir.Value, result: ir.Value) -> bool:
+        """Let a product of the same rows be summed with another one, where both are to come.
+
+        Rows of 16 bits are the same words for both; those of f32 depend on the columns.
+        """
+        first, second = (self._own_product(x, result) for x in (term, other))
+        if first is None or second is None or {type(first), type(second)} != {Contraction}:
             return False
         one, two = (self.plan.products[x.owner.operation.operands[0]] for x in (term, other))
-        same = (one.rows, one.inner, contraction.kind) == (two.rows, two.inner, second.kind)
-        if same:
-            contraction.beside.append(second.columns)
-        return same
+        same = (one.rows, one.inner, first.kind) == (two.rows, two.inner, second.kind)
+        if not same or first.kind == "tf32":
+            return False
+        first.beside.append(second.columns)
+        return True
 
     def _own_product(self, term: ir.Value, result: ir.Value) -> Contraction | None:
         """The product that a term is an element of, if nothing else reads it and it is to come."""
