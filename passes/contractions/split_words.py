@@ -111,9 +111,9 @@ def _words(matrix: ir.Value) -> list[ir.Value]:
     def rest(x: ir.Value) -> ir.Value:
         near = arith.extf(f32, _nearest(x))
         # nothing is left of infinity, nor of numbers that bf16 rounds to it
-        known = arith.cmpf(arith.CmpFPredicate.OLT, math_dialect.absf(near), arith.constant(f32, inf))
-        left = arith.select(known, arith.subf(x, near), arith.constant(f32, 0.0))
-        return arith.truncf(bf16, left)
+        size, zero = math_dialect.absf(near), arith.constant(f32, 0.0)
+        known = arith.cmpf(arith.CmpFPredicate.OLT, size, arith.constant(f32, inf))
+        return arith.truncf(bf16, arith.select(known, arith.subf(x, near), zero))
 
     with ir.InsertionPoint.after(source), source.location:
         return [diag.map_([matrix], make, dtype=bf16) for make in (_nearest, rest)]

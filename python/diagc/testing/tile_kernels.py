@@ -186,7 +186,7 @@ def run_tiles(
         for number, (array, wire) in enumerate(zip(arrays, signature.wires, strict=True))
     ]
     launches = planned_launches(built.as_kernel(), sizes, mapped=bool(built.bulk_launches))
-    maps = built.tensor_maps if launches != built.shared_launches else ()
+    maps = built.tensor_maps if set(launches) <= set(built.bulk_launches) else ()
     parameters: list[Buffer | TensorMap | int] = [
         *buffers,
         *_scratch(built, sizes),

@@ -3,18 +3,26 @@
 Both sides of the rule are run in the simulator; the workspace is poisoned.
 """
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from diagc.mlir import ir
+from diagc.runtime.numpy_launch import call_numpy
 from diagc.simulator import SimulatorOptions
+from diagc.simulator.kernel import SimulatedKernel
 from diagc.targets.kernel_signature import kernel_signature
 from diagc.targets.nvptx.arch import parse_arch
+from diagc.targets.nvptx.lowering import build_module
+from diagc.targets.nvptx.selection import TILES, tiles_attribute
 from diagc.targets.nvptx.tiles.lower import lower_tiles
 from diagc.targets.nvptx.tiles.parts import least_summed, part_elements
 from diagc.targets.nvptx.tiles.plan import make_plan
 from diagc.targets.nvptx.tiles.schedule import TileSchedule
 from diagc.targets.nvptx.tiles.splitting import SUM_ELEMENTS
 from diagc.targets.nvptx.tiles.traffic import tile_traffic
+from diagc.targets.nvptx.warpgroups.lower import warpgroup_plan_schedules
 from diagc.testing.attention import Attention
 from diagc.testing.seed import SEED
 from diagc.testing.tile_kernels import (
@@ -22,6 +30,7 @@ from diagc.testing.tile_kernels import (
     kernels_of,
     random_inputs,
     run_tiles,
+    stored,
     translate_module,
 )
 from diagc.testing.warpgroup_runs import TOLERANCE, run_diagram
@@ -107,6 +116,26 @@ def test_warpgroups() -> None:
     assert [launch.least_parts for launch in built.launches] == [0, 19, 0]
     assert len(found.reports) == 3
     assert found.error_of_averages() < TOLERANCE["bf16"]
+
+
+@pytest.mark.parametrize("keys", [32 * 19, 32 * 4])
+def test_launches_with_tensor_maps_get_them_however_many_run(keys: int) -> None:
+    text = Attention(heads="b", group=4, queries="", normaliser="l1").text
+    _module, (kernel,) = kernels_of(text, "nvptx:sm_90a")
+    arch = parse_arch("sm_90a")
+    with kernel.context, ir.Location.unknown():
+        first = replace(warpgroup_plan_schedules(kernel, arch)[0], split=32, chunk=32)
+        kernel.attributes[TILES] = tiles_attribute([first, TileSchedule(warps=1)])
+        built = build_module(kernel, arch)
+    options = SimulatorOptions(multiprocessors=64)
+    simulated = SimulatedKernel(built.as_kernel("sm_90a"), translate_module(built), options)
+    inputs = random_inputs(built.signature, {"g": 1, "b": 1, "s": keys}, SEED)
+    result = np.zeros((*inputs[0].shape[:-1], 64), dtype=np.uint16)
+    call_numpy(simulated, [stored(x, "bf16") for x in inputs], [result])
+    (report,) = simulated.reports
+    assert report.clean
+    names = [name.rpartition("_")[2] for name in report.kernels]
+    assert names == (["parts", "sum", "join"] if keys > 32 * 4 else ["parts", "join"])
 
 
 def test_states_that_are_not_sums_are_joined_alone() -> None:
