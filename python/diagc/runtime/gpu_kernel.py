@@ -193,7 +193,7 @@ class GpuKernel:
         if unknown:
             raise InternalError(f"grids of '{self.signature.symbol}' name {sorted(unknown)}")
         if self.sharing is None and (
-            self.shared_launches or any(launch.least_parts for launch in self.launches)
+            self.shared_launches or any(launch.least_parts for launch in self.all_launches)
         ):
             raise InternalError(f"'{self.signature.symbol}' has launches of parts, and no sharing")
         for item in self.tensor_maps:

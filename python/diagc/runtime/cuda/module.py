@@ -109,8 +109,15 @@ def _load(device: Device, kernel: GpuKernel) -> int:
         module, code, log = _try_load(device.driver, image)
         if code not in _NEXT_IMAGE:
             break
+        _log(f"kernel '{symbol}': the driver does not take an image (code {code})")
     device.driver.check(code, f"loading kernel '{symbol}'", log)
     return module
+
+
+def _log(text: str) -> None:
+    from diagc.debug import logger
+
+    logger("cuda").info(text)
 
 
 def _try_load(driver: Driver, image: bytes) -> tuple[int, int, str]:
@@ -146,6 +153,4 @@ def _unload(device: Device, module: int) -> None:
         with device.loading():
             device.driver.check(device.driver.cuModuleUnload(module), "unloading a kernel")
     except Exception:
-        from diagc.debug import logger
-
-        logger("cuda").info("a kernel could not be unloaded from GPU %d", device.index)
+        _log(f"a kernel could not be unloaded from GPU {device.index}")

@@ -265,11 +265,13 @@ def tile_schedules(
     plan = make_plan(kernel, kernel_signature(kernel))
     if TILES in kernel.attributes:
         entries = [ir.DictAttr(entry) for entry in ir.ArrayAttr(kernel.attributes[TILES])]
-        fields = [{x: ir.IntegerAttr(each[x]).value for x in _FIELDS} for each in entries]
+        fields = [
+            {x: ir.IntegerAttr(each[x]).value for x in _FIELDS if x in each} for each in entries
+        ]
         return [
             TileSchedule(
-                **{**each, **{x: bool(each[x]) for x in _FLAGS}},
-                tf32=tf32 and not each["producers"],
+                **{x: bool(value) if x in _FLAGS else value for x, value in each.items()},
+                tf32=tf32 and not each.get("producers"),
             )
             for each in fields
         ]

@@ -1,4 +1,4 @@
-"""A stream that several blocks share: each takes a part of the axis, a second launch joins them.
+"""A stream that several blocks share: each takes a part of the axis, the last launch joins them.
 
 The states of a part go to a workspace as they are in registers, thread by thread, so that every
 access of a warp is one line; the threads that read them are those that wrote them. Joining is the

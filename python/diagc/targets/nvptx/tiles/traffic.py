@@ -141,7 +141,7 @@ class _Count:
         return Traffic(read, times * self._results())
 
     def shared_stream(self, multiprocessors: int | None) -> Traffic:
-        """Blocks share a stream, and a second launch joins their states."""
+        """Blocks share a stream, and the last launch joins their states."""
         schedule, (op,) = self.schedule, self.plan.streams()
         first, second = find_reads(self.plan, (0, 1)), find_reads(self.plan, (0, 2, 3))
         sharing = sharing_of(self.plan, schedule)
