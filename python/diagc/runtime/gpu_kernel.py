@@ -37,6 +37,7 @@ from diagc.runtime.sharing import PARTS, Sharing
 from diagc.runtime.signature import DTYPES, KernelSignature, Wire
 
 __all__ = [
+    "FORMAT_VERSION",
     "GRID_LIMITS",
     "MAP_ALIGNMENT",
     "GpuKernel",

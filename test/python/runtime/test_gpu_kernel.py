@@ -8,7 +8,7 @@ import pytest
 
 from diagc.errors import CacheError, InternalError, LaunchError
 from diagc.runtime.factors import element_count
-from diagc.runtime.gpu_kernel import GpuKernel, GpuLaunch, Workspace, grid_of
+from diagc.runtime.gpu_kernel import FORMAT_VERSION, GpuKernel, GpuLaunch, Workspace, grid_of
 from diagc.runtime.signature import Axis, KernelSignature, Wire
 
 SIGNATURE = KernelSignature(
@@ -100,7 +100,7 @@ def test_kernel_without_launch_or_with_foreign_axes_is_refused() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("version", 3),
+        ("version", FORMAT_VERSION + 1),
         ("launches", []),
         ("launches", [{"symbol": "kernel"}]),
         ("signature", "{}"),
