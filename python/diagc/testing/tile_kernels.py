@@ -186,7 +186,7 @@ def run_tiles(
         for number, (array, wire) in enumerate(zip(arrays, signature.wires, strict=True))
     ]
     launches = planned_launches(built.as_kernel(), sizes, mapped=bool(built.bulk_launches))
-    maps = built.tensor_maps if set(launches) <= set(built.bulk_launches) else ()
+    maps = () if set(launches) <= set(built.shared_launches) else built.tensor_maps
     parameters: list[Buffer | TensorMap | int] = [
         *buffers,
         *_scratch(built, sizes),
