@@ -13,7 +13,7 @@ from diagc.passes.kernels.kernel_names import ORIGIN, kernel_name, origins
 
 __all__ = ["AXES", "outline_kernels", "unique_symbol"]
 
-RELABEL = "diag.relabel"
+_RELABEL = "diag.relabel"
 
 AXES = "diag.axes"
 """Function attribute with facts about labels; a kernel keeps those of its own labels."""
@@ -38,7 +38,7 @@ def outline_kernels(function: ir.Operation, plan: KernelPlan) -> list[ir.Operati
         elif results := wiring.results(unit):
             made.append(_outline(function, ops, results, terminator))
     for place, op in reversed(list(enumerate(plan.ops))):
-        if place in wiring.homes or (op.name in (*LEAVES, RELABEL) and not _is_read(op)):
+        if place in wiring.homes or (op.name in (*LEAVES, _RELABEL) and not _is_read(op)):
             op.erase()
     return made
 
@@ -186,7 +186,7 @@ def _own_views(
 
 
 def _is_view(value: ir.Value) -> bool:
-    return bool(value.owner.operation.name == RELABEL)
+    return bool(value.owner.operation.name == _RELABEL)
 
 
 def _source(view: ir.Value) -> ir.Value:

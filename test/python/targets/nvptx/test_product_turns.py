@@ -86,38 +86,35 @@ def lowered(
         return module, kernel, lower_warpgroups(kernel, parse_arch("sm_90a"), schedule=schedule)
 
 
+def error_of(form: Form, sizes: dict[str, int], seed: int, multiprocessors: int) -> float:
+    """Of a kernel's results where warps go on in the order of a seed."""
+    _module, kernel, built = lowered(form, schedule_of(form))
+    inputs = random_inputs(built.signature, sizes, SEED)
+    options = SimulatorOptions(seed=seed, multiprocessors=multiprocessors)
+    run = run_tiles(kernel, built, translate_module(built), inputs, options=options)
+    return run.error_of_averages()
+
+
 @pytest.mark.parametrize("name", FORMS)
 def test_kernel(name: str) -> None:
     """Copies land as late as they may (seed 0), late in any order (2), at any time (1)."""
     form, number = FORMS[name], list(FORMS).index(name)
-    _module, kernel, built = lowered(form, schedule_of(form))
-    sizes = {"g": form.grid, "l": form.rows, "s": form.keys}
-    inputs, text = random_inputs(built.signature, sizes, SEED), translate_module(built)
-    options = SimulatorOptions(seed=number % 3, multiprocessors=64 if form.split else 2)
-    run = run_tiles(kernel, built, text, inputs, options=options)
-    assert run.error_of_averages() < TOLERANCE[form.dtype]
+    sizes, places = {"g": form.grid, "l": form.rows, "s": form.keys}, 64 if form.split else 2
+    assert error_of(form, sizes, number % 3, places) < TOLERANCE[form.dtype]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("groups", [2, 3])
 def test_any_order_of_warps(groups: int, seed: int) -> None:
     form = Form(CAUSAL, groups=groups, rows=420, keys=420, stays=True)
-    _module, kernel, built = lowered(form, schedule_of(form))
-    inputs = random_inputs(built.signature, {"g": 1, "l": 420, "s": 420}, SEED)
-    options = SimulatorOptions(seed=seed, multiprocessors=1)
-    run = run_tiles(kernel, built, translate_module(built), inputs, options=options)
-    assert run.error_of_averages() < TOLERANCE["bf16"]
+    assert error_of(form, {"g": 1, "l": 420, "s": 420}, seed, 1) < TOLERANCE["bf16"]
 
 
 @pytest.mark.parametrize("seed", [1, 3, 4])
 def test_stages_are_released_by_one_lane_while_others_read_on(seed: int) -> None:
     """A wait for products is that of a warp: what they have read is over for the lane, too."""
     form = FORMS["mask"]
-    _module, kernel, built = lowered(form, schedule_of(form))
-    inputs = random_inputs(built.signature, {"g": 1, "l": 300, "s": 144}, SEED)
-    options = SimulatorOptions(seed=seed, multiprocessors=2)
-    run = run_tiles(kernel, built, translate_module(built), inputs, options=options)
-    assert run.error_of_averages() < TOLERANCE["bf16"]
+    assert error_of(form, {"g": 1, "l": 300, "s": 144}, seed, 2) < TOLERANCE["bf16"]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
